@@ -1,0 +1,44 @@
+"""How much KV cache a vLLM engine will have, before it is launched and without a GPU."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from .version import __version__
+
+if TYPE_CHECKING:
+    from .errors import ConfigError as ConfigError
+    from .errors import InputError as InputError
+    from .errors import PlannerError as PlannerError
+    from .errors import UnknownNameError as UnknownNameError
+    from .errors import UnsupportedError as UnsupportedError
+    from .estimate import KVCacheEstimate as KVCacheEstimate
+    from .estimate import estimate_kv_cache as estimate_kv_cache
+    from .plan import Plan as Plan
+    from .planner import plan as plan
+
+_HOME = {
+    "ConfigError": "errors",
+    "InputError": "errors",
+    "KVCacheEstimate": "estimate",
+    "Plan": "plan",
+    "PlannerError": "errors",
+    "UnknownNameError": "errors",
+    "UnsupportedError": "errors",
+    "estimate_kv_cache": "estimate",
+    "plan": "planner",
+}
+
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names are literals, above)
+
+
+def __getattr__(name: str) -> Any:
+    """Import a public name when it is first used, so that ``import vllm_kv_planner`` is free."""
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from importlib import import_module
+
+    value = getattr(import_module(f".{home}", __name__), name)
+    globals()[name] = value
+    return value

@@ -1,0 +1,190 @@
+"""From bytes to blocks, tokens and concurrent sequences.
+
+Source: vLLM 0.33 ``v1/core/kv_cache_planning.py`` ``get_kv_cache_configs`` and
+``v1/core/kv_cache_utils.py`` ``get_max_concurrency_for_kv_cache_config``,
+``get_kv_cache_capacity``.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .group import KVCacheGroup, Layers, bytes_per_block
+from .groups import group_layers
+from .specs import RequestLimits
+
+
+@dataclass(frozen=True, kw_only=True)
+class Worker:
+    """One pipeline stage's rank.
+
+    Attributes:
+        layers: Its cache layers, in order.
+        available_bytes: Memory for its KV cache.
+    """
+
+    layers: Layers
+    available_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkerBlocks:
+    """How a worker's memory divides into blocks.
+
+    Attributes:
+        groups: Its share of the model's groups.
+        bytes_per_block: What one block id costs here.
+        blocks_per_request: Blocks of one request at ``max_model_len``, all groups together.
+        num_blocks: Blocks its memory holds (or ``num_gpu_blocks_override``).
+        needed_bytes: Memory for one request at ``max_model_len``.
+        usable_bytes: Memory less the null block, which is never handed out.
+    """
+
+    groups: tuple[KVCacheGroup, ...]
+    bytes_per_block: int
+    blocks_per_request: int
+    num_blocks: int
+    needed_bytes: int
+    usable_bytes: int
+
+    @property
+    def fits(self) -> bool:
+        """Whether one request of ``max_model_len`` can be served at all."""
+        return self.needed_bytes <= self.usable_bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVCachePlan:
+    """What the engine will print and allocate.
+
+    Attributes:
+        workers: Each worker's blocks; empty where the model keeps no cache.
+        tightest: Index of the worker that holds the fewest blocks, largest block first.
+        num_gpu_blocks: Blocks of every worker: the fewest any of them holds.
+        max_concurrency: Requests of ``max_model_len`` that the blocks hold at once.
+        kv_cache_size_tokens: ``max_concurrency`` times ``max_model_len``, rounded down.
+        max_model_len: Tokens, after ``auto`` fitted it to the memory.
+        max_model_len_that_fits: Largest length, up to the model's own, that one request may have.
+        fits: Whether the engine starts.
+    """
+
+    workers: tuple[WorkerBlocks, ...]
+    tightest: int
+    num_gpu_blocks: int
+    max_concurrency: float
+    kv_cache_size_tokens: int
+    max_model_len: int
+    max_model_len_that_fits: int
+    fits: bool
+
+
+def plan_kv_cache(
+    workers: Sequence[Worker],
+    limits: RequestLimits,
+    *,
+    layout: str,
+    model_max_len: int,
+    auto_fit: bool = False,
+    num_gpu_blocks_override: int | None = None,
+    hybrid_kv_cache_manager: bool = True,
+) -> KVCachePlan:
+    """Divide every worker's KV memory into blocks, as the engine does at start-up.
+
+    Args:
+        workers: One per pipeline stage; tensor-parallel ranks of a stage are alike.
+        limits: What one request may hold; ``max_model_len`` as asked for.
+        layout: The resolved KV cache layout.
+        model_max_len: The longest length worth trying: the model's own.
+        auto_fit: Whether ``max_model_len`` shrinks to what fits (``--max-model-len auto``).
+        num_gpu_blocks_override: Blocks to pretend, whatever the memory.
+        hybrid_kv_cache_manager: As ``group_layers`` takes it.
+    """
+    merged = {name: spec for worker in workers for name, spec in worker.layers.items()}
+    model_groups = group_layers(merged, layout, hybrid_kv_cache_manager=hybrid_kv_cache_manager)
+    if not model_groups:
+        return no_cache(limits)
+    stages = [
+        WorkerGroups.of(worker, model_groups, layout, num_gpu_blocks_override)
+        for worker in workers
+    ]
+    longest = min(stage.longest_that_fits(limits, model_max_len) for stage in stages)
+    if auto_fit and longest < limits.max_model_len:
+        limits = replace(limits, max_model_len=max(longest, 1))
+    blocks = tuple(stage.blocks(limits) for stage in stages)
+    num_blocks = min(worker.num_blocks for worker in blocks)
+    tightest = min(
+        range(len(blocks)), key=lambda i: (blocks[i].num_blocks, -blocks[i].bytes_per_block)
+    )
+    per_request = sum(group.spec.blocks_per_request(limits) for group in blocks[0].groups)
+    concurrency = num_blocks / per_request
+    return KVCachePlan(
+        workers=blocks,
+        tightest=tightest,
+        num_gpu_blocks=num_blocks,
+        max_concurrency=concurrency,
+        kv_cache_size_tokens=int(concurrency * limits.max_model_len),
+        max_model_len=limits.max_model_len,
+        max_model_len_that_fits=longest,
+        fits=longest > 0 and all(worker.fits for worker in blocks),
+    )
+
+
+@dataclass(frozen=True)
+class WorkerGroups:
+    """A worker's groups with its memory, before a request length is fixed."""
+
+    groups: tuple[KVCacheGroup, ...]
+    bytes_per_block: int
+    num_blocks: int
+    available_bytes: int
+
+    @classmethod
+    def of(
+        cls, worker: Worker, groups: Sequence[KVCacheGroup], layout: str, override: int | None
+    ) -> WorkerGroups:
+        """Project the model's groups on the worker and divide its memory."""
+        mine = tuple(group.on_worker(worker.layers) for group in groups)
+        per_block = bytes_per_block(mine, layout)
+        available = worker.available_bytes if override is None else override * per_block
+        return cls(mine, per_block, max(available, 0) // per_block, available)
+
+    def blocks_per_request(self, limits: RequestLimits) -> int:
+        """Blocks of one request, all groups together."""
+        return sum(group.blocks_per_request(limits) for group in self.groups)
+
+    def blocks(self, limits: RequestLimits) -> WorkerBlocks:
+        """The worker's blocks for requests of this length."""
+        per_request = self.blocks_per_request(limits)
+        return WorkerBlocks(
+            groups=self.groups,
+            bytes_per_block=self.bytes_per_block,
+            blocks_per_request=per_request,
+            num_blocks=self.num_blocks,
+            needed_bytes=per_request * self.bytes_per_block,
+            usable_bytes=self.available_bytes - self.bytes_per_block,
+        )
+
+    def longest_that_fits(self, limits: RequestLimits, model_max_len: int) -> int:
+        """Largest ``max_model_len`` up to ``model_max_len`` that one request fits with; 0 if none."""
+        usable = (self.available_bytes - self.bytes_per_block) // self.bytes_per_block
+        return bisect_right(
+            range(1, model_max_len + 1),
+            usable,
+            key=lambda length: self.blocks_per_request(replace(limits, max_model_len=length)),
+        )
+
+
+def no_cache(limits: RequestLimits) -> KVCachePlan:
+    """A model that keeps nothing between steps: vLLM gives it the null block alone."""
+    return KVCachePlan(
+        workers=(),
+        tightest=0,
+        num_gpu_blocks=1,
+        max_concurrency=0.0,
+        kv_cache_size_tokens=0,
+        max_model_len=limits.max_model_len,
+        max_model_len_that_fits=limits.max_model_len,
+        fits=True,
+    )

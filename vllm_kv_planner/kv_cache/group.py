@@ -1,0 +1,80 @@
+"""The KV cache group: layers that share one block table."""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+
+from .layout import is_block_outermost
+from .math import lcm_of, round_up
+from .specs import KVCacheSpec, RequestLimits
+
+Layers = Mapping[str, KVCacheSpec]
+"""Layer name to its spec, in the order vLLM builds the layers."""
+
+
+@dataclass(frozen=True)
+class KVCacheGroup:
+    """Layers whose blocks are handed out together.
+
+    Attributes:
+        layers: Names of the layers in the group, with each one's own spec.
+        spec: The spec that stands for the group in the scheduler.
+    """
+
+    layers: Layers
+    spec: KVCacheSpec
+
+    @classmethod
+    def of(cls, layers: Layers) -> KVCacheGroup:
+        """The group of these layers, its first layer standing for it."""
+        return cls(layers, next(iter(layers.values())))
+
+    def on_worker(self, worker_layers: Container[str]) -> KVCacheGroup:
+        """What of this group lies on a pipeline stage that has only ``worker_layers``."""
+        kept = {name: spec for name, spec in self.layers.items() if name in worker_layers}
+        if len(kept) == len(self.layers):
+            return self
+        return KVCacheGroup(kept, next(iter(kept.values()), self.spec))
+
+    @property
+    def page_bytes(self) -> int:
+        """Bytes of one block of this group on its worker, without stride padding."""
+        return sum(spec.page_size_bytes for spec in self.layers.values())
+
+    def stride_bytes(self) -> int:
+        """The same with every page padded to its own stride alignment."""
+        total = 0
+        for spec, count in count_by_identity(self.layers.values()):
+            total += count * round_up(spec.page_size_bytes, spec.block_stride_alignment())
+        return total
+
+    def blocks_per_request(self, limits: RequestLimits) -> int:
+        """Blocks of one request at ``max_model_len``: its neediest layer's."""
+        specs = [spec for spec, _ in count_by_identity(self.layers.values())] or [self.spec]
+        return max(spec.blocks_per_request(limits) for spec in specs)
+
+
+def count_by_identity(specs: Iterable[KVCacheSpec]) -> list[tuple[KVCacheSpec, int]]:
+    """Distinct spec objects and how many layers carry each; layers alike share one object."""
+    counts: dict[int, tuple[KVCacheSpec, int]] = {}
+    for spec in specs:
+        seen = counts.get(id(spec))
+        counts[id(spec)] = (spec, 1 if seen is None else seen[1] + 1)
+    return list(counts.values())
+
+
+def bytes_per_block(groups: Iterable[KVCacheGroup], layout: str) -> int:
+    """Bytes that one block id costs on this worker: the largest group's.
+
+    Source: vLLM 0.33 ``kv_cache_planning._get_kv_cache_bytes_per_block``.
+    """
+    groups = list(groups)
+    if not is_block_outermost(layout):
+        return max(group.stride_bytes() for group in groups)
+    alignments = {
+        spec.block_stride_alignment()
+        for group in groups
+        for spec, _ in count_by_identity(group.layers.values())
+    }
+    return round_up(max(group.page_bytes for group in groups), lcm_of(alignments))

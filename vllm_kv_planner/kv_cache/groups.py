@@ -1,0 +1,119 @@
+"""Which layers share a block table: vLLM's KV cache groups.
+
+A block id belongs to one group at a time and its bytes serve whichever group holds it, so the
+largest group decides what a block costs, and a request pays the sum of its groups' blocks.
+
+Source: vLLM 0.33 ``v1/core/kv_cache_planning.py`` ``get_kv_cache_groups``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..errors import UnsupportedError
+from .group import KVCacheGroup, Layers, count_by_identity
+from .layout import is_block_outermost
+from .math import cdiv
+from .packed import pack
+from .promote import full_allocation, one_kind, without_hybrid_manager
+from .specs import AttentionSpec, KVCacheSpec, MambaSpec, MLAAttentionSpec
+
+LARGEST_BUCKET_RATIO = 1.5
+"""Buckets nearer than this in size are padded to the larger instead of split by the smaller."""
+
+
+def group_layers(
+    layers: Layers, layout: str, *, hybrid_kv_cache_manager: bool = True
+) -> list[KVCacheGroup]:
+    """Groups of the whole model, as the engine forms them.
+
+    Args:
+        layers: Every cache layer of every pipeline stage, in order.
+        layout: The resolved KV cache layout.
+        hybrid_kv_cache_manager: Off, windows and chunks are stored like full attention.
+
+    Raises:
+        UnsupportedError: Pages that no rule of vLLM brings together.
+    """
+    if not layers:
+        return []
+    if not hybrid_kv_cache_manager:
+        layers = without_hybrid_manager(layers)
+    specs = [spec for spec, _ in count_by_identity(layers.values())]
+    if one_kind(specs):
+        return [KVCacheGroup.of(layers)]
+    if is_block_outermost(layout) and len({spec.page_size_bytes for spec in specs}) > 1:
+        return pack(layers)
+    unified = unify_pages(layers)
+    if unified is None:
+        promoted = full_allocation(layers)
+        if promoted is None:
+            raise UnsupportedError(
+                "vLLM cannot bring this model's cache pages to one size: latent (MLA) pages "
+                "beside others that they do not divide"
+            )
+        return [KVCacheGroup.of(promoted)]
+    return split_evenly(unified)
+
+
+def unify_pages(layers: Layers) -> Layers | None:
+    """Every page brought to the largest one's size; None where vLLM cannot.
+
+    A page that divides the largest gets more tokens per block; another is padded (states and
+    plain attention may be, latents may not).
+    """
+    largest = max(spec.page_size_bytes for spec in layers.values())
+    unified: dict[int, KVCacheSpec] = {}
+    for spec, _ in count_by_identity(layers.values()):
+        page = spec.page_size_bytes
+        if page == largest:
+            unified[id(spec)] = spec
+        elif isinstance(spec, MambaSpec):
+            unified[id(spec)] = replace(spec, page_size_padded=largest)
+        elif largest % page == 0:
+            unified[id(spec)] = replace(spec, block_size=spec.block_size * (largest // page))
+        elif isinstance(spec, AttentionSpec) and not isinstance(spec, MLAAttentionSpec):
+            unified[id(spec)] = replace(spec, page_size_padded=largest)
+        else:
+            return None
+    return {name: unified[id(spec)] for name, spec in layers.items()}
+
+
+def split_evenly(layers: Layers) -> list[KVCacheGroup]:
+    """Groups of equal layer count; layers of one kind are dealt out in turn.
+
+    The smallest kind's count is the group size, so that a 1:5 pattern gives six groups; unless
+    all counts are close, when the largest is (12 and 13 layers: two groups of 13).
+    """
+    buckets = mergeable_buckets(layers)
+    counts = [len(names) for names in buckets]
+    size = min(counts)
+    if max(counts) < size * LARGEST_BUCKET_RATIO:
+        size = max(counts)
+    groups = []
+    for names in buckets:
+        parts = cdiv(len(names), size)
+        for part in range(parts):
+            groups.append(KVCacheGroup.of({name: layers[name] for name in names[part::parts]}))
+    return groups
+
+
+def mergeable_buckets(layers: Layers) -> list[list[str]]:
+    """Names of the layers whose specs may stand as one, kind by kind, in order of appearance."""
+    by_spec: dict[KVCacheSpec, list[str]] = {}
+    interned: dict[int, list[str]] = {}
+    for name, spec in layers.items():
+        names = interned.get(id(spec))
+        if names is None:
+            names = interned[id(spec)] = by_spec.setdefault(spec, [])
+        names.append(name)
+    buckets: list[tuple[list[KVCacheSpec], list[str]]] = []
+    for spec, names in by_spec.items():
+        for specs, bucket in buckets:
+            if type(specs[0]).can_merge([*specs, spec]):
+                specs.append(spec)
+                bucket.extend(names)
+                break
+        else:
+            buckets.append(([spec], list(names)))
+    return [names for _, names in buckets]

@@ -1,0 +1,33 @@
+"""What an architecture rule reads: the config, its language model, and the table's row."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..config import Config
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReader:
+    """One model in front of a rule.
+
+    Attributes:
+        top: The whole config.
+        text: The language model's part of it (the whole config where nothing is nested), with
+            the transformers class's defaults behind it.
+        options: The architecture table's row for this architecture.
+        num_hidden_layers: Decoder layers.
+        num_attention_heads: Query heads; 0 where there are none.
+        num_kv_heads: KV heads by vLLM's general rule.
+        head_size: Head width by vLLM's general rule.
+    """
+
+    top: Config
+    text: Config
+    options: Mapping[str, Any]
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_kv_heads: int
+    head_size: int

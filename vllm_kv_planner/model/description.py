@@ -1,0 +1,62 @@
+"""What a model is, as far as planning goes: the answer of every architecture rule."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from .layers.base import CacheLayer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelDescription:
+    """Facts about one model, read from its config alone.
+
+    Attributes:
+        architecture: First of the config's ``architectures`` that has a rule.
+        text_config: The config of the language model inside (the whole one for text models).
+        layers: Cache layers in the order vLLM builds them.
+        num_hidden_layers: Decoder layers, with or without cache: what pipeline stages divide.
+        num_attention_heads: Query heads; 0 for attention-free models.
+        num_kv_heads: KV heads of the whole model, as ``ModelConfig.get_total_num_kv_heads``.
+        head_size: As vLLM's ``ModelConfig.get_head_size`` (MLA: latent plus rope).
+        hidden_size: Width of the residual stream.
+        vocab_size: Rows of the embedding.
+        dtype: The checkpoint's dtype as the config names it; None where it names none.
+        is_hybrid: Attention and states (vLLM's ``IsHybrid``).
+        is_attention_free: States only.
+        is_multimodal: vLLM's multimodal interface.
+        is_encoder_decoder: Whisper and the like.
+        is_moe: Has experts.
+        use_mla: Latent attention.
+        is_mm_prefix_lm: Images attend in both directions.
+        runner_type: ``generate`` or ``pooling``.
+        supports_pp: Whether vLLM's class can be cut into pipeline stages.
+        default_mamba_ssm_cache_dtype: What the model's own config rule sets under ``auto``.
+        removed_in: Last vLLM version that had the architecture, when 0.33 has it no more.
+        notes: Sentences for the reader of the plan.
+    """
+
+    architecture: str
+    text_config: Mapping[str, Any]
+    layers: tuple[CacheLayer, ...]
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_kv_heads: int
+    head_size: int
+    hidden_size: int
+    vocab_size: int
+    dtype: str | None = None
+    is_hybrid: bool = False
+    is_attention_free: bool = False
+    is_multimodal: bool = False
+    is_encoder_decoder: bool = False
+    is_moe: bool = False
+    use_mla: bool = False
+    is_mm_prefix_lm: bool = False
+    runner_type: str = "generate"
+    supports_pp: bool = True
+    default_mamba_ssm_cache_dtype: str = "auto"
+    removed_in: str | None = None
+    notes: tuple[str, ...] = field(default=())

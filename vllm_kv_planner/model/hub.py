@@ -1,0 +1,199 @@
+"""Fetch one JSON file of a repository from the Hugging Face Hub: one GET, bounded, no cache.
+
+Imported only when the network is needed, as urllib alone takes longer to import than a plan.
+Environment: ``HF_ENDPOINT``; the token in ``HF_TOKEN``, else in the file ``HF_TOKEN_PATH``
+names, else in the ``token`` file of the Hugging Face folder.
+"""
+
+from __future__ import annotations
+
+import http.client
+import os
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from dataclasses import dataclass
+from email.message import Message
+from typing import IO, Any
+
+from ..errors import ConfigError
+from .hf_cache import hf_home
+from .json_file import MAX_FILE_BYTES, parse_config, printable
+
+DEFAULT_ENDPOINT = "https://huggingface.co"
+# Seconds for each wait (connecting, each read), and for the whole body.
+WAIT_SECONDS = 5.0
+TOTAL_SECONDS = 20.0
+_MAX_REDIRECTS = 5
+_CHUNK_BYTES = 64 * 1024
+
+
+class NotOnHub(ConfigError):
+    """The Hub was asked and has no such repository, or hides that it has (404, 401)."""
+
+
+@dataclass(frozen=True)
+class HubFile:
+    """One fetched file: the parsed object, the commit it is of, and the address asked."""
+
+    content: dict[str, Any]
+    commit: str | None
+    url: str
+
+
+def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
+    """``filename`` of ``repo_id`` at ``revision``; None when the repository has no such file.
+
+    Raises NotOnHub for an unknown repository, ConfigError for an unknown revision, a gated
+    repository, a network that does not answer, or a file that is not a JSON object.
+    """
+    url = "/".join(
+        (
+            _endpoint(),
+            urllib.parse.quote(repo_id),
+            "resolve",
+            urllib.parse.quote(revision, safe=""),
+            filename,
+        )
+    )
+    request = urllib.request.Request(url, headers={"User-Agent": "vllm-kv-planner"})
+    token = _token()
+    if token:
+        # Unredirected: urllib never passes such a header on to where a redirect leads.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    redirects = _Redirects(token)
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        redirects,
+    ):
+        opener.add_handler(handler)
+    where = f"{repo_id}'s {filename} on the Hub"
+    try:
+        with opener.open(request, timeout=WAIT_SECONDS) as response:
+            commit = redirects.commit or response.headers.get("X-Repo-Commit") or ""
+            raw = _read_body(response, where)
+    except urllib.error.HTTPError as error:
+        error.close()
+        refusal = _refusal(error, repo_id, revision, has_token=bool(token))
+        if refusal is None:
+            return None
+        raise refusal from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise ConfigError(
+            f"{where}: {_host(url)} did not answer ({printable(str(reason))[:120]}); "
+            "give a local folder or config.json instead"
+        ) from None
+    is_hash = len(commit) == 40 and commit.isalnum() and commit.isascii()
+    return HubFile(parse_config(raw, where), commit if is_hash else None, url)
+
+
+class _Redirects(urllib.request.HTTPRedirectHandler):
+    """Follows a few redirects, over http(s) only, giving the token to the first host alone."""
+
+    max_redirections = _MAX_REDIRECTS
+
+    def __init__(self, token: str | None) -> None:
+        self.token = token
+        self.commit: str | None = None
+        self.first: tuple[str, str] | None = None
+
+    def redirect_request(
+        self,
+        req: urllib.request.Request,
+        fp: IO[bytes],
+        code: int,
+        msg: str,
+        headers: Message,
+        newurl: str,
+    ) -> urllib.request.Request:
+        # The Hub names the commit in its own answer, not in that of the storage it points to.
+        self.commit = self.commit or headers.get("X-Repo-Commit")
+        old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
+        self.first = self.first or (old.scheme, old.netloc)
+        if new.scheme not in ("http", "https") or (old.scheme == "https" != new.scheme):
+            raise urllib.error.URLError(f"redirected to {new.scheme}:, which is not followed")
+        request = urllib.request.Request(newurl, headers=dict(req.headers))
+        if self.token and (new.scheme, new.netloc) == self.first:
+            # A renamed repository: the same host, which needs the token again.
+            request.add_unredirected_header("Authorization", f"Bearer {self.token}")
+        return request
+
+    # Python 3.10 knows no 308.
+    http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
+
+
+def _endpoint() -> str:
+    endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    parts = urllib.parse.urlsplit(endpoint)
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+        raise ConfigError("HF_ENDPOINT must be an address like https://huggingface.co")
+    return endpoint
+
+
+def _token() -> str | None:
+    """The user's Hub token, or None. It appears in no message."""
+    token = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
+    if not token:
+        path = os.environ.get("HF_TOKEN_PATH") or os.path.join(hf_home(), "token")
+        try:
+            with open(os.path.expanduser(path), encoding="ascii") as file:
+                token = file.read(1000)
+        except (OSError, ValueError):
+            return None
+    token = token.strip()
+    if not token.isascii() or not token.isprintable() or " " in token:
+        raise ConfigError("HF_TOKEN holds characters that no Hub token has")
+    return token or None
+
+
+def _read_body(response: Any, where: str) -> bytes:
+    deadline = time.monotonic() + TOTAL_SECONDS
+    chunks: list[bytes] = []
+    size = 0
+    while chunk := response.read1(_CHUNK_BYTES):
+        chunks.append(chunk)
+        size += len(chunk)
+        if size > MAX_FILE_BYTES:
+            break  # parse_config refuses it, saying so
+        if time.monotonic() > deadline:
+            raise ConfigError(f"{where}: took more than {TOTAL_SECONDS:.0f} s to arrive")
+    return b"".join(chunks)
+
+
+def _refusal(
+    error: urllib.error.HTTPError, repo_id: str, revision: str, *, has_token: bool
+) -> ConfigError | None:
+    """What an HTTP error means; None for a repository that merely lacks the file."""
+    kind = error.headers.get("X-Error-Code") or ""
+    if kind == "EntryNotFound":
+        return None
+    if kind == "RevisionNotFound":
+        return ConfigError(f"{repo_id} has no revision {printable(revision)} on the Hub")
+    if kind == "GatedRepo" or error.code == 403:
+        advice = (
+            "the token in HF_TOKEN has no access to it" if has_token else "set HF_TOKEN to a token"
+        )
+        return ConfigError(
+            f"{repo_id} is gated or private on the Hub: {advice}"
+            f"{'' if has_token else ' that has access to it'} (HTTP {error.code})"
+        )
+    if error.code == 401:
+        # The Hub hides private repositories: to a stranger, they and missing ones look the same.
+        return NotOnHub(
+            f"{repo_id} is not on the Hub, or private"
+            + (" and HF_TOKEN's token not accepted" if has_token else " (then set HF_TOKEN)")
+        )
+    if error.code in (404, 410):
+        return NotOnHub(f"{repo_id} is not on the Hub")
+    return ConfigError(f"{repo_id}: {_host(error.url)} answered HTTP {error.code}")
+
+
+def _host(url: str) -> str:
+    return printable(urllib.parse.urlsplit(url).netloc)

@@ -1,0 +1,117 @@
+"""Read one JSON object from a file nobody vouches for, within bounds of time and memory.
+
+Whatever is wrong becomes one ``ConfigError`` line: which file, what about it, what is valid.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import stat
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigError
+
+# Bounds on one file. The largest config.json known (nvidia/MiniMax-M3-NVFP4, which lists the
+# quantization of every expert) is 3 MB with 60,000 values, nested 5 deep.
+MAX_FILE_BYTES = 10_000_000
+MAX_VALUES = 1_000_000
+MAX_DEPTH = 100
+
+_BINARY_NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
+
+
+def shown(value: object, limit: int = 60) -> str:
+    """``value`` for a message: as JSON, on one line of at most ``limit`` printable characters."""
+    if isinstance(value, str):
+        text = f'"{value[:limit]}"' if len(value) <= limit else f'"{value[:limit]}…"'
+    elif isinstance(value, (list, tuple)):
+        text = f"a list of {len(value)}"
+    elif isinstance(value, Mapping):
+        text = "an object"
+    elif value is None or isinstance(value, bool):
+        text = {None: "null", True: "true", False: "false"}[value]
+    elif isinstance(value, int) and value.bit_length() > 200:
+        text = "a number of more than 60 digits"  # str() of a huge int is slow, or refused
+    elif isinstance(value, float) and not math.isfinite(value):
+        text = "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    else:
+        text = str(value)
+    return printable(text)
+
+
+def printable(text: str) -> str:
+    """``text`` with whatever would not print (control characters, lone surrogates) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def read_config_file(path: str) -> dict[str, Any]:
+    """The JSON object in the file at ``path``.
+
+    Raises ConfigError when it cannot be read, is no regular file (a pipe or device could
+    hang or never end), is too large, or does not hold one JSON object.
+    """
+    where = printable(path if len(path) <= 200 else path[:200] + "…")
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            raise ConfigError(f"{where}: not a regular file, so not a config.json")
+        # Non-blocking: should a pipe take the file's place meanwhile, open must not wait.
+        fd = os.open(path, os.O_RDONLY | _BINARY_NON_BLOCKING)
+        with open(fd, "rb") as file:
+            raw = file.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise ConfigError(f"{where}: cannot be read ({error.strerror or error})") from None
+    except ValueError:  # a NUL byte in the name
+        raise ConfigError(f"{where}: not a usable file name") from None
+    return parse_config(raw, where)
+
+
+def parse_config(raw: bytes, where: str) -> dict[str, Any]:
+    """The JSON object in ``raw``; ``where`` names its origin in messages.
+
+    ``Infinity`` and ``NaN`` pass here, as published configs hold them in fields no planner
+    reads (Nemotron-H's ``time_step_limit``); ``Config`` refuses them where a number is read.
+    """
+    if len(raw) > MAX_FILE_BYTES:
+        raise ConfigError(
+            f"{where}: larger than {MAX_FILE_BYTES // 1_000_000} MB, so not a config.json"
+        )
+    # Each value costs up to 100 bytes of memory however short its text, so count before parsing.
+    containers = raw.count(b"{") + raw.count(b"[")
+    if raw.count(b",") + containers > MAX_VALUES:
+        raise ConfigError(f"{where}: holds more than {MAX_VALUES:,} values, so not a config.json")
+    try:
+        config = json.loads(raw.decode("utf-8"))
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{where}: not UTF-8 text (byte {error.start})") from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"{where}: not valid JSON ({error.msg}, line {error.lineno} column {error.colno})"
+        ) from None
+    except RecursionError:
+        raise ConfigError(f"{where}: nested deeper than {MAX_DEPTH} levels") from None
+    except ValueError:  # Python refuses to convert integers of more than 4300 digits
+        raise ConfigError(f"{where}: holds a number of thousands of digits") from None
+    if not isinstance(config, dict):
+        raise ConfigError(f"{where}: must hold a JSON object, holds {shown(config)}")
+    if containers > MAX_DEPTH and _deeper_than(config, MAX_DEPTH):
+        raise ConfigError(f"{where}: nested deeper than {MAX_DEPTH} levels")
+    return config
+
+
+def _deeper_than(root: dict[str, Any], depth: int) -> bool:
+    level: list[Any] = [root]
+    for _ in range(depth):
+        level = [
+            child
+            for container in level
+            for child in (container.values() if isinstance(container, dict) else container)
+            if isinstance(child, (dict, list))
+        ]
+        if not level:
+            return False
+    return True

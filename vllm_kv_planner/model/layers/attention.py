@@ -1,0 +1,132 @@
+"""Layers with keys and values: full, sliding window, chunked, cross and encoder-only.
+
+Source: vLLM 0.33 ``model_executor/layers/attention/attention.py`` ``Attention`` and its
+neighbours ``chunked_local_attention.py``, ``cross_attention.py``, ``encoder_only_attention.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...engine_args.backend_request import BackendRequest
+from ...kv_cache.specs import (
+    AttentionSpec,
+    ChunkedLocalAttentionSpec,
+    CrossAttentionSpec,
+    FullAttentionSpec,
+    KVCacheSpec,
+    SlidingWindowSpec,
+)
+from ..context import Backend, CacheContext
+from ..dtypes import kv_cache_element_bytes
+from .base import CacheLayer
+
+
+@dataclass(frozen=True, kw_only=True)
+class Attention(CacheLayer):
+    """Multi-head, grouped-query or multi-query attention.
+
+    Attributes:
+        num_heads: Query heads of the whole model.
+        num_kv_heads: KV heads of the whole model.
+        head_size: Width of a key, in elements.
+        head_size_v: Width of a value; None where it is the key's.
+        sliding_window: Tokens it looks back on; None for all.
+        attention_chunk_size: Tokens of one chunk (Llama 4); None for no chunks.
+        attn_type: ``decoder``, ``encoder_only``, ``encoder_decoder`` (cross-attention).
+        has_sink: Learned sinks.
+        use_mm_prefix: Images attend in both directions.
+        use_per_head_quant_scales: The checkpoint's KV scales are per head.
+        kv_sharing: It reads another layer's cache and keeps none.
+        fixed: Backend that the model's code insists on.
+    """
+
+    num_heads: int
+    num_kv_heads: int
+    head_size: int
+    head_size_v: int | None = None
+    sliding_window: int | None = None
+    attention_chunk_size: int | None = None
+    attn_type: str = "decoder"
+    has_sink: bool = False
+    use_mm_prefix: bool = False
+    use_per_head_quant_scales: bool = False
+    kv_sharing: bool = False
+    fixed: str | None = None
+
+    def kv_heads_per_rank(self, context: CacheContext) -> int:
+        """KV heads on one rank: divided by TP, replicated once there are fewer than ranks."""
+        return max(1, self.num_kv_heads // context.tensor_parallel_size)
+
+    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
+        """The layer's own KV dtype: skipped layers stay in the model's."""
+        skip = context.kv_cache_dtype_skip_layers
+        windowed = self.sliding_window is not None and "sliding_window" in skip
+        return "auto" if windowed or str(self.index) in skip else context.kv_cache_dtype
+
+    def backend_request(self, context: CacheContext) -> BackendRequest | None:
+        """As ``Attention.__init__`` asks for it."""
+        return BackendRequest(
+            head_size=self.head_size,
+            head_size_v=self.head_size_v,
+            dtype=context.dtype,
+            kv_cache_dtype=self.layer_kv_cache_dtype(context),
+            num_heads=max(1, self.num_heads // context.tensor_parallel_size),
+            num_kv_heads=self.kv_heads_per_rank(context),
+            has_sink=self.has_sink,
+            has_sliding_window=self.sliding_window is not None,
+            use_mm_prefix=self.use_mm_prefix,
+            use_per_head_quant_scales=self.use_per_head_quant_scales,
+            attn_type=self.attn_type,
+        )
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """The model's own choice, if any."""
+        return self.fixed
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec | None:
+        """The spec that fits the layer's window, chunk and type, as the backend packs it."""
+        if self.kv_sharing or self.attn_type in ("encoder_only", "encoder"):
+            return None
+        kv_cache_dtype = self.layer_kv_cache_dtype(context)
+        common = {
+            "num_kv_heads": self.kv_heads_per_rank(context),
+            "head_size": self.head_size,
+            "head_size_v": self.head_size if self.head_size_v is None else self.head_size_v,
+            "dtype_bytes": kv_cache_element_bytes(kv_cache_dtype, context.dtype),
+            "kv_cache_dtype": kv_cache_dtype,
+        }
+        spec: AttentionSpec
+        if self.attn_type == "encoder_decoder":
+            spec = CrossAttentionSpec(block_size=context.block_size, **common)
+        elif self.attention_chunk_size is not None:
+            spec = ChunkedLocalAttentionSpec(
+                block_size=context.block_size,
+                attention_chunk_size=self.attention_chunk_size,
+                **common,
+            )
+        elif self.sliding_window is not None:
+            return self.windowed(context, backend, common, self.sliding_window)
+        else:
+            spec = FullAttentionSpec(block_size=context.block_size, **common)
+        return spec if backend is None else backend.customize(spec)
+
+    def windowed(
+        self, context: CacheContext, backend: Backend | None, common: dict, window: int
+    ) -> AttentionSpec:
+        """A window layer picks its own block: the largest its kernels run within a full page."""
+        shared = context.skip_page_size_padded
+        spec = SlidingWindowSpec(block_size=1, sliding_window=window, **common)
+        if backend is None:
+            return SlidingWindowSpec(
+                block_size=context.block_size, sliding_window=window, **common
+            )
+        per_token = backend.customize(spec).unpadded_page_size_bytes
+        block_size = backend.largest_kernel_block(
+            per_token, shared or per_token * context.block_size, context.block_size
+        )
+        return backend.customize(
+            SlidingWindowSpec(
+                block_size=block_size, sliding_window=window, page_size_padded=shared, **common
+            )
+        )

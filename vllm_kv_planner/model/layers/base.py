@@ -1,0 +1,32 @@
+"""A cache layer as a model's config describes it, before an engine is chosen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...engine_args.backend_request import BackendRequest
+from ...kv_cache.specs import KVCacheSpec
+from ..context import Backend, CacheContext
+
+
+@dataclass(frozen=True, kw_only=True)
+class CacheLayer:
+    """One layer that vLLM registers for a cache.
+
+    Attributes:
+        index: Decoder layer it belongs to; pipeline stages are cut along these.
+    """
+
+    index: int
+
+    def backend_request(self, context: CacheContext) -> BackendRequest | None:
+        """What to ask the backend selector; None for states, which choose none."""
+        return None
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """Name of the backend the layer's class insists on, where it does."""
+        return None
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec | None:
+        """Its cache on one rank; None where it keeps nothing of its own."""
+        raise TypeError(f"{type(self).__name__} says nothing of its cache")

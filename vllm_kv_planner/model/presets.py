@@ -1,0 +1,147 @@
+"""Models that are known without any network: their size-relevant facts, bundled.
+
+``presets.jsonl`` holds one model a line, sorted by id. Only the wanted line is parsed: looking
+a model up costs under a millisecond. Each line is a JSON object:
+
+``id``
+    The model's id on the Hub.
+``source``
+    Where its facts come from, and how sure they are.
+``config``
+    The size-relevant part of its config.json, used exactly as that file would be.
+``like``, ``drop``
+    Instead of repeating a sibling: its id, and keys of its config to leave out. ``config`` is
+    then merged into what remains, object by object.
+``files``
+    Other JSON files of the repository that matter (``hf_quant_config.json``).
+
+Long lists of module names are written as patterns: ``{"$names": ["layers.{0-31}.mlp.gate"]}``
+is the list of those names, ``{"$map": [["layers.{0-31}.mlp", {…}]]}`` an object with the same
+value for each. The first line holds ``aliases``: other names, in lower case, of known models.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+_FOLDER = os.path.dirname(__file__)
+_loaded: dict[str, bytes] = {}
+
+
+@dataclass(frozen=True)
+class Preset:
+    """One bundled model: its id, its config as config.json would hold it, and where from."""
+
+    id: str
+    config: Mapping[str, Any]
+    source: str
+    files: Mapping[str, Any] = field(default_factory=dict)
+
+
+def find_preset(name: str) -> Preset | None:
+    """The bundled model called ``name`` (an id or an alias, in any case), or None."""
+    lowered = name.lower()
+    line = find_line("presets.jsonl", lowered)
+    if line is None:
+        alias = _aliases().get(lowered)
+        line = None if alias is None else find_line("presets.jsonl", alias.lower())
+        if line is None:
+            return None
+    config = line.get("config", {})
+    if "like" in line:
+        sibling = find_preset(line["like"])
+        if sibling is None:
+            raise KeyError(f"{line['id']} is like {line['like']}, which is not bundled")
+        kept = {k: v for k, v in sibling.config.items() if k not in line.get("drop", ())}
+        config = _merged(kept, config)
+    return Preset(line["id"], _expanded(config), line["source"], line.get("files", {}))
+
+
+def canonical_name(name: str) -> str:
+    """The Hub id that ``name`` is an alias of; ``name`` itself when it is none."""
+    return _aliases().get(name.lower(), name)
+
+
+def known_names() -> list[str]:
+    """The ids of all bundled models, sorted."""
+    lines = _text("presets.jsonl").split(b"\n")[1:]
+    return [json.loads(line)["id"] for line in lines if line]
+
+
+def known_aliases() -> Mapping[str, str]:
+    """Short and former names, in lower case, and the ids they stand for."""
+    return _aliases()
+
+
+def find_line(file: str, key: str) -> dict[str, Any] | None:
+    """The object on the line of a bundled ``.jsonl`` file whose ``id`` is ``key``, or None.
+
+    ``key`` is in lower case; ids are matched without regard to case.
+    """
+    text = _text(file)
+    # Lower-casing ASCII moves nothing, so offsets into one copy hold in the other.
+    start = _text(file, lowered=True).find(b'\n{"id":' + json.dumps(key).encode() + b",")
+    if start < 0:
+        return None
+    found: dict[str, Any] = json.loads(text[start + 1 : text.find(b"\n", start + 1)])
+    return found
+
+
+def _text(file: str, *, lowered: bool = False) -> bytes:
+    if file not in _loaded:
+        with open(os.path.join(_FOLDER, file), "rb") as data:
+            _loaded[file] = data.read()
+            _loaded[file + " lowered"] = _loaded[file].lower()
+    return _loaded[file + " lowered" if lowered else file]
+
+
+def _aliases() -> dict[str, str]:
+    text = _text("presets.jsonl")
+    found: dict[str, str] = json.loads(text[: text.find(b"\n")])["aliases"]
+    return found
+
+
+def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in change.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merged(old, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def _expanded(value: Any) -> Any:
+    """``value`` with the module-name patterns in it written out."""
+    if isinstance(value, list):
+        # Only objects can hold patterns; long lists of numbers or words are left alone.
+        return [_expanded(item) for item in value] if value and isinstance(value[0], dict) else value
+    if not isinstance(value, dict):
+        return value
+    if "$names" in value:
+        return [name for pattern in value["$names"] for name in expand_name(pattern)]
+    if "$map" in value:
+        return {name: item for pattern, item in value["$map"] for name in expand_name(pattern)}
+    return {key: _expanded(item) for key, item in value.items()}
+
+
+def expand_name(pattern: str) -> Iterator[str]:
+    """The names a pattern stands for: each ``{0-2,7,gate}`` in it is one of those words."""
+    before, brace, rest = pattern.partition("{")
+    if not brace:
+        yield pattern
+        return
+    choices, _, after = rest.partition("}")
+    tails = list(expand_name(after))
+    for choice in choices.split(","):
+        first, dash, last = choice.partition("-")
+        if dash and first.isdigit() and last.isdigit():
+            words = [str(number) for number in range(int(first), int(last) + 1)]
+        else:
+            words = [choice]
+        for word in words:
+            for tail in tails:
+                yield before + word + tail

@@ -1,0 +1,144 @@
+"""The answer: one ``Plan``, the same object for the Python API, JSON, text and every other output.
+
+Sizes are bytes as ``int``; ``None`` means unknown, never a guess. Keys of ``Plan.to_dict()`` are
+stable from ``schema_version`` 1 on.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, is_dataclass
+from typing import Any
+
+SCHEMA_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlannerInfo:
+    """Who answered: ``standalone`` (rules restated) or ``vllm`` (vLLM's own code)."""
+
+    name: str
+    version: str
+    vllm_version: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelInfo:
+    """The model, and where its config was found (local, hf-cache, bundled, hub or custom)."""
+
+    id: str
+    architecture: str
+    config_source: str
+    revision: str | None
+    num_layers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class GPUInfo:
+    """The GPU: total memory as CUDA reports it, in bytes; ``num_gpus`` of all ranks together."""
+
+    name: str
+    total_memory_bytes: int | None
+    num_gpus: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineInfo:
+    """The engine's settings as vLLM would resolve them, by vLLM's names."""
+
+    dtype: str
+    kv_cache_dtype: str
+    block_size: int
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    gpu_memory_utilization: float
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    data_parallel_size: int
+    decode_context_parallel_size: int
+    enforce_eager: bool
+    enable_prefix_caching: bool
+    quantization: str | None
+    attention_backend: str | None
+    speculative: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryInfo:
+    """Bytes of the tightest rank, and for each part where its figure comes from."""
+
+    requested_bytes: int | None
+    weights_bytes: int | None
+    activation_peak_bytes: int | None
+    cuda_graph_bytes: int | None
+    non_torch_bytes: int | None
+    available_kv_cache_bytes: int
+    uncertainty_bytes: int | None
+    provenance: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class GroupInfo:
+    """One KV cache group of the tightest rank.
+
+    ``page_size_bytes`` is one layer's page; where the layers' pages differ, all of them summed.
+    """
+
+    kind: str
+    num_layers: int
+    block_size: int
+    page_size_bytes: int
+    blocks_per_request: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVCacheInfo:
+    """How the KV memory divides; per data-parallel engine, bytes on one GPU.
+
+    Attributes:
+        bytes_per_token: One more token of context, over the layers whose cache grows with it.
+        bytes_per_block: One block id, whichever group holds it.
+        num_gpu_blocks: As the engine logs it, null block included.
+        kv_cache_size_tokens: ``max_concurrency`` times ``max_model_len``.
+        max_concurrency: Requests of ``max_model_len`` at once.
+        max_model_len_that_fits: Longest context one request may have, up to the model's own.
+        groups: The KV cache groups.
+    """
+
+    bytes_per_token: int
+    bytes_per_block: int
+    num_gpu_blocks: int
+    kv_cache_size_tokens: int
+    max_concurrency: float
+    max_model_len_that_fits: int
+    groups: tuple[GroupInfo, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """Everything the planner has to say about one engine."""
+
+    schema_version: int = SCHEMA_VERSION
+    planner: PlannerInfo
+    model: ModelInfo
+    gpu: GPUInfo
+    engine: EngineInfo
+    memory: MemoryInfo
+    kv_cache: KVCacheInfo
+    fits: bool
+    notes: tuple[str, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The plan as plain dictionaries and lists, in the order of the contract."""
+        plain = as_plain(self)
+        assert isinstance(plain, dict)
+        return plain
+
+
+def as_plain(value: object) -> object:
+    """Dataclasses as dictionaries and tuples as lists, all the way down."""
+    if is_dataclass(value):
+        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+    if isinstance(value, tuple):
+        return [as_plain(item) for item in value]
+    return value

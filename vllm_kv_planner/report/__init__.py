@@ -1,0 +1,1 @@
+"""Show a plan. Every format is made from the one ``Plan`` object."""

@@ -1,0 +1,114 @@
+"""The plan for people: aligned lines, each figure with what it means in vLLM's words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..plan import GroupInfo, Plan
+from ..units import gib
+from .terminal import paint
+
+Row = tuple[str, str, str]
+"""Label, value, meaning."""
+
+KINDS = {
+    "full_attention": "full attention",
+    "mla_attention": "MLA latent",
+    "sliding_window": "sliding window",
+    "sliding_window_mla": "sliding window MLA",
+    "chunked_local_attention": "chunked local attention",
+    "cross_attention": "cross-attention",
+    "circular_buffer": "circular buffer",
+    "mamba": "state (Mamba, linear attention)",
+}
+
+
+def to_text(plan: Plan, *, colour: bool = False) -> str:
+    """Sections of aligned rows; no final newline.
+
+    Args:
+        plan: What to show.
+        colour: Whether the reader is a terminal.
+    """
+    sections = [
+        ("Engine", list(engine_rows(plan))),
+        ("KV cache of one GPU", list(cache_rows(plan))),
+    ]
+    rows = [row for _, part in sections for row in part]
+    label_width = max(len(label) for label, _, _ in rows)
+    value_width = max(len(value) for _, value, meaning in rows if meaning)
+    lines = []
+    for title, part in sections:
+        lines.append(paint(title, "bold", colour=colour))
+        for label, value, meaning in part:
+            padded = f"  {label:<{label_width}}  {value:<{value_width if meaning else 0}}"
+            lines.append(f"{padded}  {paint(meaning, 'dim', colour=colour)}" if meaning else padded)
+        lines.append("")
+    lines.append(verdict(plan, colour=colour))
+    lines += [f"note: {note}" for note in plan.notes]
+    return "\n".join(lines)
+
+
+def engine_rows(plan: Plan) -> Iterator[Row]:
+    """What is planned, with where each choice comes from."""
+    engine, model, gpu = plan.engine, plan.model, plan.gpu
+    source = f"config: {model.config_source}" + (
+        f", revision {model.revision}" if model.revision else ""
+    )
+    yield "Model", model.id, f"{model.architecture}, {model.num_layers} layers, {source}"
+    ranks = [
+        f"{name} {size}"
+        for name, size in (
+            ("TP", engine.tensor_parallel_size),
+            ("PP", engine.pipeline_parallel_size),
+            ("DP", engine.data_parallel_size),
+            ("DCP", engine.decode_context_parallel_size),
+        )
+        if size > 1
+    ]
+    yield "GPU", f"{gpu.num_gpus} x {gpu.name}", ", ".join(ranks)
+    yield "dtype", engine.dtype, f"kv_cache_dtype {engine.kv_cache_dtype}"
+    yield "max_model_len", f"{engine.max_model_len:,}", "tokens of prompt and answer, one request"
+    yield "max_num_seqs", f"{engine.max_num_seqs:,}", "requests the scheduler runs at once, at most"
+    yield "max_num_batched_tokens", f"{engine.max_num_batched_tokens:,}", "tokens of one step"
+    caching = "on" if engine.enable_prefix_caching else "off"
+    yield "prefix caching", caching, f"attention backend {engine.attention_backend or 'none'}"
+
+
+def cache_rows(plan: Plan) -> Iterator[Row]:
+    """Bytes, blocks and what they hold."""
+    cache, memory = plan.kv_cache, plan.memory
+    available = memory.available_kv_cache_bytes
+    provenance = memory.provenance.get("available_kv_cache_bytes", "")
+    yield "Available KV cache memory", gib(available), provenance
+    if not cache.groups:
+        yield "KV cache", "none", "the model keeps nothing between steps"
+        return
+    yield "Bytes per token", f"{cache.bytes_per_token:,}", "one more token of context"
+    yield "Bytes per block", f"{cache.bytes_per_block:,}", f"block size {plan.engine.block_size}"
+    for number, group in enumerate(cache.groups):
+        yield f"  group {number}", group_summary(group), f"{group.blocks_per_request:,} a request"
+    yield "GPU blocks", f"{cache.num_gpu_blocks:,}", "num_gpu_blocks"
+    if plan.fits:
+        tokens = f"{cache.kv_cache_size_tokens:,} tokens"
+        yield "GPU KV cache size", tokens, "maximum concurrency x max_model_len"
+        yield (
+            "Maximum concurrency",
+            f"{cache.max_concurrency:.2f}x",
+            f"requests of {plan.engine.max_model_len:,} tokens at once",
+        )
+    longest = f"{cache.max_model_len_that_fits:,}"
+    yield "Longest context that fits", longest, "largest max_model_len for this memory"
+
+
+def group_summary(group: GroupInfo) -> str:
+    """``26 x sliding window, block 16``."""
+    kind = KINDS.get(group.kind, group.kind)
+    return f"{group.num_layers} x {kind}, block {group.block_size:,}"
+
+
+def verdict(plan: Plan, *, colour: bool) -> str:
+    """One line: does the engine start?"""
+    if plan.fits:
+        return paint("fits", "green", colour=colour)
+    return paint("does not fit", "red", colour=colour)
