@@ -22,8 +22,10 @@ PRESETS = REPOSITORY / "vllm_kv_planner" / "model" / "presets.jsonl"
 
 # What no size, layer or cache decision can depend on.
 DROPPED = re.compile(
-    r"""_.* | auto_map | .*dropout.* | .*_pdrop | .*layerdrop | id2label | label2id | _num_labels
-    | init.* | .*initializer.* | emb_init.* | transformers_version | transformers.js_config
+    r"""_name_or_path | _attn_.* | _from_model_config | auto_map | .*dropout.*
+    | .*_pdrop | .*layerdrop | id2label | label2id | _num_labels
+    | init_(std|device|config|method.*) | .*initializer.* | emb_init.*
+    | transformers_version | transformers.js_config
     | use_cache | cache_implementation | tokenizer.* | task_specific_params | .*aux_loss.*
     | (bos|eos|pad|sep|unk|boi|eoi|boa|eoa|cls|mask)_token_(id|index) | begin_suppress_tokens
     | (decoder_start|forced_bos|forced_eos)_token_id | forced_decoder_ids | suppress_tokens
@@ -35,7 +37,7 @@ DROPPED = re.compile(
     | gradient_checkpointing | mask_(feature|time)_.* | apply_spec_augment | classif.*
     | summary_.* | median_filter_width | chunk_size_feed_forward | router_jitter_noise
     | z_loss_weight | attn_implementation | use_flash_attn | flash_(attn|rotary) | fused_dense
-    | verbose | onnx_safe | producer | freeze_.* | unfreeze_.* | tune_.* | mm_use_.*
+    | verbose | onnx_safe | freeze_.* | unfreeze_.* | tune_.* | mm_use_.*
     | observer.* | damp_percent | model_(name_or_path|file_base_name) | ignore_index
     | processor_config | image_placeholder | video_placeholder""",
     re.VERBOSE,
@@ -50,8 +52,11 @@ LONG = 400  # characters of JSON from which module names are written as patterns
 
 
 def main() -> None:
+    """Rewrite the lines of the models in the folder, keep the others, sort all."""
     folder = Path(sys.argv[1])
-    old = [json.loads(line) for line in PRESETS.read_text().splitlines()] if PRESETS.exists() else []
+    old = (
+        [json.loads(line) for line in PRESETS.read_text().splitlines()] if PRESETS.exists() else []
+    )
     aliases = old[0]["aliases"] if old else {}
     presets = {line["id"]: line for line in old[1:]}
     with open(folder / "INDEX.tsv", newline="") as index:
@@ -64,7 +69,7 @@ def main() -> None:
             if name in CORRECTED:
                 source += f"; corrected: {', '.join(CORRECTED[name])}"
             presets[name] = {"id": name, "source": source, "config": config}
-    lines = [{"format": 1, "aliases": dict(sorted(aliases.items()))}]
+    lines: list[dict[str, Any]] = [{"format": 1, "aliases": dict(sorted(aliases.items()))}]
     lines += sorted(presets.values(), key=lambda preset: preset["id"].lower())
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     PRESETS.write_text(text)
@@ -75,11 +80,13 @@ def compact(value: Any) -> Any:
     """``value`` without the keys that cannot matter, module names written as patterns."""
     if isinstance(value, dict):
         kept = {k: v for k, v in value.items() if not DROPPED.fullmatch(k)}
-        if len(kept) > 8 and len(json.dumps(kept)) > LONG and all("." in key for key in kept):
+        if len(kept) > 8 and len(json.dumps(kept)) > LONG and any("." in key for key in kept):
             return {"$map": compact_map(kept)}
         return {key: compact(item) for key, item in kept.items()}
     if isinstance(value, list) and value and all(isinstance(item, str) for item in value):
-        is_long = len(json.dumps(value)) > LONG and not any(set("{},") & set(item) for item in value)
+        is_long = len(json.dumps(value)) > LONG and not any(
+            set("{},") & set(item) for item in value
+        )
         if is_long and any(re.search(r"\.\d", item) for item in value):
             return {"$names": patterns(value)}
         return value
@@ -89,6 +96,7 @@ def compact(value: Any) -> Any:
 
 
 def compact_map(names: dict[str, Any]) -> list[list[Any]]:
+    """Pairs of a name pattern and the value that all names of the pattern have."""
     by_value: dict[str, list[str]] = {}
     for name, item in names.items():
         by_value.setdefault(json.dumps(item, sort_keys=True), []).append(name)

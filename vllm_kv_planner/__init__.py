@@ -14,14 +14,14 @@ if TYPE_CHECKING:
     from .errors import UnsupportedError as UnsupportedError
     from .estimate import KVCacheEstimate as KVCacheEstimate
     from .estimate import estimate_kv_cache as estimate_kv_cache
-    from .plan import Plan as Plan
+    from .plan_types import Plan as Plan
     from .planner import plan as plan
 
 _HOME = {
     "ConfigError": "errors",
     "InputError": "errors",
     "KVCacheEstimate": "estimate",
-    "Plan": "plan",
+    "Plan": "plan_types",
     "PlannerError": "errors",
     "UnknownNameError": "errors",
     "UnsupportedError": "errors",

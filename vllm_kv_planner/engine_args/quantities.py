@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 
-from vllm_kv_planner.errors import InputError
+from ..errors import InputError
 
 _DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -8,9 +8,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
-from vllm_kv_planner.errors import InputError, UnknownNameError
-from vllm_kv_planner.gpu.gpu import GIB, MIB, GPU
-from vllm_kv_planner.gpu.naming import Naming, fold, nearest
+from ..errors import InputError, UnknownNameError
+from .gpu import GIB, GPU, MIB
+from .naming import Naming, fold, nearest
 
 
 @dataclass(frozen=True)

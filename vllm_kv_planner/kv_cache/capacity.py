@@ -167,7 +167,7 @@ class WorkerGroups:
         )
 
     def longest_that_fits(self, limits: RequestLimits, model_max_len: int) -> int:
-        """Largest ``max_model_len`` up to ``model_max_len`` that one request fits with; 0 if none."""
+        """Largest ``max_model_len``, up to ``model_max_len``, that one request fits with, or 0."""
         usable = (self.available_bytes - self.bytes_per_block) // self.bytes_per_block
         return bisect_right(
             range(1, model_max_len + 1),

@@ -19,3 +19,8 @@ def round_up(a: int, b: int) -> int:
 def lcm_of(values: Iterable[int]) -> int:
     """Least common multiple; 1 for none."""
     return lcm(*values)
+
+
+def next_power_of_two(a: int) -> int:
+    """Smallest power of two that is at least ``a``, which is positive."""
+    return 1 << (a - 1).bit_length()

@@ -113,6 +113,9 @@ def fill_buckets(layers: Layers) -> list[Bucket]:
 
 
 def least_padding(values: list[int], *, lower_bound: int) -> int:
-    """The size ``d >= lower_bound`` to round all values up to with least padding, larger on ties."""
-    candidates = range(max(1, lower_bound), max(max(values), lower_bound) + 1)
+    """The size, at least ``lower_bound``, to round all values up to with least padding.
+
+    The larger one on ties.
+    """
+    candidates = range(max(1, lower_bound), max(*values, lower_bound) + 1)
     return min(candidates, key=lambda d: (sum(-value % d for value in values), -d))

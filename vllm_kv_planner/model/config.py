@@ -39,10 +39,12 @@ _Value = TypeVar("_Value")
 class Config:
     """A JSON object whose values are handed out checked.
 
-    Each accessor takes a key and its alternative spellings: the first that is present and not
-    null answers (null means "not set", as in transformers). Then ``defaults``, the values of
-    the model's own config class, are asked the same way. With nothing found, an ``opt_…``
-    accessor answers None; the others answer their ``default``, or raise ConfigError without.
+    Each accessor takes a key and its alternative spellings: the first that is set, and not to
+    null, answers. Where the JSON has none of them, ``defaults`` (the values of the model's own
+    config class) is asked the same way; a null in the JSON overrides those, as it does in
+    transformers: ``"sliding_window": null`` is no window, not Mistral's default one. With no
+    answer an ``opt_…`` accessor returns None, the others their ``default`` or, without one,
+    raise ConfigError.
     """
 
     __slots__ = ("data", "defaults", "prefix", "where")
@@ -88,6 +90,7 @@ class Config:
         return self._or_default(keys, value, default)
 
     def opt_int(self, *keys: _Str, minimum: _Int = 1, maximum: _Int | None = None) -> _Int | None:
+        """As ``int``; None where nothing is set."""
         key, value = self._find(keys)
         return None if value is None else self._checked_int(key, value, minimum, maximum)
 
@@ -105,6 +108,7 @@ class Config:
     def opt_float(
         self, *keys: _Str, minimum: _Float = 0.0, maximum: _Float = 1e12
     ) -> _Float | None:
+        """As ``float``; None where nothing is set."""
         key, value = self._find(keys)
         if value is None:
             return None
@@ -125,6 +129,7 @@ class Config:
         return self._or_default(keys, self.opt_str(*keys), default)
 
     def opt_str(self, *keys: _Str) -> _Str | None:
+        """As ``str``; None where nothing is set."""
         key, value = self._find(keys)
         if value is not None and (not isinstance(value, str) or len(value) > 1000):
             raise self._refused(key, value, "must be a short string")
@@ -167,6 +172,7 @@ class Config:
         return self._or_default(keys, self.opt_sub(*keys), None)
 
     def opt_sub(self, *keys: _Str) -> Config | None:
+        """As ``sub``; None where nothing is set."""
         key, value = self._find(keys)
         if value is None:
             return None
@@ -186,9 +192,15 @@ class Config:
         ]
 
     def _find(self, keys: Iterable[_Str]) -> tuple[_Str, Any]:
-        for source in (self.data, self.defaults):
+        set_to_null = False
+        for key in keys:
+            value = self.data.get(key)
+            if value is not None:
+                return key, value
+            set_to_null = set_to_null or key in self.data
+        if not set_to_null:
             for key in keys:
-                value = source.get(key)
+                value = self.defaults.get(key)
                 if value is not None:
                     return key, value
         return "", None

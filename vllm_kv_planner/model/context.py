@@ -39,6 +39,11 @@ class CacheContext:
         num_speculative_tokens: Draft tokens per step.
         compute_capability: Of the GPU, as (major, minor).
         max_num_batched_tokens: Tokens per step.
+        attention_backend: The backend asked for by name (``--attention-backend``); None for vLLM's
+            own choice. For models whose layers pick their own by it.
+        indexer_kv_dtype: ``--attention-config.indexer_kv_dtype``: ``auto``, ``bf16``, ``fp8``,
+            ``fp8_e4m3`` or ``mxfp4``.
+        indexer_sparse_logits: ``--attention-config.indexer_sparse_logits`` (DeepSeek-V4.1).
     """
 
     tensor_parallel_size: int
@@ -55,3 +60,6 @@ class CacheContext:
     mamba_ssm_cache_dtype: str = "auto"
     skip_page_size_padded: int | None = None
     num_speculative_tokens: int = 0
+    attention_backend: str | None = None
+    indexer_kv_dtype: str = "auto"
+    indexer_sparse_logits: bool = False

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
+from functools import cached_property
 from typing import Any
 
 from .layers.base import CacheLayer
@@ -15,6 +16,7 @@ class ModelDescription:
 
     Attributes:
         architecture: First of the config's ``architectures`` that has a rule.
+        config: The whole config, overrides in it.
         text_config: The config of the language model inside (the whole one for text models).
         layers: Cache layers in the order vLLM builds them.
         num_hidden_layers: Decoder layers, with or without cache: what pipeline stages divide.
@@ -39,6 +41,7 @@ class ModelDescription:
     """
 
     architecture: str
+    config: Mapping[str, Any]
     text_config: Mapping[str, Any]
     layers: tuple[CacheLayer, ...]
     num_hidden_layers: int
@@ -60,3 +63,15 @@ class ModelDescription:
     default_mamba_ssm_cache_dtype: str = "auto"
     removed_in: str | None = None
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def kind_of_layer(self) -> tuple[int, ...]:
+        """For every layer the number of its kind: layers alike in all but their index share one."""
+        numbers: dict[tuple[object, ...], int] = {}
+        return tuple(numbers.setdefault(kind_key(layer), len(numbers)) for layer in self.layers)
+
+
+def kind_key(layer: CacheLayer) -> tuple[object, ...]:
+    """What a layer is, wherever it stands."""
+    own = (getattr(layer, each.name) for each in fields(layer) if each.name != "index")
+    return (type(layer), *own)

@@ -33,6 +33,10 @@ class NotOnHub(ConfigError):
     """The Hub was asked and has no such repository, or hides that it has (404, 401)."""
 
 
+class NoAnswer(ConfigError):
+    """The Hub could not be asked: no network, no such host, a time-out."""
+
+
 @dataclass(frozen=True)
 class HubFile:
     """One fetched file: the parsed object, the commit it is of, and the address asked."""
@@ -45,8 +49,8 @@ class HubFile:
 def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
     """``filename`` of ``repo_id`` at ``revision``; None when the repository has no such file.
 
-    Raises NotOnHub for an unknown repository, ConfigError for an unknown revision, a gated
-    repository, a network that does not answer, or a file that is not a JSON object.
+    Raises NotOnHub for an unknown repository, NoAnswer for a network that fails, ConfigError for an unknown revision, a gated
+    repository or a file that is not a JSON object.
     """
     url = "/".join(
         (
@@ -86,9 +90,8 @@ def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
         raise refusal from None
     except (OSError, http.client.HTTPException, ValueError) as error:
         reason = getattr(error, "reason", None) or error
-        raise ConfigError(
-            f"{where}: {_host(url)} did not answer ({printable(str(reason))[:120]}); "
-            "give a local folder or config.json instead"
+        raise NoAnswer(
+            f"{where}: {_host(url)} did not answer ({printable(str(reason))[:120]})"
         ) from None
     is_hash = len(commit) == 40 and commit.isalnum() and commit.isascii()
     return HubFile(parse_config(raw, where), commit if is_hash else None, url)
@@ -104,7 +107,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self.commit: str | None = None
         self.first: tuple[str, str] | None = None
 
-    def redirect_request(
+    def redirect_request(  # noqa: PLR0917 (urllib calls it so)
         self,
         req: urllib.request.Request,
         fp: IO[bytes],
@@ -113,11 +116,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         headers: Message,
         newurl: str,
     ) -> urllib.request.Request:
+        """The request to follow a redirect with; URLError where it is not to be followed."""
         # The Hub names the commit in its own answer, not in that of the storage it points to.
         self.commit = self.commit or headers.get("X-Repo-Commit")
         old, new = urllib.parse.urlsplit(req.full_url), urllib.parse.urlsplit(newurl)
         self.first = self.first or (old.scheme, old.netloc)
         if new.scheme not in ("http", "https") or (old.scheme == "https" != new.scheme):
+            fp.close()
             raise urllib.error.URLError(f"redirected to {new.scheme}:, which is not followed")
         request = urllib.request.Request(newurl, headers=dict(req.headers))
         if self.token and (new.scheme, new.netloc) == self.first:

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 # Bounds on one file. The largest config.json known (nvidia/MiniMax-M3-NVFP4, which lists the
 # quantization of every expert) is 3 MB with 60,000 values, nested 5 deep.
 MAX_FILE_BYTES = 10_000_000
-MAX_VALUES = 1_000_000
+MAX_VALUES = 500_000
 MAX_DEPTH = 100
 
 _BINARY_NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
@@ -57,17 +57,21 @@ def read_config_file(path: str) -> dict[str, Any]:
     """
     where = printable(path if len(path) <= 200 else path[:200] + "…")
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
-            raise ConfigError(f"{where}: not a regular file, so not a config.json")
-        # Non-blocking: should a pipe take the file's place meanwhile, open must not wait.
-        fd = os.open(path, os.O_RDONLY | _BINARY_NON_BLOCKING)
-        with open(fd, "rb") as file:
-            raw = file.read(MAX_FILE_BYTES + 1)
+        is_file = stat.S_ISREG(os.stat(path).st_mode)
+        raw = _read(path) if is_file else b""
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror or error})") from None
-    except ValueError:  # a NUL byte in the name
+    except ValueError:  # a NUL byte in the name, or half a surrogate pair
         raise ConfigError(f"{where}: not a usable file name") from None
+    if not is_file:
+        raise ConfigError(f"{where}: not a regular file, so not a config.json")
     return parse_config(raw, where)
+
+
+def _read(path: str) -> bytes:
+    # Non-blocking: should a pipe take the file's place meanwhile, open must not wait.
+    with open(os.open(path, os.O_RDONLY | _BINARY_NON_BLOCKING), "rb") as file:
+        return file.read(MAX_FILE_BYTES + 1)
 
 
 def parse_config(raw: bytes, where: str) -> dict[str, Any]:

@@ -118,7 +118,9 @@ def _expanded(value: Any) -> Any:
     """``value`` with the module-name patterns in it written out."""
     if isinstance(value, list):
         # Only objects can hold patterns; long lists of numbers or words are left alone.
-        return [_expanded(item) for item in value] if value and isinstance(value[0], dict) else value
+        return (
+            [_expanded(item) for item in value] if value and isinstance(value[0], dict) else value
+        )
     if not isinstance(value, dict):
         return value
     if "$names" in value:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..plan import GroupInfo, Plan
+from ..plan_types import GroupInfo, Plan
 from ..units import gib
 from .terminal import paint
 

@@ -22,6 +22,10 @@ class ModelReader:
         num_attention_heads: Query heads; 0 where there are none.
         num_kv_heads: KV heads by vLLM's general rule.
         head_size: Head width by vLLM's general rule.
+        layer_types: Type of each decoder layer, where the config's class has such a list.
+        model_window: Window of layers that name none of their own (``cache_config.sliding_window``).
+        is_causal: False for models turned into encoders (``is_causal`` of the config).
+        use_mm_prefix: Images attend in both directions.
     """
 
     top: Config
@@ -31,3 +35,7 @@ class ModelReader:
     num_attention_heads: int
     num_kv_heads: int
     head_size: int
+    layer_types: tuple[str, ...] | None = None
+    model_window: int | None = None
+    is_causal: bool = True
+    use_mm_prefix: bool = False

@@ -38,6 +38,7 @@ class Attention(CacheLayer):
         use_mm_prefix: Images attend in both directions.
         use_per_head_quant_scales: The checkpoint's KV scales are per head.
         kv_sharing: It reads another layer's cache and keeps none.
+        no_cache_config: Its class passes no cache config: unquantised whatever is asked for.
         fixed: Backend that the model's code insists on.
     """
 
@@ -52,6 +53,7 @@ class Attention(CacheLayer):
     use_mm_prefix: bool = False
     use_per_head_quant_scales: bool = False
     kv_sharing: bool = False
+    no_cache_config: bool = False
     fixed: str | None = None
 
     def kv_heads_per_rank(self, context: CacheContext) -> int:
@@ -60,6 +62,8 @@ class Attention(CacheLayer):
 
     def layer_kv_cache_dtype(self, context: CacheContext) -> str:
         """The layer's own KV dtype: skipped layers stay in the model's."""
+        if self.no_cache_config:
+            return "auto"
         skip = context.kv_cache_dtype_skip_layers
         windowed = self.sliding_window is not None and "sliding_window" in skip
         return "auto" if windowed or str(self.index) in skip else context.kv_cache_dtype

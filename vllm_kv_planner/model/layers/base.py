@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...engine_args.backend_request import BackendRequest
-from ...kv_cache.specs import KVCacheSpec
+from ...errors import InputError
+from ...kv_cache.specs import AttentionSpec, KVCacheSpec
 from ..context import Backend, CacheContext
 
 
@@ -30,3 +31,22 @@ class CacheLayer:
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec | None:
         """Its cache on one rank; None where it keeps nothing of its own."""
         raise TypeError(f"{type(self).__name__} says nothing of its cache")
+
+
+def as_packed(spec: AttentionSpec, backend: Backend | None) -> AttentionSpec:
+    """The spec as the layer's backend packs it."""
+    return spec if backend is None else backend.customize(spec)
+
+
+def per_rank(total: int, context: CacheContext, what: str) -> int:
+    """A tensor-parallel rank's share of ``total``.
+
+    Raises:
+        InputError: The ranks cannot share evenly, which vLLM refuses.
+    """
+    ranks = context.tensor_parallel_size
+    if total % ranks:
+        raise InputError(
+            f"--tensor-parallel-size {ranks}: must divide the model's {total} {what}"
+        )
+    return total // ranks

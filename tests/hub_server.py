@@ -1,0 +1,133 @@
+"""A small Hugging Face Hub on 127.0.0.1 for tests: real HTTP, real sockets, nothing mocked."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+BRANCH_COMMIT = "89abcdef0123456789abcdef0123456789abcdef"
+TOKEN = "hf_test_token_of_no_worth"
+
+
+class Hub(ThreadingHTTPServer):
+    """Serves ``/ORG/NAME/resolve/REVISION/FILE`` from ``self.files``; keeps what it was asked.
+
+    Names that begin with a special word behave as that word says: ``gated/…`` wants the token,
+    ``slow/…`` sends a header and then nothing for long, ``huge/…`` never stops sending,
+    ``renamed/…`` redirects to the same name under ``org/``, ``away/…`` to ``self.elsewhere``.
+    """
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.url = f"http://127.0.0.1:{self.server_address[1]}"
+        self.files: dict[tuple[str, str, str], bytes] = {}
+        self.asked: list[tuple[str, str | None]] = []  # path, Authorization
+        self.elsewhere = ""
+        self.closing = threading.Event()
+
+    def add(
+        self, repo: str, content: Any, file: str = "config.json", revision: str = "main"
+    ) -> None:
+        """Publish ``content`` (bytes as they are, anything else as JSON)."""
+        raw = content if isinstance(content, bytes) else json.dumps(content).encode()
+        for name in (revision, COMMIT if revision == "main" else BRANCH_COMMIT):
+            self.files[repo, name, file] = raw
+
+
+@contextmanager
+def running_hub() -> Iterator[Hub]:
+    hub = Hub()
+    thread = threading.Thread(target=hub.serve_forever, args=(0.02,), daemon=True)
+    thread.start()
+    try:
+        yield hub
+    finally:
+        hub.closing.set()
+        hub.shutdown()
+        hub.server_close()
+        thread.join()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: Hub
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        self.server.asked.append((path, self.headers.get("Authorization")))
+        repo, _, rest = path[1:].partition("/resolve/")
+        revision, _, file = rest.partition("/")
+        org, _, name = repo.partition("/")
+        if org == "renamed":
+            self._redirect(f"/org/{name}/resolve/{rest}")
+        elif org == "away":
+            self._redirect(f"{self.server.elsewhere}/org/{name}/resolve/{rest}")
+        elif org == "loop":
+            self._redirect(self.path)
+        elif org == "broken":
+            self._answer(500, b"")
+        elif org == "slow":
+            self._slow()
+        elif org == "huge":
+            self._huge()
+        elif org == "gated" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            self._answer(
+                401, b"Access to this model is restricted", **{"X-Error-Code": "GatedRepo"}
+            )
+        elif org == "refused":
+            self._answer(403, b"", **{"X-Error-Code": "GatedRepo"})
+        else:
+            self._file(repo, unquote(revision), file)
+
+    def _file(self, repo: str, revision: str, file: str) -> None:
+        known = [key for key in self.server.files if key[0] == repo]
+        raw = self.server.files.get((repo, revision, file))
+        if raw is not None:
+            commit = COMMIT if revision in ("main", COMMIT) else BRANCH_COMMIT
+            self._answer(200, raw, **{"X-Repo-Commit": commit})
+        elif not known:
+            self._answer(401, b"", **{"X-Error-Code": "RepoNotFound"})  # as the real one does
+        elif not any(key[1] == revision for key in known):
+            self._answer(404, b"", **{"X-Error-Code": "RevisionNotFound"})
+        else:
+            self._answer(404, b"", **{"X-Error-Code": "EntryNotFound"})
+
+    def _answer(self, status: int, raw: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name, value)
+        self.send_header("Content-Length", str(len(raw)))
+        self.end_headers()
+        self.wfile.write(raw)
+
+    def _redirect(self, location: str) -> None:
+        self._answer(307, b"", Location=location)
+
+    def _slow(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.flush()
+        for _ in range(600):  # a minute, unless the test ends before
+            if self.server.closing.wait(0.1):
+                return
+
+    def _huge(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        deadline = time.monotonic() + 30
+        try:
+            while time.monotonic() < deadline and not self.server.closing.is_set():
+                self.wfile.write(b" " * 1_000_000)
+        except OSError:  # the client had enough
+            pass
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass

@@ -1,0 +1,348 @@
+"""Configs made to hurt: refused in one line, in bounded time and memory, running nothing."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_kv_planner.errors import ConfigError
+from vllm_kv_planner.model.config import Config, parse_config, read_config_file, shown
+from vllm_kv_planner.model.find import find_config
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+
+# Each value costs memory many times its text. These fill the 10 MB that may be read.
+HUGE_TEXTS: dict[str, Callable[[], bytes]] = {
+    "empty objects": lambda: b'{"a":[' + b"{}," * 3_300_000 + b"{}]}",
+    "short strings": lambda: b'{"a":[' + b'"ab",' * 1_900_000 + b'"ab"]}',
+    "numbers": lambda: b'{"a":[' + b"1e9," * 2_400_000 + b"1]}",
+    "values up to the limit": lambda: b'{"a":[' + b'"abcdefghijkl",' * 499_000 + b"1]}",
+    "long integers": lambda: b'{"a":[' + (b"9" * 4200 + b",") * 2300 + b"1]}",
+    "many keys": lambda: b"{" + b",".join(b'"key%d":1' % i for i in range(499_000)) + b"}",
+    "one long string": lambda: b'{"a":"' + b"x" * 9_900_000 + b'"}',
+    "wide characters": lambda: b'{"a":"' + "\U0001f999".encode() * 2_400_000 + b'"}',
+    "one long integer": lambda: b'{"a":' + b"9" * 5000 + b"}",
+    "open brackets": lambda: b"[" * 9_000_000,
+    "open objects": lambda: b'{"a":' * 1_900_000,
+    "deep nesting": lambda: b'{"a":' * 300 + b"1" + b"}" * 300,
+    "no JSON": lambda: b"\x00\xff" * 1_000_000,
+}
+
+MEASURED = """
+import sys, time
+from vllm_kv_planner.errors import PlannerError
+from vllm_kv_planner.model.config import Config
+from vllm_kv_planner.model.find import find_config
+start = time.perf_counter()
+try:
+    found = find_config(sys.argv[1])
+    print(Config(found.config, "c").int("a"))
+except PlannerError as error:
+    print(error)
+print(time.perf_counter() - start)
+with open("/proc/self/status") as status:  # getrusage's peak may be the parent's
+    print(next(line.split()[1] for line in status if line.startswith("VmHWM:")))
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+@pytest.mark.parametrize("name", HUGE_TEXTS)
+def test_time_and_memory(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_bytes(HUGE_TEXTS[name]())
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED, str(tmp_path)],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+        cwd=REPOSITORY,
+    )
+    message, seconds, peak_kib = done.stdout.splitlines()
+    assert len(message) < 400
+    assert message.isprintable()
+    assert float(seconds) < 1
+    assert int(peak_kib) < 200_000_000 / 1024
+
+
+def refused(raw: bytes) -> str:
+    with pytest.raises(ConfigError) as caught:
+        parse_config(raw, "x/config.json")
+    message = str(caught.value)
+    assert message.startswith("x/config.json: ")
+    assert message.isprintable()
+    return message
+
+
+@pytest.mark.parametrize(
+    ("raw", "says"),
+    [
+        (b"", "not valid JSON"),
+        (b"{", "not valid JSON (Expecting property name"),
+        (b'{"a": 1,}', "not valid JSON"),
+        (b"{} {}", "not valid JSON (Extra data"),
+        (b'{"a": "\x01"}', "not valid JSON (Invalid control character"),
+        (b"\xef\xbb\xbf{}", "not valid JSON (Unexpected UTF-8 BOM"),
+        (b'{"a": "\xff"}', "not UTF-8 text (byte 7)"),
+        (b'{\x00"\x00a\x00', "not valid JSON"),
+        (b"[]", "must hold a JSON object, holds a list of 0"),
+        (b"null", "must hold a JSON object, holds null"),
+        (b"NaN", "must hold a JSON object, holds NaN"),
+        (b'"\\u001b[31m\\ud800"', r'must hold a JSON object, holds "\x1b[31m\ud800"'),
+        (b'{"a": ' + b"[" * 120 + b"]" * 120 + b"}", "nested deeper than 100 levels"),
+        (b"[" * 100_000, "nested deeper than 100 levels"),
+        (b'{"a": ' + b"1" * 5000 + b"}", "a number of thousands of digits"),
+        (b" " * 10_000_001, "larger than 10 MB"),
+        (b'{"a": [' + b"1," * 500_001 + b"1]}", "more than 500,000 values"),
+    ],
+)
+def test_not_a_config(raw: bytes, says: str) -> None:
+    assert says in refused(raw)
+
+
+def test_published_oddities_are_read() -> None:
+    # Nemotron-H: "time_step_limit": [0.0, Infinity]; refused only where such a number is used.
+    config = Config(parse_config(b'{"a": [0.0, Infinity], "n": NaN, "n": NaN}', "c"), "c")
+    with pytest.raises(ConfigError, match=r"c: a\[0\] must be a whole number from 0 .*, is 0\.0"):
+        config.list_of_ints("a")
+    with pytest.raises(ConfigError, match=r"n must be a number from 0 to 1e\+12, is NaN"):
+        config.float("n")
+    assert parse_config(b'{"a": ' + b"[" * 90 + b"]" * 90 + b', "a": 2}', "c") == {"a": 2}
+
+
+# Files that are no files
+
+
+def fifo(path: Path) -> None:
+    os.mkfifo(path)
+
+
+def to_device(path: Path) -> None:
+    path.symlink_to("/dev/zero")
+
+
+def circle(path: Path) -> None:
+    path.symlink_to(path)
+
+
+def dangling(path: Path) -> None:
+    path.symlink_to(path.parent / "gone")
+
+
+def folder(path: Path) -> None:
+    path.mkdir()
+
+
+def sparse(path: Path) -> None:
+    with path.open("wb") as file:
+        file.truncate(100_000_000)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (fifo, "not a regular file"),
+        (to_device, "not a regular file"),
+        (folder, "not a regular file"),
+        (circle, "cannot be read"),
+        (dangling, "cannot be read"),
+        (sparse, "larger than 10 MB"),
+    ],
+)
+def test_not_a_file(make: Callable[[Path], None], says: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    make(path)
+    for reference in (str(tmp_path), str(path)):
+        start = time.monotonic()
+        if reference == str(path) and make is folder:
+            says = "holds no config.json"  # a folder of that name is a model folder
+        with pytest.raises(ConfigError, match=says) as caught:
+            find_config(reference)
+        assert time.monotonic() - start < 1
+        assert str(caught.value).isprintable()
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may read any file")
+def test_unreadable(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    path.write_text("{}")
+    path.chmod(0)
+    with pytest.raises(ConfigError, match="cannot be read"):
+        find_config(str(path))
+
+
+def test_names_of_files_are_escaped_and_cut(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        find_config(f"{tmp_path}/a\x1b[31m\nb\u202e/" + "c" * 5000 + "/config.json")
+    assert str(caught.value).isprintable()
+    assert len(str(caught.value)) < 300
+    for path in ("a\0b", "a" * 10_000, "\udcff\n"):
+        with pytest.raises(ConfigError) as caught:
+            read_config_file(path)
+        assert str(caught.value).isprintable()
+
+
+def test_no_code_is_run(tmp_path: Path) -> None:
+    trap = tmp_path / "trap.py"
+    trap.write_text(f"open({str(tmp_path / 'sprung')!r}, 'w')\nclass C: pass\n")
+    (tmp_path / "config.json").write_text(
+        json.dumps(
+            {
+                "auto_map": {"AutoConfig": "trap.C", "AutoModelForCausalLM": "trap.C"},
+                "trust_remote_code": True,
+                "model_type": "trap",
+                "__class__": "trap.C",
+            }
+        )
+    )
+    found = find_config(str(tmp_path))
+    assert Config(found.config, "c").str("model_type") == "trap"
+    assert not (tmp_path / "sprung").exists()
+
+
+# Values that make no sense
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["32", "", [32], {}, True, 32.0, 1e300, -1, 0, 10_001, 10**30, 10**4000, float("nan")],
+)
+def test_number_of_layers(value: Any) -> None:
+    config = Config({"num_hidden_layers": value}, "m/config.json", prefix="text_config.")
+    with pytest.raises(ConfigError) as caught:
+        config.int("num_hidden_layers", "n_layer")
+    message = str(caught.value)
+    assert message.startswith(
+        "m/config.json: text_config.num_hidden_layers must be a whole number from 1 to 10,000, is "
+    )
+    assert message.isprintable()
+    assert len(message) < 200
+
+
+@pytest.mark.parametrize("value", ["1.0", True, -0.5, float("inf"), float("nan"), [1.0], 10**400])
+def test_number(value: Any) -> None:
+    with pytest.raises(ConfigError, match="factor must be a number from 0 to"):
+        Config({"factor": value}, "c").float("factor")
+
+
+@pytest.mark.parametrize("value", [0, 1, "true", [], {}])
+def test_bool(value: Any) -> None:
+    with pytest.raises(ConfigError, match="must be true or false"):
+        Config({"flag": value}, "c").bool("flag")
+
+
+@pytest.mark.parametrize("value", [1, True, ["a"], {}, "x" * 5000])
+def test_str(value: Any) -> None:
+    with pytest.raises(ConfigError, match="must be a short string") as caught:
+        Config({"name": value}, "c").str("name")
+    assert len(str(caught.value)) < 150
+
+
+@pytest.mark.parametrize("value", [1, True, "abc", {"0": 1}])
+def test_lists(value: Any) -> None:
+    config = Config({"items": value}, "c")
+    for read in (config.list_of_ints, config.list_of_strs, config.list_of_subs):
+        with pytest.raises(ConfigError, match="items must be a list, is"):
+            read("items")
+
+
+def test_items_of_lists() -> None:
+    config = Config({"items": [1, "a", None], "nested": [{"n": 0}, 5]}, "c")
+    with pytest.raises(ConfigError, match=r"items\[1\] must be a whole number"):
+        config.list_of_ints("items")
+    with pytest.raises(ConfigError, match=r"items\[0\] must be a string, is 1"):
+        config.list_of_strs("items")
+    with pytest.raises(ConfigError, match=r"nested\[1\] must be an object, is 5"):
+        config.list_of_subs("nested")
+    with pytest.raises(ConfigError, match="items must be a list of 4 items, has 3"):
+        config.list_of_ints("items", length=4)
+    with pytest.raises(ConfigError, match=r"c: nested\[0\]\.n must be a whole number from 1"):
+        Config({"nested": [{"n": 0}]}, "c").list_of_subs("nested")[0].int("n")
+
+
+@pytest.mark.parametrize("value", [1, "text", [], True])
+def test_nested_objects(value: Any) -> None:
+    with pytest.raises(ConfigError, match="text_config must be an object"):
+        Config({"text_config": value}, "c").opt_sub("text_config")
+
+
+# What is read as it should be
+
+
+def test_values_in_order_of_spelling() -> None:
+    config = Config({"n_head": 12, "num_attention_heads": 16, "flag": False, "f": 1}, "c")
+    assert config.int("num_attention_heads", "n_head") == 16
+    assert config.int("heads", "n_head") == 12
+    assert config.bool("flag", default=True) is False
+    assert config.float("f") == 1.0
+    assert config.int("absent", default=7) == 7
+    assert config.opt_int("absent") is None
+    with pytest.raises(ConfigError, match="c: absent / gone is not given"):
+        config.int("absent", "gone")
+
+
+def test_null_is_not_set_and_overrides_class_defaults() -> None:
+    defaults = {"sliding_window": 4096, "head_dim": 128}
+    config = Config({"sliding_window": None, "old": 3}, "c").with_defaults(defaults)
+    assert config.opt_int("sliding_window") is None
+    assert config.opt_int("sliding_window", "old") == 3
+    assert config.int("head_dim") == 128
+    assert not config.has("head_dim")
+    with pytest.raises(ConfigError, match="sliding_window is not given"):
+        config.int("sliding_window")
+
+
+def test_nested_values() -> None:
+    config = Config({"text_config": {"layers": [{"n": 1}, {"n": 2}], "types": ["a"]}}, "c")
+    text = config.sub("text_config")
+    assert [layer.int("n") for layer in text.list_of_subs("layers", length=2)] == [1, 2]
+    assert text.list_of_strs("types") == ["a"]
+    assert text.list_of_ints("absent", default=[]) == []
+    assert text.list_of_subs("absent") == []
+    assert config.opt_sub("absent") is None
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
+    max_leaves=20,
+)
+
+
+@given(JSON)
+def test_any_value_is_answered_or_refused_in_a_line(value: Any) -> None:
+    assert shown(value).isprintable()
+    assert len(shown(value)) < 500
+    config = Config({"key": value}, "c")
+    for read in (
+        config.int,
+        config.float,
+        config.bool,
+        config.str,
+        config.sub,
+        config.list_of_ints,
+        config.list_of_strs,
+        config.list_of_subs,
+    ):
+        try:
+            read("key")
+        except ConfigError as error:
+            assert str(error).isprintable()
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_an_object_or_refused(raw: bytes) -> None:
+    try:
+        assert isinstance(parse_config(raw, "c"), dict)
+    except ConfigError as error:
+        assert str(error).isprintable()

@@ -1,0 +1,144 @@
+"""Write ``vllm_kv_planner/model/defaults.jsonl``: the defaults of transformers' config classes.
+
+    python tools/make_defaults.py
+
+Needs transformers; where vLLM is installed too, its own config classes come before those of
+transformers, as they do in vLLM. One model type a line, sorted; the first line names versions.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import transformers  # type: ignore[import-not-found,unused-ignore]
+from transformers.models.auto import (  # type: ignore[import-not-found,unused-ignore]
+    modeling_auto,
+)
+
+OUTPUT = Path(__file__).resolve().parent.parent / "vllm_kv_planner" / "model" / "defaults.jsonl"
+
+# Keys that a size, a layer's kind or the length of the context can depend on.
+RELEVANT = re.compile(
+    r"""(.*_)?vocab_size.* | .*hidden_size.* | .*intermediate_size.* | (num|n|first|last)_.*
+    | .*_?layers?(_.*)? | .*heads?(_.*)?
+    | .*head_dim.* | .*embed_dim | .*embd | n_(head|layer|inner|positions|groups?|ctx).* | d_.*
+    | .*ffn_dim | dim | .*_dim | .*_rank | depth | depths | .*window.* | .*attention_(type|chunk).*
+    | .*chunk_size | layer_types | .*pattern | .*position.* | .*length.* | .*expert.* | .*topk.*
+    | .*top_k.* | moe_.* | .*_freq | .*period | .*offset | .*interval | .*conv.* | .*state.*
+    | mamba.* | .*ssm.* | time_step_rank | expand | .*kernel.* | index_.* | compress.*
+    | kv_.* | .*_kv_.* | .*sharing.* | multi_query.* | new_decoder_architecture | parallel_attn
+    | alibi | tie_word_embeddings | .*bias | .*num_(channels|mel_bins).* | .*patch.* | .*image_size
+    | .*merge.* | mm_.* | .*_factor | .*ratio | sliding.* | use_.* | .*sparse.* | .*_config
+    | .*dtype | .*tokens_per.* | is_.* | add_.* | projection.* | mlp_.* | no_rope.*
+    | .*interleave.*""",
+    re.VERBOSE,
+)
+IRRELEVANT = re.compile(
+    r"""use_cache | .*_token_id | .*dropout.* | .*_prob | .*init.* | .*loss.* | id2label | label2id
+    | return_.* | output_.* | is_composition | problem_type | transformers_version | .*jitter.*
+    | chunk_size_feed_forward | .*eps(ilon)? | (min|max)_length | length_penalty
+    | use_bfloat16 | architectures | .*_layerdrop | dtype | torch_dtype""",
+    re.VERBOSE,
+)
+
+
+def main() -> None:
+    """Write the table, following nested configs to their own model types."""
+    classes = {name: transformers.CONFIG_MAPPING[name] for name in transformers.CONFIG_MAPPING}
+    versions = {"transformers": transformers.__version__}
+    wanted = language_model_types()
+    try:
+        import vllm  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+        from vllm.transformers_utils.config import (  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+            _CONFIG_REGISTRY,
+        )
+    except ImportError:
+        pass
+    else:
+        versions["vllm"] = vllm.__version__
+        for name in _CONFIG_REGISTRY:
+            classes[name] = _CONFIG_REGISTRY[name]
+            wanted.add(name)
+    table: dict[str, dict[str, Any]] = {}
+    while wanted - table.keys():
+        for name in sorted(wanted - table.keys()):
+            table[name] = defaults(classes[name], classes) if name in classes else {}
+            wanted |= {
+                value["model_type"]
+                for value in table[name].values()
+                if isinstance(value, dict) and "model_type" in value
+            }
+    lines: list[Any] = [{"format": 1, "from": versions}]
+    lines += [{"id": name, "defaults": table[name]} for name in sorted(table) if table[name]]
+    text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
+    OUTPUT.write_text(text)
+    print(f"{len(lines) - 1} model types, {len(text):,} bytes, from {versions}")
+
+
+def language_model_types() -> set[str]:
+    """Model types with a class that generates text, answers about pictures, or embeds."""
+    names = (
+        "MODEL_FOR_CAUSAL_LM_MAPPING_NAMES",
+        "MODEL_FOR_IMAGE_TEXT_TO_TEXT_MAPPING_NAMES",
+        "MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES",
+        "MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES",
+        "MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES",
+        "MODEL_FOR_MASKED_LM_MAPPING_NAMES",
+    )
+    return {kind for name in names for kind in getattr(modeling_auto, name, {})}
+
+
+def defaults(cls: Any, classes: dict[str, Any]) -> dict[str, Any]:
+    """The fixed defaults of one class; nested configs as model_type and differences."""
+    fixed = {key: value for key, value in declared(cls).items() if relevant(key, value)}
+    try:
+        made = cls()
+    except Exception:  # some classes cannot be made without arguments
+        return fixed
+    pattern = getattr(made, "_sliding_window_pattern", None)
+    if isinstance(pattern, int):  # read from the config though the class declares no such field
+        fixed.setdefault("sliding_window_pattern", pattern)
+    for key, nested in vars(made).items():
+        model_type = getattr(nested, "model_type", "")
+        if not isinstance(nested, transformers.PreTrainedConfig) or model_type not in classes:
+            continue
+        own, plain = nested.to_dict(), classes[model_type]().to_dict()
+        different = {
+            name: value
+            for name, value in own.items()
+            if relevant(name, value) and plain.get(name) != value and not isinstance(value, dict)
+        }
+        fixed[key] = {"model_type": model_type, **different}
+    return fixed
+
+
+def declared(cls: Any) -> dict[str, Any]:
+    """Defaults as the class declares them: None where it derives the value later."""
+    found: dict[str, Any] = {}
+    if dataclasses.is_dataclass(cls):
+        found = {f.name: f.default for f in dataclasses.fields(cls)}
+    for name, parameter in inspect.signature(cls.__init__).parameters.items():
+        if parameter.default is not inspect.Parameter.empty:
+            found[name] = parameter.default
+    return found
+
+
+def relevant(key: str, value: Any) -> bool:
+    """Whether a default is a plain value that a size can depend on."""
+    if key == "is_encoder_decoder" and not value:  # every class has it
+        return False
+    if isinstance(value, (list, tuple)):
+        if not all(isinstance(item, (bool, int, float, str)) for item in value) or len(value) > 200:
+            return False
+    elif not isinstance(value, (bool, int, float, str)):
+        return False
+    return bool(RELEVANT.fullmatch(key)) and not IRRELEVANT.fullmatch(key)
+
+
+if __name__ == "__main__":
+    main()

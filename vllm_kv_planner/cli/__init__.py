@@ -1,0 +1,69 @@
+"""The command line: one file a subcommand; each parses, calls the library and prints.
+
+Exit codes: 0 it fits, 1 it does not fit (the plan is printed all the same), 2 the input is wrong
+(one line on stderr, nothing on stdout).
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+COMMANDS = {"plan": "KV cache memory, blocks and concurrency of one engine"}
+
+USAGE = """\
+usage: vllm-kv-planner [--version] [--help] COMMAND ...
+
+How much KV cache a vLLM engine will have, before it is launched and without a GPU.
+
+commands:
+{commands}
+
+vllm-kv-planner COMMAND --help tells more.
+"""
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code."""
+    arguments = list(sys.argv[1:] if argv is None else argv)
+    try:
+        return run(arguments)
+    except BrokenPipeError:
+        # the reader (head, less) has gone; a second error at exit would only confuse
+        sys.stdout = None
+        return 0
+    except KeyboardInterrupt:
+        return 130
+
+
+def run(arguments: list[str]) -> int:
+    """Hand the rest of the line to the subcommand."""
+    from ..errors import PlannerError
+
+    command = arguments[0] if arguments else "--help"
+    if command in ("--version", "-V"):
+        from ..version import __version__
+
+        print(f"vllm-kv-planner {__version__}")
+        return 0
+    if command in ("--help", "-h"):
+        listed = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+        print(USAGE.format(commands=listed), end="")
+        return 0 if arguments else 2
+    try:
+        if command not in COMMANDS:
+            return complain(f"unknown command {command!r}: one of {', '.join(COMMANDS)}")
+        from importlib import import_module
+
+        module = import_module(f".{command}_command", __name__)
+        code = module.run(arguments[1:])
+        assert isinstance(code, int)
+        return code
+    except PlannerError as error:
+        return complain(str(error))
+
+
+def complain(message: str) -> int:
+    """One line on stderr; exit code 2."""
+    print(f"vllm-kv-planner: error: {' '.join(message.split())}", file=sys.stderr)
+    return 2

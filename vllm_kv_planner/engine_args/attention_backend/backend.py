@@ -1,0 +1,128 @@
+"""An attention backend on a certain GPU, in a certain engine, for a certain layer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ...kv_cache.specs import AttentionSpec
+from .blocks import KernelBlocks, divides, largest_within, smallest
+from .declaration import Declaration, Layouts
+from .facts import Capability, EngineFacts, KernelQuestion
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionBackend:
+    """What decides sizes about a chosen backend.
+
+    Attributes:
+        name: vLLM's name of it.
+        declaration: What it says of itself.
+        capability: Compute capability of the GPU.
+        facts: The engine it runs in.
+        head_size: The layer's key width, in elements.
+        head_size_v: The layer's value width; None like the key.
+        kv_cache_dtype: The layer's KV cache dtype.
+        use_rswa: Whether the model uses reference sliding window attention.
+    """
+
+    name: str
+    declaration: Declaration
+    capability: Capability
+    facts: EngineFacts
+    head_size: int
+    head_size_v: int | None = None
+    kv_cache_dtype: str = "auto"
+    use_rswa: bool = False
+
+    @property
+    def layouts(self) -> Layouts | None:
+        """KV cache layouts it reads, best first; None takes any."""
+        layouts = self.declaration.layouts
+        return layouts(self.capability) if callable(layouts) else layouts
+
+    def kernel_blocks(self, spec: AttentionSpec | None = None) -> KernelBlocks:
+        """Blocks its kernels take: of the model as a whole, or of one layer's spec.
+
+        Source: vLLM 0.33 ``get_supported_kernel_block_sizes``.
+        """
+        if spec is None:
+            question = KernelQuestion(
+                capability=self.capability,
+                head_size=self.facts.head_size,
+                head_size_v=self.head_size_v if self.name.endswith("_DIFFKV") else None,
+                kv_cache_dtype=self.facts.kv_cache_dtype,
+                facts=self.facts,
+                use_rswa=self.use_rswa,
+            )
+        else:
+            question = self.layer_question(
+                spec.head_size, spec.head_size_v, spec.kv_cache_dtype, int(spec.tokens_per_state)
+            )
+        return self.answer(question)
+
+    def layer_question(
+        self, head_size: int, head_size_v: int, kv_cache_dtype: str, tokens_per_state: int
+    ) -> KernelQuestion:
+        """What vLLM asks about a layer's spec, out of the engine config's reach."""
+        return KernelQuestion(
+            capability=self.capability,
+            head_size=head_size,
+            head_size_v=head_size_v,
+            kv_cache_dtype=kv_cache_dtype,
+            facts=None,
+            tokens_per_state=tokens_per_state,
+        )
+
+    def answer(self, question: KernelQuestion) -> KernelBlocks:
+        """The declared blocks, or what the rule says."""
+        blocks = self.declaration.blocks
+        return blocks(question) if callable(blocks) else blocks
+
+    def kernel_block_sizes(self) -> tuple[int, ...]:
+        """The same as plain token counts, multiples by their base."""
+        return tuple(block.tokens for block in self.kernel_blocks())
+
+    def smallest_kernel_block(self) -> int:
+        """Fewest tokens a kernel block may have."""
+        return smallest(self.kernel_blocks())
+
+    def supports_block_size(self, block_size: int) -> bool:
+        """Whether blocks of so many tokens can be cut into its kernel blocks."""
+        if self.declaration.exact_blocks:
+            return block_size in self.kernel_block_sizes()
+        return divides(self.kernel_blocks(), block_size)
+
+    def preferred_block_size(self, default: int = 16) -> int:
+        """Tokens per block it asks for: the default where it can."""
+        if self.declaration.preferred is not None:
+            return self.declaration.preferred
+        return default if self.supports_block_size(default) else self.smallest_kernel_block()
+
+    def largest_kernel_block(self, bytes_per_token: int, page_budget: int, fallback: int) -> int:
+        """Largest block, in tokens, that the layer's kernels run unsplit within the budget.
+
+        Args:
+            bytes_per_token: Of this layer.
+            page_budget: Bytes its page may have.
+            fallback: Tokens, where the backend takes any.
+        """
+        head_size_v = self.head_size if self.head_size_v is None else self.head_size_v
+        question = self.layer_question(self.head_size, head_size_v, self.kv_cache_dtype, 1)
+        return largest_within(self.answer(question), bytes_per_token, page_budget, fallback)
+
+    def pack(self, spec: AttentionSpec) -> AttentionSpec:
+        """The spec as this backend's kernels store it (vLLM's ``customize_spec``)."""
+        pack = self.declaration.pack
+        return spec if pack is None else pack(spec, self.capability)
+
+    def customize(self, spec: AttentionSpec) -> AttentionSpec:
+        """The packed spec, its blocks whole kernel blocks apart.
+
+        Source: vLLM 0.33 ``v1/worker/utils.py`` ``customize_attention_spec``.
+        """
+        spec = self.pack(spec)
+        blocks = self.kernel_blocks(spec)
+        aligned = spec.block_stride_bytes != 1 or spec.block_stride_tokens is not None
+        if aligned or not blocks or any(block.multiples for block in blocks):
+            return spec
+        return replace(spec, block_stride_tokens=max(block.tokens for block in blocks))

@@ -1,0 +1,148 @@
+"""Which attention backend vLLM gives a layer.
+
+Source: vLLM 0.33 ``platforms/cuda.py`` ``CudaPlatformBase.get_attn_backend_cls`` and
+``get_valid_backends``; ``platforms/cpu.py`` ``CpuPlatform.get_attn_backend_cls``.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+
+from ...errors import UnknownNameError, UnsupportedError
+from ..backend_request import BackendRequest
+from .backend import AttentionBackend
+from .construction import refusal
+from .declaration import Declaration
+from .facts import Capability, EngineFacts, Situation
+from .messages import none_valid, not_valid, unknown_backend
+from .model_specific import MODEL_SPECIFIC
+from .order import backend_order
+from .selectable import SELECTABLE
+from .validate import reasons_against
+
+
+@lru_cache(maxsize=4096)
+def select_backend(
+    request: BackendRequest,
+    *,
+    capability: Capability,
+    requested: str | None = None,
+    block_size: int | None = None,
+    dcp: int = 1,
+    facts: EngineFacts | None = None,
+) -> AttentionBackend:
+    """The backend of a layer that leaves the choice to vLLM, on a CUDA GPU.
+
+    Args:
+        request: What the layer needs.
+        capability: Of the GPU, as (major, minor).
+        requested: Value of ``--attention-backend``; None or ``auto`` leaves the choice open.
+        block_size: ``--block-size`` in tokens, only where the user gave it.
+        dcp: ``--decode-context-parallel-size``; ignored where ``facts`` are given.
+        facts: What backends look up in the engine's config; by default as if all layers were
+            like this one.
+
+    Raises:
+        UnknownNameError: Nobody knows the requested name.
+        UnsupportedError: The requested backend, or every backend, turns the layer down.
+    """
+    facts = facts or EngineFacts.of_request(request, dcp)
+    situation = Situation(request, capability, block_size, facts)
+    chosen = choose(situation, requested)
+    problem = refusal(chosen.name, situation)
+    if problem is not None:
+        raise UnsupportedError(problem)
+    return chosen
+
+
+def choose(situation: Situation, requested: str | None) -> AttentionBackend:
+    """The requested backend, or the first of vLLM's order that has nothing against the layer."""
+    if requested is not None and requested.lower() != "auto":
+        backend = bind(known(requested), situation)
+        reasons = reasons_against(backend, situation)
+        if reasons:
+            raise UnsupportedError(not_valid(backend.name, situation, reasons))
+        return backend
+    against: dict[str, list[str]] = {}
+    for name in backend_order(situation.request, situation.capability):
+        backend = bind(SELECTABLE[name], situation)
+        reasons = reasons_against(backend, situation)
+        if not reasons:
+            return backend
+        against[name] = reasons
+    raise UnsupportedError(none_valid(situation, against))
+
+
+@lru_cache(maxsize=1024)
+def fixed_backend(
+    name: str, *, capability: Capability, request: BackendRequest, facts: EngineFacts | None = None
+) -> AttentionBackend:
+    """The backend that a model's own code insists on; vLLM does not validate it.
+
+    Raises:
+        UnknownNameError: No such backend.
+    """
+    facts = facts or EngineFacts.of_request(request)
+    return bind(known(name), Situation(request, capability, None, facts))
+
+
+@lru_cache(maxsize=1024)
+def select_cpu_backend(
+    request: BackendRequest,
+    *,
+    requested: str | None = None,
+    amx: bool = False,
+    facts: EngineFacts | None = None,
+) -> AttentionBackend:
+    """The backend of a layer on vLLM's CPU engine; its default block is 128 tokens.
+
+    Args:
+        request: What the layer needs.
+        requested: Value of ``--attention-backend``; only ``CPU_MLA`` changes anything.
+        amx: Whether the CPU has AMX tiles (it decides MLA's backend).
+        facts: As for ``select_backend``.
+
+    Raises:
+        UnsupportedError: Sparse attention, or a KV cache dtype the CPU cannot use.
+    """
+    if request.use_sparse:
+        raise UnsupportedError("vLLM's CPU engine has no sparse attention")
+    amx_mla = amx and (requested or "").upper() != "CPU_MLA"
+    name = ("AMX_MLA" if amx_mla else "CPU_MLA") if request.use_mla else "CPU_ATTN"
+    row = SELECTABLE[name]
+    allowed = ("auto", "bfloat16", "float16") if request.use_mla else row.kv_cache_dtypes
+    if request.kv_cache_dtype not in allowed:
+        raise UnsupportedError(
+            f"--kv-cache-dtype {request.kv_cache_dtype}: vLLM's CPU engine takes "
+            f"{', '.join(allowed)}"
+        )
+    facts = facts or EngineFacts.of_request(request)
+    return bind(row, Situation(request, (0, 0), None, facts))
+
+
+def bind(row: Declaration, situation: Situation) -> AttentionBackend:
+    """The backend as this layer meets it."""
+    request = situation.request
+    return AttentionBackend(
+        name=row.name,
+        declaration=row,
+        capability=situation.capability,
+        facts=situation.facts,
+        head_size=request.head_size,
+        head_size_v=request.head_size_v,
+        kv_cache_dtype=request.kv_cache_dtype,
+        use_rswa=request.use_rswa,
+    )
+
+
+def known(name: str) -> Declaration:
+    """The declaration of that name, whatever its case.
+
+    Raises:
+        UnknownNameError: No such backend, or none of CUDA's.
+    """
+    tables = {**SELECTABLE, **MODEL_SPECIFIC}
+    row = tables.get(name) or tables.get(name.upper())
+    if row is None:
+        raise UnknownNameError(unknown_backend(name, SELECTABLE))
+    return row

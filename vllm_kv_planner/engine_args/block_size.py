@@ -1,0 +1,186 @@
+"""How many tokens a block has, once attention backends and state pages are known.
+
+Plain values in, plain values out. The order of the phases is vLLM's: backends' preference, then
+states beside attention, then unquantised layers beside quantised ones, then a last check.
+
+Source: vLLM 0.33 ``platforms/interface.py`` ``Platform.update_block_size_for_backend`` and the
+functions named below.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import lcm
+
+from ..errors import InputError, UnsupportedError
+from ..kv_cache.math import cdiv, round_up
+from .attention_backend import AttentionBackend
+
+DEFAULT_BLOCK_SIZE = 16
+"""Tokens; vLLM's ``CacheConfig.DEFAULT_BLOCK_SIZE``."""
+CPU_DEFAULT_BLOCK_SIZE = 128
+"""Tokens; what the CPU engine starts from (``CpuPlatform.update_block_size_for_backend``)."""
+LATENT_HYBRID_BLOCK = 128
+"""Tokens; latent decode kernels want whole runs of this many beside states."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockSizes:
+    """Sizes that layer specs are built with.
+
+    Attributes:
+        block_size: Tokens per block of attention layers.
+        mamba_block_size: Tokens per block of state layers; None where there are none.
+        mamba_page_size_padded: Bytes state pages are padded to; None leaves them.
+        skip_page_size_padded: Bytes that pages of unquantised layers are padded to beside
+            quantised ones; None leaves them.
+    """
+
+    block_size: int
+    mamba_block_size: int | None = None
+    mamba_page_size_padded: int | None = None
+    skip_page_size_padded: int | None = None
+
+
+def preferred_block_size(
+    backends: Sequence[AttentionBackend], default: int = DEFAULT_BLOCK_SIZE
+) -> int:
+    """Smallest block, in tokens, that every backend accepts; the default where all do.
+
+    Source: ``Platform._preferred_block_size_for_backends``.
+
+    Raises:
+        UnsupportedError: The backends share no size.
+    """
+    distinct = list({backend.name: backend for backend in backends}.values())
+    if len(distinct) == 1:
+        return distinct[0].preferred_block_size(default)
+    if all(backend.supports_block_size(default) for backend in distinct):
+        return default
+    sizes = (backend.kernel_block_sizes() or (1,) for backend in distinct)
+    for candidate in sorted({lcm(*combination) for combination in product(*sizes)}):
+        if all(backend.supports_block_size(candidate) for backend in distinct):
+            return candidate
+    names = ", ".join(backend.name for backend in distinct)
+    raise UnsupportedError(f"the attention backends {names} share no KV cache block size")
+
+
+def align_hybrid(
+    sizes: BlockSizes,
+    backends: Sequence[AttentionBackend],
+    *,
+    attention_bytes_per_token: int,
+    mamba_page_bytes: int,
+    use_mla: bool,
+    mamba_cache_mode: str,
+    checkpoint_alignment: int | None = None,
+) -> BlockSizes:
+    """Blocks long enough that an attention page covers a state page, which is padded to it.
+
+    Source: ``Platform._align_hybrid_block_size``.
+
+    Args:
+        sizes: So far; the user's block size is a lower bound only.
+        backends: The model's attention backends in layer order; the first one leads.
+        attention_bytes_per_token: Of one attention layer, as its backend packs it.
+        mamba_page_bytes: Largest state page of the model, unpadded.
+        use_mla: Whether attention is latent.
+        mamba_cache_mode: ``none`` or ``align``.
+        checkpoint_alignment: Token grid of states exported inside a prefill; None exports none.
+    """
+    if mamba_page_bytes == 0:
+        return sizes
+    step = max(backends[0].smallest_kernel_block(), sizes.block_size)
+    if use_mla:
+        step = max(step, LATENT_HYBRID_BLOCK)
+    aligned = mamba_cache_mode == "align"
+    if aligned:
+        step = lcm(step, checkpoint_alignment or 1)
+    tokens = step * cdiv(mamba_page_bytes, step * attention_bytes_per_token)
+    tokens = round_up(tokens, lcm(*(backend.smallest_kernel_block() for backend in backends)))
+    block_size = max(sizes.block_size, tokens)
+    page = block_size * attention_bytes_per_token
+    return replace(
+        sizes,
+        block_size=block_size,
+        mamba_block_size=block_size if aligned else sizes.mamba_block_size,
+        mamba_page_size_padded=sizes.mamba_page_size_padded if page == mamba_page_bytes else page,
+    )
+
+
+def align_skip_layers(
+    sizes: BlockSizes,
+    backend: AttentionBackend,
+    *,
+    quantised_bytes_per_token: int,
+    skipped_bytes_per_token: int,
+) -> BlockSizes:
+    """Blocks long enough that a quantised page covers an unquantised one of fewer tokens.
+
+    Source: ``Platform._align_heterogeneous_kv_block_size``.
+
+    Args:
+        sizes: So far.
+        backend: The model's first attention backend.
+        quantised_bytes_per_token: Of one layer in the engine's KV cache dtype.
+        skipped_bytes_per_token: Of one layer left in the model's dtype.
+
+    Raises:
+        UnsupportedError: The quantised layer is the larger one.
+    """
+    if skipped_bytes_per_token < quantised_bytes_per_token:
+        raise UnsupportedError(
+            f"kv_cache_dtype_skip_layers: an unquantised layer takes {skipped_bytes_per_token} "
+            f"bytes a token, less than the {quantised_bytes_per_token} of a quantised one"
+        )
+    if skipped_bytes_per_token == quantised_bytes_per_token:
+        return sizes
+    smallest = backend.smallest_kernel_block()
+    step = max(smallest, sizes.block_size)
+    needed = max(skipped_bytes_per_token * smallest, sizes.mamba_page_size_padded or 0)
+    block_size = max(sizes.block_size, step * cdiv(needed, step * quantised_bytes_per_token))
+    page = block_size * quantised_bytes_per_token
+    padded_state = None if sizes.mamba_page_size_padded is None else page
+    return replace(
+        sizes,
+        block_size=block_size,
+        skip_page_size_padded=page,
+        mamba_page_size_padded=padded_state,
+    )
+
+
+def check_aligned(backends: Sequence[AttentionBackend], before: int, block_size: int) -> None:
+    """Refuse a block size that alignment moved to where some backend cannot follow.
+
+    Source: ``Platform._check_aligned_block_size``.
+
+    Raises:
+        UnsupportedError: Some backend rejects it.
+    """
+    if block_size == before:
+        return
+    rejecting = {b.name: None for b in backends if not b.supports_block_size(block_size)}
+    if rejecting:
+        raise UnsupportedError(
+            f"the KV cache block size of {block_size} tokens that this model's states or "
+            f"unquantised layers ask for does not suit {', '.join(rejecting)}"
+        )
+
+
+def validate_block_size(
+    block_size: int, *, decode_context_parallel_size: int = 1, cp_kv_cache_interleave_size: int = 1
+) -> None:
+    """Refuse a final block size that does not hold whole interleaved runs.
+
+    Source: ``config/vllm.py`` ``VllmConfig.validate_block_size``.
+
+    Raises:
+        InputError: With decode context parallel, the interleave size does not divide it.
+    """
+    if decode_context_parallel_size > 1 and block_size % cp_kv_cache_interleave_size != 0:
+        raise InputError(
+            f"--cp-kv-cache-interleave-size {cp_kv_cache_interleave_size} must divide the block "
+            f"size of {block_size} tokens"
+        )

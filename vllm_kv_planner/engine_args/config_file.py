@@ -1,0 +1,72 @@
+"""The YAML file of ``vllm serve --config FILE``, as command-line words.
+
+Restates ``FlexibleArgumentParser.load_config_file`` of vLLM 0.33
+(vllm/utils/argparse_utils.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+
+from ..errors import InputError
+from .flag_table import all_spellings
+
+_LARGEST = 1 << 20  # bytes; these files hold a few lines
+
+
+def read_config_file(path: str) -> list[str]:
+    """Words in the file's order: ``port: 8000`` to ``--port 8000``.
+
+    ``true`` gives the flag alone, ``false`` its ``--no-`` form where vLLM has one (else
+    nothing, as vLLM does), lists several words, mappings JSON. Raises InputError for a file
+    that is missing, too large, no YAML mapping, or when PyYAML is not installed.
+    """
+    if path.rsplit(".", 1)[-1] not in ("yaml", "yml"):
+        raise InputError(f"--config: {path[:200]!r} must be a .yaml or .yml file")
+    try:
+        if os.path.getsize(path) > _LARGEST:
+            raise InputError(f"--config: {path[:200]!r} is larger than 1 MiB")
+        with open(path, encoding="utf-8") as file:
+            text = file.read(_LARGEST + 1)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise InputError(f"--config: cannot read {path[:200]!r}: {reason}") from None
+    content = _load_yaml(text, path)
+    if content is None:
+        return []
+    if not isinstance(content, dict):
+        raise InputError(f"--config: {path[:200]!r} must hold flag: value lines")
+    words: list[str] = []
+    known = frozenset(all_spellings())
+    for key, value in content.items():
+        words += _words(str(key), value, known)
+    return words
+
+
+def _load_yaml(text: str, path: str) -> object:
+    try:
+        import yaml
+    except ImportError:
+        raise InputError(
+            "--config needs PyYAML, which is not installed: pip install pyyaml"
+        ) from None
+    try:
+        content: object = yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        first = " ".join(str(error).split())[:120]
+        raise InputError(f"--config: {path[:200]!r} is not YAML: {first}") from None
+    return content
+
+
+def _words(key: str, value: object, known: frozenset[str]) -> list[str]:
+    flag = "--" + key
+    if isinstance(value, bool):
+        if value:
+            return [flag]
+        return [f"--no-{key}"] if f"--no-{key}" in known else []
+    if isinstance(value, list):
+        return [flag, *(str(item) for item in value)] if value else []
+    if isinstance(value, dict):
+        return [flag, json.dumps(value, default=str)]
+    return [flag, str(value)]

@@ -1,0 +1,154 @@
+"""From what the user asked to what vLLM 0.33 runs: every default resolved, in vLLM's order.
+
+One rule a module: dtypes, lengths, prefix_caching, batch, kv_cache_dtypes, parallel, runner,
+speculative. This one only calls them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from ..errors import UnsupportedError
+from ..gpu.gpu import GPU
+from .batch import BatchSizes, batch_defaults, resolve_batch_sizes
+from .dtypes import ModelDtype, checkpoint_dtype, resolve_dtype
+from .engine_args import EngineArgs
+from .environment import EngineEnvironment
+from .facts import ModelFacts
+from .kv_cache_dtypes import KVCacheDtype, resolve_kv_cache_dtype, skip_layers
+from .lengths import ModelLength, resolve_max_model_len
+from .parallel import check_parallel, split_layers
+from .prefix_caching import CachingMode, hybrid_manager_disabled, resolve_caching_mode
+from .runner import Runner, resolve_runner
+from .speculative import Speculative, resolve_speculative
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutsideFacts:
+    """What neither flags nor config.json tell; None and the defaults where nobody looked."""
+
+    checkpoint_dtype: str | None = None
+    """Of the safetensors headers, for configs that name no dtype."""
+    tokenizer_max_length: int | None = None
+    """``model_max_length`` of the tokenizer: pooling models with absolute positions only."""
+    encoder_max_seq_length: int | None = None
+    """``max_seq_length`` of sentence-transformers' config."""
+    min_mm_tokens: int | None = None
+    """Largest single image, video or audio in tokens: multimodal prefix-LM models only."""
+    connector_supports_hybrid: bool | None = None
+    """Of the KV connector; None without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ResolvedEngine:
+    """The engine as vLLM would configure it, but for blocks and attention backends."""
+
+    dtype: ModelDtype
+    kv_cache_dtype: KVCacheDtype
+    kv_cache_dtype_skip_layers: tuple[str, ...]
+    length: ModelLength
+    caching: CachingMode
+    batch: BatchSizes
+    runner: Runner
+    speculative: Speculative | None
+    disable_hybrid_kv_cache_manager: bool
+    layers_per_stage: tuple[int, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def max_in_flight_tokens(self) -> int:
+        """Tokens scheduled but not settled, at most (``VllmConfig.max_in_flight_tokens``)."""
+        return self.runner.max_concurrent_batches * self.batch.max_num_batched_tokens
+
+
+def resolve_engine(
+    args: EngineArgs,
+    facts: ModelFacts,
+    gpu: GPU,
+    environment: EngineEnvironment | None = None,
+    outside: OutsideFacts | None = None,
+) -> ResolvedEngine:
+    """Raises InputError in vLLM's words where vLLM would refuse to start."""
+    environment = environment or EngineEnvironment()
+    outside = outside or OutsideFacts()
+    if environment.mla_disable and facts.use_mla:
+        raise UnsupportedError("VLLM_MLA_DISABLE=1 is not planned for; --planner vllm can answer")
+    dtype = resolve_dtype(
+        args.dtype,
+        checkpoint=checkpoint_dtype(facts.config) or outside.checkpoint_dtype,
+        model_type=facts.model_type,
+        is_pooling=facts.runner_type == "pooling",
+        platform=gpu.platform,
+        compute_capability=gpu.compute_capability,
+        gpu_name=gpu.name,
+    )
+    length = _length(args, facts, environment, outside)
+    caching = resolve_caching_mode(args, facts, max_model_len=length.max_model_len)
+    kv_cache_dtype = resolve_kv_cache_dtype(
+        args.kv_cache_dtype,
+        facts,
+        dtype=dtype.name,
+        platform=gpu.platform,
+        compute_capability=gpu.compute_capability,
+    )
+    check_parallel(args, facts, environment)
+    speculative = resolve_speculative(args)
+    batch = resolve_batch_sizes(
+        args,
+        batch_defaults(
+            device_memory_bytes=gpu.batch_defaults_memory_bytes,
+            device_name=gpu.name,
+            compute_capability=gpu.compute_capability,
+            usage_context=args.usage_context,
+        ),
+        max_model_len=length.max_model_len,
+        chunked_prefill=caching.enable_chunked_prefill,
+        min_mm_tokens=outside.min_mm_tokens if facts.is_mm_prefix_lm else None,
+    )
+    if facts.architecture == "DiffusionGemmaForBlockDiffusion" and batch.max_num_seqs >= 128:
+        batch = replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
+    runner = resolve_runner(args, facts, speculative, environment)
+    reasons = (dtype.note, length.note, runner.reason)
+    return ResolvedEngine(
+        dtype=dtype,
+        kv_cache_dtype=kv_cache_dtype,
+        kv_cache_dtype_skip_layers=tuple(
+            skip_layers(args.kv_cache_dtype_skip_layers, kv_cache_dtype.name, facts)
+        ),
+        length=length,
+        caching=caching,
+        batch=batch,
+        runner=runner,
+        speculative=speculative,
+        disable_hybrid_kv_cache_manager=hybrid_manager_disabled(
+            args,
+            facts,
+            environment,
+            draft_uses_eagle=speculative is not None and speculative.uses_eagle,
+            connector_supports_hybrid=outside.connector_supports_hybrid,
+        ),
+        layers_per_stage=split_layers(
+            facts.num_hidden_layers, args.pipeline_parallel_size, environment.pp_layer_partition
+        ),
+        notes=tuple(reason for reason in reasons if reason),
+    )
+
+
+def _length(
+    args: EngineArgs, facts: ModelFacts, environment: EngineEnvironment, outside: OutsideFacts
+) -> ModelLength:
+    absolute = facts.config.get("position_embedding_type") == "absolute"
+    length = resolve_max_model_len(
+        args.max_model_len,
+        facts.text_config,
+        disable_sliding_window=args.disable_sliding_window,
+        tokenizer_max_length=(
+            outside.tokenizer_max_length if facts.runner_type == "pooling" and absolute else None
+        ),
+        encoder_max_seq_length=outside.encoder_max_seq_length,
+        allow_long=environment.allow_long_max_model_len,
+    )
+    by_user = args.max_model_len not in (None, -1)
+    if facts.architecture == "EmbeddingGemma2Model" and not by_user and length.max_model_len > 8192:
+        return replace(length, max_model_len=8192)
+    return length

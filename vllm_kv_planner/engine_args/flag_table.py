@@ -1,0 +1,106 @@
+"""Every flag of ``vllm serve``: how many values it takes, and whether it changes memory.
+
+The table itself is data, ``vllm_flags.json`` beside this file.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal, cast
+
+Effect = Literal["kv_cache", "memory", "none", "unsure"]
+Takes = Literal["switch", "set", "one", "optional", "many"]
+
+
+@dataclass(frozen=True)
+class Flag:
+    """One flag and all its spellings."""
+
+    spellings: tuple[str, ...]
+    """As vLLM declares them, the long one first."""
+    field: str
+    """vLLM's name for the value; a field of EngineArgs where the flag is understood."""
+    takes: Takes
+    type: str
+    """text, lower_text, int, float, quantity, quantity_or_auto, json, json_or_text, config."""
+    can_unset: bool
+    """'' and None on the command line mean unset."""
+    choices: tuple[str | int, ...]
+    effect: Effect
+    why: str
+    """How an unsure flag may change memory."""
+    group: str
+
+    @property
+    def is_understood(self) -> bool:
+        """Whether EngineArgs has a field for it."""
+        return self.effect in ("kv_cache", "memory")
+
+    @property
+    def turn_off(self) -> tuple[str, ...]:
+        """What turns a switch off: ``--no-x``, and ``--disable-y`` for ``--enable-y``.
+
+        As ``EnableDisableAction`` of vllm/utils/argparse_utils.py (0.33) registers them.
+        """
+        if self.takes != "switch":
+            return ()
+        off: list[str] = []
+        for name in self.spellings:
+            if not name.startswith("--"):
+                continue
+            off.append("--no-" + name[2:])
+            for prefix, inverse in (("--enable-", "--disable-"), ("--disable-", "--enable-")):
+                if name.startswith(prefix):
+                    off.append(inverse + name[len(prefix) :])
+        return tuple(off)
+
+
+@lru_cache(maxsize=1)
+def _table() -> tuple[tuple[Flag, ...], dict[str, str]]:
+    path = os.path.join(os.path.dirname(__file__), "vllm_flags.json")
+    with open(path, encoding="utf-8") as file:
+        table = json.load(file)
+    flags = tuple(
+        Flag(
+            spellings=tuple(row["flags"]),
+            field=row["field"],
+            takes=row["takes"],
+            type=row.get("type", "text"),
+            can_unset=row.get("none", False),
+            choices=tuple(row.get("choices", ())),
+            effect=row["effect"],
+            why=row.get("why", ""),
+            group=row["group"],
+        )
+        for row in table["flags"]
+    )
+    return flags, cast("dict[str, str]", table["removed"])
+
+
+def all_flags() -> tuple[Flag, ...]:
+    """The flags of ``vllm serve`` 0.33, in its order; 319 of them."""
+    return _table()[0]
+
+
+def all_spellings() -> list[str]:
+    """Every option string, turned-off forms included."""
+    return [name for flag in all_flags() for name in (*flag.spellings, *flag.turn_off)]
+
+
+def unknown_flag_message(option: str, also_known: Iterable[str] = ()) -> str:
+    """One line for a flag nobody knows: what replaced it, else the nearest spellings."""
+    name = option.split("=", 1)[0]
+    name = "--" + name[2:].replace("_", "-") if name.startswith("--") else name
+    removed = _table()[1].get(name)
+    if removed is not None:
+        return f"vLLM 0.33 has no {name}: {removed}"
+    from difflib import get_close_matches
+
+    known = dict.fromkeys((*also_known, *all_spellings()))
+    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    hint = f"; did you mean {' or '.join(near)}?" if near else ""
+    return f"unknown flag {name[:60]}{hint}"

@@ -1,0 +1,174 @@
+"""The longest request a model takes: vLLM 0.33's derivation of ``max_model_len``.
+
+Restates ``_get_and_verify_max_len`` (vllm/config/model.py), ``derive_max_model_len_and_key``
+(vllm/transformers_utils/model_arch_config_convertor.py) and the RoPE clean-up of
+vllm/transformers_utils/config.py. YaRN does not lengthen: its configs state the scaled length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ..errors import ConfigError, InputError
+
+# Tried in this order; the smallest wins.
+LENGTH_KEYS = (
+    "max_position_embeddings",
+    "n_positions",
+    "max_seq_len",
+    "seq_length",
+    "model_max_length",
+    "max_target_positions",
+    "max_sequence_length",
+    "max_seq_length",
+    "seq_len",
+)
+DEFAULT_LENGTH = 2048  # when no key is there
+# Their max_position_embeddings is stated already scaled.
+_UNSCALED_ROPE = ("longrope", "llama3", "yarn", "deepseek_yarn", "deepseek_llama_scaling")
+
+
+@dataclass(frozen=True)
+class ModelLength:
+    """A resolved ``max_model_len``."""
+
+    max_model_len: int
+    """Tokens; with ``auto_fit`` what vLLM starts from before it fits the memory."""
+    derived: float
+    """Tokens the model's config allows."""
+    derived_from: str | None
+    """The config key."""
+    auto_fit: bool = False
+    note: str | None = None
+
+
+def resolve_max_model_len(
+    requested: int | None,
+    text_config: Mapping[str, Any],
+    *,
+    disable_sliding_window: bool = False,
+    tokenizer_max_length: int | None = None,
+    encoder_max_seq_length: int | None = None,
+    allow_long: bool = False,
+    target_max_model_len: int | None = None,
+) -> ModelLength:
+    """``--max-model-len`` against what the model allows; tokens.
+
+    ``tokenizer_max_length`` counts for pooling models with absolute positions only, and
+    ``encoder_max_seq_length`` is sentence-transformers' ``max_seq_length``.
+    ``target_max_model_len`` is for draft models. ``allow_long`` is
+    VLLM_ALLOW_LONG_MAX_MODEL_LEN. Raises InputError for a request above the model's length,
+    ConfigError for a length in the config that makes no sense.
+    """
+    derived, key = derived_length(text_config)
+    window = text_config.get("sliding_window")
+    if disable_sliding_window and isinstance(window, int) and 0 < window < derived:
+        derived, key = window, "sliding_window"
+    if tokenizer_max_length is not None:
+        derived = min(derived, tokenizer_max_length)
+    note = None
+    if derived == math.inf:
+        if requested == -1:
+            raise InputError(
+                "--max-model-len: auto needs a model whose config names a maximum length; "
+                "max_model_len must be a positive integer"
+            )
+        if requested is not None:
+            return ModelLength(requested, derived, None)
+        if target_max_model_len is not None:
+            return ModelLength(target_max_model_len, derived, None)
+        derived = DEFAULT_LENGTH
+        note = f"the config names no maximum length; vLLM assumes {DEFAULT_LENGTH}"
+    rope = list(rope_parameters(text_config))
+    derived *= _rope_factor(rope, str(text_config.get("model_type", "")))
+    if encoder_max_seq_length is not None:
+        derived = encoder_max_seq_length
+    if requested is None or requested == -1:
+        length = int(derived)
+        if any(rope_type(parameters) == "longrope" for parameters in rope):
+            original = text_config.get("original_max_position_embeddings")
+            length = length if original is None else int(_positive(original, "original_max_…"))
+        return ModelLength(length, derived, key, requested == -1, note)
+    if requested > derived:
+        note = _check_longer(requested, derived, key, text_config, allow_long) or note
+    return ModelLength(requested, derived, key, False, note)
+
+
+def derived_length(text_config: Mapping[str, Any]) -> tuple[float, str | None]:
+    """Smallest of the config's length keys, and its name; (inf, None) where there is none."""
+    best, best_key = math.inf, None
+    for key in LENGTH_KEYS:
+        value = text_config.get(key)
+        if value is None:
+            continue
+        length = _positive(value, key)
+        if length < best:
+            best, best_key = length, key
+    cohere = text_config.get("model_max_length")
+    if cohere:  # Command-R: this key overrules the others
+        return _positive(cohere, "model_max_length"), "model_max_length"
+    return best, best_key
+
+
+def rope_parameters(text_config: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A config's RoPE settings, one mapping per layer type where they are nested.
+
+    Takes ``rope_parameters`` (transformers 5) and the older ``rope_scaling``.
+    """
+    parameters = text_config.get("rope_parameters") or text_config.get("rope_scaling")
+    if not isinstance(parameters, Mapping) or not parameters:
+        return
+    if all(value is None or isinstance(value, Mapping) for value in parameters.values()):
+        yield from (value for value in parameters.values() if value)
+    else:
+        yield parameters
+
+
+def rope_type(parameters: Mapping[str, Any]) -> str:
+    """The modern name of a RoPE type: ``su`` is longrope, ``mrope`` default."""
+    name = str(parameters.get("rope_type", parameters.get("type", "default")))
+    return {"su": "longrope", "mrope": "default", "telechat3-yarn": "yarn"}.get(name, name)
+
+
+def _rope_factor(rope: list[Mapping[str, Any]], model_type: str) -> float:
+    """What linear and dynamic scaling stretch the length by."""
+    if "gemma3" in model_type:  # its length is stated scaled
+        return 1.0
+    factor: float = 1.0
+    for parameters in rope:
+        if rope_type(parameters) not in _UNSCALED_ROPE:
+            value = parameters.get("factor", factor)
+            factor = 1.0 if value is None else _positive(value, "rope factor")
+    return factor
+
+
+def _check_longer(
+    requested: int,
+    derived: float,
+    key: str | None,
+    text_config: Mapping[str, Any],
+    allow_long: bool,
+) -> str | None:
+    model_max_length = text_config.get("model_max_length")
+    if isinstance(model_max_length, (int, float)) and requested <= model_max_length:
+        return None
+    message = (
+        f"User-specified max_model_len ({requested}) is greater than the derived max_model_len "
+        f"({key}={int(derived)} or model_max_length={model_max_length} in model's config.json)"
+    )
+    if allow_long:
+        return f"{message}; VLLM_ALLOW_LONG_MAX_MODEL_LEN allows it"
+    raise InputError(f"{message}. To allow it, set VLLM_ALLOW_LONG_MAX_MODEL_LEN=1")
+
+
+def _positive(value: Any, name: str) -> float:
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, (int, float))
+        or not 0 < value <= 1 << 48  # also refuses NaN
+    ):
+        raise ConfigError(f"config.json: {name} is {str(value)[:40]}; expected a positive number")
+    return value

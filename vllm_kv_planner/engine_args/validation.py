@@ -1,0 +1,119 @@
+"""One field of EngineArgs at a time: ranges and choices, as vLLM 0.33's configs declare them.
+
+Sources: the ``Field(ge=…)`` and ``Literal`` types of vllm/config/*.py.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, UnknownNameError
+from .choices import (
+    ATTENTION_BACKENDS,
+    CHOICES,
+    DEPRECATED_QUANTIZATION,
+    KV_CACHE_DTYPES,
+    QUANTIZATION_METHODS,
+)
+
+if TYPE_CHECKING:
+    from .engine_args import EngineArgs
+
+# field: smallest allowed value
+_AT_LEAST = {
+    "block_size": 1,
+    "prefix_match_unit": 1,
+    "mamba_block_size": 1,
+    "replayssm_buffer_len": 1,
+    "tensor_parallel_size": 1,
+    "pipeline_parallel_size": 1,
+    "data_parallel_size": 1,
+    "decode_context_parallel_size": 1,
+    "prefill_context_parallel_size": 1,
+    "dcp_kv_cache_interleave_size": 1,
+    "cp_kv_cache_interleave_size": 1,
+    "ubatch_size": 0,
+    "max_num_seqs": 1,
+    "max_num_active_seqs": 1,
+    "max_num_batched_tokens": 1,
+    "max_num_scheduled_tokens": 1,
+    "long_prefill_token_threshold": 0,
+    "max_loras": 1,
+    "cpu_offload_gb": 0,
+    "offload_group_size": 0,
+    "offload_num_in_group": 1,
+    "offload_prefetch_step": 0,
+    "mm_ipc_gpu_memory_gb": 0,
+    # vLLM checks these later, with a worse message, or not at all.
+    "kv_cache_memory_bytes": 1,
+    "num_gpu_blocks_override": 1,
+    "kv_offloading_size": 0,
+    "max_cudagraph_capture_size": 0,
+    "spec_tokens": 1,
+}
+
+
+def flag_name(field: str) -> str:
+    """The command-line spelling of a field: ``max_num_seqs`` to ``--max-num-seqs``."""
+    return "--" + field.replace("_", "-")
+
+
+def check_engine_args(args: EngineArgs) -> None:
+    """Raise InputError for the first field whose value vLLM would refuse by itself."""
+    for name, least in _AT_LEAST.items():
+        _check_number(name, getattr(args, name), least)
+    for name, valid in CHOICES.items():
+        _check_choice(name, getattr(args, name), valid)
+    _check_choice("kv_cache_dtype", args.kv_cache_dtype, KV_CACHE_DTYPES)
+    if not 0 < args.gpu_memory_utilization <= 1:
+        raise InputError(
+            f"--gpu-memory-utilization: {args.gpu_memory_utilization}; "
+            "it must be greater than 0 and at most 1"
+        )
+    length = args.max_model_len
+    if length is not None and (not _is_int(length) or (length < 1 and length != -1)):
+        raise InputError(
+            f"--max-model-len: max_model_len must be a positive integer, got {length!r}; "
+            "-1 or auto fits it to the memory"
+        )
+    backend = args.attention_backend
+    if backend is not None and backend.lower() != "auto":
+        _check_choice("attention_backend", backend.upper(), ATTENTION_BACKENDS)
+    if args.quantization is not None:
+        method = args.quantization.lower()
+        _check_choice("quantization", method, QUANTIZATION_METHODS)
+        if method in DEPRECATED_QUANTIZATION and not args.allow_deprecated_quantization:
+            raise InputError(
+                f"--quantization: {method} is deprecated; "
+                "vLLM 0.33 takes it only with --allow-deprecated-quantization"
+            )
+    if args.usage_context not in ("server", "llm"):
+        raise InputError(f"usage context {args.usage_context!r}; valid: server, llm")
+
+
+def _is_int(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _check_number(name: str, value: Any, least: int) -> None:
+    if value is None:
+        return
+    if not _is_int(value) and not (isinstance(value, float) and math.isfinite(value)):
+        raise InputError(f"{flag_name(name)}: {value!r} is not a number")
+    if value < least:
+        raise InputError(f"{flag_name(name)}: {value}; it must be at least {least}")
+
+
+def _check_choice(name: str, value: Any, valid: tuple[Any, ...]) -> None:
+    if value is None or value in valid:
+        return
+    words = [str(choice) for choice in valid]
+    if len(words) > 12:
+        from difflib import get_close_matches
+
+        near = get_close_matches(str(value), words, n=4, cutoff=0.3) or words[:6]
+        raise UnknownNameError(
+            f"{flag_name(name)}: {value!r} is not known to vLLM 0.33; nearest: {', '.join(near)}"
+        )
+    raise InputError(f"{flag_name(name)}: {value!r}; valid: {', '.join(words)}")

@@ -1,0 +1,1 @@
+"""Rules of architectures: which cache layers a model has. Start at ``registry.py``."""

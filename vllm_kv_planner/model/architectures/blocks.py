@@ -1,0 +1,90 @@
+"""What rules share: the list of block types, and the cache layers of each type of block."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+
+from ...errors import UnsupportedError
+from ..layers.attention import Attention
+from ..layers.base import CacheLayer
+from .reader import ModelReader
+
+MakeLayers = Callable[[int], Iterable[CacheLayer]]
+"""Index of a decoder layer to the cache layers vLLM builds in it, in order."""
+
+RENAMED_TYPES = {
+    "mamba": "linear_attention",
+    "attention": "full_attention",
+    "deepseek_sparse_attention": "indexed_attention",
+    "qwen_sparse_attention": "indexed_attention",
+}
+"""Block types by their earlier names (transformers ``_LEGACY_LAYER_TYPE_REMAP``)."""
+
+
+def block_types(
+    model: ModelReader, *keys: str, default: Sequence[str] | None = None
+) -> list[str]:
+    """Type of every decoder block, in today's names; by default under ``layer_types``."""
+    keys = keys or ("layer_types", "layers_block_type")
+    listed = model.text.list_of_strs(*keys, default=default)
+    if len(listed) < model.num_hidden_layers:
+        raise model.text.error(
+            keys[0], f"lists {len(listed)} of the {model.num_hidden_layers} layers"
+        )
+    return [RENAMED_TYPES.get(kind, kind) for kind in listed[: model.num_hidden_layers]]
+
+
+def every_nth(count: int, interval: int, nth: str, others: str) -> list[str]:
+    """Block types where every ``interval``-th, counted from one, is ``nth``."""
+    return [others if (index + 1) % interval else nth for index in range(count)]
+
+
+def by_type(
+    model: ModelReader, types: Iterable[str], make: Mapping[str, MakeLayers]
+) -> list[CacheLayer]:
+    """The cache layers of a decoder whose blocks are of these types, in order.
+
+    Raises:
+        UnsupportedError: A type the architecture does not have.
+    """
+    layers: list[CacheLayer] = []
+    for index, kind in enumerate(types):
+        if kind not in make:
+            known = ", ".join(make)
+            raise UnsupportedError(
+                f"{model.text.where}: layer {index} is of type {kind[:40]!r}; here it can be {known}"
+            )
+        layers.extend(make[kind](index))
+    return layers
+
+
+def no_cache(index: int) -> Iterable[CacheLayer]:
+    """A block without a cache: MLP, experts."""
+    return ()
+
+
+def repeated(*templates: CacheLayer) -> MakeLayers:
+    """The same cache layers in every block."""
+    return lambda index: [replace(template, index=index) for template in templates]
+
+
+def everywhere(model: ModelReader, *templates: CacheLayer) -> list[CacheLayer]:
+    """The same cache layers in every decoder layer."""
+    make = repeated(*templates)
+    return [layer for index in range(model.num_hidden_layers) for layer in make(index)]
+
+
+def attention(model: ModelReader, *, head_size: int | None = None) -> Attention:
+    """Full attention with the config's head counts; the head width by vLLM's general rule."""
+    return Attention(
+        index=0,
+        num_heads=model.num_attention_heads,
+        num_kv_heads=model.num_kv_heads,
+        head_size=model.head_size if head_size is None else head_size,
+    )
+
+
+def even_head_size(model: ModelReader) -> int:
+    """Head width of classes that divide the hidden size, whatever ``head_dim`` says."""
+    return model.text.int("hidden_size") // model.num_attention_heads

@@ -1,0 +1,242 @@
+"""The facts vLLM asks of every model: layers, heads, head width; and where the text config is.
+
+Source: vLLM 0.33 ``transformers_utils/model_arch_config_convertor.py`` (one class per exception,
+by ``model_type``), ``config/model.py`` ``ModelConfig``; transformers ``get_text_config``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from ...errors import ConfigError
+from ..config import Config
+
+KV_HEADS = (
+    "n_head_kv",
+    "num_kv_heads",
+    "num_key_value_heads",
+    "multi_query_group_num",
+    "num_attention_groups",
+)
+EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
+
+TEXT_CONFIGS = (
+    "text_config",
+    "llm_config",
+    "language_config",
+    "thinker_config.text_config",
+    "decoder",
+    "generator",
+)
+"""Where composite configs keep the language model's."""
+
+LATENT_TYPES = frozenset(
+    "axk1 deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 deepseek_v41 dots3_note deepseek_mtp "
+    "k3_dspark glm5_next glm5_next_text glm_moe_dsa glm4_moe_lite glm4_moe_lite_mtp kimi_k2 "
+    "kimi_linear longcat_flash pangu_ultra_moe pangu_ultra_moe_mtp bailing_hybrid "
+    "bailing_hybrid_mtp bailing_hybrid_v3_mtp hy_v4 hy_v4_mtp".split()
+)
+"""Text model types that vLLM runs with latent attention (``is_deepseek_mla``)."""
+
+MM_PREFIX_TYPES = frozenset({"bagel", "gemma3", "molmo2", "moondream3", "paligemma"})
+"""Models whose images attend in both directions, by ``model_type``."""
+
+
+class Convertor:
+    """vLLM's ``ModelArchConfigConvertorBase``: the general rule of each fact."""
+
+    def num_hidden_layers(self, text: Config) -> int:
+        """Decoder layers."""
+        return text.int("num_hidden_layers", default=0, minimum=0)
+
+    def num_attention_heads(self, text: Config) -> int:
+        """Query heads."""
+        return text.int("num_attention_heads", default=0, minimum=0)
+
+    def num_kv_heads(self, text: Config) -> int:
+        """KV heads; as many as query heads where the config has none."""
+        return text.int(*KV_HEADS, default=self.num_attention_heads(text), minimum=0)
+
+    def head_size(self, text: Config) -> int:
+        """Head width: latent plus rope, else as given, else hidden size over heads."""
+        if is_latent(text):
+            if compress_ratios(text):
+                return text.int("head_dim")
+            return text.int("kv_lora_rank") + text.int("qk_rope_head_dim", default=0, minimum=0)
+        given = text.opt_int("head_dim", minimum=0) or text.opt_int("hidden_size_per_head")
+        heads = self.num_attention_heads(text)
+        return given or (text.int("hidden_size", default=0, minimum=0) // heads if heads else 0)
+
+    def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
+        """Whether images attend in both directions."""
+        known = top.opt_str("model_type") in MM_PREFIX_TYPES
+        return top.bool("is_mm_prefix_lm", default=known)
+
+
+class Falcon(Convertor):
+    """One KV head, unless the newer decoder says how many."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        newer = text.bool("new_decoder_architecture", default=False)
+        if not newer and text.bool("multi_query", default=False):
+            return 1
+        return super().num_kv_heads(text)
+
+
+class Dbrx(Convertor):
+    """KV heads are in ``attn_config``."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        nested = text.opt_sub("attn_config")
+        heads = self.num_attention_heads(text)
+        return heads if nested is None else nested.int("kv_n_heads", default=heads)
+
+
+class NemotronNas(Convertor):
+    """KV heads of the first layer with attention."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        heads = self.num_attention_heads(text)
+        for block in text.list_of_subs("block_configs"):
+            attention = block.sub("attention")
+            if not attention.bool("no_op", default=False):
+                return heads // attention.int("n_heads_in_group")
+        raise text.error("block_configs", "has no layer with attention")
+
+
+class AttentionFree(Convertor):
+    """States only: no heads."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        return 0
+
+    def head_size(self, text: Config) -> int:
+        return 0
+
+
+class Zamba2(Convertor):
+    """Heads of attention blocks have their own width."""
+
+    def head_size(self, text: Config) -> int:
+        return text.int("attention_head_dim", default=0, minimum=0)
+
+
+class LongcatFlash(Convertor):
+    """``num_hidden_layers`` counts attention sublayers, two per decoder layer."""
+
+    def num_hidden_layers(self, text: Config) -> int:
+        return text.int("num_layers")
+
+
+class CohereAsr(Convertor):
+    """The decoder is nested in ``transf_decoder.config_dict``."""
+
+    def num_attention_heads(self, text: Config) -> int:
+        return self.decoder(text).int("num_attention_heads")
+
+    def num_kv_heads(self, text: Config) -> int:
+        return self.num_attention_heads(text)
+
+    def head_size(self, text: Config) -> int:
+        return self.decoder(text).int("hidden_size") // self.num_attention_heads(text)
+
+    def decoder(self, text: Config) -> Config:
+        """The decoder's own config."""
+        return text.sub("transf_decoder").sub("config_dict")
+
+
+class Gemma4(Convertor):
+    """Full layers have heads of their own; the whole model's facts are the largest layer's."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        return max(super().num_kv_heads(text), text.opt_int("num_global_key_value_heads") or 0)
+
+    def head_size(self, text: Config) -> int:
+        return max(super().head_size(text), text.opt_int("global_head_dim") or 0)
+
+    def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
+        return text.get("use_bidirectional_attention") == "vision"
+
+
+class DeepseekV4(Convertor):
+    """Images attend in both directions where there is a vision tower."""
+
+    def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
+        return top.int("vision_n_layers", default=0, minimum=0) > 0
+
+
+_GEMMA4 = Gemma4()
+_CONVERTORS: Mapping[str, Convertor] = {
+    "falcon": Falcon(),
+    "RefinedWeb": Falcon(),
+    "RefinedWebModel": Falcon(),
+    "dbrx": Dbrx(),
+    "nemotron-nas": NemotronNas(),
+    "mamba": AttentionFree(),
+    "falcon_mamba": AttentionFree(),
+    "timm_wrapper": AttentionFree(),
+    "zamba2": Zamba2(),
+    "longcat_flash": LongcatFlash(),
+    "cohere_asr": CohereAsr(),
+    "gemma4": _GEMMA4,
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
+    "diffusion_gemma": _GEMMA4,
+    "diffusion_gemma_text": _GEMMA4,
+    "deepseek_v4": DeepseekV4(),
+}
+_GENERAL = Convertor()
+
+
+def convertor(model_type: str) -> Convertor:
+    """The rules for one ``model_type``."""
+    return _CONVERTORS.get(model_type, _GENERAL)
+
+
+def compress_ratios(text: Config) -> Sequence[int]:
+    """Compression of each layer's latents (DeepSeek-V4)."""
+    return text.list_of_ints("compress_ratios", default=())
+
+
+def is_latent(text: Config) -> bool:
+    """Whether vLLM counts the model as latent attention (``is_deepseek_mla``)."""
+    if text.opt_str("model_type") not in LATENT_TYPES:
+        return False
+    return text.get("head_dim" if compress_ratios(text) else "kv_lora_rank") is not None
+
+
+def num_experts(text: Config) -> int:
+    """Routed experts; some configs list them per modality or per block."""
+    value = text.get(*EXPERTS)
+    if isinstance(value, list):
+        value = value[0] if value else 0
+    if value:
+        return value if isinstance(value, int) else text.int(*EXPERTS, minimum=0)
+    blocks = text.get("block_configs")
+    if not isinstance(blocks, list):
+        return 0
+    routed = [block.get("n_routed_experts", 0) for block in blocks if isinstance(block, Mapping)]
+    return max((count for count in routed if isinstance(count, int)), default=0)
+
+
+def text_part(top: Config, keys: Sequence[str] = TEXT_CONFIGS) -> Config | None:
+    """The language model's config inside ``top``; None where nothing is nested."""
+    for path in keys:
+        part: Config | None = top
+        for key in path.split("."):
+            part = None if part is None or not part.has(key) else part.opt_sub(key)
+        if part is not None:
+            return part
+    return None
+
+
+def config_dtype(top: Config, text: Config) -> str | None:
+    """The checkpoint's dtype, wherever the config names it (``get_torch_dtype``)."""
+    for config in (top, text, top.opt_sub("vision_config"), top.opt_sub("encoder_config")):
+        named = None if config is None else config.get("dtype", "torch_dtype")
+        if isinstance(named, str):
+            return named.removeprefix("torch.")
+        if named is not None:
+            raise ConfigError(f"{top.where}: dtype must be a string")
+    return None

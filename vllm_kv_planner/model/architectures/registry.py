@@ -1,0 +1,80 @@
+"""The architecture table: which rule answers for which architecture of vLLM 0.33's registry.
+
+Two data files, one row per architecture name: ``attention.json`` (caches are plain attention) and
+``latent_state.json`` (latent attention, states, special caches). What a row may hold:
+
+``rule``
+    ``module:function`` in this package; it lists the cache layers, in vLLM's construction order.
+``like``
+    Another row whose rule and options this one takes (its own keys win).
+``text``
+    For wrappers: architecture of the language model inside, where vLLM's wrapper insists on one;
+    ``true`` where the nested config names its own.
+``flags``
+    What vLLM's class declares: ``pooling``, ``no_generate``, ``multimodal``, ``hybrid``,
+    ``attention_free``, ``noops``, ``encoder_decoder``, ``no_pp``.
+``removed_in``
+    Last vLLM version that had it, where 0.33 has it no more.
+any other key
+    An option of the rule; the rule's docstring says which.
+
+Source: vLLM 0.33 ``model_executor/models/registry.py``; the classes behind each name.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from typing import Any, cast
+
+from ...errors import UnsupportedError
+from ..json_file import shown
+from ..layers.base import CacheLayer
+from .reader import ModelReader
+
+Row = Mapping[str, Any]
+Rule = Callable[[ModelReader], Iterable[CacheLayer]]
+
+_TABLES = ("attention.json", "latent_state.json")
+
+
+@cache
+def table() -> Mapping[str, Row]:
+    """Every row, by architecture."""
+    rows: dict[str, Row] = {}
+    for name in _TABLES:
+        file = files(__package__) / name
+        if file.is_file():
+            rows.update(json.loads(file.read_text(encoding="utf-8")))
+    return rows
+
+
+@cache
+def row(architecture: str) -> Row | None:
+    """The row of an architecture, with what it takes from another folded in; None without one."""
+    found = table().get(architecture)
+    if found is None or "like" not in found:
+        return found
+    base = row(found["like"]) or {}
+    return {**base, **{key: value for key, value in found.items() if key != "like"}}
+
+
+@cache
+def rule(name: str) -> Rule:
+    """The function that ``module:function`` names."""
+    module, _, function = name.partition(":")
+    return cast(Rule, getattr(import_module(f"{__package__}.{module}"), function))
+
+
+def unsupported(architecture: str, where: str) -> UnsupportedError:
+    """The refusal of an architecture nobody wrote a rule for, with the nearest that have one."""
+    near = get_close_matches(architecture, table(), n=3, cutoff=0.75)
+    hint = f" (nearest known: {', '.join(near)})" if near else ""
+    return UnsupportedError(
+        f"{where}: architecture {shown(architecture)} has no rule in the stand-alone planner"
+        f"{hint}; --planner vllm asks vLLM itself"
+    )

@@ -1,0 +1,217 @@
+"""From a config to what the planner must know of the model: facts and cache layers.
+
+The steps are vLLM's own: the architecture is picked and its row found, the language model's config
+is taken out of the whole and completed with its class's defaults, the general facts are read, and
+the row's rule lists the cache layers.
+
+Source: vLLM 0.33 ``config/model.py`` ``ModelConfig.__post_init__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..errors import UnsupportedError
+from .architectures.general import (
+    Convertor,
+    config_dtype,
+    convertor,
+    is_latent,
+    num_experts,
+    text_part,
+)
+from .architectures.hf_config import as_transformers
+from .architectures.reader import ModelReader
+from .architectures.registry import Row, row, rule, unsupported
+from .architectures.resolve import Resolved, inner_architecture, model_types, resolve
+from .config import Config
+from .defaults import defaults_for
+from .description import ModelDescription
+
+
+def describe(
+    config: Mapping[str, Any],
+    *,
+    where: str,
+    hf_overrides: Mapping[str, Any] | None = None,
+    language_model_only: bool = False,
+    disable_sliding_window: bool = False,
+    runner: str = "auto",
+    convert: str = "auto",
+    is_pooling: bool = False,
+) -> ModelDescription:
+    """What a model is, from its config alone.
+
+    Args:
+        config: The object of config.json.
+        where: Name of the config, for messages.
+        hf_overrides: ``--hf-overrides``.
+        language_model_only: No image, audio or video will be passed (``--language-model-only``, or
+            every limit of ``--limit-mm-per-prompt`` at 0).
+        disable_sliding_window: ``--disable-sliding-window``.
+        runner: ``--runner``.
+        convert: ``--convert``.
+        is_pooling: The checkpoint has a sentence-transformers pooling configuration.
+
+    Raises:
+        UnsupportedError: Nobody wrote a rule for the architecture.
+        ConfigError: A value is missing or makes no sense.
+    """
+    overrides = hf_overrides or {}
+    top = Config(merged(config, overrides), where)
+    model_type = top.str("model_type", default="")
+    resolved = resolve(
+        architectures(top, model_type),
+        runner=runner,
+        convert=convert,
+        is_pooling=is_pooling,
+        where=where,
+    )
+    text = text_config(top, model_type, resolved.row, overrides)
+    if disable_sliding_window or text.get("sliding_window") == 0:
+        text = Config({**text.data, "sliding_window": None}, where, prefix=text.prefix)
+    facts = convertor(model_type)
+    mm_prefix = facts.is_mm_prefix_lm(top, text) and not language_model_only
+    reader = read(top, text, facts, resolved, mm_prefix)
+    inner = inner_reader(reader, resolved.row)
+    layers = tuple(rule(inner.options["rule"])(inner))
+    flags = resolved.row.get("flags", ())
+    return ModelDescription(
+        architecture=resolved.architecture,
+        config=top.data,
+        text_config=text.data,
+        layers=layers,
+        num_hidden_layers=reader.num_hidden_layers,
+        num_attention_heads=reader.num_attention_heads,
+        num_kv_heads=reader.num_kv_heads,
+        head_size=reader.head_size,
+        hidden_size=text.int("hidden_size", default=0, minimum=0),
+        vocab_size=text.int("vocab_size", default=0, minimum=0),
+        dtype=config_dtype(top, text),
+        is_hybrid="hybrid" in flags and not all_attention(top),
+        is_attention_free="attention_free" in flags,
+        is_multimodal="multimodal" in flags,
+        is_encoder_decoder=top.bool("is_encoder_decoder", default="encoder_decoder" in flags),
+        is_moe=num_experts(text) > 0,
+        use_mla=is_latent(text) and text.bool("is_causal", default=True),
+        is_mm_prefix_lm=mm_prefix,
+        runner_type=resolved.runner_type,
+        supports_pp="no_pp" not in flags,
+        default_mamba_ssm_cache_dtype=ssm_cache_dtype(resolved.row, text),
+        removed_in=resolved.row.get("removed_in"),
+        notes=notes(resolved),
+    )
+
+
+def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The config with the overrides in it, nested objects key by key."""
+    if not overrides:
+        return config
+    values = dict(config)
+    for key, value in overrides.items():
+        old = values.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        values[key] = merged(old, value) if nested else value  # type: ignore[arg-type]
+    return values
+
+
+def architectures(top: Config, model_type: str) -> list[str]:
+    """The config's ``architectures``; the base model of its type where it lists none."""
+    listed = top.list_of_strs("architectures", default=())
+    if not listed:
+        base = model_types()["base"].get(model_type)
+        if base is None:
+            raise UnsupportedError(
+                f"{top.where}: the config names no architectures; --hf-overrides "
+                '\'{"architectures": ["…"]}\' can'
+            )
+        listed = [base]
+    return listed
+
+
+def text_config(
+    top: Config, model_type: str, found: Row, overrides: Mapping[str, Any]
+) -> Config:
+    """The language model's config as vLLM sees it: its class's names, defaults and all."""
+    keys = found.get("text_config")
+    part = text_part(top, keys) if keys else text_part(top)
+    if part is None:
+        nested = defaults_for(model_type).get("text_config", {})
+        inner = nested.get("model_type", model_type)
+        return as_transformers(Config({**nested, **top.data}, top.where), inner)
+    own = part.opt_str("model_type")
+    if own is None or not defaults_for(own):
+        nested = defaults_for(model_type)
+        for key in part.prefix.removesuffix(".").split("."):
+            value = nested.get(key)
+            nested = value if isinstance(value, Mapping) else {}
+        own = nested.get("model_type", own)
+    return as_transformers(part, own or "")
+
+
+def read(
+    top: Config, text: Config, facts: Convertor, resolved: Resolved, mm_prefix: bool
+) -> ModelReader:
+    """The general facts, for the rule."""
+    types = text.list_of_strs("layer_types", default=()) or None
+    window = text.opt_int("sliding_window")
+    if types is not None and any(kind != "sliding_attention" for kind in types):
+        window = None
+    return ModelReader(
+        top=top,
+        text=text,
+        options=resolved.row,
+        num_hidden_layers=facts.num_hidden_layers(text),
+        num_attention_heads=facts.num_attention_heads(text),
+        num_kv_heads=facts.num_kv_heads(text),
+        head_size=facts.head_size(text),
+        layer_types=None if types is None else tuple(types),
+        model_window=window,
+        is_causal=is_causal(text, resolved.row),
+        use_mm_prefix=mm_prefix,
+    )
+
+
+def is_causal(text: Config, found: Row) -> bool:
+    """Whether layers mask the future: the row, or a key the row names, else the config."""
+    said = found.get("is_causal", True)
+    if isinstance(said, str):
+        key = said.removeprefix("not ")
+        return text.bool(key, default=said == key) == (said == key)
+    return said and text.bool("is_causal", default=True)
+
+
+def inner_reader(reader: ModelReader, found: Row) -> ModelReader:
+    """The reader for the language model's own rule, where the row is a wrapper's."""
+    if "text" not in found:
+        return reader
+    model_type = reader.text.str("model_type", default="")
+    name = inner_architecture(found, reader.text.data, model_type, reader.text.where)
+    inner = row(name)
+    if inner is None:
+        raise unsupported(name, reader.text.where)
+    return inner_reader(replace(reader, options=inner), inner)
+
+
+def all_attention(top: Config) -> bool:
+    """A hybrid class whose config has no layer but attention (Granite 4 Micro)."""
+    types = top.get("layer_types")
+    if not isinstance(types, list):
+        return False
+    return all(kind in ("attention", "full_attention") for kind in types)
+
+
+def ssm_cache_dtype(found: Row, text: Config) -> str:
+    """Dtype of recurrent states that the model's own config rule sets under ``auto``."""
+    said = found.get("mamba_ssm_dtype")
+    return "auto" if said is None else text.str(said["key"], default=said.get("default", "auto"))
+
+
+def notes(resolved: Resolved) -> tuple[str, ...]:
+    """What the reader of the plan should know of this architecture."""
+    removed = resolved.row.get("removed_in")
+    if removed is None:
+        return ()
+    return (f"vLLM had {resolved.architecture} until {removed}; 0.33 does not run it any more",)

@@ -1,0 +1,191 @@
+"""Latent attention (MLA): one compressed row per token, on every rank alike; and its indexers.
+
+Source: vLLM 0.33 ``model_executor/layers/attention/mla_attention.py`` ``MLAAttention``;
+``model_executor/models/deepseek_v2.py`` ``DeepseekV32IndexerCache``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ...engine_args.backend_request import BackendRequest
+from ...kv_cache.math import cdiv, next_power_of_two
+from ...kv_cache.specs import (
+    CircularBufferSpec,
+    KVCacheSpec,
+    MLAAttentionSpec,
+    SlidingWindowMLASpec,
+)
+from ..context import Backend, CacheContext
+from ..dtypes import kv_cache_element_bytes
+from .base import CacheLayer, as_packed, per_rank
+
+DS_MLA_BYTES = {"fp8_ds_mla": 656, "nvfp4_ds_mla": 352}
+"""Bytes of one token's row where latent, rope part and scales are packed into one blob.
+
+fp8: 512 latents of one byte, 4 float32 scales, 64 rope values of two bytes. NVFP4: 256 bytes of
+latents, 32 scales, 64 bytes of rope (``flashmla_sparse.py``).
+"""
+
+
+FLASHMLA_SPARSE = ("FLASHMLA_SPARSE", "HYV4_FLASHMLA_SPARSE")
+"""Backends that vLLM calls ``FLASHMLA_SPARSE``."""
+
+
+def stored_kv_cache_dtype(kv_cache_dtype: str, backend: Backend | None) -> str:
+    """The format a sparse backend stores, which may not be the one asked for.
+
+    Source: ``_canonicalize_sparse_mla_kv_cache_dtype``.
+    """
+    name = "" if backend is None else backend.name
+    if name in FLASHMLA_SPARSE and is_quantized(kv_cache_dtype):
+        return kv_cache_dtype if kv_cache_dtype == "nvfp4_ds_mla" else "fp8_ds_mla"
+    if name == "FLASHINFER_MLA_SPARSE_SM120" and kv_cache_dtype in ("auto", "fp8", "fp8_e4m3"):
+        return "fp8_ds_mla"
+    return kv_cache_dtype
+
+
+def is_quantized(kv_cache_dtype: str) -> bool:
+    """Whether a format stores less than 16 bits a value."""
+    return kv_cache_dtype not in ("auto", "bfloat16", "float16")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentAttention(CacheLayer):
+    """Multi-head latent attention.
+
+    Attributes:
+        num_heads: Query heads of the whole model.
+        kv_lora_rank: Width of the latent, in elements.
+        qk_rope_head_dim: Width of the rope part beside it, in elements.
+        stored_head_size: Width of the stored row, where it is padded; None as wide as needed.
+        use_sparse: It attends to the tokens an indexer chose.
+        leads_index_group: It has an indexer of its own (others reuse an earlier layer's choice).
+        sliding_window: Tokens it looks back on; None for all.
+        heeds_skip_layers: Whether ``--kv-cache-dtype-skip-layers`` means this class too.
+        fixed: Backend that the model's code insists on.
+    """
+
+    num_heads: int
+    kv_lora_rank: int
+    qk_rope_head_dim: int
+    stored_head_size: int | None = None
+    use_sparse: bool = False
+    leads_index_group: bool = False
+    sliding_window: int | None = None
+    heeds_skip_layers: bool = True
+    fixed: str | None = None
+
+    @property
+    def head_size(self) -> int:
+        """Width of one token's row, in elements."""
+        return self.kv_lora_rank + self.qk_rope_head_dim
+
+    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
+        """The layer's own KV dtype: skipped layers stay in the model's."""
+        skipped = str(self.index) in context.kv_cache_dtype_skip_layers
+        return "auto" if skipped and self.heeds_skip_layers else context.kv_cache_dtype
+
+    def backend_request(self, context: CacheContext) -> BackendRequest | None:
+        """As ``MLAAttention.__init__`` asks for it."""
+        return BackendRequest(
+            head_size=self.head_size,
+            dtype=context.dtype,
+            kv_cache_dtype=self.layer_kv_cache_dtype(context),
+            num_heads=max(1, self.num_heads // context.tensor_parallel_size),
+            num_kv_heads=1,
+            use_mla=True,
+            use_sparse=self.use_sparse,
+        )
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """The model's own choice, if any."""
+        return self.fixed
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
+        """One row a token, in the format the backend stores."""
+        per_rank(self.num_heads, context, "attention heads")
+        stored = stored_kv_cache_dtype(self.layer_kv_cache_dtype(context), backend)
+        row = {
+            "block_size": context.block_size,
+            "num_kv_heads": 1,
+            "head_size": self.stored_head_size or self.head_size,
+            "dtype_bytes": kv_cache_element_bytes(stored, context.dtype),
+            "kv_cache_dtype": stored,
+            "state_content_bytes": DS_MLA_BYTES.get(stored),
+        }
+        if self.sliding_window is not None:
+            window = SlidingWindowMLASpec(sliding_window=self.sliding_window, **row)
+            return as_packed(window, backend)
+        leader = "leader" if self.leads_index_group else ""
+        return as_packed(MLAAttentionSpec(variant=leader, **row), backend)
+
+
+INDEXER_SCALE_BLOCK = 128
+"""Values of an indexer's key that share one float32 scale."""
+
+
+def indexer_key_bytes(head_dim: int) -> int:
+    """An fp8 key and its scales: 132 bytes for 128 values."""
+    return head_dim + head_dim // INDEXER_SCALE_BLOCK * 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Indexer(CacheLayer):
+    """The lightning indexer's keys: fp8 with a float32 scale per 128 values, whatever the dtype.
+
+    Attributes:
+        head_dim: Width of a key, in values.
+        tokens_per_key: Tokens pooled into one key (GLM-5.3-Flash); 1 for a key each.
+    """
+
+    head_dim: int
+    tokens_per_key: int = 1
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """Always its own."""
+        return "DEEPSEEK_V32_INDEXER" if self.tokens_per_key == 1 else "GLM5NEXT_INDEXER"
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
+        """One key a token or pool, in bytes."""
+        spec = MLAAttentionSpec(
+            block_size=context.block_size,
+            num_kv_heads=1,
+            head_size=indexer_key_bytes(self.head_dim),
+            dtype_bytes=1,
+            tokens_per_state=self.tokens_per_key,
+            cache_role="indexer",
+        )
+        return as_packed(spec, backend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PoolTail(CacheLayer):
+    """Keys and gate scores of the pool that is still open (GLM-5.3-Flash): one ring a request.
+
+    Source: vLLM 0.33 ``models/glm5next/common/attention.py`` ``Glm5NextTailCache``.
+
+    Attributes:
+        head_dim: Width of a key, in values of two bytes.
+        tokens_per_key: Tokens of one pool.
+    """
+
+    head_dim: int
+    tokens_per_key: int
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """Always its own."""
+        return "KPOOL_TAIL"
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
+        """Whole pools, a power of two of them, with room for every draft token."""
+        pools = cdiv(self.tokens_per_key + context.num_speculative_tokens, self.tokens_per_key)
+        spec = CircularBufferSpec(
+            block_size=self.tokens_per_key * next_power_of_two(pools),
+            num_kv_heads=2,
+            head_size=self.head_dim,
+            head_size_v=0,
+            dtype_bytes=2,
+            dcp_sharded=False,
+        )
+        return as_packed(spec, backend)

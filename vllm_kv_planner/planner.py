@@ -1,0 +1,187 @@
+"""``plan()``: a model, an engine's flags and a GPU in, one ``Plan`` out."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from .engine_args.engine_args import EngineArgs
+from .engine_args.environment import EngineEnvironment
+from .engine_args.setup import EngineSetup, resolve_setup
+from .errors import InputError, UnsupportedError
+from .gpu.catalogue import find_gpu
+from .gpu.gpu import GPU
+from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
+from .model.describe import describe
+from .model.description import ModelDescription
+from .model.find import FoundConfig, find_config
+from .plan_types import Plan
+from .standalone import assemble
+
+DEFAULT_GPU = "H100"
+VLLM_VERSION = "0.33.0"
+"""The version whose rules the stand-alone planner restates."""
+
+
+def plan(
+    model: str,
+    *,
+    gpu: str | GPU | None = None,
+    planner: str = "auto",
+    vllm_version: str | None = None,
+    **engine_args: Any,
+) -> Plan:
+    """How much KV cache the engine will have, and what it holds.
+
+    Args:
+        model: Hub id, directory or config.json.
+        gpu: Name of the GPU of every rank, or a ``GPU``; H100 where none is given.
+        planner: ``standalone``, ``vllm`` or ``auto``.
+        vllm_version: vLLM's version to plan for; only 0.33 has rules here.
+        **engine_args: vLLM's own names (``max_model_len``, ``tensor_parallel_size``, …), among
+            them ``kv_cache_memory_bytes``: bytes of KV memory of every GPU.
+
+    Raises:
+        PlannerError: The input is wrong or not plannable; one line says what and where.
+    """
+    revision = engine_args.get("revision")
+    try:
+        args = EngineArgs(model=model, **engine_args)
+    except TypeError as error:
+        raise InputError(f"plan(): {error}") from None
+    return plan_engine_args(
+        args,
+        found=find_config(model, revision=revision),
+        gpu=gpu,
+        planner=planner,
+        vllm_version=vllm_version,
+    )
+
+
+def plan_engine_args(
+    args: EngineArgs,
+    *,
+    found: FoundConfig,
+    gpu: str | GPU | None = None,
+    planner: str = "auto",
+    vllm_version: str | None = None,
+    environment: EngineEnvironment | None = None,
+    notes: tuple[str, ...] = (),
+) -> Plan:
+    """The plan of flags that are already read, for a model that is already found.
+
+    Raises:
+        PlannerError: As ``plan``.
+    """
+    check_planner(planner, vllm_version)
+    if gpu is None:
+        gpu = DEFAULT_GPU
+        notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
+    device = gpu if isinstance(gpu, GPU) else find_gpu(gpu)
+    setup = resolve_setup(args, described(found, args), device, environment)
+    available = available_bytes(setup)
+    return assemble(setup, found, available, plan_blocks(setup, available), VLLM_VERSION, notes)
+
+
+def plan_blocks(setup: EngineSetup, available: int) -> KVCachePlan:
+    """Divide ``available`` bytes of every GPU into blocks."""
+    length = setup.resolved.length
+    return plan_kv_cache(
+        [Worker(layers=layers, available_bytes=available) for layers in setup.cache.stages],
+        setup.limits,
+        layout=setup.cache.layout,
+        model_max_len=longest_worth_trying(setup),
+        auto_fit=length.auto_fit,
+        num_gpu_blocks_override=setup.args.num_gpu_blocks_override,
+        hybrid_kv_cache_manager=not setup.resolved.disable_hybrid_kv_cache_manager,
+    )
+
+
+def longest_worth_trying(setup: EngineSetup) -> int:
+    """The model's own length; the one asked for where the config names none, or it is longer."""
+    length = setup.resolved.length
+    derived = length.derived
+    return max(length.max_model_len, int(derived) if derived < 1 << 40 else 0)
+
+
+def available_bytes(setup: EngineSetup) -> int:
+    """KV memory of every GPU: what ``--kv-cache-memory-bytes`` says, less the images' reserve.
+
+    Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` ``determine_available_memory``,
+    ``multimodal/gpu_ipc_memory.py`` ``reserve_mm_ipc_gpu_memory``.
+    """
+    args = setup.args
+    if args.kv_cache_memory_bytes is None:
+        if args.num_gpu_blocks_override is not None or not any(setup.cache.stages):
+            return 0
+        raise UnsupportedError(
+            "how much memory is left for the KV cache is not predicted yet: "
+            "give it with --kv-cache-memory-bytes (bytes of one GPU, such as 40G)"
+        )
+    reserve = int(args.mm_ipc_gpu_memory_gb * (1 << 30)) if setup.model.is_multimodal else 0
+    return args.kv_cache_memory_bytes - reserve
+
+
+def check_planner(planner: str, vllm_version: str | None) -> None:
+    """Refuse planners and versions that cannot answer.
+
+    Raises:
+        InputError: No such planner.
+        UnsupportedError: No rules for that version.
+    """
+    if planner not in ("auto", "standalone", "vllm"):
+        raise InputError(f"--planner {planner!r}: one of auto, standalone, vllm")
+    if planner == "vllm":
+        raise UnsupportedError("--planner vllm is not built yet; --planner standalone answers")
+    if vllm_version is not None and vllm_version.split(".")[:2] != VLLM_VERSION.split(".")[:2]:
+        raise UnsupportedError(
+            f"--vllm-version {vllm_version}: the stand-alone planner has the rules of "
+            f"{VLLM_VERSION} only"
+        )
+
+
+def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
+    """The model of a config under these flags; the last ones are remembered."""
+    key = (found.id, found.source, found.revision, found.path, id(found.config))
+    return _described(
+        Identity(found, key),
+        Identity(args.hf_overrides, tuple(sorted(map(repr, args.hf_overrides.items())))),
+        args.language_model_only,
+        args.disable_sliding_window,
+        args.runner,
+        args.convert,
+    )
+
+
+class Identity:
+    """A value that compares by a key of its own, so that it can be remembered by."""
+
+    def __init__(self, value: Any, key: tuple[object, ...]) -> None:
+        self.value = value
+        self.key = key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Identity) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=64)
+def _described(
+    found: Identity,
+    hf_overrides: Identity,
+    language_model_only: bool,
+    disable_sliding_window: bool,
+    runner: str,
+    convert: str,
+) -> ModelDescription:
+    return describe(
+        found.value.config,
+        where=found.value.path or found.value.id,
+        hf_overrides=hf_overrides.value,
+        language_model_only=language_model_only,
+        disable_sliding_window=disable_sliding_window,
+        runner=runner,
+        convert=convert,
+    )

@@ -1,0 +1,165 @@
+"""Put a resolved engine and its blocks together as a ``Plan``."""
+
+from __future__ import annotations
+
+from .engine_args.setup import EngineSetup
+from .kv_cache.capacity import KVCachePlan, WorkerBlocks
+from .kv_cache.group import KVCacheGroup
+from .kv_cache.math import cdiv
+from .kv_cache.specs import RequestLimits
+from .model.find import FoundConfig
+from .plan_types import (
+    EngineInfo,
+    GPUInfo,
+    GroupInfo,
+    KVCacheInfo,
+    MemoryInfo,
+    ModelInfo,
+    Plan,
+    PlannerInfo,
+)
+from .units import gib
+from .version import __version__
+
+
+def assemble(
+    setup: EngineSetup,
+    found: FoundConfig,
+    available: int,
+    blocks: KVCachePlan,
+    vllm_version: str,
+    notes: tuple[str, ...],
+) -> Plan:
+    """The plan as the contract has it."""
+    return Plan(
+        planner=PlannerInfo(name="standalone", version=__version__, vllm_version=vllm_version),
+        model=ModelInfo(
+            id=found.id,
+            architecture=setup.model.architecture,
+            config_source=found.source,
+            revision=found.revision,
+            num_layers=setup.model.num_hidden_layers,
+        ),
+        gpu=GPUInfo(
+            name=setup.gpu.name,
+            total_memory_bytes=setup.gpu.torch_total_bytes,
+            num_gpus=setup.args.num_gpus,
+        ),
+        engine=engine_info(setup, blocks),
+        memory=MemoryInfo(
+            requested_bytes=None,
+            weights_bytes=None,
+            activation_peak_bytes=None,
+            cuda_graph_bytes=None,
+            non_torch_bytes=None,
+            available_kv_cache_bytes=available,
+            uncertainty_bytes=0,
+            provenance={"available_kv_cache_bytes": "--kv-cache-memory-bytes"},
+        ),
+        kv_cache=cache_info(setup, blocks),
+        fits=blocks.fits,
+        notes=(*all_notes(setup, blocks), *notes),
+    )
+
+
+def engine_info(setup: EngineSetup, blocks: KVCachePlan) -> EngineInfo:
+    """The engine's settings after everything is resolved."""
+    args, resolved = setup.args, setup.resolved
+    speculative = resolved.speculative
+    return EngineInfo(
+        dtype=resolved.dtype.name,
+        kv_cache_dtype=resolved.kv_cache_dtype.name,
+        block_size=engine_block_size(setup, blocks),
+        max_model_len=blocks.max_model_len,
+        max_num_seqs=resolved.batch.max_num_seqs,
+        max_num_batched_tokens=resolved.batch.max_num_batched_tokens,
+        gpu_memory_utilization=args.gpu_memory_utilization,
+        tensor_parallel_size=args.tensor_parallel_size,
+        pipeline_parallel_size=args.pipeline_parallel_size,
+        data_parallel_size=args.data_parallel_size,
+        decode_context_parallel_size=args.decode_context_parallel_size,
+        enforce_eager=args.enforce_eager,
+        enable_prefix_caching=resolved.caching.enable_prefix_caching,
+        quantization=setup.facts.quantization,
+        attention_backend=", ".join(setup.cache.backends) or None,
+        speculative=None if speculative is None else speculative.method,
+    )
+
+
+def engine_block_size(setup: EngineSetup, blocks: KVCachePlan) -> int:
+    """The block size vLLM reports: the smallest of its groups that prefix caching can use.
+
+    Source: vLLM 0.33 ``EngineCore._initialize_kv_caches``.
+    """
+    if not blocks.workers:
+        return setup.context.block_size
+    groups = blocks.workers[0].groups
+    cacheable = [group.spec.block_size for group in groups if group.spec.prefix_cacheable]
+    return min(cacheable or [group.spec.block_size for group in groups])
+
+
+def cache_info(setup: EngineSetup, blocks: KVCachePlan) -> KVCacheInfo:
+    """Bytes and blocks of the tightest rank."""
+    worker = blocks.workers[blocks.tightest] if blocks.workers else None
+    limits = setup.limits
+    return KVCacheInfo(
+        bytes_per_token=0 if worker is None else bytes_per_token(worker, limits),
+        bytes_per_block=0 if worker is None else worker.bytes_per_block,
+        num_gpu_blocks=blocks.num_gpu_blocks,
+        kv_cache_size_tokens=blocks.kv_cache_size_tokens,
+        max_concurrency=blocks.max_concurrency,
+        max_model_len_that_fits=blocks.max_model_len_that_fits,
+        groups=()
+        if worker is None
+        else tuple(group_info(group, blocks.max_model_len, limits) for group in worker.groups),
+    )
+
+
+def bytes_per_token(worker: WorkerBlocks, limits: RequestLimits) -> int:
+    """Bytes of one more token of context: the layers whose cache grows with it, unpadded."""
+    total = 0
+    for group in worker.groups:
+        for spec in group.layers.values():
+            if spec.grows_with_context:
+                ranks = limits.decode_context_parallel_size if spec.dcp_sharded else 1
+                total += cdiv(spec.unpadded_page_size_bytes, spec.block_size * ranks)
+    return total
+
+
+def group_info(group: KVCacheGroup, max_model_len: int, limits: RequestLimits) -> GroupInfo:
+    """One group for people and programs."""
+    from dataclasses import replace
+
+    pages = {spec.page_size_bytes for spec in group.layers.values()}
+    return GroupInfo(
+        kind=group.spec.kind,
+        num_layers=len(group.layers),
+        block_size=group.spec.block_size,
+        page_size_bytes=group.page_bytes if len(pages) > 1 else group.spec.page_size_bytes,
+        blocks_per_request=group.blocks_per_request(replace(limits, max_model_len=max_model_len)),
+    )
+
+
+def all_notes(setup: EngineSetup, blocks: KVCachePlan) -> tuple[str, ...]:
+    """What the reader should know beside the figures."""
+    notes = [*setup.model.notes, *setup.resolved.notes]
+    reason = setup.resolved.kv_cache_dtype.reason
+    if reason:
+        notes.append(f"kv_cache_dtype {setup.resolved.kv_cache_dtype.name}: {reason}")
+    if not blocks.fits:
+        notes.append(refusal(blocks))
+    return tuple(notes)
+
+
+def refusal(blocks: KVCachePlan) -> str:
+    """vLLM's refusal with its figures: what one request needs, what there is, what would fit."""
+    worker = max(blocks.workers, key=lambda w: w.needed_bytes - w.usable_bytes)
+    if blocks.max_model_len_that_fits == 0:
+        longest = "not even one token fits"
+    else:
+        longest = f"the estimated maximum model length is {blocks.max_model_len_that_fits:,}"
+    return (
+        f"one request of max_model_len {blocks.max_model_len:,} needs {gib(worker.needed_bytes)} "
+        f"of KV cache, which is more than the {gib(max(worker.usable_bytes, 0))} available (one "
+        f"block of it is held back); {longest}"
+    )
