@@ -28,8 +28,7 @@ def config_files() -> dict[str, Path]:
         return {}
     with index.open(encoding="utf-8", newline="") as file:
         return {
-            row["hf_id"]: index.parent / row["file"]
-            for row in csv.DictReader(file, delimiter="\t")
+            row["hf_id"]: index.parent / row["file"] for row in csv.DictReader(file, delimiter="\t")
         }
 
 

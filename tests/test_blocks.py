@@ -77,7 +77,9 @@ def test_gpt_oss_20b_needs_9225_blocks_a_request() -> None:
 
 
 def test_gemma_3_27b_deals_its_windows_into_six_groups() -> None:
-    pattern = ([sliding(1024, heads=16)] * 5 + [full(heads=16)]) * 10 + [sliding(1024, heads=16)] * 2
+    pattern = ([sliding(1024, heads=16)] * 5 + [full(heads=16)]) * 10 + [
+        sliding(1024, heads=16)
+    ] * 2
     answer = plan(named(*pattern), length=131_072, in_flight=2 * 8192)
     groups = answer.workers[0].groups
     # 10 full layers; 52 windows in groups of at most 10, so that one group is padded
@@ -132,9 +134,7 @@ def test_chunked_layers_hold_a_chunk_and_what_is_in_flight() -> None:
 def test_states_hold_more_copies_when_prefixes_are_cached() -> None:
     state = MambaSpec(block_size=528, state_bytes=1 << 20, num_prefill_checkpoint_blocks=1)
     plain = RequestLimits(max_model_len=4096, max_in_flight_tokens=512)
-    aligned = RequestLimits(
-        max_model_len=4096, max_in_flight_tokens=512, mamba_cache_mode="align"
-    )
+    aligned = RequestLimits(max_model_len=4096, max_in_flight_tokens=512, mamba_cache_mode="align")
     assert state.blocks_per_request(plain) == 1
     assert state.blocks_per_request(aligned) == 3
 

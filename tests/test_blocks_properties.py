@@ -95,9 +95,9 @@ def test_longer_requests_never_run_more_at_once(
     layers: dict[str, KVCacheSpec], memory: int, length: int, more: int
 ) -> None:
     longer = min(length + more, LONGEST)
-    assert plan(layers, memory, longer).max_concurrency <= plan(
-        layers, memory, length
-    ).max_concurrency
+    assert (
+        plan(layers, memory, longer).max_concurrency <= plan(layers, memory, length).max_concurrency
+    )
 
 
 @given(models(), memories, lengths, st.integers(0, 1 << 16))

@@ -81,7 +81,8 @@ class MemoryInfo:
 class GroupInfo:
     """One KV cache group of the tightest rank.
 
-    ``page_size_bytes`` is one layer's page; where the layers' pages differ, all of them summed.
+    ``page_size_bytes`` is one layer's page; where layers of different shape share a group, the
+    sum of all its layers' pages, as vLLM reports it.
     """
 
     kind: str

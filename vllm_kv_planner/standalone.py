@@ -130,12 +130,11 @@ def group_info(group: KVCacheGroup, max_model_len: int, limits: RequestLimits) -
     """One group for people and programs."""
     from dataclasses import replace
 
-    pages = {spec.page_size_bytes for spec in group.layers.values()}
     return GroupInfo(
         kind=group.spec.kind,
         num_layers=len(group.layers),
         block_size=group.spec.block_size,
-        page_size_bytes=group.page_bytes if len(pages) > 1 else group.spec.page_size_bytes,
+        page_size_bytes=group.page_size_bytes,
         blocks_per_request=group.blocks_per_request(replace(limits, max_model_len=max_model_len)),
     )
 

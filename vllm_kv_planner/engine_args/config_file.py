@@ -13,6 +13,7 @@ from ..errors import InputError
 from .flag_table import all_spellings
 
 _LARGEST = 1 << 20  # bytes; these files hold a few lines
+_MOST_VALUES = 10_000
 
 
 def read_config_file(path: str) -> list[str]:
@@ -37,9 +38,12 @@ def read_config_file(path: str) -> list[str]:
         return []
     if not isinstance(content, dict):
         raise InputError(f"--config: {path[:200]!r} must hold flag: value lines")
+    _check_size(content, path)
     words: list[str] = []
     known = frozenset(all_spellings())
     for key, value in content.items():
+        if key == "config":
+            raise InputError(f"--config: {path[:200]!r} names another config file")
         words += _words(str(key), value, known)
     return words
 
@@ -57,6 +61,21 @@ def _load_yaml(text: str, path: str) -> object:
         first = " ".join(str(error).split())[:120]
         raise InputError(f"--config: {path[:200]!r} is not YAML: {first}") from None
     return content
+
+
+def _check_size(content: object, path: str) -> None:
+    """Refuse what YAML aliases blow up, or tie into a circle."""
+    waiting: list[object] = [content]
+    seen = 0
+    while waiting:
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise InputError(f"--config: {path[:200]!r} holds more than {_MOST_VALUES} values")
+        value = waiting.pop()
+        if isinstance(value, dict):
+            waiting += value.values()
+        elif isinstance(value, list):
+            waiting += value
 
 
 def _words(key: str, value: object, known: frozenset[str]) -> list[str]:

@@ -25,6 +25,10 @@ def split_layers(
     match.
     """
     stages = pipeline_parallel_size
+    if stages > max(num_layers, 1):
+        raise InputError(
+            f"--pipeline-parallel-size ({stages}) is larger than the model's {num_layers} layers"
+        )
     if partition is not None:
         try:
             sizes = tuple(int(part) for part in partition.split(","))

@@ -30,7 +30,7 @@ def parse_quantity(text: str) -> int:
     if match:
         number, suffix = match.groups()
         if suffix in _DECIMAL:
-            return int(float(number) * _DECIMAL[suffix])
+            return _scaled(number, _DECIMAL[suffix], text)
         if "." in number:
             raise InputError(
                 f"{_shown(text)}: decimals are not allowed with the binary suffix {suffix}; "
@@ -65,12 +65,19 @@ def parse_memory_size(text: str) -> int:
     match = _SPELLED.fullmatch(text.strip())
     if match:
         number, unit, binary = match.groups()
-        size = int(float(number) * (1024 if binary else 1000) ** _POWER[unit.lower()])
+        size = _scaled(number, (1024 if binary else 1000) ** _POWER[unit.lower()], text)
     else:
         size = parse_quantity(text)
     if size <= 0:
         raise InputError(f"{_shown(text)}: a memory size must be positive")
     return size
+
+
+def _scaled(number: str, factor: int, text: str) -> int:
+    try:
+        return int(float(number) * factor)  # as vLLM multiplies: in floating point
+    except OverflowError:
+        raise InputError(f"{_shown(text)} is too large") from None
 
 
 def _whole(value: str, text: str) -> int:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ..errors import InputError
 from .arguments import prepare_arguments
@@ -30,8 +30,8 @@ class ServeCommand:
 
     engine_args: EngineArgs
     environment: EngineEnvironment
-    variables: dict[str, str]
-    """Assignments before the command, or given to the container."""
+    variables: dict[str, str] = field(repr=False)
+    """Assignments before the command, or given to the container; may hold secrets."""
     ignored: tuple[str, ...]
     """Flags of the command that change neither KV cache nor memory."""
     notes: tuple[str, ...]

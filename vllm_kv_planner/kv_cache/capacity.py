@@ -106,8 +106,7 @@ def plan_kv_cache(
     if not model_groups:
         return no_cache(limits)
     stages = [
-        WorkerGroups.of(worker, model_groups, layout, num_gpu_blocks_override)
-        for worker in workers
+        WorkerGroups.of(worker, model_groups, layout, num_gpu_blocks_override) for worker in workers
     ]
     longest = min(stage.longest_that_fits(limits, model_max_len) for stage in stages)
     if auto_fit and longest < limits.max_model_len:

@@ -20,22 +20,30 @@ class KVCacheGroup:
     Attributes:
         layers: Names of the layers in the group, with each one's own spec.
         spec: The spec that stands for the group in the scheduler.
+        one_spec: Whether all layers carry that spec, so that the group's page is one layer's; else
+            the group's page is all its layers' (vLLM's ``UniformTypeKVCacheSpecs``).
     """
 
     layers: Layers
     spec: KVCacheSpec
+    one_spec: bool
 
     @classmethod
-    def of(cls, layers: Layers) -> KVCacheGroup:
+    def of(cls, layers: Layers, *, one_spec: bool) -> KVCacheGroup:
         """The group of these layers, its first layer standing for it."""
-        return cls(layers, next(iter(layers.values())))
+        return cls(layers, next(iter(layers.values())), one_spec)
 
     def on_worker(self, worker_layers: Container[str]) -> KVCacheGroup:
         """What of this group lies on a pipeline stage that has only ``worker_layers``."""
         kept = {name: spec for name, spec in self.layers.items() if name in worker_layers}
         if len(kept) == len(self.layers):
             return self
-        return KVCacheGroup(kept, next(iter(kept.values()), self.spec))
+        return KVCacheGroup(kept, next(iter(kept.values()), self.spec), self.one_spec)
+
+    @property
+    def page_size_bytes(self) -> int:
+        """The group's page, as vLLM reports it."""
+        return self.spec.page_size_bytes if self.one_spec else self.page_bytes
 
     @property
     def page_bytes(self) -> int:

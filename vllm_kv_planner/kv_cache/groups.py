@@ -15,7 +15,7 @@ from .group import KVCacheGroup, Layers, count_by_identity
 from .layout import is_block_outermost
 from .math import cdiv
 from .packed import pack
-from .promote import full_allocation, one_kind, without_hybrid_manager
+from .promote import full_allocation, one_type, without_hybrid_manager
 from .specs import AttentionSpec, KVCacheSpec, MambaSpec, MLAAttentionSpec
 
 LARGEST_BUCKET_RATIO = 1.5
@@ -40,8 +40,10 @@ def group_layers(
     if not hybrid_kv_cache_manager:
         layers = without_hybrid_manager(layers)
     specs = [spec for spec, _ in count_by_identity(layers.values())]
-    if one_kind(specs):
-        return [KVCacheGroup.of(layers)]
+    if type(specs[0]).can_merge(specs):
+        return [KVCacheGroup.of(layers, one_spec=True)]
+    if one_type(specs):
+        return [KVCacheGroup.of(layers, one_spec=False)]
     if is_block_outermost(layout) and len({spec.page_size_bytes for spec in specs}) > 1:
         return pack(layers)
     unified = unify_pages(layers)
@@ -52,7 +54,7 @@ def group_layers(
                 "vLLM cannot bring this model's cache pages to one size: latent (MLA) pages "
                 "beside others that they do not divide"
             )
-        return [KVCacheGroup.of(promoted)]
+        return [KVCacheGroup.of(promoted, one_spec=False)]
     return split_evenly(unified)
 
 
@@ -94,7 +96,8 @@ def split_evenly(layers: Layers) -> list[KVCacheGroup]:
     for names in buckets:
         parts = cdiv(len(names), size)
         for part in range(parts):
-            groups.append(KVCacheGroup.of({name: layers[name] for name in names[part::parts]}))
+            dealt = {name: layers[name] for name in names[part::parts]}
+            groups.append(KVCacheGroup.of(dealt, one_spec=True))
     return groups
 
 

@@ -60,11 +60,12 @@ class Bucket:
     def cut(self, num_groups: int) -> list[KVCacheGroup]:
         """The groups: whole patterns, dealt out in turn."""
         if num_groups == 1:
-            return [KVCacheGroup.of(self.layers)]
+            return [KVCacheGroup.of(self.layers, one_spec=False)]
         patterns = list(zip(*self.by_page.values(), strict=False))
         return [
             KVCacheGroup.of(
-                {name: self.layers[name] for repeat in patterns[i::num_groups] for name in repeat}
+                {name: self.layers[name] for repeat in patterns[i::num_groups] for name in repeat},
+                one_spec=False,
             )
             for i in range(num_groups)
         ]

@@ -71,8 +71,13 @@ def promote(layers: Layers) -> Layers | None:
 
 def one_kind(specs: list[KVCacheSpec]) -> bool:
     """Whether the specs merge into one or share their token slots."""
+    return type(specs[0]).can_merge(specs) or one_type(specs)
+
+
+def one_type(specs: list[KVCacheSpec]) -> bool:
+    """Whether one block table serves all: same block size and the same token slots."""
     first = specs[0]
-    return type(first).can_merge(specs) or all(
+    return all(
         spec.block_size == first.block_size
         and spec.dcp_sharded == first.dcp_sharded
         and first.same_type_as(spec)

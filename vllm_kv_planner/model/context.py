@@ -11,7 +11,9 @@ from ..kv_cache.specs import AttentionSpec
 class Backend(Protocol):
     """The part of an attention backend that decides sizes."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """Its name, vLLM's spelling."""
 
     def customize(self, spec: AttentionSpec) -> AttentionSpec:
         """The spec as this backend packs it."""

@@ -19,6 +19,7 @@ from .architectures.general import (
     config_dtype,
     convertor,
     is_latent,
+    largest,
     num_experts,
     text_part,
 )
@@ -165,8 +166,8 @@ def read(
         options=resolved.row,
         num_hidden_layers=facts.num_hidden_layers(text),
         num_attention_heads=facts.num_attention_heads(text),
-        num_kv_heads=facts.num_kv_heads(text),
-        head_size=facts.head_size(text),
+        num_kv_heads=largest(text, facts.num_kv_heads),
+        head_size=largest(text, facts.head_size),
         layer_types=None if types is None else tuple(types),
         model_window=window,
         is_causal=is_causal(text, resolved.row),

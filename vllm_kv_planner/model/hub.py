@@ -49,8 +49,8 @@ class HubFile:
 def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
     """``filename`` of ``repo_id`` at ``revision``; None when the repository has no such file.
 
-    Raises NotOnHub for an unknown repository, NoAnswer for a network that fails, ConfigError for an unknown revision, a gated
-    repository or a file that is not a JSON object.
+    Raises NotOnHub for an unknown repository, NoAnswer for a network that fails, ConfigError
+    for an unknown revision, a gated repository or a file that is not a JSON object.
     """
     url = "/".join(
         (

@@ -5,14 +5,23 @@ The tables in ``selectable.py`` and ``model_specific.py`` say what each backend 
 """
 
 from .backend import AttentionBackend
+from .bytes_per_token import hybrid_bytes_per_token, layer_bytes_per_token
 from .facts import Capability, EngineFacts
+from .kv_dtypes import KV_CACHE_DTYPES, boundary_skip_layers
+from .preferences import Preferences, preferences_of
 from .select import fixed_backend, select_backend, select_cpu_backend
 
 __all__ = [
+    "KV_CACHE_DTYPES",
     "AttentionBackend",
     "Capability",
     "EngineFacts",
+    "Preferences",
+    "boundary_skip_layers",
     "fixed_backend",
+    "hybrid_bytes_per_token",
+    "layer_bytes_per_token",
+    "preferences_of",
     "select_backend",
     "select_cpu_backend",
 ]

@@ -22,8 +22,8 @@ def refusal(name: str, situation: Situation) -> str | None:
         )
     if name in TRITON and dtype == "bfloat16" and situation.capability < (8, 0):
         return (
-            f"--kv-cache-dtype bfloat16 needs compute capability 8.0 and this GPU has {major}.{minor}; "
-            f"use --kv-cache-dtype float16"
+            "--kv-cache-dtype bfloat16 needs compute capability 8.0 and this GPU has "
+            f"{major}.{minor}; use --kv-cache-dtype float16"
         )
     dcp = situation.facts.decode_context_parallel_size > 1
     if name == "FLASHINFER" and dcp and dtype.startswith("nvfp4") and major in (8, 9, 12):

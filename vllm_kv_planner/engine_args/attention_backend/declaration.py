@@ -15,6 +15,7 @@ Flag = bool | Callable[[Situation], bool]
 HALF = ("float16", "bfloat16")
 BF16 = ("bfloat16",)
 ANY_FLOAT = (*HALF, "float32")
+FP8 = ("fp8", "fp8_e4m3")
 UNQUANTISED = ("auto", "float16", "bfloat16")
 DECODER = ("decoder",)
 ALL_TYPES = ("decoder", "encoder", "encoder_only", "encoder_decoder")

@@ -163,8 +163,10 @@ def combined(situation: Situation, *, use_mm_prefix: bool) -> str | None:
     quantised = is_quantised(request.kv_cache_dtype)
     if use_mm_prefix and quantised and capability == (9, 0):
         return "bidirectional images with an fp8 KV cache need Triton on compute capability 9.0"
-    if quantised and not reads_fp8(
-        layer_version(situation, request.head_size), capability, request.head_size
+    version = layer_version(situation, request.head_size)
+    if quantised and (
+        request.kv_cache_dtype == "fp8_e5m2"
+        or not reads_fp8(version, capability, request.head_size)
     ):
         return "no FlashAttention version reads an fp8 KV cache at this head_size on this device"
     if use_mm_prefix and layer_version(situation) != 4:

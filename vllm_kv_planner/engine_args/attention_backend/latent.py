@@ -86,6 +86,8 @@ def flashinfer_sparse_sm120(situation: Situation) -> str | None:
 def flashinfer_sparse_sm90(situation: Situation) -> str | None:
     """FlashInfer's sparse kernel on Hopper."""
     facts = situation.facts
+    if not situation.request.use_sparse:
+        return "only sparse MLA"
     if facts.kv_lora_rank not in (None, 512):
         return "only a latent of 512"
     return None if facts.qk_rope_head_dim in (None, 0, 64) else "only a rope of 64 or none"

@@ -14,7 +14,8 @@ from . import latent, packing
 from .blocks import KernelBlocks, exactly, multiple_of
 from .declaration import BF16, HALF, Declaration, majors, only
 from .facts import KernelQuestion
-from .selectable import FLASH_ATTN, SELECTABLE
+from .plain_backends import FLASH_ATTN
+from .selectable import SELECTABLE
 
 PACKED_BESIDE = ("BLHNC", "BLNHC")
 """Pages of several layers stand side by side inside one block."""

@@ -14,6 +14,7 @@ from .backend import AttentionBackend
 from .construction import refusal
 from .declaration import Declaration
 from .facts import Capability, EngineFacts, Situation
+from .kv_dtypes import check_known, check_on_cuda
 from .messages import none_valid, not_valid, unknown_backend
 from .model_specific import MODEL_SPECIFIC
 from .order import backend_order
@@ -43,9 +44,10 @@ def select_backend(
             like this one.
 
     Raises:
-        UnknownNameError: Nobody knows the requested name.
+        UnknownNameError: Nobody knows the requested name, or the KV cache dtype.
         UnsupportedError: The requested backend, or every backend, turns the layer down.
     """
+    check_on_cuda(check_known(request.kv_cache_dtype), requested)
     facts = facts or EngineFacts.of_request(request, dcp)
     situation = Situation(request, capability, block_size, facts)
     chosen = choose(situation, requested)
@@ -75,14 +77,27 @@ def choose(situation: Situation, requested: str | None) -> AttentionBackend:
 
 @lru_cache(maxsize=1024)
 def fixed_backend(
-    name: str, *, capability: Capability, request: BackendRequest, facts: EngineFacts | None = None
+    name: str, *, capability: Capability, facts: EngineFacts, request: BackendRequest | None = None
 ) -> AttentionBackend:
     """The backend that a model's own code insists on; vLLM does not validate it.
+
+    Args:
+        name: As the tables have it.
+        capability: Of the GPU.
+        facts: Of the engine.
+        request: What the layer needs; by default the model's own head size and KV cache dtype.
 
     Raises:
         UnknownNameError: No such backend.
     """
-    facts = facts or EngineFacts.of_request(request)
+    if request is None:
+        request = BackendRequest(
+            head_size=facts.head_size,
+            dtype="auto",
+            kv_cache_dtype=facts.kv_cache_dtype,
+            num_heads=facts.num_attention_heads,
+            num_kv_heads=facts.num_kv_heads,
+        )
     return bind(known(name), Situation(request, capability, None, facts))
 
 

@@ -7,6 +7,8 @@ from fractions import Fraction
 from math import gcd
 from typing import ClassVar
 
+from ..math import cdiv
+
 
 @dataclass(frozen=True, kw_only=True)
 class RequestLimits:
@@ -65,6 +67,15 @@ class KVCacheSpec:
     def blocks_per_request(self, limits: RequestLimits) -> int:
         """Most blocks that one request may hold at a time."""
         raise TypeError(f"{type(self).__name__} has no request bound")
+
+    def bytes_kept(self, seq_len: int, limits: RequestLimits) -> int:
+        """Bytes that one sequence of ``seq_len`` tokens needs, to the token, not in whole blocks."""
+        return self.unpadded_page_size_bytes
+
+    @property
+    def summary(self) -> str:
+        """The layer in a few words."""
+        return self.kind.replace("_", " ")
 
     def block_stride_alignment(self) -> int:
         """Bytes that the stride between blocks is a multiple of."""
@@ -128,6 +139,29 @@ class AttentionSpec(KVCacheSpec):
         if content is None:
             content = (self.head_size + self.head_size_v) * self.dtype_bytes
         return self.num_heads * self.num_states * content
+
+    def tokens_kept(self, seq_len: int, limits: RequestLimits) -> int:
+        """Tokens of a sequence that are kept once all of it is computed."""
+        return seq_len
+
+    def bytes_kept(self, seq_len: int, limits: RequestLimits) -> int:
+        """Rows of the tokens that are kept."""
+        return cdiv(
+            self.unpadded_page_size_bytes * self.tokens_kept(seq_len, limits), self.block_size
+        )
+
+    @property
+    def heads(self) -> str:
+        """KV heads and their widths, in words."""
+        text = f"{self.num_kv_heads} KV heads of {self.head_size}"
+        if self.head_size_v == self.head_size:
+            return text
+        return f"{text} (keys) and {self.head_size_v} (values)"
+
+    @property
+    def summary(self) -> str:
+        """The kind, and its heads."""
+        return f"{self.kind.replace('_', ' ')}: {self.heads}"
 
     def layout_shape(self) -> tuple[int, int, int]:
         """What layers must have in common to be views of one tensor: heads, states, bytes."""

@@ -66,6 +66,12 @@ class MLAAttentionSpec(FullAttentionSpec):
         """Bytes of the page, padded to the alignment."""
         return aligned_page(self, self.alignment)
 
+    @property
+    def summary(self) -> str:
+        """What a row is, and its bytes."""
+        what = "indexer key" if self.cache_role == "indexer" else "MLA latent"
+        return f"{what} of {self.unpadded_page_size_bytes // self.block_size:,} bytes a token"
+
     @classmethod
     def can_merge(cls, specs: list[KVCacheSpec]) -> bool:
         """Only equal ones: format, compression, role and padding."""

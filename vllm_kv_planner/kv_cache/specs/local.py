@@ -30,6 +30,15 @@ class SlidingWindowSpec(AttentionSpec):
         tokens = self.sliding_window - 1 + self.extra_retained_tokens + limits.max_in_flight_tokens
         return cdiv(min(tokens, limits.max_model_len), self.block_size) + 1
 
+    def tokens_kept(self, seq_len: int, limits: RequestLimits) -> int:
+        """The window."""
+        return min(seq_len, self.sliding_window)
+
+    @property
+    def summary(self) -> str:
+        """The window, and the heads."""
+        return f"sliding window {self.sliding_window:,}: {self.heads}"
+
     def same_type_as(self, other: KVCacheSpec) -> bool:
         """Same window."""
         return isinstance(other, SlidingWindowSpec) and other.sliding_window == self.sliding_window
@@ -54,6 +63,12 @@ class SlidingWindowMLASpec(SlidingWindowSpec):
         """Bytes of the page, padded to the alignment."""
         return aligned_page(self, self.alignment)
 
+    @property
+    def summary(self) -> str:
+        """The window, and the bytes of a row."""
+        row = self.unpadded_page_size_bytes // self.block_size
+        return f"sliding window {self.sliding_window:,}: MLA latent of {row:,} bytes a token"
+
     def same_type_as(self, other: KVCacheSpec) -> bool:
         """Same window and the same way of being rebuilt."""
         return (
@@ -76,6 +91,15 @@ class ChunkedLocalAttentionSpec(AttentionSpec):
         """One chunk and the in-flight tokens."""
         tokens = self.attention_chunk_size + limits.max_in_flight_tokens
         return cdiv(min(tokens, limits.max_model_len), self.block_size)
+
+    def tokens_kept(self, seq_len: int, limits: RequestLimits) -> int:
+        """One chunk."""
+        return min(seq_len, self.attention_chunk_size)
+
+    @property
+    def summary(self) -> str:
+        """The chunk, and the heads."""
+        return f"chunks of {self.attention_chunk_size:,}: {self.heads}"
 
     def same_type_as(self, other: KVCacheSpec) -> bool:
         """Same chunk."""

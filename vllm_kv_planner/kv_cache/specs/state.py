@@ -20,6 +20,10 @@ class CrossAttentionSpec(AttentionSpec):
         """Room for the encoder's largest input."""
         return cdiv(limits.max_num_encoder_input_tokens, self.block_size)
 
+    def tokens_kept(self, seq_len: int, limits: RequestLimits) -> int:
+        """The encoder's largest input, whatever the decoder's length."""
+        return limits.max_num_encoder_input_tokens
+
 
 @dataclass(frozen=True, kw_only=True)
 class CircularBufferSpec(AttentionSpec):
@@ -32,6 +36,10 @@ class CircularBufferSpec(AttentionSpec):
     def blocks_per_request(self, limits: RequestLimits) -> int:
         """Always one."""
         return 1
+
+    def tokens_kept(self, seq_len: int, limits: RequestLimits) -> int:
+        """The whole ring."""
+        return self.block_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +68,11 @@ class MambaSpec(KVCacheSpec):
     def unpadded_page_size_bytes(self) -> int:
         """The states; a block holds one copy whatever its token count."""
         return self.state_bytes
+
+    @property
+    def summary(self) -> str:
+        """The state's bytes."""
+        return f"state of {self.state_bytes:,} bytes (Mamba, linear attention), whatever the length"
 
     def blocks_per_request(self, limits: RequestLimits) -> int:
         """The running state; with prefix caching also the last aligned one and checkpoints."""

@@ -1,6 +1,7 @@
 """Decoders whose layers differ in nothing but their window.
 
-Source: vLLM 0.33 ``model_executor/models/llama.py`` and the many classes like it.
+Source: vLLM 0.33 ``model_executor/models/llama.py`` and the many classes like it;
+``layers/attention/attention.py`` ``Attention.__init__`` for the model's window.
 """
 
 from __future__ import annotations
@@ -11,36 +12,28 @@ from dataclasses import replace
 from ..layers.attention import Attention
 from .reader import ModelReader
 
-Windows = Callable[[ModelReader, int], int | None]
-
 
 def decoder(model: ModelReader) -> list[Attention]:
     """One attention layer per decoder layer.
 
-    Options: ``head_size``: ``divided`` where the class ignores ``head_dim``. ``windows``: how a
-    layer finds its own window (``WINDOWS``). ``no_model_window``: the class clears the model's
-    window. ``kv_heads``: how the class counts them, if not as vLLM does in general (``KV_HEADS``).
-    ``both_ways``: the class heeds ``is_causal``. ``sinks``: learned sinks in every layer.
-    ``no_cache_config``: the class passes layers no cache config.
+    Options: ``windows``: how a layer finds its own window (``WINDOWS``). ``no_model_window``: the
+    class clears the model's window. And those of ``attention``.
     """
-    options = model.options
     template = attention(model)
-    window_of = WINDOWS[options.get("windows", "none")]
-    no_fallback = options.get("no_model_window") or options.get("no_cache_config")
-    fallback = None if no_fallback else model.model_window
-    layers = []
-    for index in range(model.num_hidden_layers):
-        window = window_of(model, index)
-        layers.append(
-            replace(
-                template, index=index, sliding_window=fallback if window is None else window
-            )
-        )
-    return layers
+    return [
+        replace(template, index=index, sliding_window=own_or_model_window(model, index))
+        for index in range(model.num_hidden_layers)
+    ]
 
 
 def attention(model: ModelReader) -> Attention:
-    """A layer with the config's heads, as the row's options shape it."""
+    """A layer with the config's heads, as the row's options shape it.
+
+    Options: ``head_size``: ``divided`` where the class ignores ``head_dim``. ``kv_heads``: how the
+    class counts them, if not as vLLM does in general (``KV_HEADS``). ``both_ways``: the class heeds
+    ``is_causal``. ``sinks``: learned sinks in every layer. ``no_cache_config``: the class passes
+    its layers no cache config.
+    """
     options = model.options
     both_ways = bool(options.get("both_ways")) and not model.is_causal
     return Attention(
@@ -60,8 +53,7 @@ def minicpm3(model: ModelReader) -> list[Attention]:
     text = model.text
     width = text.int("qk_nope_head_dim") + text.int("qk_rope_head_dim")
     heads = model.num_attention_heads
-    layers = decoder(model)
-    return [replace(layer, num_kv_heads=heads, head_size=width) for layer in layers]
+    return [replace(layer, num_kv_heads=heads, head_size=width) for layer in decoder(model)]
 
 
 def divided(model: ModelReader) -> int:
@@ -69,44 +61,47 @@ def divided(model: ModelReader) -> int:
     return model.text.int("hidden_size") // model.num_attention_heads
 
 
-def window(model: ModelReader) -> int | None:
-    """The config's window."""
-    return model.text.opt_int("sliding_window")
+def own_or_model_window(model: ModelReader, index: int) -> int | None:
+    """A layer's own window by the row's ``windows``, else the model's."""
+    own = WINDOWS[model.options.get("windows", "by_type")](model, index)
+    if own is not None or "no_model_window" in model.options or "no_cache_config" in model.options:
+        return own
+    return model.model_window
 
 
 def _none(model: ModelReader, index: int) -> int | None:
+    """The class gives its layers no window of their own."""
     return None
 
 
-def _by_type(model: ModelReader, index: int) -> int | None:
+def by_type(model: ModelReader, index: int) -> int | None:
     """Layers of type ``sliding_attention``."""
-    return window(model) if _is_sliding(model, index) else None
+    return model.window if model.type_of(index) == "sliding_attention" else None
 
 
 def _by_type_plus_one(model: ModelReader, index: int) -> int | None:
     """As given, and the token itself (Cohere 2)."""
-    size = _by_type(model, index)
-    return None if size is None else size + 1
+    own = by_type(model, index)
+    return None if own is None else own + 1
 
 
 def _every_other(model: ModelReader, index: int) -> int | None:
     """Even layers, whatever the list of types says (gpt-oss)."""
-    return None if index % 2 else window(model)
+    return None if index % 2 else model.window
 
 
 def _chunked_type(model: ModelReader, index: int) -> int | None:
-    """Layers of type ``chunked_attention`` are windows in the cache (Rnj-1)."""
-    types = model.layer_types or ()
-    return window(model) if types[index : index + 1] == ("chunked_attention",) else None
+    """Layers of type ``chunked_attention``: windows, as far as the cache goes (Rnj-1)."""
+    return model.window if model.type_of(index) == "chunked_attention" else None
 
 
-def _is_sliding(model: ModelReader, index: int) -> bool:
-    types = model.layer_types
-    if not types:
-        return False
-    if index >= len(types):
-        raise model.text.error("layer_types", f"names {len(types)} layers, layer {index} is none")
-    return types[index] == "sliding_attention"
+WINDOWS: Mapping[str, Callable[[ModelReader, int], int | None]] = {
+    "none": _none,
+    "by_type": by_type,
+    "by_type_plus_one": _by_type_plus_one,
+    "every_other": _every_other,
+    "chunked_type": _chunked_type,
+}
 
 
 def _chatglm_kv_heads(model: ModelReader) -> int:
@@ -125,12 +120,4 @@ KV_HEADS: Mapping[str, Callable[[ModelReader], int]] = {
     "one": lambda model: 1,
     "chatglm": _chatglm_kv_heads,
     "step1": _step1_kv_heads,
-}
-
-WINDOWS: Mapping[str, Windows] = {
-    "none": _none,
-    "by_type": _by_type,
-    "by_type_plus_one": _by_type_plus_one,
-    "every_other": _every_other,
-    "chunked_type": _chunked_type,
 }

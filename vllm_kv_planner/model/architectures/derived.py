@@ -153,6 +153,13 @@ def listed_windows(config: Config, values: Values) -> None:
     full_every(config, values, 3)
 
 
+def dory_types(config: Config, values: Values) -> None:
+    """Every other layer is an MLP; of the rest every fourth is full (Dory)."""
+    if _absent(values, "layer_types"):
+        types = [SLIDING, "mlp", SLIDING, "mlp", SLIDING, "mlp", FULL, "mlp"]
+        values["layer_types"] = [types[index % 8] for index in _layers(config)]
+
+
 def cut_types(config: Config, values: Values) -> None:
     """The list may run on over draft layers, which are not the model's."""
     types = values.get("layer_types")
@@ -182,6 +189,20 @@ def both_ways_window(config: Config, values: Values, value: object) -> None:
             values["is_causal"] = False
 
 
+def full_layers_apart(config: Config, values: Values, width: int, kv_heads: int | None) -> None:
+    """Full layers have heads of their own, as ``per_layer_config`` (Gemma 4)."""
+    if "per_layer_config" in values:
+        return
+    own = {"head_dim": config.int("global_head_dim", default=width)}
+    heads = config.opt_int("num_global_key_value_heads") or kv_heads
+    if heads is not None and config.bool("attention_k_eq_v", default=True):
+        own["num_key_value_heads"] = heads
+    types = values.get("layer_types")
+    values["per_layer_config"] = {
+        str(index): own for index, kind in enumerate(types or ()) if kind == FULL
+    }
+
+
 def divided_head_dim(config: Config, values: Values) -> None:
     """``head_dim`` is the hidden size over the heads, whatever the file says."""
     values["head_dim"] = config.int("hidden_size") // config.int("num_attention_heads")
@@ -203,6 +224,7 @@ DERIVATIONS: Mapping[str, Callable[..., None]] = {
         cut_types,
         dense_prefix_types,
         divided_head_dim,
+        dory_types,
         from_max_window_layers,
         full_every,
         full_every_and_first,
@@ -210,6 +232,7 @@ DERIVATIONS: Mapping[str, Callable[..., None]] = {
         full_every_from_end,
         full_every_if_windowed,
         full_first_of,
+        full_layers_apart,
         last_is_full,
         listed_windows,
         multi_query,

@@ -6,7 +6,7 @@ by ``model_type``), ``config/model.py`` ``ModelConfig``; transformers ``get_text
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from ...errors import ConfigError
 from ..config import Config
@@ -146,13 +146,7 @@ class CohereAsr(Convertor):
 
 
 class Gemma4(Convertor):
-    """Full layers have heads of their own; the whole model's facts are the largest layer's."""
-
-    def num_kv_heads(self, text: Config) -> int:
-        return max(super().num_kv_heads(text), text.opt_int("num_global_key_value_heads") or 0)
-
-    def head_size(self, text: Config) -> int:
-        return max(super().head_size(text), text.opt_int("global_head_dim") or 0)
+    """Images attend in both directions where the language model says so."""
 
     def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
         return text.get("use_bidirectional_attention") == "vision"
@@ -187,6 +181,31 @@ _CONVERTORS: Mapping[str, Convertor] = {
     "deepseek_v4": DeepseekV4(),
 }
 _GENERAL = Convertor()
+
+
+def largest(text: Config, fact: Callable[[Config], int]) -> int:
+    """A fact of the whole model: the largest layer's, where layers differ."""
+    variants = {repr(sorted(layer.data.items())): layer for layer in layer_overrides(text)}
+    facts = [fact(of_layer(text, layer)) for layer in variants.values()]
+    return max(facts, default=fact(text)) if facts else fact(text)
+
+
+def layer_overrides(text: Config) -> Iterator[Config]:
+    """What ``per_layer_config`` says of single layers, and once the rest if there is one."""
+    layers = text.opt_sub("per_layer_config")
+    if layers is None:
+        return
+    if len(layers.data) < text.int("num_hidden_layers", default=0, minimum=0):
+        yield Config({}, text.where)
+    for index in layers.data:
+        yield layers.sub(index)
+
+
+def of_layer(text: Config, override: Config | None) -> Config:
+    """The config with one layer's own values in it."""
+    if override is None or not override.data:
+        return text
+    return Config({**text.data, **override.data}, text.where, prefix=text.prefix)
 
 
 def convertor(model_type: str) -> Convertor:

@@ -39,3 +39,17 @@ class ModelReader:
     model_window: int | None = None
     is_causal: bool = True
     use_mm_prefix: bool = False
+
+    def type_of(self, index: int) -> str:
+        """Type of one decoder layer; full attention where the config has no list."""
+        if not self.layer_types:
+            return "full_attention"
+        if index >= len(self.layer_types):
+            count = len(self.layer_types)
+            raise self.text.error("layer_types", f"names {count} layers, there is a layer {index}")
+        return self.layer_types[index]
+
+    @property
+    def window(self) -> int | None:
+        """The config's window, in tokens."""
+        return self.text.opt_int("sliding_window")

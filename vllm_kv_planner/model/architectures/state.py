@@ -41,3 +41,8 @@ def mamba2(model: ModelReader) -> Sequence[CacheLayer]:
         conv_kernel=text.int("conv_kernel", default=4),
     )
     return everywhere(model, layer)
+
+
+def no_caches(model: ModelReader) -> Sequence[CacheLayer]:
+    """Encoders whose attention and convolutions see the whole text at once (LFM2 embeddings)."""
+    return ()

@@ -7,6 +7,7 @@ neighbours ``chunked_local_attention.py``, ``cross_attention.py``, ``encoder_onl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypedDict
 
 from ...engine_args.backend_request import BackendRequest
 from ...kv_cache.specs import (
@@ -20,6 +21,16 @@ from ...kv_cache.specs import (
 from ..context import Backend, CacheContext
 from ..dtypes import kv_cache_element_bytes
 from .base import CacheLayer
+
+
+class Stored(TypedDict):
+    """What every kind of attention keeps of a token on one rank."""
+
+    num_kv_heads: int
+    head_size: int
+    head_size_v: int
+    dtype_bytes: int
+    kv_cache_dtype: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,18 +99,22 @@ class Attention(CacheLayer):
         """The model's own choice, if any."""
         return self.fixed
 
-    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec | None:
-        """The spec that fits the layer's window, chunk and type, as the backend packs it."""
-        if self.kv_sharing or self.attn_type in ("encoder_only", "encoder"):
-            return None
+    def stored(self, context: CacheContext) -> Stored:
+        """What is kept of a token."""
         kv_cache_dtype = self.layer_kv_cache_dtype(context)
-        common = {
+        return {
             "num_kv_heads": self.kv_heads_per_rank(context),
             "head_size": self.head_size,
             "head_size_v": self.head_size if self.head_size_v is None else self.head_size_v,
             "dtype_bytes": kv_cache_element_bytes(kv_cache_dtype, context.dtype),
             "kv_cache_dtype": kv_cache_dtype,
         }
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec | None:
+        """The spec that fits the layer's window, chunk and type, as the backend packs it."""
+        if self.kv_sharing or self.attn_type in ("encoder_only", "encoder"):
+            return None
+        common = self.stored(context)
         spec: AttentionSpec
         if self.attn_type == "encoder_decoder":
             spec = CrossAttentionSpec(block_size=context.block_size, **common)
@@ -110,15 +125,16 @@ class Attention(CacheLayer):
                 **common,
             )
         elif self.sliding_window is not None:
-            return self.windowed(context, backend, common, self.sliding_window)
+            return self.windowed(context, backend, self.sliding_window)
         else:
             spec = FullAttentionSpec(block_size=context.block_size, **common)
         return spec if backend is None else backend.customize(spec)
 
     def windowed(
-        self, context: CacheContext, backend: Backend | None, common: dict, window: int
+        self, context: CacheContext, backend: Backend | None, window: int
     ) -> AttentionSpec:
         """A window layer picks its own block: the largest its kernels run within a full page."""
+        common = self.stored(context)
         shared = context.skip_page_size_padded
         spec = SlidingWindowSpec(block_size=1, sliding_window=window, **common)
         if backend is None:
@@ -134,3 +150,21 @@ class Attention(CacheLayer):
                 block_size=block_size, sliding_window=window, page_size_padded=shared, **common
             )
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class DiffKVAttention(Attention):
+    """Attention whose values differ in width from its keys: its class picks the backend.
+
+    Source: vLLM 0.33 ``model_executor/models/mimo_v2.py`` ``MiMoV2Attention``;
+    ``v1/attention/backends/fa_utils.py`` ``get_flash_attn_version``.
+    """
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """FlashAttention where version 3 or 4 runs with these widths, else Triton."""
+        if self.head_size_v in (None, self.head_size):
+            return self.fixed
+        major = context.compute_capability[0]
+        widths = (self.head_size, self.head_size_v)
+        fits = major == 9 or (major == 10 and (self.head_size <= 128 or widths == (192, 128)))
+        return "FLASH_ATTN_DIFFKV" if fits else "TRITON_ATTN_DIFFKV"

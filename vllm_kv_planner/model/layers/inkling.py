@@ -26,10 +26,12 @@ class InklingAttention(Attention):
         return context.kv_cache_dtype
 
     def windowed(
-        self, context: CacheContext, backend: Backend | None, common: dict, window: int
+        self, context: CacheContext, backend: Backend | None, window: int
     ) -> AttentionSpec:
         """A window in blocks of the engine's size."""
-        spec = SlidingWindowSpec(block_size=context.block_size, sliding_window=window, **common)
+        spec = SlidingWindowSpec(
+            block_size=context.block_size, sliding_window=window, **self.stored(context)
+        )
         return as_packed(spec, backend)
 
 

@@ -189,3 +189,24 @@ class PoolTail(CacheLayer):
             dcp_sharded=False,
         )
         return as_packed(spec, backend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SinkLatentAttention(LatentAttention):
+    """Sparse latents with learned sinks (HY V4), which only its own FlashMLA kernel applies.
+
+    Source: vLLM 0.33 ``models/hy_v4/nvidia/attention.py`` ``_resolve_sink_backend``. Where that
+    kernel cannot run, vLLM drops the sinks and takes the usual backend.
+
+    Attributes:
+        has_sink: Whether there are sinks.
+    """
+
+    has_sink: bool = True
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """Its own on Hopper and data-centre Blackwell, for the formats FlashMLA reads."""
+        formats = ("auto", "bfloat16", "fp8", "fp8_ds_mla", "nvfp4_ds_mla")
+        runs = context.compute_capability[0] in (9, 10)
+        readable = self.layer_kv_cache_dtype(context) in formats
+        return "HYV4_FLASHMLA_SPARSE" if self.has_sink and runs and readable else self.fixed

@@ -1,0 +1,106 @@
+"""How fast the planner is, as ratios within one run: start-up of the commands, plans per second.
+
+    python benchmarks/startup.py [--runs 15]
+
+The wall time of each command is the median of its runs, taken in turn with ``python -c pass``, so
+that a busy machine slows both alike. Nothing here is a test.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = str(ROOT / "examples" / "kv_cache_memory_estimator.py")
+LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
+MEMORY = ["--kv-cache-memory-bytes", "40G"]
+COMMANDS = {
+    "example, gpt2": [EXAMPLE, "--model", "gpt2", "--seq-len", "1024"],
+    "plan, Llama-3.1-8B": ["-m", "vllm_kv_planner", "plan", LLAMA, *MEMORY],
+    "plan, gpt-oss-120b": ["-m", "vllm_kv_planner", "plan", "openai/gpt-oss-120b", *MEMORY],
+}
+PLANNED = {
+    "plain": LLAMA,
+    "hybrid, windows": "google/gemma-3-27b-it",
+    "hybrid, states": "Qwen/Qwen3-Next-80B-A3B-Thinking",
+    "latent": "deepseek-ai/DeepSeek-V3",
+}
+HEAVY = ("torch", "transformers", "vllm")
+
+
+def wall_time(arguments: list[str]) -> float:
+    """Seconds one run of the interpreter takes."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, capture_output=True, cwd=ROOT)
+    return time.perf_counter() - start
+
+
+def startup(runs: int) -> None:
+    """Each command beside an empty interpreter."""
+    for name, command in COMMANDS.items():
+        empty, ours = [], []
+        for _ in range(runs):
+            empty.append(wall_time(["-c", "pass"]))
+            ours.append(wall_time(command))
+        base, full = statistics.median(empty), statistics.median(ours)
+        print(f"{name:<22}{full * 1e3:7.1f} ms   {full / base:5.2f} x python -c pass", end="   ")
+        print(f"modules: {imported(command)}")
+
+
+def imported(command: list[str]) -> str:
+    """How many modules the command imports, and which heavy ones."""
+    run = subprocess.run(
+        [sys.executable, "-X", "importtime", *command],
+        check=True,
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    names = [line.rsplit("|", 1)[-1].strip() for line in run.stderr.splitlines()]
+    heavy = sorted({name.split(".")[0] for name in names} & set(HEAVY))
+    return f"{len(names) - 1}, heavy: {', '.join(heavy) or 'none'}"
+
+
+def per_second(call: Callable[[], object], seconds: float = 1.0) -> float:
+    """Calls per second on one core, after one to warm up."""
+    call()
+    count, start = 0, time.perf_counter()
+    while (spent := time.perf_counter() - start) < seconds:
+        call()
+        count += 1
+    return count / spent
+
+
+def throughput() -> None:
+    """Plans through the Python API, each with a length of its own."""
+    import vllm_kv_planner
+
+    for name, model in PLANNED.items():
+        lengths = iter(range(1024, 1 << 30))
+
+        def one_plan(model: str = model) -> object:
+            length = 1024 + next(lengths) % 30_000
+            return vllm_kv_planner.plan(
+                model, gpu="H100", kv_cache_memory_bytes=40 << 30, max_model_len=length
+            )
+
+        print(f"{name:<22}{per_second(one_plan):8,.0f} plans a second   {model}")
+
+
+def main() -> None:
+    """Print both tables."""
+    parser = argparse.ArgumentParser(description="Start-up and throughput of the planner.")
+    parser.add_argument("--runs", type=int, default=15, help="runs of each command (15)")
+    arguments = parser.parse_args()
+    startup(arguments.runs)
+    throughput()
+
+
+if __name__ == "__main__":
+    main()

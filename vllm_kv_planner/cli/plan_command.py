@@ -1,0 +1,177 @@
+"""``vllm-kv-planner plan``: one engine, planned and printed."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..engine_args.arguments import prepare_arguments
+from ..engine_args.environment import read_environment
+from ..engine_args.flags import (
+    FlagParser,
+    add_engine_flags,
+    engine_args_from,
+    unsure_notes,
+)
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..engine_args.engine_args import EngineArgs
+    from ..engine_args.environment import EngineEnvironment
+    from ..model.find import FoundConfig
+    from ..plan_types import Plan
+
+EPILOG = """\
+examples:
+  vllm-kv-planner plan gpt2 --kv-cache-memory-bytes 1G
+  vllm-kv-planner plan Qwen/Qwen3-32B --gpu H200 -tp 2 --kv-cache-memory-bytes 100G --format json
+  vllm-kv-planner plan --custom --layers 80 --kv-heads 8 --head-dim 128 --kv-cache-memory-bytes 40G
+  vllm-kv-planner plan --gpu L4 -- vllm serve google/gemma-2-9b-it --kv-cache-memory-bytes 4G
+
+exit codes: 0 it fits, 1 it does not fit, 2 the input is wrong
+"""
+
+FORMATS = ("text", "json")
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, plan, print; returns the exit code."""
+    ours, pasted = split_at_dashes(list(arguments))
+    parser = make_parser()
+    given = parser.parse_args(prepare_arguments(ours))
+    plan = planned_command(given, pasted) if pasted else planned(given)
+    print(rendered(plan, given.format))
+    return 0 if plan.fits else 1
+
+
+def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before ``--``, and the pasted command behind it."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def make_parser() -> FlagParser:
+    """Our own flags first, then vLLM's."""
+    import argparse
+
+    parser = FlagParser(
+        prog="vllm-kv-planner plan",
+        description="KV cache memory, blocks and concurrency of one vLLM engine.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage="vllm-kv-planner plan MODEL [--gpu NAME] [vLLM engine flags]\n"
+        "       vllm-kv-planner plan [--gpu NAME] -- vllm serve MODEL [flags]",
+        allow_abbrev=False,
+    )
+    parser.add_argument("model_tag", metavar="MODEL", nargs="?", help="Hub id, directory or file")
+    own = parser.add_argument_group("planner")
+    own.add_argument("--gpu", metavar="NAME", help="GPU of every rank, such as H100 (default)")
+    own.add_argument(
+        "--planner",
+        choices=("auto", "standalone", "vllm"),
+        default="auto",
+        help="rules restated (standalone), or vLLM's own code",
+    )
+    own.add_argument("--vllm-version", metavar="V", help="vLLM to plan for (0.33)")
+    own.add_argument("--format", choices=FORMATS, default="text", help="how to print the plan")
+    custom = parser.add_argument_group("a hand-made model in place of MODEL")
+    custom.add_argument("--custom", action="store_true", help="describe the model by hand")
+    for name, help_text in CUSTOM_FLAGS.items():
+        custom.add_argument(f"--{name}", type=int, metavar="N", help=help_text)
+    add_engine_flags(parser)
+    return parser
+
+
+CUSTOM_FLAGS = {
+    "layers": "decoder layers",
+    "kv-heads": "KV heads of a layer",
+    "head-dim": "width of a head",
+    "heads": "query heads (default: as many as KV heads)",
+}
+
+
+def planned(given: argparse.Namespace) -> Plan:
+    """The plan of our own flags."""
+    import os
+
+    model = given.model_tag or getattr(given, "model", None)
+    found = custom_model(given, model)
+    if found is None:
+        if model is None:
+            raise InputError("no model named: a Hub id, a directory or a config.json, or --custom")
+        from ..model.find import find_config
+
+        found = find_config(model, revision=getattr(given, "revision", None))
+    args = engine_args_from(given, model=found.id)
+    return planned_with(given, args, found, read_environment(os.environ), unsure_notes(given))
+
+
+def planned_command(given: argparse.Namespace, pasted: list[str]) -> Plan:
+    """The plan of a pasted ``vllm serve`` line."""
+    from ..engine_args.serve_command import parse_serve_command
+    from ..model.find import find_config
+
+    if given.model_tag is not None:
+        raise InputError(f"{given.model_tag!r} before --: the model stands in the pasted command")
+    command = parse_serve_command(pasted)
+    args = command.engine_args
+    found = find_config(args.model, revision=args.revision)
+    return planned_with(given, args, found, command.environment, list(command.notes))
+
+
+def planned_with(
+    given: argparse.Namespace,
+    args: EngineArgs,
+    found: FoundConfig,
+    environment: EngineEnvironment,
+    notes: list[str],
+) -> Plan:
+    """Hand everything to the library."""
+    from ..planner import plan_engine_args
+
+    return plan_engine_args(
+        args,
+        found=found,
+        gpu=given.gpu,
+        planner=given.planner,
+        vllm_version=given.vllm_version,
+        environment=environment,
+        notes=tuple(notes),
+    )
+
+
+def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | None:
+    """The hand-made model's config; None where none is described."""
+    values = {name: getattr(given, name.replace("-", "_")) for name in CUSTOM_FLAGS}
+    if not given.custom:
+        stray = [name for name, value in values.items() if value is not None]
+        if stray:
+            raise InputError(f"--{stray[0]} describes a hand-made model: add --custom")
+        return None
+    if model is not None:
+        raise InputError(f"--custom describes the model by hand; MODEL {model!r} is one too many")
+    from ..model.custom import custom_config
+
+    return custom_config(
+        layers=values["layers"],
+        kv_heads=values["kv-heads"],
+        head_dim=values["head-dim"],
+        heads=values["heads"],
+    )
+
+
+def rendered(plan: Plan, form: str) -> str:
+    """The plan in the format asked for."""
+    if form == "json":
+        from ..report.json_report import to_json
+
+        return to_json(plan)
+    from ..report.terminal import wants_colour
+    from ..report.text import to_text
+
+    return to_text(plan, colour=wants_colour(sys.stdout))

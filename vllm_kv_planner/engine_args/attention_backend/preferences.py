@@ -1,0 +1,114 @@
+"""What models, and packed KV caches, ask of the attention backend before layers are built.
+
+Source: vLLM 0.33 ``model_executor/models/config.py`` (``Gemma4Config`` and its heirs,
+``UnlimitedOCRForCausalLMConfig``) and ``engine/arg_utils.py`` ``create_engine_config``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from ...errors import UnsupportedError
+from .facts import Capability
+from .flash_attention import version_runs
+
+GEMMA4 = (
+    "Gemma4ForCausalLM",
+    "Gemma4ForConditionalGeneration",
+    "Gemma4UnifiedForConditionalGeneration",
+)
+EMBEDDING_GEMMA2 = "EmbeddingGemma2Model"
+DIFFUSION_GEMMA = "DiffusionGemmaForBlockDiffusion"
+UNLIMITED_OCR = "UnlimitedOCRForCausalLM"
+WINDOWED_DECODE = ("FLASH_ATTN", "TRITON_ATTN", "FLEX_ATTENTION")
+"""Backends that know reference sliding window attention."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preferences:
+    """The ``--attention-config`` values that decide a backend.
+
+    Attributes:
+        backend: ``--attention-backend``; None leaves the choice to vLLM.
+        flash_attn_version: 2, 3 or 4; None leaves it to the device.
+        use_non_causal: Whether some layers do not mask the future.
+    """
+
+    backend: str | None = None
+    flash_attn_version: int | None = None
+    use_non_causal: bool = False
+
+
+def preferences_of(
+    asked: Preferences,
+    *,
+    architecture: str,
+    head_sizes: Iterable[int],
+    capability: Capability,
+    kv_cache_dtype: str,
+) -> Preferences:
+    """What the user asked for, filled in by the KV cache dtype and then by the model.
+
+    Args:
+        asked: By the user.
+        architecture: vLLM's, as it resolved the config's.
+        head_sizes: Of the model's kinds of layers (Gemma 4: windowed and full), in elements.
+        capability: Of the GPU.
+        kv_cache_dtype: Of the engine.
+
+    Raises:
+        UnsupportedError: The model refuses what was asked for.
+    """
+    if asked.backend is not None:
+        backend = asked.backend.upper()
+        asked = replace(asked, backend=None if backend == "AUTO" else backend)
+    packed = kv_cache_dtype.startswith("turboquant_") or kv_cache_dtype == "ultraquant_4bit"
+    if packed and (asked.flash_attn_version or 3) >= 3:
+        asked = replace(asked, flash_attn_version=2)
+    if architecture == UNLIMITED_OCR:
+        return unlimited_ocr(asked, capability)
+    if architecture in (*GEMMA4, EMBEDDING_GEMMA2, DIFFUSION_GEMMA):
+        asked = gemma4(asked, frozenset(head_sizes), capability, kv_cache_dtype)
+    if architecture == EMBEDDING_GEMMA2 and asked.backend is None:
+        return replace(asked, backend="TRITON_ATTN")
+    if architecture == DIFFUSION_GEMMA:
+        if asked.backend == "FLASHINFER":
+            raise UnsupportedError(
+                "--attention-backend FLASHINFER cannot run DiffusionGemma, which mixes causal and "
+                "bidirectional attention; use FLASH_ATTN or TRITON_ATTN"
+            )
+        return replace(asked, use_non_causal=asked.use_non_causal or asked.backend is None)
+    return asked
+
+
+def gemma4(
+    asked: Preferences, head_sizes: frozenset[int], capability: Capability, kv_cache_dtype: str
+) -> Preferences:
+    """One kernel for layers of different head size: FlashAttention 4, or Triton without it."""
+    if len(head_sizes) <= 1:
+        return asked
+    if version_runs(4, capability) and max(head_sizes) <= 512:
+        each_its_own = capability[0] == 9 and kv_cache_dtype.startswith("fp8")
+        free = asked.flash_attn_version is None and asked.backend in (None, "FLASH_ATTN")
+        return replace(asked, flash_attn_version=4) if free and not each_its_own else asked
+    return asked if asked.backend is not None else replace(asked, backend="TRITON_ATTN")
+
+
+def unlimited_ocr(asked: Preferences, capability: Capability) -> Preferences:
+    """Reference sliding window attention: FlashAttention 4 where it runs, else Triton."""
+    runs = version_runs(4, capability)
+    backend = asked.backend or ("FLASH_ATTN" if runs else "TRITON_ATTN")
+    if backend not in WINDOWED_DECODE:
+        raise UnsupportedError(
+            f"--attention-backend {backend} cannot run this model's reference sliding window "
+            f"attention; use {', '.join(WINDOWED_DECODE)}"
+        )
+    if backend != "FLASH_ATTN":
+        return replace(asked, backend=backend)
+    if not runs:
+        raise UnsupportedError(
+            "--attention-backend FLASH_ATTN: this model needs FlashAttention 4, which does not "
+            f"run on compute capability {capability[0]}.{capability[1]}"
+        )
+    return replace(asked, backend=backend, flash_attn_version=4)

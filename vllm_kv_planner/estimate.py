@@ -1,0 +1,167 @@
+"""KV cache memory of a batch of sequences: what the formula says, and what vLLM reserves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .engine_args.engine_args import EngineArgs
+from .engine_args.setup import EngineSetup, resolve_setup
+from .errors import InputError
+from .gpu.catalogue import find_gpu
+from .kv_cache.capacity import Worker, plan_kv_cache
+from .kv_cache.group import count_by_identity
+from .kv_cache.specs import FullAttentionSpec, KVCacheSpec
+from .model.find import FoundConfig, find_config
+from .planner import DEFAULT_GPU, described
+
+MODEL_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
+"""Short names that choose the model's dtype; any other is a ``--kv-cache-dtype`` of vLLM."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerKind:
+    """Cache layers that are alike.
+
+    Attributes:
+        count: How many there are.
+        spec: What each keeps.
+        bytes_per_sequence: What all of them keep of one sequence, in bytes, token by token.
+    """
+
+    count: int
+    spec: KVCacheSpec
+    bytes_per_sequence: int
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether heads times head size times tokens tells its size."""
+        return type(self.spec) is FullAttentionSpec
+
+    def __str__(self) -> str:
+        return f"{self.count} x {self.spec.summary}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVCacheEstimate:
+    """The estimate; all sizes in bytes.
+
+    Attributes:
+        model: Its id.
+        num_layers: Decoder layers.
+        kinds: The cache layers, kind by kind.
+        batch_size: Sequences.
+        seq_len: Tokens of each.
+        dtype: What the cache is stored in.
+        approx_bytes: All sequences, token by token.
+        block_size: Tokens per block.
+        blocks_per_sequence: Whole blocks that vLLM hands a sequence, all groups together.
+        reserved_bytes_per_sequence: What those blocks take.
+        config_source: Where the config was found.
+    """
+
+    model: str
+    num_layers: int
+    kinds: tuple[LayerKind, ...]
+    batch_size: int
+    seq_len: int
+    dtype: str
+    approx_bytes: int
+    block_size: int
+    blocks_per_sequence: int
+    reserved_bytes_per_sequence: int
+    config_source: str
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every cache layer is plain attention of the same shape."""
+        return len(self.kinds) == 1 and self.kinds[0].is_plain
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Whole blocks of all sequences."""
+        return self.reserved_bytes_per_sequence * self.batch_size
+
+    @property
+    def rule(self) -> str:
+        """How ``approx_bytes`` comes about."""
+        if self.is_plain:
+            return "(K + V) x layers x KV heads x head size x bytes x tokens x sequences"
+        return "sum over layers of what each keeps of a sequence, x sequences"
+
+
+def estimate_kv_cache(
+    model: str | FoundConfig, *, seq_len: int, batch_size: int = 1, dtype: str = "auto"
+) -> KVCacheEstimate:
+    """KV cache of ``batch_size`` sequences of ``seq_len`` tokens on one GPU.
+
+    Args:
+        model: Hub id, directory, config.json, or a config already found.
+        seq_len: Tokens of prompt and answer.
+        batch_size: Sequences at once.
+        dtype: ``auto`` (the model's own), ``fp16``, ``bf16``, ``fp32``, or any
+            ``--kv-cache-dtype`` of vLLM.
+
+    Raises:
+        PlannerError: The input is wrong or not plannable.
+    """
+    for name, value in (("--seq-len", seq_len), ("--batch-size", batch_size)):
+        if value < 1:
+            raise InputError(f"{name} {value}: a number from 1 up")
+    found = find_config(model) if isinstance(model, str) else model
+    setup = setup_for(found, seq_len, dtype)
+    (layers,) = setup.cache.stages
+    kinds = tuple(
+        LayerKind(
+            count=count,
+            spec=spec,
+            bytes_per_sequence=count * spec.bytes_kept(seq_len, setup.limits),
+        )
+        for spec, count in count_by_identity(layers.values())
+    )
+    limits = replace(
+        setup.limits,
+        max_model_len=seq_len,
+        # one sequence alone: nothing else is in flight
+        max_in_flight_tokens=min(seq_len, setup.limits.max_in_flight_tokens),
+    )
+    plan = plan_kv_cache(
+        [Worker(layers=layers, available_bytes=0)],
+        limits,
+        layout=setup.cache.layout,
+        model_max_len=1,
+    )
+    blocks = plan.workers[0] if plan.workers else None
+    return KVCacheEstimate(
+        model=found.id,
+        num_layers=setup.model.num_hidden_layers,
+        kinds=kinds,
+        batch_size=batch_size,
+        seq_len=seq_len,
+        dtype=stored_dtype(setup),
+        approx_bytes=batch_size * sum(kind.bytes_per_sequence for kind in kinds),
+        block_size=setup.context.block_size,
+        blocks_per_sequence=blocks.blocks_per_request if blocks else 0,
+        reserved_bytes_per_sequence=blocks.needed_bytes if blocks else 0,
+        config_source=found.source,
+    )
+
+
+def setup_for(found: FoundConfig, seq_len: int, dtype: str) -> EngineSetup:
+    """The engine that would serve such a sequence; its length may exceed the model's."""
+    from .engine_args.environment import EngineEnvironment
+
+    short = dtype.lower()
+    args = EngineArgs(
+        model=found.id,
+        max_model_len=seq_len,
+        dtype=MODEL_DTYPES.get(short, "auto"),
+        kv_cache_dtype="auto" if short in MODEL_DTYPES else dtype,
+    )
+    environment = EngineEnvironment(allow_long_max_model_len=True)
+    return resolve_setup(args, described(found, args), find_gpu(DEFAULT_GPU), environment)
+
+
+def stored_dtype(setup: EngineSetup) -> str:
+    """What the cache is stored in, by name."""
+    name = setup.resolved.kv_cache_dtype.name
+    return setup.resolved.dtype.name if name == "auto" else name

@@ -1,0 +1,56 @@
+"""Gemma 3n and 4: the last layers read an earlier layer's cache; full layers may be wider.
+
+Source: vLLM 0.33 ``model_executor/models/gemma3n.py``, ``gemma4.py``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..layers.attention import Attention
+from .decoder import attention, own_or_model_window
+from .general import convertor, of_layer
+from .reader import ModelReader
+
+
+def gemma3n(model: ModelReader) -> list[Attention]:
+    """The last ``num_kv_shared_layers`` keep no cache: the two layers before them do it for all."""
+    first = first_shared(model)
+    layers = []
+    for index in range(model.num_hidden_layers):
+        window = own_or_model_window(model, index)
+        target = first - (1 if window is None else 2)
+        shared = index >= first and target >= 0
+        layers.append(
+            replace(attention(model), index=index, sliding_window=window, kv_sharing=shared)
+        )
+    return layers
+
+
+def gemma4(model: ModelReader) -> list[Attention]:
+    """As Gemma 3n; each layer shares with the last of its own type, and has its own heads."""
+    first = first_shared(model)
+    general = convertor("")
+    overrides = model.text.opt_sub("per_layer_config")
+    own_cache = set((model.layer_types or ())[:first])
+    layers = []
+    for index in range(model.num_hidden_layers):
+        own = None if overrides is None else overrides.opt_sub(str(index))
+        text = of_layer(model.text, own)
+        layers.append(
+            replace(
+                attention(model),
+                index=index,
+                num_kv_heads=general.num_kv_heads(text),
+                head_size=general.head_size(text),
+                sliding_window=own_or_model_window(model, index),
+                kv_sharing=index >= first and model.type_of(index) in own_cache,
+            )
+        )
+    return layers
+
+
+def first_shared(model: ModelReader) -> int:
+    """The first layer that reads another's cache."""
+    shared = model.text.int("num_kv_shared_layers", default=0, minimum=0)
+    return model.num_hidden_layers - min(shared, model.num_hidden_layers)

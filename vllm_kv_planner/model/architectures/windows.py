@@ -1,0 +1,175 @@
+"""Decoders whose layers differ in more than the window's presence: heads, widths, sinks.
+
+Source: vLLM 0.33 ``model_executor/models/``: the module named by each function.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..layers.attention import Attention, DiffKVAttention
+from .decoder import attention, by_type, own_or_model_window
+from .general import convertor, of_layer
+from .reader import ModelReader
+
+
+def granite(model: ModelReader) -> list[Attention]:
+    """Granite and Granite MoE: layers have sinks where the config lists layer types."""
+    text = model.text
+    sinks = text.bool("attention_sinks", default=model.layer_types is not None)
+    template = replace(attention(model), has_sink=sinks)
+    return [
+        replace(template, index=index, sliding_window=own_or_model_window(model, index))
+        for index in range(model.num_hidden_layers)
+    ]
+
+
+def laguna(model: ModelReader) -> list[Attention]:
+    """Query heads listed per layer; sliding layers may have sinks."""
+    count = model.num_hidden_layers
+    every = [model.num_attention_heads] * count
+    heads = model.text.list_of_ints("num_attention_heads_per_layer", default=every, minimum=1)
+    sinks = model.text.bool("swa_attention_sink_enabled", default=False)
+    layers = []
+    for index in range(count):
+        window = by_type(model, index)
+        layers.append(
+            replace(
+                attention(model),
+                index=index,
+                num_heads=heads[index] if index < len(heads) else model.num_attention_heads,
+                sliding_window=window,
+                has_sink=sinks and window is not None,
+            )
+        )
+    return layers
+
+
+def exaone_moe(model: ModelReader) -> list[Attention]:
+    """Sliding layers may have a window each."""
+    windows = model.text.list_of_ints("sliding_windows", default=())
+    template = attention(model)
+    layers = []
+    for index in range(model.num_hidden_layers):
+        own = None
+        if model.type_of(index) != "full_attention":
+            own = windows[index] if index < len(windows) else model.window
+        layers.append(
+            replace(template, index=index, sliding_window=own or model.model_window)
+        )
+    return layers
+
+
+def step3p5(model: ModelReader) -> list[Attention]:
+    """Sliding layers may have another number of query heads; the model's window is cleared."""
+    text = model.text
+    other = text.opt_sub("attention_other_setting")
+    sliding_heads = text.opt_int("num_sliding_attention_heads")
+    if sliding_heads is None and other is not None:
+        sliding_heads = other.opt_int("num_attention_heads")
+    template = replace(attention(model), num_kv_heads=text.int("num_attention_groups"))
+    layers = []
+    for index in range(model.num_hidden_layers):
+        sliding = model.type_of(index) == "sliding_attention"
+        heads = sliding_heads if sliding and sliding_heads else model.num_attention_heads
+        layers.append(
+            replace(
+                template, index=index, num_heads=heads, sliding_window=by_type(model, index)
+            )
+        )
+    return layers
+
+
+def mimo_v2(model: ModelReader) -> list[Attention]:
+    """Sliding layers have heads, widths and sinks of their own; values are narrower than keys."""
+    text = model.text
+    full = DiffKVAttention(
+        index=0,
+        num_heads=model.num_attention_heads,
+        num_kv_heads=model.num_kv_heads,
+        head_size=text.int("head_dim"),
+        head_size_v=text.opt_int("v_head_dim"),
+        use_mm_prefix=model.use_mm_prefix,
+    )
+    sliding = DiffKVAttention(
+        index=0,
+        num_heads=text.int("swa_num_attention_heads"),
+        num_kv_heads=text.int("swa_num_key_value_heads"),
+        head_size=text.int("swa_head_dim"),
+        head_size_v=text.opt_int("swa_v_head_dim"),
+        sliding_window=text.opt_int("sliding_window_size"),
+        has_sink=text.bool("add_swa_attention_sink_bias", default=False),
+        use_mm_prefix=model.use_mm_prefix,
+    )
+    pattern = text.list_of_ints("hybrid_layer_pattern")
+    if len(pattern) < model.num_hidden_layers:
+        raise text.error("hybrid_layer_pattern", f"lists {len(pattern)} layers")
+    return [
+        replace(sliding if pattern[index] == 1 else full, index=index)
+        for index in range(model.num_hidden_layers)
+    ]
+
+
+def plamo3(model: ModelReader) -> list[Attention]:
+    """A window, or none, for each layer: listed, or all but every n-th."""
+    text = model.text
+    template = attention(model)
+    windows = text.get("interleaved_sliding_window")
+    if windows is None:
+        nth = text.int("sliding_window_pattern", default=8)
+        count = model.num_hidden_layers
+        windows = [model.window if (index + 1) % nth else None for index in range(count)]
+    return [
+        replace(template, index=index, sliding_window=_listed(model, windows, index))
+        for index in range(model.num_hidden_layers)
+    ]
+
+
+def open_pangu(model: ModelReader) -> list[Attention]:
+    """openPangu Embedded (``openpangu.py``): one window for all layers, or a list that repeats."""
+    template = attention(model)
+    windows = model.text.get("interleaved_sliding_window")
+    layers = []
+    for index in range(model.num_hidden_layers):
+        own = windows
+        if isinstance(windows, list) and windows:
+            own = _listed(model, windows, index % len(windows))
+        elif windows is not None:
+            own = model.text.int("interleaved_sliding_window")
+        layers.append(replace(template, index=index, sliding_window=own or model.model_window))
+    return layers
+
+
+def _listed(model: ModelReader, windows: object, index: int) -> int | None:
+    """One layer's entry of a list of windows."""
+    if not isinstance(windows, list) or index >= len(windows):
+        raise model.text.error("interleaved_sliding_window", "must list a window for every layer")
+    own = windows[index]
+    if own is not None and (not isinstance(own, int) or isinstance(own, bool) or own < 1):
+        raise model.text.error("interleaved_sliding_window", "must hold whole numbers or null")
+    return own
+
+
+def domyn_edge(model: ModelReader) -> list[Attention]:
+    """Window and head width listed for each layer; the window does not count the token itself."""
+    text = model.text
+    windows = text.get("window_sizes")
+    if not isinstance(windows, list) or len(windows) < model.num_hidden_layers:
+        raise text.error("window_sizes", "must list a window for every layer")
+    overrides = text.opt_sub("per_layer_config")
+    template = attention(model)
+    layers = []
+    for index in range(model.num_hidden_layers):
+        first = windows[index][0] if isinstance(windows[index], list) and windows[index] else None
+        if not isinstance(first, int):
+            raise text.error(f"window_sizes[{index}]", "must be a list of whole numbers")
+        own = None if overrides is None else overrides.opt_sub(str(index))
+        layers.append(
+            replace(
+                template,
+                index=index,
+                head_size=convertor("").head_size(of_layer(text, own)),
+                sliding_window=first + 1 if first > 0 else model.model_window,
+            )
+        )
+    return layers
