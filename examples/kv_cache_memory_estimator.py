@@ -33,8 +33,7 @@ def lines(estimate: KVCacheEstimate) -> list[str]:
     rows = [("Model", estimate.model), ("Layers", str(estimate.num_layers))]
     if estimate.is_plain:
         # Keys and values are kept per KV head, not per query head: what GQA and MQA save.
-        spec = estimate.kinds[0].spec
-        rows += [("KV heads", str(spec.num_kv_heads)), ("Head size", str(spec.head_size))]
+        rows += [("KV heads", str(estimate.kv_heads)), ("Head size", str(estimate.head_size))]
     else:
         rows += [("Cache layers", str(kind)) for kind in estimate.kinds]
     rows += [

@@ -77,6 +77,18 @@ class KVCacheEstimate:
         return len(self.kinds) == 1 and self.kinds[0].is_plain
 
     @property
+    def kv_heads(self) -> int | None:
+        """KV heads of every layer, where all are plain."""
+        spec = self.kinds[0].spec if self.is_plain else None
+        return spec.num_kv_heads if isinstance(spec, FullAttentionSpec) else None
+
+    @property
+    def head_size(self) -> int | None:
+        """Width of a key in elements, where all layers are plain."""
+        spec = self.kinds[0].spec if self.is_plain else None
+        return spec.head_size if isinstance(spec, FullAttentionSpec) else None
+
+    @property
     def reserved_bytes(self) -> int:
         """Whole blocks of all sequences."""
         return self.reserved_bytes_per_sequence * self.batch_size

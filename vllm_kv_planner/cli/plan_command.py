@@ -87,6 +87,9 @@ def make_parser() -> FlagParser:
     return parser
 
 
+CUSTOM_LENGTH = 8192
+"""Tokens, where ``--custom`` comes without ``--max-model-len``."""
+
 CUSTOM_FLAGS = {
     "layers": "decoder layers",
     "kv-heads": "KV heads of a layer",
@@ -107,8 +110,13 @@ def planned(given: argparse.Namespace) -> Plan:
         from ..model.find import find_config
 
         found = find_config(model, revision=getattr(given, "revision", None))
-    args = engine_args_from(given, model=found.id)
-    return planned_with(given, args, found, read_environment(os.environ), unsure_notes(given))
+    also: dict[str, object] = {"model": found.id}
+    notes = unsure_notes(given)
+    if given.custom and getattr(given, "max_model_len", None) is None:
+        also["max_model_len"] = CUSTOM_LENGTH
+        notes.append(f"a hand-made model has no length of its own: {CUSTOM_LENGTH:,} tokens taken")
+    args = engine_args_from(given, **also)
+    return planned_with(given, args, found, read_environment(os.environ), notes)
 
 
 def planned_command(given: argparse.Namespace, pasted: list[str]) -> Plan:

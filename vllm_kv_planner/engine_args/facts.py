@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
-
-RunnerType = Literal["generate", "pooling", "draft"]
+from typing import Any
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,7 +32,8 @@ class ModelFacts:
     """The whole config.json, ``--hf-overrides`` applied."""
     text_config: Mapping[str, Any] = field(hash=False)
     """The language model's part of it (the whole for text models)."""
-    runner_type: RunnerType = "generate"
+    runner_type: str = "generate"
+    """generate, pooling or draft."""
     pooling: PoolingFacts | None = None
     """Set for pooling models."""
     quantization: str | None = None

@@ -21,14 +21,12 @@ from .architectures.general import (
     is_latent,
     largest,
     num_experts,
-    text_part,
 )
-from .architectures.hf_config import as_transformers
+from .architectures.hf_config import language_config
 from .architectures.reader import ModelReader
 from .architectures.registry import Row, row, rule, unsupported
 from .architectures.resolve import Resolved, inner_architecture, model_types, resolve
 from .config import Config
-from .defaults import defaults_for
 from .description import ModelDescription
 
 
@@ -70,7 +68,7 @@ def describe(
         is_pooling=is_pooling,
         where=where,
     )
-    text = text_config(top, model_type, resolved.row, overrides)
+    text = language_config(top, model_type, resolved.row.get("text_type", ""))
     if disable_sliding_window or text.get("sliding_window") == 0:
         text = Config({**text.data, "sliding_window": None}, where, prefix=text.prefix)
     facts = convertor(model_type)
@@ -96,7 +94,7 @@ def describe(
         is_multimodal="multimodal" in flags,
         is_encoder_decoder=top.bool("is_encoder_decoder", default="encoder_decoder" in flags),
         is_moe=num_experts(text) > 0,
-        use_mla=is_latent(text) and text.bool("is_causal", default=True),
+        use_mla=bool(resolved.row.get("latent")) or (is_latent(text) and reader.is_causal),
         is_mm_prefix_lm=mm_prefix,
         runner_type=resolved.runner_type,
         supports_pp="no_pp" not in flags,
@@ -130,26 +128,6 @@ def architectures(top: Config, model_type: str) -> list[str]:
             )
         listed = [base]
     return listed
-
-
-def text_config(
-    top: Config, model_type: str, found: Row, overrides: Mapping[str, Any]
-) -> Config:
-    """The language model's config as vLLM sees it: its class's names, defaults and all."""
-    keys = found.get("text_config")
-    part = text_part(top, keys) if keys else text_part(top)
-    if part is None:
-        nested = defaults_for(model_type).get("text_config", {})
-        inner = nested.get("model_type", model_type)
-        return as_transformers(Config({**nested, **top.data}, top.where), inner)
-    own = part.opt_str("model_type")
-    if own is None or not defaults_for(own):
-        nested = defaults_for(model_type)
-        for key in part.prefix.removesuffix(".").split("."):
-            value = nested.get(key)
-            nested = value if isinstance(value, Mapping) else {}
-        own = nested.get("model_type", own)
-    return as_transformers(part, own or "")
 
 
 def read(
@@ -191,9 +169,9 @@ def inner_reader(reader: ModelReader, found: Row) -> ModelReader:
     model_type = reader.text.str("model_type", default="")
     name = inner_architecture(found, reader.text.data, model_type, reader.text.where)
     inner = row(name)
-    if inner is None:
+    if inner is None or "text" in inner:
         raise unsupported(name, reader.text.where)
-    return inner_reader(replace(reader, options=inner), inner)
+    return replace(reader, options=inner)
 
 
 def all_attention(top: Config) -> bool:
@@ -212,7 +190,9 @@ def ssm_cache_dtype(found: Row, text: Config) -> str:
 
 def notes(resolved: Resolved) -> tuple[str, ...]:
     """What the reader of the plan should know of this architecture."""
-    removed = resolved.row.get("removed_in")
-    if removed is None:
-        return ()
-    return (f"vLLM had {resolved.architecture} until {removed}; 0.33 does not run it any more",)
+    said = []
+    if removed := resolved.row.get("removed_in"):
+        said.append(f"vLLM ran {resolved.architecture} up to {removed}; 0.33 does not")
+    if plugin := resolved.row.get("plugin"):
+        said.append(f"vLLM 0.33 runs {resolved.architecture} with a plugin: {plugin}")
+    return tuple(said)

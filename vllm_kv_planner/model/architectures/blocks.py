@@ -8,6 +8,7 @@ from dataclasses import replace
 from ...errors import UnsupportedError
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
+from ..layers.latent import LatentAttention
 from .reader import ModelReader
 
 MakeLayers = Callable[[int], Iterable[CacheLayer]]
@@ -22,9 +23,7 @@ RENAMED_TYPES = {
 """Block types by their earlier names (transformers ``_LEGACY_LAYER_TYPE_REMAP``)."""
 
 
-def block_types(
-    model: ModelReader, *keys: str, default: Sequence[str] | None = None
-) -> list[str]:
+def block_types(model: ModelReader, *keys: str, default: Sequence[str] | None = None) -> list[str]:
     """Type of every decoder block, in today's names; by default under ``layer_types``."""
     keys = keys or ("layer_types", "layers_block_type")
     listed = model.text.list_of_strs(*keys, default=default)
@@ -53,7 +52,7 @@ def by_type(
         if kind not in make:
             known = ", ".join(make)
             raise UnsupportedError(
-                f"{model.text.where}: layer {index} is of type {kind[:40]!r}; here it can be {known}"
+                f"{model.text.where}: layer {index} is of type {kind[:40]!r}, not one of {known}"
             )
         layers.extend(make[kind](index))
     return layers
@@ -82,6 +81,17 @@ def attention(model: ModelReader, *, head_size: int | None = None) -> Attention:
         num_heads=model.num_attention_heads,
         num_kv_heads=model.num_kv_heads,
         head_size=model.head_size if head_size is None else head_size,
+    )
+
+
+def latent(model: ModelReader, prefix: str = "") -> LatentAttention:
+    """The latent attention the config describes, under keys with this prefix."""
+    text = model.text
+    return LatentAttention(
+        index=0,
+        num_heads=text.int(f"{prefix}num_attention_heads"),
+        kv_lora_rank=text.int(f"{prefix}kv_lora_rank", default=512),
+        qk_rope_head_dim=text.int(f"{prefix}qk_rope_head_dim", default=64, minimum=0),
     )
 
 

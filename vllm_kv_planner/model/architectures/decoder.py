@@ -35,6 +35,8 @@ def attention(model: ModelReader) -> Attention:
     its layers no cache config.
     """
     options = model.options
+    if not model.num_attention_heads:
+        raise model.text.error("num_attention_heads", "is not given")
     both_ways = bool(options.get("both_ways")) and not model.is_causal
     return Attention(
         index=0,
@@ -114,10 +116,17 @@ def _step1_kv_heads(model: ModelReader) -> int:
     return model.text.int("num_attention_groups", "num_key_value_heads", default=1)
 
 
+def _mpt_kv_heads(model: ModelReader) -> int:
+    nested = model.text.opt_sub("attn_config")
+    heads = model.num_attention_heads
+    return heads if nested is None else nested.int("kv_n_heads", default=heads)
+
+
 KV_HEADS: Mapping[str, Callable[[ModelReader], int]] = {
     "general": lambda model: model.num_kv_heads,
     "query": lambda model: model.num_attention_heads,
     "one": lambda model: 1,
     "chatglm": _chatglm_kv_heads,
     "step1": _step1_kv_heads,
+    "attn_config": _mpt_kv_heads,
 }

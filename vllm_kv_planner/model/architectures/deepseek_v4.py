@@ -13,14 +13,12 @@ from ..layers.base import CacheLayer
 from ..layers.deepseek_v4 import (
     CompressedIndex,
     CompressedLatents,
-    DeepSeekV4Family,
     OpenGroups,
     WindowedLatents,
 )
 from ..layers.deepseek_v41 import DeepSeekV41Family, OpenPairs
 from .reader import ModelReader
 
-V4 = DeepSeekV4Family()
 INDEXED_RATIO = 4
 """Groups of so many tokens are chosen by an indexer; longer ones are all attended to."""
 
@@ -91,9 +89,7 @@ def known(model: ModelReader, ratios: Sequence[int]) -> list[int]:
 def v41(model: ModelReader) -> Sequence[CacheLayer]:
     """Windowed latents in every layer; a few layers hold compressed ones for those after them."""
     text = model.text
-    family = DeepSeekV41Family(
-        num_heads=model.num_attention_heads, o_groups=text.int("o_groups")
-    )
+    family = DeepSeekV41Family(num_heads=model.num_attention_heads, o_groups=text.int("o_groups"))
     ratios = text.list_of_ints("compress_ratios", default=())
     sources = set(text.list_of_ints("kv_source_layer_ids", default=()))
     indexed = set(text.list_of_ints("index_source_layer_ids", default=()))
@@ -101,6 +97,8 @@ def v41(model: ModelReader) -> Sequence[CacheLayer]:
         raise UnsupportedError(f"{text.where}: DeepSeek-V4.1 compresses by 0, 1 or 2")
     if any(ratios) and not (sources and indexed):
         raise text.error("kv_source_layer_ids", "and index_source_layer_ids are needed")
+    if any(index >= len(ratios) or not ratios[index] for index in sources):
+        raise text.error("kv_source_layer_ids", "names a layer that compresses nothing")
     layers: list[CacheLayer] = []
     for index in range(model.num_hidden_layers):
         ratio = ratios[index] if index < len(ratios) else 0

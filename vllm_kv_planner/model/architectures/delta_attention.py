@@ -12,10 +12,9 @@ from dataclasses import replace
 from ...errors import UnsupportedError
 from ..layers.base import CacheLayer
 from ..layers.delta_net import KimiDeltaAttention
-from ..layers.latent import Indexer, PoolTail
-from ..layers.state import LinearAttention
-from .blocks import attention, block_types, by_type, repeated
-from .mla import latent
+from ..layers.indexer import Indexer, PoolTail
+from ..layers.mamba import LinearAttention
+from .blocks import attention, block_types, by_type, latent, repeated
 from .reader import ModelReader
 
 FULL, LINEAR = "full_attention", "linear_attention"
@@ -64,8 +63,7 @@ def bailing_v25(model: ModelReader) -> Sequence[CacheLayer]:
     text = model.text
     size = text.int("layer_group_size", default=1, minimum=0)
     types = [
-        LINEAR if size and (index + 1) % size else FULL
-        for index in range(model.num_hidden_layers)
+        LINEAR if size and (index + 1) % size else FULL for index in range(model.num_hidden_layers)
     ]
     even = text.int("hidden_size") // model.num_attention_heads
     linear = LinearAttention(

@@ -153,6 +153,15 @@ def listed_windows(config: Config, values: Values) -> None:
     full_every(config, values, 3)
 
 
+def stacked_layers(config: Config, values: Values) -> None:
+    """``num_hidden_layers`` becomes what two stacks run in all cycles together (HRM)."""
+    if _absent(values, "num_layers_per_stack"):
+        stack = config.int("num_hidden_layers")
+        cycles = config.int("H_cycles", default=2) * (config.int("L_cycles", default=3) + 1)
+        values["num_layers_per_stack"] = stack
+        values["num_hidden_layers"] = stack * cycles
+
+
 def dory_types(config: Config, values: Values) -> None:
     """Every other layer is an MLP; of the rest every fourth is full (Dory)."""
     if _absent(values, "layer_types"):
@@ -203,6 +212,24 @@ def full_layers_apart(config: Config, values: Values, width: int, kv_heads: int 
     }
 
 
+def counted_blocks(config: Config, values: Values) -> None:
+    """As many layers as blocks are listed, or letters in the pattern (Nemotron-H)."""
+    blocks = config.get("layers_block_type", "hybrid_override_pattern")
+    if isinstance(blocks, list | str):
+        values["num_hidden_layers"] = len(blocks)
+
+
+def halved_local_window(config: Config, values: Values) -> None:
+    """``local_attention`` counts both sides (ModernBERT as a decoder)."""
+    values["sliding_window"] = config.int("local_attention", default=128) // 2
+
+
+def heads_per_expert(config: Config, values: Values) -> None:
+    """Query heads are KV heads times the experts a token sees (JetMoe)."""
+    experts = config.int("num_experts_per_tok")
+    values["num_attention_heads"] = config.int("num_key_value_heads") * experts
+
+
 def divided_head_dim(config: Config, values: Values) -> None:
     """``head_dim`` is the hidden size over the heads, whatever the file says."""
     values["head_dim"] = config.int("hidden_size") // config.int("num_attention_heads")
@@ -221,6 +248,7 @@ DERIVATIONS: Mapping[str, Callable[..., None]] = {
         all_one_type,
         both_ways_window,
         chunk_where_rope,
+        counted_blocks,
         cut_types,
         dense_prefix_types,
         divided_head_dim,
@@ -233,10 +261,13 @@ DERIVATIONS: Mapping[str, Callable[..., None]] = {
         full_every_if_windowed,
         full_first_of,
         full_layers_apart,
+        halved_local_window,
+        heads_per_expert,
         last_is_full,
         listed_windows,
         multi_query,
         no_window,
+        stacked_layers,
         switched_alternate,
         switched_window,
         switched_window_only,

@@ -20,21 +20,8 @@ KV_HEADS = (
 )
 EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 
-TEXT_CONFIGS = (
-    "text_config",
-    "llm_config",
-    "language_config",
-    "thinker_config.text_config",
-    "decoder",
-    "generator",
-)
-"""Where composite configs keep the language model's."""
-
 LATENT_TYPES = frozenset(
-    "axk1 deepseek_v2 deepseek_v3 deepseek_v32 deepseek_v4 deepseek_v41 dots3_note deepseek_mtp "
-    "k3_dspark glm5_next glm5_next_text glm_moe_dsa glm4_moe_lite glm4_moe_lite_mtp kimi_k2 "
-    "kimi_linear longcat_flash pangu_ultra_moe pangu_ultra_moe_mtp bailing_hybrid "
-    "bailing_hybrid_mtp bailing_hybrid_v3_mtp hy_v4 hy_v4_mtp".split()
+    ["axk1", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4", "deepseek_v41", "dots3_note", "deepseek_mtp", "k3_dspark", "glm5_next", "glm5_next_text", "glm_moe_dsa", "glm4_moe_lite", "glm4_moe_lite_mtp", "kimi_k2", "kimi_linear", "longcat_flash", "pangu_ultra_moe", "pangu_ultra_moe_mtp", "bailing_hybrid", "bailing_hybrid_mtp", "bailing_hybrid_v3_mtp", "hy_v4", "hy_v4_mtp"]
 )
 """Text model types that vLLM runs with latent attention (``is_deepseek_mla``)."""
 
@@ -237,17 +224,6 @@ def num_experts(text: Config) -> int:
         return 0
     routed = [block.get("n_routed_experts", 0) for block in blocks if isinstance(block, Mapping)]
     return max((count for count in routed if isinstance(count, int)), default=0)
-
-
-def text_part(top: Config, keys: Sequence[str] = TEXT_CONFIGS) -> Config | None:
-    """The language model's config inside ``top``; None where nothing is nested."""
-    for path in keys:
-        part: Config | None = top
-        for key in path.split("."):
-            part = None if part is None or not part.has(key) else part.opt_sub(key)
-        if part is not None:
-            return part
-    return None
 
 
 def config_dtype(top: Config, text: Config) -> str | None:

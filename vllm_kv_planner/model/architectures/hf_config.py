@@ -31,6 +31,18 @@ _OTHER_NAMES = {
 _RENAMED_TYPES = {"attention": "full_attention", "mamba": "linear_attention"}
 
 
+_NESTED = (
+    "text_config",
+    "llm_config",
+    "language_config",
+    "thinker_config",
+    "vlm_config",
+    "decoder",
+    "generator",
+)
+"""Where composite configs keep the language model's; it may be nested again."""
+
+
 @cache
 def config_classes() -> Mapping[str, Mapping[str, Any]]:
     """What is known of transformers' config classes, by ``model_type``."""
@@ -44,6 +56,45 @@ def config_class(model_type: str) -> Mapping[str, Any]:
     """What is known of one config class; nothing for unknown ones."""
     found = config_classes().get(model_type, {})
     return {**config_class(found["like"]), **found} if "like" in found else found
+
+
+def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
+    """The language model's config, as its class has it (vLLM's ``get_hf_text_config``).
+
+    Args:
+        top: The whole config.
+        model_type: Its type.
+        fallback_type: Type of the nested config, where neither it nor the outer class says.
+    """
+    part, part_type = _innermost(top, model_type, fallback_type)
+    return as_transformers(part, part_type)
+
+
+def _innermost(config: Config, model_type: str, fallback_type: str) -> tuple[Config, str]:
+    """The language model's part as the file gives it, and its type; from the outside in."""
+    defaults = defaults_for(model_type)
+    for key in _NESTED:
+        if config.has(key):
+            part = config.sub(key)
+            own = part.opt_str("model_type")
+            if own is None or not defaults_for(own):
+                own = _default_part(defaults, key).get("model_type") or own or fallback_type
+            return _innermost(part, own, fallback_type)
+    for key in _NESTED:
+        if default := _default_part(defaults, key):
+            # Old files keep the language model's values beside the others.
+            flat = {name: value for name, value in config.data.items() if name not in _OUTER}
+            part = Config({**default, **flat}, config.where, prefix=config.prefix)
+            return _innermost(part, str(default.get("model_type", fallback_type)), fallback_type)
+    return config, model_type
+
+
+_OUTER = frozenset({"architectures", "model_type"})
+
+
+def _default_part(defaults: Mapping[str, Any], key: str) -> Mapping[str, Any]:
+    part = defaults.get(key)
+    return part if isinstance(part, Mapping) else {}
 
 
 def as_transformers(config: Config, model_type: str) -> Config:

@@ -1,8 +1,7 @@
 """Attention beside Mamba states or short convolutions.
 
-Source: vLLM 0.33 ``model_executor/models/``: ``jamba.py``, ``nemotron_h.py``,
-``granitemoehybrid.py``, ``falcon_h1.py``, ``zamba2.py``, ``lfm2.py``, ``lfm2_moe.py``; defaults
-from transformers' config classes of the same names.
+Source: vLLM 0.33 ``model_executor/models/``: ``jamba.py``, ``granitemoehybrid.py``,
+``falcon_h1.py``, ``zamba2.py``, ``lfm2.py``, ``lfm2_moe.py``; defaults from transformers' config classes of the same names.
 """
 
 from __future__ import annotations
@@ -10,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from ...errors import UnsupportedError
 from ..layers.base import CacheLayer
-from ..layers.state import Mamba1, Mamba2, ShortConv
-from .blocks import attention, block_types, by_type, even_head_size, everywhere, no_cache, repeated
+from ..layers.mamba import Mamba1, Mamba2, ShortConv
+from .blocks import attention, block_types, by_type, even_head_size, everywhere, repeated
 from .reader import ModelReader
 
 
@@ -36,58 +34,6 @@ def jamba(model: ModelReader) -> Sequence[CacheLayer]:
     return by_type(
         model, types, {"full_attention": repeated(plain), "linear_attention": repeated(mamba)}
     )
-
-
-NEMOTRON_H_LETTERS = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
-
-
-def nemotron_h_types(model: ModelReader) -> list[str]:
-    """Nemotron-H's block types: a list, or a string with one letter a layer."""
-    text = model.text
-    if not text.has("layers_block_type", "layer_types"):
-        pattern = text.opt_str("hybrid_override_pattern")
-        if pattern is not None:
-            return [NEMOTRON_H_LETTERS.get(letter, letter) for letter in pattern]
-    return block_types(model, "layers_block_type", "layer_types")
-
-
-def nemotron_h(model: ModelReader) -> Sequence[CacheLayer]:
-    """Nemotron-H and Nemotron 3: Mamba 2, attention, MLPs and experts in blocks of their own."""
-    text = model.text
-    refuse_own_blocks(model)
-    heads = text.int("mamba_num_heads", default=128)
-    head_dim = text.int("mamba_head_dim", default=64)
-    mamba = Mamba2(
-        index=0,
-        intermediate_size=heads * head_dim,
-        n_groups=text.int("n_groups", "mamba_n_groups", default=8),
-        num_heads=heads,
-        head_dim=head_dim,
-        state_size=text.int("ssm_state_size", default=128),
-        conv_kernel=text.int("conv_kernel", "mamba_d_conv", default=4),
-    )
-    plain = replace(
-        attention(model, head_size=text.int("head_dim", default=128)),
-        sliding_window=text.opt_int("sliding_window"),
-    )
-    make = {
-        "linear_attention": repeated(mamba),
-        "full_attention": repeated(plain),
-        "mlp": no_cache,
-        "moe": no_cache,
-    }
-    return by_type(model, nemotron_h_types(model), make)
-
-
-def refuse_own_blocks(model: ModelReader) -> None:
-    """Refuse per-block sizes (Puzzle), which only the checkpoint's own code can read."""
-    for index, block in enumerate(model.text.list_of_subs("block_configs")):
-        kind = block.str("block_type", default="")
-        if kind in ("mamba", "attention") and set(block.data) != {"block_type"}:
-            raise UnsupportedError(
-                f"{model.text.where}: block_configs[{index}] sizes its {kind} block by itself, "
-                "in a form that only the checkpoint's own code reads; --planner vllm can answer"
-            )
 
 
 def mamba_of_blocks(model: ModelReader) -> Mamba2:
@@ -133,7 +79,7 @@ def falcon_h1(model: ModelReader) -> Sequence[CacheLayer]:
 
 
 def zamba2(model: ModelReader) -> Sequence[CacheLayer]:
-    """Zamba 2: Mamba 2 everywhere, and attention blocks with shared weights but caches of their own.
+    """Zamba 2: Mamba 2 everywhere; attention blocks share weights, each with its own cache.
 
     vLLM builds the attention first, block by block of shared weights.
     """
@@ -157,9 +103,7 @@ def zamba2(model: ModelReader) -> Sequence[CacheLayer]:
     types = block_types(model, "layers_block_type", default=ZAMBA2_BLOCKS)
     hybrid = [index for index, kind in enumerate(types) if kind == "hybrid"]
     copies = text.int("num_mem_blocks", default=1)
-    states = by_type(
-        model, types, {"linear_attention": repeated(mamba), "hybrid": repeated(mamba)}
-    )
+    states = by_type(model, types, {"linear_attention": repeated(mamba), "hybrid": repeated(mamba)})
     first = [replace(shared, index=i) for copy in range(copies) for i in hybrid[copy::copies]]
     return [*first, *states]
 

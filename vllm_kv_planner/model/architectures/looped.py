@@ -47,9 +47,9 @@ def iquest_loop_coder(model: ModelReader) -> list[Attention]:
 def hrm_text(model: ModelReader) -> list[Attention]:
     """Two stacks of layers, low and high: the low one runs ``L_cycles`` times per high cycle."""
     text = model.text
-    high = text.int("H_cycles")
-    low = text.int("L_cycles")
-    stack = text.opt_int("num_layers_per_stack") or model.num_hidden_layers
+    high = text.int("H_cycles", default=2)
+    low = text.int("L_cycles", default=3)
+    stack = text.int("num_layers_per_stack")
     heads = model.num_attention_heads
     template = replace(attention(model), num_kv_heads=heads)
     times = [high * low] * stack + [high] * stack

@@ -13,8 +13,14 @@ Two data files, one row per architecture name: ``attention.json`` (caches are pl
 ``flags``
     What vLLM's class declares: ``pooling``, ``no_generate``, ``multimodal``, ``hybrid``,
     ``attention_free``, ``noops``, ``encoder_decoder``, ``no_pp``.
-``removed_in``
-    Last vLLM version that had it, where 0.33 has it no more.
+``text_type``
+    ``model_type`` of the nested config, where neither it nor transformers says.
+``is_causal``
+    False, or the key (``not key``) that decides it, where vLLM sets it by architecture.
+``mamba_ssm_dtype``
+    Key and default of the recurrent states' dtype under ``auto``.
+``removed_in``, ``plugin``
+    Last vLLM version that had it, where 0.33 has it no more; the plugin that brings it back.
 any other key
     An option of the rule; the rule's docstring says which.
 

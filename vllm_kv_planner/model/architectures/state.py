@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..layers.base import CacheLayer
-from ..layers.state import Mamba1, Mamba2
+from ..layers.mamba import Mamba1, Mamba2
 from .blocks import everywhere
 from .reader import ModelReader
 

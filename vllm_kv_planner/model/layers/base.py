@@ -46,7 +46,5 @@ def per_rank(total: int, context: CacheContext, what: str) -> int:
     """
     ranks = context.tensor_parallel_size
     if total % ranks:
-        raise InputError(
-            f"--tensor-parallel-size {ranks}: must divide the model's {total} {what}"
-        )
+        raise InputError(f"--tensor-parallel-size {ranks}: must divide the model's {total} {what}")
     return total // ranks

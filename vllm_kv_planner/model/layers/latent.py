@@ -9,9 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...engine_args.backend_request import BackendRequest
-from ...kv_cache.math import cdiv, next_power_of_two
 from ...kv_cache.specs import (
-    CircularBufferSpec,
     KVCacheSpec,
     MLAAttentionSpec,
     SlidingWindowMLASpec,
@@ -61,7 +59,6 @@ class LatentAttention(CacheLayer):
         stored_head_size: Width of the stored row, where it is padded; None as wide as needed.
         use_sparse: It attends to the tokens an indexer chose.
         leads_index_group: It has an indexer of its own (others reuse an earlier layer's choice).
-        sliding_window: Tokens it looks back on; None for all.
         heeds_skip_layers: Whether ``--kv-cache-dtype-skip-layers`` means this class too.
         fixed: Backend that the model's code insists on.
     """
@@ -72,7 +69,6 @@ class LatentAttention(CacheLayer):
     stored_head_size: int | None = None
     use_sparse: bool = False
     leads_index_group: bool = False
-    sliding_window: int | None = None
     heeds_skip_layers: bool = True
     fixed: str | None = None
 
@@ -106,87 +102,45 @@ class LatentAttention(CacheLayer):
         """One row a token, in the format the backend stores."""
         per_rank(self.num_heads, context, "attention heads")
         stored = stored_kv_cache_dtype(self.layer_kv_cache_dtype(context), backend)
-        row = {
-            "block_size": context.block_size,
-            "num_kv_heads": 1,
-            "head_size": self.stored_head_size or self.head_size,
-            "dtype_bytes": kv_cache_element_bytes(stored, context.dtype),
-            "kv_cache_dtype": stored,
-            "state_content_bytes": DS_MLA_BYTES.get(stored),
-        }
-        if self.sliding_window is not None:
-            window = SlidingWindowMLASpec(sliding_window=self.sliding_window, **row)
-            return as_packed(window, backend)
-        leader = "leader" if self.leads_index_group else ""
-        return as_packed(MLAAttentionSpec(variant=leader, **row), backend)
-
-
-INDEXER_SCALE_BLOCK = 128
-"""Values of an indexer's key that share one float32 scale."""
-
-
-def indexer_key_bytes(head_dim: int) -> int:
-    """An fp8 key and its scales: 132 bytes for 128 values."""
-    return head_dim + head_dim // INDEXER_SCALE_BLOCK * 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Indexer(CacheLayer):
-    """The lightning indexer's keys: fp8 with a float32 scale per 128 values, whatever the dtype.
-
-    Attributes:
-        head_dim: Width of a key, in values.
-        tokens_per_key: Tokens pooled into one key (GLM-5.3-Flash); 1 for a key each.
-    """
-
-    head_dim: int
-    tokens_per_key: int = 1
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "DEEPSEEK_V32_INDEXER" if self.tokens_per_key == 1 else "GLM5NEXT_INDEXER"
-
-    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
-        """One key a token or pool, in bytes."""
         spec = MLAAttentionSpec(
             block_size=context.block_size,
             num_kv_heads=1,
-            head_size=indexer_key_bytes(self.head_dim),
-            dtype_bytes=1,
-            tokens_per_state=self.tokens_per_key,
-            cache_role="indexer",
+            head_size=self.stored_head_size or self.head_size,
+            dtype_bytes=kv_cache_element_bytes(stored, context.dtype),
+            kv_cache_dtype=stored,
+            state_content_bytes=DS_MLA_BYTES.get(stored),
+            variant="leader" if self.leads_index_group else "",
         )
         return as_packed(spec, backend)
 
 
 @dataclass(frozen=True, kw_only=True)
-class PoolTail(CacheLayer):
-    """Keys and gate scores of the pool that is still open (GLM-5.3-Flash): one ring a request.
-
-    Source: vLLM 0.33 ``models/glm5next/common/attention.py`` ``Glm5NextTailCache``.
+class WindowedLatentAttention(LatentAttention):
+    """Latent attention within a window (dots3 NOTE).
 
     Attributes:
-        head_dim: Width of a key, in values of two bytes.
-        tokens_per_key: Tokens of one pool.
+        sliding_window: Tokens it looks back on.
     """
 
-    head_dim: int
-    tokens_per_key: int
+    sliding_window: int
 
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "KPOOL_TAIL"
+    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
+        """Plain fp8 rows where the other layers have packed ones."""
+        dtype = super().layer_kv_cache_dtype(context)
+        return "fp8" if dtype == "fp8_ds_mla" else dtype
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
-        """Whole pools, a power of two of them, with room for every draft token."""
-        pools = cdiv(self.tokens_per_key + context.num_speculative_tokens, self.tokens_per_key)
-        spec = CircularBufferSpec(
-            block_size=self.tokens_per_key * next_power_of_two(pools),
-            num_kv_heads=2,
-            head_size=self.head_dim,
-            head_size_v=0,
-            dtype_bytes=2,
-            dcp_sharded=False,
+        """One row a token of the window."""
+        per_rank(self.num_heads, context, "attention heads")
+        stored = self.layer_kv_cache_dtype(context)
+        spec = SlidingWindowMLASpec(
+            block_size=context.block_size,
+            num_kv_heads=1,
+            head_size=self.head_size,
+            dtype_bytes=kv_cache_element_bytes(stored, context.dtype),
+            kv_cache_dtype=stored,
+            state_content_bytes=DS_MLA_BYTES.get(stored),
+            sliding_window=self.sliding_window,
         )
         return as_packed(spec, backend)
 

@@ -1,6 +1,7 @@
-"""Attention over chosen blocks of tokens: MiniMax-M3, Step-5, Qwen4, with their side caches.
+"""Attention over chosen tokens (MiniMax-M3, Qwen4) and the index keys beside it.
 
-Source: vLLM 0.33 ``models/minimax_m3/``, ``models/step5/nvidia/``, ``models/qwen4_exp/``.
+Source: vLLM 0.33 ``models/minimax_m3/common/indexer.py``, ``nvidia/model.py``;
+``models/qwen4_exp/common/qsa_cache.py``, ``nvidia/qsa.py``.
 """
 
 from __future__ import annotations
@@ -9,12 +10,7 @@ from dataclasses import dataclass
 
 from ...errors import InputError
 from ...kv_cache.math import round_up
-from ...kv_cache.specs import (
-    CircularBufferSpec,
-    FullAttentionSpec,
-    KVCacheSpec,
-    MLAAttentionSpec,
-)
+from ...kv_cache.specs import CircularBufferSpec, KVCacheSpec, MLAAttentionSpec
 from ..context import Backend, CacheContext
 from .attention import Attention
 from .base import CacheLayer, as_packed
@@ -29,8 +25,8 @@ def index_bytes(context: CacheContext) -> int:
     size = INDEX_BYTES.get(context.indexer_kv_dtype)
     if size is None:
         raise InputError(
-            f"indexer_kv_dtype {context.indexer_kv_dtype} is not supported by this model's indexer; "
-            f"valid: {', '.join(INDEX_BYTES)}"
+            f"indexer_kv_dtype {context.indexer_kv_dtype} is not one that this model's indexer "
+            f"stores; valid: {', '.join(INDEX_BYTES)}"
         )
     return size
 
@@ -100,70 +96,6 @@ class MiniMaxSparseAttention(SparseAttention):
                 "capability 10.x"
             )
         return "MINIMAX_M3_SPARSE_NVFP4"
-
-
-@dataclass(frozen=True, kw_only=True)
-class RegionSummaries(CacheLayer):
-    """Step-5: an fp8 summary of 256 bytes per eight tokens."""
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "STEP5_CSA_SUMMARY"
-
-    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
-        """One summary a region."""
-        if context.block_size % 8:
-            raise InputError(
-                f"--block-size {context.block_size}: Step-5 needs a multiple of eight tokens"
-            )
-        spec = FullAttentionSpec(
-            block_size=context.block_size,
-            num_kv_heads=1,
-            head_size=256,
-            head_size_v=0,
-            dtype_bytes=1,
-            tokens_per_state=8,
-        )
-        return as_packed(spec, backend)
-
-
-REGION_ROW_BYTES = 1024
-"""Step-5: index key and gate of one token, 256 bf16 values each."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class OpenRegion(CacheLayer):
-    """Step-5: rows of the region that is still open, one ring a request, as large as a KV page.
-
-    Attributes:
-        attention: The layer's attention, whose page it matches.
-    """
-
-    attention: Attention
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "STEP5_CSA_TAIL_RING"
-
-    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
-        """A page of rows; at least seven and the draft tokens."""
-        main = self.attention.cache_spec(context, None)
-        page = 0 if main is None else main.page_size_bytes
-        needed = 7 + context.num_speculative_tokens
-        if page % REGION_ROW_BYTES or page // REGION_ROW_BYTES < needed:
-            raise InputError(
-                f"--block-size {context.block_size}: Step-5 needs {needed} rows of "
-                f"{REGION_ROW_BYTES} bytes in one KV page, which has {page}; increase it"
-            )
-        spec = CircularBufferSpec(
-            block_size=context.block_size,
-            num_kv_heads=1,
-            head_size=page // (context.block_size * BFLOAT16),
-            head_size_v=0,
-            dtype_bytes=BFLOAT16,
-            block_stride_bytes=REGION_ROW_BYTES,
-        )
-        return as_packed(spec, backend)
 
 
 @dataclass(frozen=True, kw_only=True)

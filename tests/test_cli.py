@@ -1,0 +1,140 @@
+"""The command line: what it prints, where, and its exit codes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from vllm_kv_planner.cli import main
+from vllm_kv_planner.version import __version__
+
+GPT2 = ["plan", "gpt2", "--gpu", "H100", "--kv-cache-memory-bytes"]
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
+    code = main(arguments)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    code, out, err = run(arguments, capsys)
+    assert (code, out) == (2, "")
+    assert err.startswith("vllm-kv-planner: error: ") and err.count("\n") == 1
+    return err
+
+
+def test_a_plan_that_fits(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = run([*GPT2, "1G"], capsys)
+    assert (code, err) == (0, "")
+    # 1 GiB / (12 layers x 49,152 bytes a block of 16 tokens)
+    assert "1,820" in out
+    assert "\nfits" in out
+    assert "\033" not in out
+
+
+def test_a_plan_that_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run([*GPT2, "10M"], capsys)
+    assert code == 1
+    # 17 blocks of 589,824 bytes in 10 MiB, one held back: 16 x 16 tokens
+    assert "does not fit" in out
+    assert "estimated maximum model length is 256" in out
+
+
+def test_json_is_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run([*GPT2, "1G", "--format", "json"], capsys)
+    plan = json.loads(out)
+    assert code == 0
+    assert list(plan) == [
+        "schema_version",
+        "planner",
+        "model",
+        "gpu",
+        "engine",
+        "memory",
+        "kv_cache",
+        "fits",
+        "notes",
+    ]
+    assert plan["schema_version"] == 1
+    assert plan["planner"] == {
+        "name": "standalone",
+        "version": __version__,
+        "vllm_version": "0.33.0",
+    }
+    assert list(plan["model"]) == ["id", "architecture", "config_source", "revision", "num_layers"]
+    assert plan["kv_cache"]["bytes_per_token"] == 36_864
+    assert plan["kv_cache"]["groups"] == [
+        {
+            "kind": "full_attention",
+            "num_layers": 12,
+            "block_size": 16,
+            "page_size_bytes": 49_152,
+            "blocks_per_request": 64,
+        }
+    ]
+    assert plan["memory"]["weights_bytes"] is None
+
+
+def test_a_pasted_command_is_the_same_plan(capsys: pytest.CaptureFixture[str]) -> None:
+    _, ours, _ = run([*GPT2, "1G", "--max-model-len", "512", "--format", "json"], capsys)
+    command = "vllm serve gpt2 --kv_cache_memory_bytes 1G --max-model-len=512 --port 8000"
+    _, pasted, _ = run(["plan", "--gpu", "H100", "--format", "json", "--", *command.split()], capsys)
+    assert json.loads(ours) == json.loads(pasted)
+
+
+def test_a_hand_made_model(capsys: pytest.CaptureFixture[str]) -> None:
+    shape = ["--custom", "--layers", "80", "--kv-heads", "8", "--head-dim", "128"]
+    code, out, _ = run(
+        ["plan", *shape, "--kv-cache-memory-bytes", "40G", "--format", "json"], capsys
+    )
+    plan = json.loads(out)
+    assert code == 0
+    # 2 x 80 x 8 x 128 x 2 bytes
+    assert plan["kv_cache"]["bytes_per_token"] == 327_680
+    assert plan["model"]["config_source"] == "custom"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["plan", "gpt2", "--no-such-flag", "1"], "--no-such-flag"),
+        (["plan", "gpt2", "--gpu", "H1000", "--kv-cache-memory-bytes", "1G"], "H100"),
+        (["plan", "gpt2", "--kv-cache-memory-bytes", "1GX"], "kv-cache-memory-bytes"),
+        (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--kv-cache-dtype", "fp7"], "fp8"),
+        (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "-tp", "5"], "divisible"),
+        (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--max-model-len", "4096"], "1024"),
+        (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--vllm-version", "0.1"], "0.33"),
+        (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--layers", "3"], "--custom"),
+        (["plan", "--custom", "--layers", "3"], "--kv-heads"),
+        (["plan"], "no model"),
+        (["plan", "./nowhere/config.json", "--kv-cache-memory-bytes", "1G"], "nowhere"),
+        (["fly"], "plan"),
+    ],
+)
+def test_wrong_input_is_one_line_and_exit_code_2(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in refused(arguments, capsys)
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["--version"], capsys)[:2] == (0, f"vllm-kv-planner {__version__}\n")
+    code, out, _ = run(["--help"], capsys)
+    assert code == 0 and "plan" in out
+    with pytest.raises(SystemExit) as left:
+        main(["plan", "--help"])
+    assert left.value.code == 0
+    assert "--kv-cache-memory-bytes" in capsys.readouterr().out
+
+
+def test_a_reader_that_goes_away_is_no_error() -> None:
+    command = f"{sys.executable} -m vllm_kv_planner {' '.join(GPT2)} 1G | head -n 1"
+    done = subprocess.run(
+        ["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == ""
+    assert done.stdout == "Engine\n"
