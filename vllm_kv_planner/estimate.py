@@ -131,8 +131,7 @@ def estimate_kv_cache(
         for spec, count in count_by_identity(layers.values())
     )
     limits = replace(
-        setup.limits,
-        max_model_len=seq_len,
+        setup.limits.at_length(seq_len),
         # one sequence alone: nothing else is in flight
         max_in_flight_tokens=min(seq_len, setup.limits.max_in_flight_tokens),
     )

@@ -24,7 +24,7 @@ VLLM_VERSION = "0.33.0"
 
 
 def plan(
-    model: str,
+    model: str | FoundConfig,
     *,
     gpu: str | GPU | None = None,
     planner: str = "auto",
@@ -34,7 +34,7 @@ def plan(
     """How much KV cache the engine will have, and what it holds.
 
     Args:
-        model: Hub id, directory or config.json.
+        model: Hub id, directory, config.json, or a config already found.
         gpu: Name of the GPU of every rank, or a ``GPU``; H100 where none is given.
         planner: ``standalone``, ``vllm`` or ``auto``.
         vllm_version: vLLM's version to plan for; only 0.33 has rules here.
@@ -44,14 +44,15 @@ def plan(
     Raises:
         PlannerError: The input is wrong or not plannable; one line says what and where.
     """
-    revision = engine_args.get("revision")
+    if isinstance(model, str):
+        model = find_config(model, revision=engine_args.get("revision"))
     try:
-        args = EngineArgs(model=model, **engine_args)
+        args = EngineArgs(model=model.id, **engine_args)
     except TypeError as error:
         raise InputError(f"plan(): {error}") from None
     return plan_engine_args(
         args,
-        found=find_config(model, revision=revision),
+        found=model,
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,
@@ -142,10 +143,10 @@ def check_planner(planner: str, vllm_version: str | None) -> None:
 
 def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
     """The model of a config under these flags; the last ones are remembered."""
-    key = (found.id, found.source, found.revision, found.path, id(found.config))
     return _described(
-        Identity(found, key),
-        Identity(args.hf_overrides, tuple(sorted(map(repr, args.hf_overrides.items())))),
+        # the object itself, which the cache keeps alive: its id cannot come to mean another
+        Keyed(found, id(found.config)),
+        Keyed(args.hf_overrides, repr(args.hf_overrides)),
         args.language_model_only,
         args.disable_sliding_window,
         args.runner,
@@ -153,15 +154,15 @@ def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
     )
 
 
-class Identity:
-    """A value that compares by a key of its own, so that it can be remembered by."""
+class Keyed:
+    """A value that compares by a key of its own, so that what follows from it can be remembered."""
 
-    def __init__(self, value: Any, key: tuple[object, ...]) -> None:
+    def __init__(self, value: Any, key: object) -> None:
         self.value = value
         self.key = key
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Identity) and other.key == self.key
+        return isinstance(other, Keyed) and other.key == self.key
 
     def __hash__(self) -> int:
         return hash(self.key)
@@ -169,8 +170,8 @@ class Identity:
 
 @lru_cache(maxsize=64)
 def _described(
-    found: Identity,
-    hf_overrides: Identity,
+    found: Keyed,
+    hf_overrides: Keyed,
     language_model_only: bool,
     disable_sliding_window: bool,
     runner: str,

@@ -119,23 +119,21 @@ def bytes_per_token(worker: WorkerBlocks, limits: RequestLimits) -> int:
     """Bytes of one more token of context: the layers whose cache grows with it, unpadded."""
     total = 0
     for group in worker.groups:
-        for spec in group.layers.values():
+        for spec, count in group.distinct:
             if spec.grows_with_context:
                 ranks = limits.decode_context_parallel_size if spec.dcp_sharded else 1
-                total += cdiv(spec.unpadded_page_size_bytes, spec.block_size * ranks)
+                total += count * cdiv(spec.unpadded_page_size_bytes, spec.block_size * ranks)
     return total
 
 
 def group_info(group: KVCacheGroup, max_model_len: int, limits: RequestLimits) -> GroupInfo:
     """One group for people and programs."""
-    from dataclasses import replace
-
     return GroupInfo(
         kind=group.spec.kind,
         num_layers=len(group.layers),
         block_size=group.spec.block_size,
         page_size_bytes=group.page_size_bytes,
-        blocks_per_request=group.blocks_per_request(replace(limits, max_model_len=max_model_len)),
+        blocks_per_request=group.blocks_per_request(limits.at_length(max_model_len)),
     )
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate
 
 from ..kv_cache.group import Layers
@@ -45,26 +46,35 @@ Variant = tuple[int, bool]
 """A kind of layer, and whether its KV cache is kept unquantised."""
 
 
-def variants(model: ModelDescription, context: CacheContext) -> list[Variant]:
+def variants(model: ModelDescription, context: CacheContext) -> Sequence[Variant]:
     """The variant of every layer, in layer order."""
     skipped = frozenset(context.kv_cache_dtype_skip_layers)
     if not skipped:
-        return [(kind, False) for kind in model.kind_of_layer]
+        return model.plain_variants
     return [
         (kind, str(layer.index) in skipped)
         for kind, layer in zip(model.kind_of_layer, model.layers, strict=True)
     ]
 
 
+def representatives(model: ModelDescription, context: CacheContext) -> Mapping[Variant, CacheLayer]:
+    """The first layer of every variant, in layer order."""
+    if not context.kv_cache_dtype_skip_layers:
+        return model.first_of_kind
+    found: dict[Variant, CacheLayer] = {}
+    for variant, layer in zip(variants(model, context), model.layers, strict=True):
+        found.setdefault(variant, layer)
+    return found
+
+
 def backend_of_each(
     model: ModelDescription, context: CacheContext, choose: Chooser
 ) -> dict[Variant, AttentionBackend | None]:
     """The attention backend of every variant, in layer order; None for states."""
-    backends: dict[Variant, AttentionBackend | None] = {}
-    for variant, layer in zip(variants(model, context), model.layers, strict=True):
-        if variant not in backends:
-            backends[variant] = choose(layer, context)
-    return backends
+    return {
+        variant: choose(layer, context)
+        for variant, layer in representatives(model, context).items()
+    }
 
 
 def distinct(backends: Iterable[AttentionBackend | None]) -> list[AttentionBackend]:
@@ -79,26 +89,36 @@ def build_cache_layers(
     layers_per_stage: Sequence[int],
 ) -> CacheLayers:
     """Every layer's spec, dealt out to the pipeline stages."""
-    specs: dict[Variant, KVCacheSpec | None] = {}
-    bounds = list(accumulate(layers_per_stage))
-    stages: list[dict[str, KVCacheSpec]] = [{} for _ in bounds]
-    each = zip(variants(model, context), model.layers, strict=True)
-    for position, (variant, layer) in enumerate(each):
-        if variant not in specs:
-            specs[variant] = layer.cache_spec(context, backends[variant])
-        spec = specs[variant]
+    specs: dict[Variant, KVCacheSpec] = {}
+    for variant, layer in representatives(model, context).items():
+        spec = layer.cache_spec(context, backends[variant])
         if spec is not None:
-            stages[stage_of(layer.index, bounds)][str(position)] = spec
+            specs[variant] = spec
+    each = variants(model, context)
+    stages = tuple(
+        {name: specs[each[i]] for name, i in stage if each[i] in specs}
+        for stage in stage_layers(model, tuple(layers_per_stage))
+    )
     used = [backend for backend in backends.values() if backend is not None]
     candidates = supported_by_all([backend.layouts for backend in used])
-    kept = [spec for spec in specs.values() if spec is not None]
     return CacheLayers(
-        stages=tuple(stages),
-        layout=resolve_layout(candidates, kept),
+        stages=stages,
+        layout=resolve_layout(candidates, specs.values()),
         backends=tuple(backend.name for backend in distinct(used)),
     )
 
 
-def stage_of(index: int, bounds: Sequence[int]) -> int:
-    """Stage that holds decoder layer ``index``; layers behind the last (draft models) go there."""
-    return min(bisect_right(bounds, index), len(bounds) - 1)
+@lru_cache(maxsize=64)
+def stage_layers(
+    model: ModelDescription, layers_per_stage: tuple[int, ...]
+) -> tuple[tuple[tuple[str, int], ...], ...]:
+    """Name and position of every stage's layers.
+
+    Layers behind the last decoder layer (draft models) go to the last stage.
+    """
+    bounds = list(accumulate(layers_per_stage))
+    stages: list[list[tuple[str, int]]] = [[] for _ in bounds]
+    for position, layer in enumerate(model.layers):
+        stage = min(bisect_right(bounds, layer.index), len(bounds) - 1)
+        stages[stage].append((str(position), position))
+    return tuple(map(tuple, stages))

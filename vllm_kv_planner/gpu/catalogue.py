@@ -24,6 +24,7 @@ def all_gpus() -> tuple[GPU, ...]:
     return tuple(entry.gpu for entry in _entries())
 
 
+@lru_cache(maxsize=256)
 def find_gpu(name: str) -> GPU:
     """The device that people call ``name``; case, spaces and dashes do not matter.
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from .group import KVCacheGroup, Layers, bytes_per_block
 from .groups import group_layers
@@ -101,7 +101,9 @@ def plan_kv_cache(
         num_gpu_blocks_override: Blocks to pretend, whatever the memory.
         hybrid_kv_cache_manager: As ``group_layers`` takes it.
     """
-    merged = {name: spec for worker in workers for name, spec in worker.layers.items()}
+    merged = workers[0].layers
+    if len(workers) > 1:
+        merged = {name: spec for worker in workers for name, spec in worker.layers.items()}
     model_groups = group_layers(merged, layout, hybrid_kv_cache_manager=hybrid_kv_cache_manager)
     if not model_groups:
         return no_cache(limits)
@@ -110,7 +112,7 @@ def plan_kv_cache(
     ]
     longest = min(stage.longest_that_fits(limits, model_max_len) for stage in stages)
     if auto_fit and longest < limits.max_model_len:
-        limits = replace(limits, max_model_len=max(longest, 1))
+        limits = limits.at_length(max(longest, 1))
     blocks = tuple(stage.blocks(limits) for stage in stages)
     num_blocks = min(worker.num_blocks for worker in blocks)
     tightest = min(
@@ -168,11 +170,13 @@ class WorkerGroups:
     def longest_that_fits(self, limits: RequestLimits, model_max_len: int) -> int:
         """Largest ``max_model_len``, up to ``model_max_len``, that one request fits with, or 0."""
         usable = (self.available_bytes - self.bytes_per_block) // self.bytes_per_block
-        return bisect_right(
-            range(1, model_max_len + 1),
-            usable,
-            key=lambda length: self.blocks_per_request(replace(limits, max_model_len=length)),
-        )
+
+        def needed(length: int) -> int:
+            return self.blocks_per_request(limits.at_length(length))
+
+        if needed(model_max_len) <= usable:
+            return model_max_len
+        return bisect_right(range(1, model_max_len + 1), usable, key=needed)
 
 
 def no_cache(limits: RequestLimits) -> KVCachePlan:

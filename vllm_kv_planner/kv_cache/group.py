@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from .layout import is_block_outermost
 from .math import lcm_of, round_up
@@ -33,11 +34,11 @@ class KVCacheGroup:
         """The group of these layers, its first layer standing for it."""
         return cls(layers, next(iter(layers.values())), one_spec)
 
-    def on_worker(self, worker_layers: Container[str]) -> KVCacheGroup:
+    def on_worker(self, worker_layers: Layers) -> KVCacheGroup:
         """What of this group lies on a pipeline stage that has only ``worker_layers``."""
-        kept = {name: spec for name, spec in self.layers.items() if name in worker_layers}
-        if len(kept) == len(self.layers):
+        if len(worker_layers) >= len(self.layers) and self.layers.keys() <= worker_layers.keys():
             return self
+        kept = {name: spec for name, spec in self.layers.items() if name in worker_layers}
         return KVCacheGroup(kept, next(iter(kept.values()), self.spec), self.one_spec)
 
     @property
@@ -45,22 +46,28 @@ class KVCacheGroup:
         """The group's page, as vLLM reports it."""
         return self.spec.page_size_bytes if self.one_spec else self.page_bytes
 
+    @cached_property
+    def distinct(self) -> list[tuple[KVCacheSpec, int]]:
+        """The group's distinct specs, and how many of its layers carry each."""
+        return count_by_identity(self.layers.values())
+
     @property
     def page_bytes(self) -> int:
         """Bytes of one block of this group on its worker, without stride padding."""
-        return sum(spec.page_size_bytes for spec in self.layers.values())
+        return sum(count * spec.page_size_bytes for spec, count in self.distinct)
 
     def stride_bytes(self) -> int:
         """The same with every page padded to its own stride alignment."""
         total = 0
-        for spec, count in count_by_identity(self.layers.values()):
+        for spec, count in self.distinct:
             total += count * round_up(spec.page_size_bytes, spec.block_stride_alignment())
         return total
 
     def blocks_per_request(self, limits: RequestLimits) -> int:
         """Blocks of one request at ``max_model_len``: its neediest layer's."""
-        specs = [spec for spec, _ in count_by_identity(self.layers.values())] or [self.spec]
-        return max(spec.blocks_per_request(limits) for spec in specs)
+        if len(self.distinct) < 2:
+            return self.spec.blocks_per_request(limits)
+        return max(spec.blocks_per_request(limits) for spec, _ in self.distinct)
 
 
 def count_by_identity(specs: Iterable[KVCacheSpec]) -> list[tuple[KVCacheSpec, int]]:
@@ -81,8 +88,6 @@ def bytes_per_block(groups: Iterable[KVCacheGroup], layout: str) -> int:
     if not is_block_outermost(layout):
         return max(group.stride_bytes() for group in groups)
     alignments = {
-        spec.block_stride_alignment()
-        for group in groups
-        for spec, _ in count_by_identity(group.layers.values())
+        spec.block_stride_alignment() for group in groups for spec, _ in group.distinct
     }
     return round_up(max(group.page_bytes for group in groups), lcm_of(alignments))

@@ -14,14 +14,8 @@ from dataclasses import replace
 from typing import Any
 
 from ..errors import UnsupportedError
-from .architectures.general import (
-    Convertor,
-    config_dtype,
-    convertor,
-    is_latent,
-    largest,
-    num_experts,
-)
+from .architectures.convertors import Convertor, convertor
+from .architectures.general import config_dtype, is_latent, largest, num_experts
 from .architectures.hf_config import language_config
 from .architectures.reader import ModelReader
 from .architectures.registry import Row, row, rule, unsupported

@@ -10,7 +10,7 @@ from typing import Any
 from .layers.base import CacheLayer
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class ModelDescription:
     """Facts about one model, read from its config alone.
 
@@ -63,6 +63,19 @@ class ModelDescription:
     default_mamba_ssm_cache_dtype: str = "auto"
     removed_in: str | None = None
     notes: tuple[str, ...] = field(default=())
+
+    @cached_property
+    def plain_variants(self) -> tuple[tuple[int, bool], ...]:
+        """For every layer its kind, and that its KV cache follows the engine's dtype."""
+        return tuple((kind, False) for kind in self.kind_of_layer)
+
+    @cached_property
+    def first_of_kind(self) -> Mapping[tuple[int, bool], CacheLayer]:
+        """The first layer of every kind."""
+        found: dict[tuple[int, bool], CacheLayer] = {}
+        for variant, layer in zip(self.plain_variants, self.layers, strict=True):
+            found.setdefault(variant, layer)
+        return found
 
     @cached_property
     def kind_of_layer(self) -> tuple[int, ...]:

@@ -26,6 +26,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 _FOLDER = os.path.dirname(__file__)
@@ -42,6 +43,7 @@ class Preset:
     files: Mapping[str, Any] = field(default_factory=dict)
 
 
+@lru_cache(maxsize=64)
 def find_preset(name: str) -> Preset | None:
     """The bundled model called ``name`` (an id or an alias, in any case), or None."""
     lowered = name.lower()
@@ -99,6 +101,7 @@ def _text(file: str, *, lowered: bool = False) -> bytes:
     return _loaded[file + " lowered" if lowered else file]
 
 
+@lru_cache(maxsize=1)
 def _aliases() -> dict[str, str]:
     text = _text("presets.jsonl")
     found: dict[str, str] = json.loads(text[: text.find(b"\n")])["aliases"]

@@ -30,6 +30,16 @@ class RequestLimits:
     max_num_encoder_input_tokens: int = 0
     mamba_cache_mode: str = "none"
 
+    def at_length(self, max_model_len: int) -> RequestLimits:
+        """The same for requests of another length."""
+        return RequestLimits(
+            max_model_len=max_model_len,
+            max_in_flight_tokens=self.max_in_flight_tokens,
+            decode_context_parallel_size=self.decode_context_parallel_size,
+            max_num_encoder_input_tokens=self.max_num_encoder_input_tokens,
+            mamba_cache_mode=self.mamba_cache_mode,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class KVCacheSpec:

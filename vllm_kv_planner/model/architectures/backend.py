@@ -7,11 +7,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention
-from .decoder import attention, own_or_model_window
-from .general import convertor, of_layer
+from .decoder import attention, own_or_model_window, with_own_heads
 from .reader import ModelReader
 
 
@@ -28,22 +26,10 @@ def transformers(model: ModelReader) -> list[CacheLayer]:
             qk_rope_head_dim=model.text.int("qk_rope_head_dim"),
         )
         return [replace(latent, index=index) for index in range(model.num_hidden_layers)]
-    facts = convertor(model.top.str("model_type", default=""))
-    overrides = model.text.opt_sub("per_layer_config")
     template = attention(model)
     layers: list[CacheLayer] = []
     for index in range(model.num_hidden_layers):
-        own = None if overrides is None else overrides.opt_sub(str(index))
-        layer = replace(
-            template, index=index, sliding_window=own_or_model_window(model, index)
-        )
-        if own is not None:
-            text = of_layer(model.text, own)
-            layer = replace(
-                layer,
-                num_heads=facts.num_attention_heads(text),
-                num_kv_heads=facts.num_kv_heads(text),
-                head_size=facts.head_size(text),
-            )
-        layers.append(layer)
+        window = own_or_model_window(model, index)
+        layer = replace(template, index=index, sliding_window=window)
+        layers.append(with_own_heads(model, layer))
     return layers

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from ..layers.attention import Attention
+from .convertors import convertor
+from .general import of_layer
 from .reader import ModelReader
 
 
@@ -47,6 +49,21 @@ def attention(model: ModelReader) -> Attention:
         has_sink=bool(options.get("sinks")),
         no_cache_config=bool(options.get("no_cache_config")),
         use_mm_prefix=model.use_mm_prefix,
+    )
+
+
+def with_own_heads(model: ModelReader, layer: Attention) -> Attention:
+    """The layer with what ``per_layer_config`` says of its heads, where there is one."""
+    overrides = model.text.opt_sub("per_layer_config")
+    if overrides is None:
+        return layer
+    text = of_layer(model.text, overrides.opt_sub(str(layer.index)))
+    facts = convertor(model.top.str("model_type", default=""))
+    return replace(
+        layer,
+        num_heads=facts.num_attention_heads(text),
+        num_kv_heads=facts.num_kv_heads(text),
+        head_size=facts.head_size(text),
     )
 
 

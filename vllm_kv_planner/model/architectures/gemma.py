@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..layers.attention import Attention
-from .decoder import attention, own_or_model_window
-from .general import convertor, of_layer
+from .decoder import attention, own_or_model_window, with_own_heads
 from .reader import ModelReader
 
 
@@ -30,23 +29,17 @@ def gemma3n(model: ModelReader) -> list[Attention]:
 def gemma4(model: ModelReader) -> list[Attention]:
     """As Gemma 3n; each layer shares with the last of its own type, and has its own heads."""
     first = first_shared(model)
-    general = convertor("")
-    overrides = model.text.opt_sub("per_layer_config")
     own_cache = set((model.layer_types or ())[:first])
+    template = attention(model)
     layers = []
     for index in range(model.num_hidden_layers):
-        own = None if overrides is None else overrides.opt_sub(str(index))
-        text = of_layer(model.text, own)
-        layers.append(
-            replace(
-                attention(model),
-                index=index,
-                num_kv_heads=general.num_kv_heads(text),
-                head_size=general.head_size(text),
-                sliding_window=own_or_model_window(model, index),
-                kv_sharing=index >= first and model.type_of(index) in own_cache,
-            )
+        layer = replace(
+            template,
+            index=index,
+            sliding_window=own_or_model_window(model, index),
+            kv_sharing=index >= first and model.type_of(index) in own_cache,
         )
+        layers.append(with_own_heads(model, layer))
     return layers
 
 

@@ -1,7 +1,8 @@
 """Attention beside Mamba states or short convolutions.
 
 Source: vLLM 0.33 ``model_executor/models/``: ``jamba.py``, ``granitemoehybrid.py``,
-``falcon_h1.py``, ``zamba2.py``, ``lfm2.py``, ``lfm2_moe.py``; defaults from transformers' config classes of the same names.
+``falcon_h1.py``, ``zamba2.py``, ``lfm2.py``, ``lfm2_moe.py``; defaults from
+transformers' config classes of the same names.
 """
 
 from __future__ import annotations

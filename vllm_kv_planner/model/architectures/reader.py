@@ -23,7 +23,7 @@ class ModelReader:
         num_kv_heads: KV heads by vLLM's general rule.
         head_size: Head width by vLLM's general rule.
         layer_types: Type of each decoder layer, where the config's class has such a list.
-        model_window: Window of layers that name none of their own (``cache_config.sliding_window``).
+        model_window: Window of layers that have none of their own: ``cache_config.sliding_window``.
         is_causal: False for models turned into encoders (``is_causal`` of the config).
         use_mm_prefix: Images attend in both directions.
     """

@@ -8,8 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..layers.attention import Attention, DiffKVAttention
-from .decoder import attention, by_type, own_or_model_window
-from .general import convertor, of_layer
+from .decoder import attention, by_type, own_or_model_window, with_own_heads
 from .reader import ModelReader
 
 
@@ -156,20 +155,13 @@ def domyn_edge(model: ModelReader) -> list[Attention]:
     windows = text.get("window_sizes")
     if not isinstance(windows, list) or len(windows) < model.num_hidden_layers:
         raise text.error("window_sizes", "must list a window for every layer")
-    overrides = text.opt_sub("per_layer_config")
     template = attention(model)
     layers = []
     for index in range(model.num_hidden_layers):
         first = windows[index][0] if isinstance(windows[index], list) and windows[index] else None
         if not isinstance(first, int):
             raise text.error(f"window_sizes[{index}]", "must be a list of whole numbers")
-        own = None if overrides is None else overrides.opt_sub(str(index))
-        layers.append(
-            replace(
-                template,
-                index=index,
-                head_size=convertor("").head_size(of_layer(text, own)),
-                sliding_window=first + 1 if first > 0 else model.model_window,
-            )
-        )
+        window = first + 1 if first > 0 else model.model_window
+        layer = replace(template, index=index, sliding_window=window)
+        layers.append(with_own_heads(model, layer))
     return layers

@@ -1,0 +1,170 @@
+"""Lists of layer types, for configs that leave the list to their class.
+
+Each function is one class's way (``config_classes.json`` says whose) and changes the values in
+place; a list in the file wins.
+
+Source: transformers 5.20 ``models/*/configuration_*.py``, ``__post_init__``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, MutableMapping
+from typing import Any
+
+from ..config import Config
+
+Values = MutableMapping[str, Any]
+
+FULL = "full_attention"
+SLIDING = "sliding_attention"
+
+
+def layers(config: Config) -> range:
+    """Indices of the decoder layers."""
+    return range(config.int("num_hidden_layers", minimum=0))
+
+
+def absent(values: Values, key: str) -> bool:
+    """Whether a value is null or not there."""
+    return values.get(key) is None
+
+
+def set_types(values: Values, is_full: Iterable[object]) -> None:
+    """The list by what is full and what slides, unless there is one."""
+    if absent(values, "layer_types"):
+        values["layer_types"] = [FULL if full else SLIDING for full in is_full]
+
+
+def full_every(config: Config, values: Values, interval: int, key: str = "") -> None:
+    """Every n-th layer is full, counted from one; n may be the config's own."""
+    nth = config.int(key, default=interval) if key else interval
+    set_types(values, ((index + 1) % nth == 0 for index in layers(config)))
+
+
+def full_every_and_last(config: Config, values: Values, interval: int) -> None:
+    """Every n-th layer is full, and the last."""
+    every = layers(config)
+    set_types(values, ((index + 1) % interval == 0 or index == every[-1] for index in every))
+
+
+def full_every_and_first(config: Config, values: Values, interval: int) -> None:
+    """Every n-th layer is full, and the first."""
+    set_types(values, (index == 0 or (index + 1) % interval == 0 for index in layers(config)))
+
+
+def full_every_if_windowed(config: Config, values: Values, key: str) -> None:
+    """Every n-th layer is full where there is a window; the class gives no list without one."""
+    if not absent(values, "sliding_window"):
+        full_every(config, values, 4, key)
+
+
+def full_first_of(config: Config, values: Values, interval: int, key: str = "") -> None:
+    """The first of every n layers is full; n may be the config's own."""
+    nth = config.int(key, default=interval) if key else interval
+    set_types(values, (index % nth == 0 for index in layers(config)))
+
+
+def full_every_from_end(config: Config, values: Values, interval: int) -> None:
+    """Every n-th layer is full, counted from the last."""
+    every = layers(config)
+    set_types(values, ((every[-1] - index) % interval == 0 for index in every))
+
+
+def last_is_full(config: Config, values: Values) -> None:
+    """The last layer is full whatever the list says."""
+    types = values.get("layer_types")
+    if isinstance(types, list) and types:
+        values["layer_types"] = [*types[:-1], FULL]
+
+
+def all_full(config: Config, values: Values) -> None:
+    """Full layers only, unless the file lists others."""
+    set_types(values, (True for _ in layers(config)))
+
+
+def all_one_type(config: Config, values: Values) -> None:
+    """All layers slide where there is a window, none otherwise."""
+    full = absent(values, "sliding_window")
+    set_types(values, (full for _ in layers(config)))
+
+
+def from_max_window_layers(config: Config, values: Values) -> None:
+    """Layers from ``max_window_layers`` on slide, where there is a window."""
+    first = config.int("max_window_layers", default=28, minimum=0)
+    full = absent(values, "sliding_window")
+    set_types(values, (full or index < first for index in layers(config)))
+
+
+def switched_window(config: Config, values: Values) -> None:
+    """No window unless ``use_sliding_window``; then from ``max_window_layers`` on."""
+    switched_window_only(config, values)
+    from_max_window_layers(config, values)
+
+
+def switched_window_only(config: Config, values: Values) -> None:
+    """No window unless ``use_sliding_window``; no list of types."""
+    if not config.bool("use_sliding_window", default=False):
+        values["sliding_window"] = None
+
+
+def switched_alternate(config: Config, values: Values) -> None:
+    """Every other layer below ``max_window_layers`` slides, where ``use_sliding_window``."""
+    switched = config.bool("use_sliding_window", default=False)
+    end = config.int("max_window_layers", default=28, minimum=0) if switched else 0
+    if not switched:
+        values["sliding_window"] = None
+    set_types(values, (index % 2 or index >= end for index in layers(config)))
+
+
+def window_without_rope(config: Config, values: Values) -> None:
+    """Layers without rotary embedding slide, where ``use_sliding_window``."""
+    every = layers(config)
+    interval = config.int("no_rope_layer_interval", default=4)
+    default = [int((index + 1) % interval != 0) for index in every]
+    rope = config.list_of_ints("no_rope_layers", default=default, length=len(every))
+    full = absent(values, "sliding_window") or not config.bool("use_sliding_window", default=False)
+    set_types(values, (full or rope[index] for index in every))
+
+
+def chunk_where_rope(config: Config, values: Values) -> None:
+    """Layers with rotary embedding attend in chunks (Llama 4)."""
+    every = layers(config)
+    interval = config.int("no_rope_layer_interval", default=4)
+    rope = config.list_of_ints("no_rope_layers", default=())
+    values["no_rope_layers"] = rope = rope or [int((index + 1) % interval != 0) for index in every]
+    if absent(values, "layer_types"):
+        values["layer_types"] = ["chunked_attention" if one else FULL for one in rope]
+
+
+def dense_prefix_types(config: Config, values: Values) -> None:
+    """The dense layers at the start have a pattern of their own (Cohere 2 MoE)."""
+    dense = config.int("first_k_dense_replace", default=0, minimum=0)
+    first = config.int("prefix_dense_sliding_window_pattern", default=1)
+    rest = config.int("sliding_window_pattern", default=4)
+    count = len(layers(config))
+    full = [(index + 1) % first == 0 for index in range(dense)]
+    full += [(index + 1) % rest == 0 for index in range(count - dense)]
+    set_types(values, full)
+
+
+def listed_windows(config: Config, values: Values) -> None:
+    """Windows may be listed per layer; else every third layer is full (UltraBERT)."""
+    windows = config.list_of_ints("attention_windows", default=())
+    if windows:
+        values["sliding_window"] = next(filter(None, windows), values.get("sliding_window"))
+        set_types(values, (not window for window in windows))
+    full_every(config, values, 3)
+
+
+def dory_types(config: Config, values: Values) -> None:
+    """Every other layer is an MLP; of the rest every fourth is full (Dory)."""
+    if absent(values, "layer_types"):
+        types = [SLIDING, "mlp", SLIDING, "mlp", SLIDING, "mlp", FULL, "mlp"]
+        values["layer_types"] = [types[index % 8] for index in layers(config)]
+
+
+def cut_types(config: Config, values: Values) -> None:
+    """The list may run on over draft layers, which are not the model's."""
+    types = values.get("layer_types")
+    if isinstance(types, list):
+        values["layer_types"] = types[: len(layers(config))]
