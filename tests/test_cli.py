@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import subprocess
 import sys
@@ -77,6 +79,15 @@ def test_json_is_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
         }
     ]
     assert plan["memory"]["weights_bytes"] is None
+
+
+def test_markdown_and_csv_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
+    _, markdown, _ = run([*GPT2, "1G", "--format", "markdown"], capsys)
+    assert "| GPU blocks | 1,820 | num_gpu_blocks |" in markdown
+    _, table, _ = run([*GPT2, "1G", "--format", "csv"], capsys)
+    (row,) = csv.DictReader(io.StringIO(table))
+    assert row["kv_cache.num_gpu_blocks"] == "1820"
+    assert json.loads(row["kv_cache.groups"])[0]["num_layers"] == 12
 
 
 def test_a_pasted_command_is_the_same_plan(capsys: pytest.CaptureFixture[str]) -> None:

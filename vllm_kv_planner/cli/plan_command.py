@@ -34,7 +34,7 @@ examples:
 exit codes: 0 it fits, 1 it does not fit, 2 the input is wrong
 """
 
-FORMATS = ("text", "json")
+FORMATS = ("text", "json", "markdown", "csv")
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -179,6 +179,14 @@ def rendered(plan: Plan, form: str) -> str:
         from ..report.json_report import to_json
 
         return to_json(plan)
+    if form == "markdown":
+        from ..report.markdown import to_markdown
+
+        return to_markdown(plan)
+    if form == "csv":
+        from ..report.csv_report import to_csv
+
+        return to_csv(plan)
     from ..report.terminal import wants_colour
     from ..report.text import to_text
 

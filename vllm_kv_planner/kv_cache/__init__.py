@@ -1,0 +1,1 @@
+"""How vLLM pages the KV cache: specs, groups, blocks. Pure arithmetic."""

@@ -73,6 +73,12 @@ def unify_pages(layers: Layers) -> Layers | None:
         elif isinstance(spec, MambaSpec):
             unified[id(spec)] = replace(spec, page_size_padded=largest)
         elif largest % page == 0:
+            if spec.page_size_padded is not None:
+                raise UnsupportedError(
+                    "vLLM does not start with these cache layers: pages padded for "
+                    "--kv-cache-dtype-skip-layers would have to grow once more (an assertion in "
+                    "unify_kv_cache_spec_page_size)"
+                )
             unified[id(spec)] = replace(spec, block_size=spec.block_size * (largest // page))
         elif isinstance(spec, AttentionSpec) and not isinstance(spec, MLAAttentionSpec):
             unified[id(spec)] = replace(spec, page_size_padded=largest)

@@ -30,15 +30,12 @@ def to_text(plan: Plan, *, colour: bool = False) -> str:
         plan: What to show.
         colour: Whether the reader is a terminal.
     """
-    sections = [
-        ("Engine", list(engine_rows(plan))),
-        ("KV cache of one GPU", list(cache_rows(plan))),
-    ]
-    rows = [row for _, part in sections for row in part]
+    parts = sections(plan)
+    rows = [row for _, part in parts for row in part]
     label_width = max(len(label) for label, _, _ in rows)
     value_width = max(len(value) for _, value, meaning in rows if meaning)
     lines = []
-    for title, part in sections:
+    for title, part in parts:
         lines.append(paint(title, "bold", colour=colour))
         for label, value, meaning in part:
             padded = f"  {label:<{label_width}}  {value:<{value_width if meaning else 0}}"
@@ -47,6 +44,14 @@ def to_text(plan: Plan, *, colour: bool = False) -> str:
     lines.append(verdict(plan, colour=colour))
     lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
+
+
+def sections(plan: Plan) -> list[tuple[str, list[Row]]]:
+    """The plan's rows under their titles."""
+    return [
+        ("Engine", list(engine_rows(plan))),
+        ("KV cache of one GPU", list(cache_rows(plan))),
+    ]
 
 
 def engine_rows(plan: Plan) -> Iterator[Row]:

@@ -79,7 +79,7 @@ class KVCacheSpec:
         raise TypeError(f"{type(self).__name__} has no request bound")
 
     def bytes_kept(self, seq_len: int, limits: RequestLimits) -> int:
-        """Bytes that one sequence of ``seq_len`` tokens needs, to the token, not in whole blocks."""
+        """Bytes that one sequence of ``seq_len`` tokens needs, counted to the token."""
         return self.unpadded_page_size_bytes
 
     @property

@@ -1,0 +1,24 @@
+"""The plan as Markdown tables, for issues, pull requests and notes."""
+
+from __future__ import annotations
+
+from ..plan_types import Plan
+from .text import sections, verdict
+
+
+def to_markdown(plan: Plan) -> str:
+    """One table a section; no final newline."""
+    lines = [f"# KV cache of {cell(plan.model.id)} on {cell(plan.gpu.name)}", ""]
+    for title, rows in sections(plan):
+        lines += [f"| {title} | | |", "| --- | ---: | --- |"]
+        lines += [f"| {' | '.join(map(cell, row))} |" for row in rows]
+        lines.append("")
+    lines.append(f"**{verdict(plan, colour=False)}**")
+    if plan.notes:
+        lines += ["", *(f"- {note}" for note in plan.notes)]
+    return "\n".join(lines)
+
+
+def cell(text: str) -> str:
+    """Text that cannot end the table cell."""
+    return text.strip().replace("|", "\\|")
