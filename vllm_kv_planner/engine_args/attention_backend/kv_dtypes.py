@@ -8,8 +8,6 @@ Source: vLLM 0.33 ``config/cache.py`` ``CacheDType``; the backends' ``supports_k
 
 from __future__ import annotations
 
-from difflib import get_close_matches
-
 from ...errors import UnknownNameError, UnsupportedError
 
 KV_CACHE_DTYPES = (
@@ -60,6 +58,8 @@ def check_known(kv_cache_dtype: str) -> str:
     """
     if kv_cache_dtype in KV_CACHE_DTYPES:
         return kv_cache_dtype
+    from difflib import get_close_matches
+
     near = get_close_matches(kv_cache_dtype, KV_CACHE_DTYPES, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UnknownNameError(

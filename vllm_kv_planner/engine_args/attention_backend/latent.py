@@ -13,8 +13,8 @@ from .quantisation import is_quantised
 
 
 def hopper_only(situation: Situation) -> str | None:
-    """Dense FlashMLA."""
-    return None if situation.capability[0] == 9 else "dense FlashMLA runs on Hopper only"
+    """Dense FlashMLA, and FlashAttention's latent kernels."""
+    return None if situation.capability[0] == 9 else "its kernels run on Hopper only"
 
 
 def flashinfer(situation: Situation) -> str | None:
@@ -38,6 +38,8 @@ def flash_attn_sparse(situation: Situation) -> str | None:
     """FlashAttention 3's sparse kernel."""
     if is_quantised(situation.request.kv_cache_dtype):
         return "only a float16 or bfloat16 KV cache"
+    if situation.capability[0] != 9:
+        return hopper_only(situation)
     if situation.facts.decode_context_parallel_size > 1:
         return "no decode context parallel"
     return None

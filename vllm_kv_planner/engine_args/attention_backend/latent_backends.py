@@ -41,6 +41,7 @@ DENSE_LATENT = (
         kv_cache_dtypes=UNQUANTISED,
         runs_on=majors(9),
         blocks=multiple_of(16),
+        combination=latent.hopper_only,
     ),
     replace(
         LATENT,

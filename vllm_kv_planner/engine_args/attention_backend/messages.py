@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from difflib import get_close_matches
 
 from .facts import Situation
 
 
 def unknown_backend(name: str, known: Iterable[str]) -> str:
     """Nobody knows this ``--attention-backend``."""
+    from difflib import get_close_matches
+
     names = sorted(name for name in known if not name.startswith(("CPU_", "AMX_")))
     near = get_close_matches(name.upper(), names, n=3, cutoff=0.5) or names
     return f"--attention-backend {name}: not a CUDA backend of vLLM 0.33; try {', '.join(near)}"

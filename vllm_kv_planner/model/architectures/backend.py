@@ -29,7 +29,7 @@ def transformers(model: ModelReader) -> list[CacheLayer]:
     template = attention(model)
     layers: list[CacheLayer] = []
     for index in range(model.num_hidden_layers):
-        window = own_or_model_window(model, index)
+        window = own_or_model_window(model, index, "by_type")
         layer = replace(template, index=index, sliding_window=window)
         layers.append(with_own_heads(model, layer))
     return layers

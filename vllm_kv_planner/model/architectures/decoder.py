@@ -80,9 +80,9 @@ def divided(model: ModelReader) -> int:
     return model.text.int("hidden_size") // model.num_attention_heads
 
 
-def own_or_model_window(model: ModelReader, index: int) -> int | None:
-    """A layer's own window by the row's ``windows``, else the model's."""
-    own = WINDOWS[model.options.get("windows", "by_type")](model, index)
+def own_or_model_window(model: ModelReader, index: int, way: str = "none") -> int | None:
+    """A layer's own window by the row's ``windows`` (by default this way), else the model's."""
+    own = WINDOWS[model.options.get("windows", way)](model, index)
     if own is not None or "no_model_window" in model.options or "no_cache_config" in model.options:
         return own
     return model.model_window

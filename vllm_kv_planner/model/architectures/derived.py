@@ -83,6 +83,20 @@ def divided_head_dim(config: Config, values: Values) -> None:
     values["head_dim"] = config.int("hidden_size") // config.int("num_attention_heads")
 
 
+def rope_head_dim(config: Config, values: Values) -> None:
+    """``head_dim`` is the rotary width, whatever the file says (Ling hybrids)."""
+    values["head_dim"] = config.int("qk_rope_head_dim", default=64)
+
+
+def doubled_head_dim(config: Config, values: Values) -> None:
+    """Attention sees the hidden state beside the embedding (Zamba 2)."""
+    if absent(values, "attention_head_dim"):
+        width = 2 * config.int("hidden_size", default=2560)
+        values["attention_head_dim"] = width // config.int("num_attention_heads", default=32)
+    if config.bool("use_long_context", default=False):
+        values["max_position_embeddings"] = 16384
+
+
 def multi_query(config: Config, values: Values) -> None:
     """One KV head, or as many as query heads."""
     one = config.bool("multi_query", default=True)
@@ -100,6 +114,7 @@ DERIVATIONS: Mapping[str, Callable[..., None]] = {
         lists.cut_types,
         lists.dense_prefix_types,
         divided_head_dim,
+        doubled_head_dim,
         lists.dory_types,
         lists.from_max_window_layers,
         lists.full_every,
@@ -115,6 +130,7 @@ DERIVATIONS: Mapping[str, Callable[..., None]] = {
         lists.listed_windows,
         multi_query,
         no_window,
+        rope_head_dim,
         stacked_layers,
         lists.switched_alternate,
         lists.switched_window,

@@ -17,3 +17,8 @@ def encoder(model: ModelReader) -> list[Attention]:
     """Encoder-only attention in every layer: a backend is chosen, no cache is kept."""
     template = replace(attention(model), attn_type="encoder_only", use_mm_prefix=False)
     return [replace(template, index=index) for index in range(model.num_hidden_layers)]
+
+
+def nothing(model: ModelReader) -> list[Attention]:
+    """No layer that vLLM knows of (Terratorch runs its own)."""
+    return []

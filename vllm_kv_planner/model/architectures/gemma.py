@@ -17,7 +17,7 @@ def gemma3n(model: ModelReader) -> list[Attention]:
     first = first_shared(model)
     layers = []
     for index in range(model.num_hidden_layers):
-        window = own_or_model_window(model, index)
+        window = own_or_model_window(model, index, "by_type")
         target = first - (1 if window is None else 2)
         shared = index >= first and target >= 0
         layers.append(
@@ -36,7 +36,7 @@ def gemma4(model: ModelReader) -> list[Attention]:
         layer = replace(
             template,
             index=index,
-            sliding_window=own_or_model_window(model, index),
+            sliding_window=own_or_model_window(model, index, "by_type"),
             kv_sharing=index >= first and model.type_of(index) in own_cache,
         )
         layers.append(with_own_heads(model, layer))

@@ -10,12 +10,11 @@ Source: transformers 5.20 ``configuration_utils.py``, ``models/*/configuration_*
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from ...data_files import read_json
 from ..config import Config
 from ..defaults import defaults_for
 from .derived import DERIVATIONS
@@ -46,8 +45,7 @@ _NESTED = (
 @cache
 def config_classes() -> Mapping[str, Mapping[str, Any]]:
     """What is known of transformers' config classes, by ``model_type``."""
-    text = (files(__package__) / "config_classes.json").read_text(encoding="utf-8")
-    classes: dict[str, Mapping[str, Any]] = json.loads(text)
+    classes: dict[str, Mapping[str, Any]] = read_json(__file__, "config_classes.json")
     return classes
 
 
@@ -56,6 +54,12 @@ def config_class(model_type: str) -> Mapping[str, Any]:
     """What is known of one config class; nothing for unknown ones."""
     found = config_classes().get(model_type, {})
     return {**config_class(found["like"]), **found} if "like" in found else found
+
+
+def class_defaults(model_type: str) -> Mapping[str, Any]:
+    """What the class answers for keys the file leaves out."""
+    own = config_class(model_type).get("defaults")
+    return {**defaults_for(model_type), **own} if own else defaults_for(model_type)
 
 
 def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
@@ -72,12 +76,12 @@ def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
 
 def _innermost(config: Config, model_type: str, fallback_type: str) -> tuple[Config, str]:
     """The language model's part as the file gives it, and its type; from the outside in."""
-    defaults = defaults_for(model_type)
+    defaults = class_defaults(model_type)
     for key in _NESTED:
         if config.has(key):
             part = config.sub(key)
             own = part.opt_str("model_type")
-            if own is None or not defaults_for(own):
+            if own is None or not class_defaults(own):
                 own = _default_part(defaults, key).get("model_type") or own or fallback_type
             return _innermost(part, own, fallback_type)
     for key in _NESTED:
@@ -100,7 +104,7 @@ def _default_part(defaults: Mapping[str, Any], key: str) -> Mapping[str, Any]:
 def as_transformers(config: Config, model_type: str) -> Config:
     """``config`` with its class's names, defaults and derived values in place."""
     known = config_class(model_type)
-    values = {**defaults_for(model_type), **config.data}
+    values = {**class_defaults(model_type), **config.data}
     for alias, name in known.get("aliases", {}).items():
         if alias in config.data and name not in config.data:
             values[name] = config.data[alias]

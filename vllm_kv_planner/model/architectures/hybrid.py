@@ -98,7 +98,7 @@ def zamba2(model: ModelReader) -> Sequence[CacheLayer]:
         conv_kernel=text.int("mamba_d_conv", default=4),
     )
     shared = replace(
-        attention(model, head_size=2 * hidden // model.num_attention_heads),
+        attention(model, head_size=text.int("attention_head_dim")),
         num_kv_heads=model.num_attention_heads,
     )
     types = block_types(model, "layers_block_type", default=ZAMBA2_BLOCKS)

@@ -51,9 +51,10 @@ def hrm_text(model: ModelReader) -> list[Attention]:
     low = text.int("L_cycles", default=3)
     stack = text.int("num_layers_per_stack")
     heads = model.num_attention_heads
-    template = replace(attention(model), num_kv_heads=heads)
+    template = replace(attention(model), num_kv_heads=heads, sliding_window=model.model_window)
     times = [high * low] * stack + [high] * stack
     return [
-        replace(template, index=index % stack) for index, count in enumerate(times)
+        replace(template, index=index % stack)
+        for index, count in enumerate(times)
         for _ in range(count)
     ]

@@ -26,7 +26,7 @@ def nemotron_nas(model: ModelReader) -> list[Attention]:
                 template,
                 index=index,
                 num_kv_heads=model.num_attention_heads // own.int("n_heads_in_group"),
-                sliding_window=own_or_model_window(model, index),
+                sliding_window=own_or_model_window(model, index, "by_type"),
             )
         )
     return layers

@@ -37,11 +37,11 @@ def nemotron_h(model: ModelReader) -> Sequence[CacheLayer]:
     mamba = Mamba2(
         index=0,
         intermediate_size=heads * head_dim,
-        n_groups=text.int("n_groups", "mamba_n_groups", default=8),
+        n_groups=text.int("mamba_n_groups", "n_groups", default=8),
         num_heads=heads,
         head_dim=head_dim,
         state_size=text.int("ssm_state_size", default=128),
-        conv_kernel=text.int("conv_kernel", "mamba_d_conv", default=4),
+        conv_kernel=text.int("mamba_d_conv", "conv_kernel", default=4),
     )
     plain = replace(
         attention(model, head_size=text.int("head_dim", default=128)),

@@ -29,14 +29,12 @@ Source: vLLM 0.33 ``model_executor/models/registry.py``; the classes behind each
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
 from typing import Any, cast
 
+from ...data_files import read_json
 from ...errors import UnsupportedError
 from ..json_file import shown
 from ..layers.base import CacheLayer
@@ -53,9 +51,7 @@ def table() -> Mapping[str, Row]:
     """Every row, by architecture."""
     rows: dict[str, Row] = {}
     for name in _TABLES:
-        file = files(__package__) / name
-        if file.is_file():
-            rows.update(json.loads(file.read_text(encoding="utf-8")))
+        rows.update(read_json(__file__, name))
     return rows
 
 
@@ -78,6 +74,8 @@ def rule(name: str) -> Rule:
 
 def unsupported(architecture: str, where: str) -> UnsupportedError:
     """The refusal of an architecture nobody wrote a rule for, with the nearest that have one."""
+    from difflib import get_close_matches
+
     near = get_close_matches(architecture, table(), n=3, cutoff=0.75)
     hint = f" (nearest known: {', '.join(near)})" if near else ""
     return UnsupportedError(

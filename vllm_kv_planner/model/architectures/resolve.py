@@ -6,13 +6,12 @@ Source: vLLM 0.33 ``config/model.py`` ``_SUFFIX_TO_DEFAULTS``, ``_get_runner_typ
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from importlib.resources import files
 from typing import Any
 
+from ...data_files import read_json
 from ...errors import InputError, UnsupportedError
 from .registry import Row, row, unsupported
 
@@ -54,8 +53,7 @@ class Resolved:
 @cache
 def model_types() -> Mapping[str, Mapping[str, str]]:
     """transformers' class names by ``model_type``: ``base`` and ``causal_lm`` models."""
-    text = (files(__package__) / "model_types.json").read_text(encoding="utf-8")
-    names: dict[str, Mapping[str, str]] = json.loads(text)
+    names: dict[str, Mapping[str, str]] = read_json(__file__, "model_types.json")
     return names
 
 
@@ -80,8 +78,10 @@ def resolve(
         if found is not None:
             runner_type = _runner_type(architecture, found, runner, convert, is_pooling)
             if runner_type == "generate" and "no_generate" in found.get("flags", ()):
-                raise InputError(f"{where}: {architecture} is a pooling model; --runner generate "
-                                 "does not apply (use --runner pooling)")
+                raise InputError(
+                    f"{where}: {architecture} is a pooling model; --runner generate "
+                    "does not apply (use --runner pooling)"
+                )
             return Resolved(architecture=architecture, row=found, runner_type=runner_type)
     raise unsupported(architectures[0], where)
 
@@ -95,9 +95,7 @@ def _base_row(architecture: str) -> Row | None:
     return next((found for end in _SUFFIXES if (found := row(stem + end)) is not None), None)
 
 
-def _runner_type(
-    architecture: str, found: Row, runner: str, convert: str, is_pooling: bool
-) -> str:
+def _runner_type(architecture: str, found: Row, runner: str, convert: str, is_pooling: bool) -> str:
     if runner in ("generate", "pooling"):
         return runner
     if convert not in ("auto", "none") or is_pooling:

@@ -11,7 +11,12 @@ from dataclasses import replace
 
 from ..layers.base import CacheLayer
 from ..layers.indexer import Indexer
-from ..layers.latent import LatentAttention, SinkLatentAttention, WindowedLatentAttention
+from ..layers.latent import (
+    LatentAfterSparse,
+    LatentAttention,
+    SinkLatentAttention,
+    WindowedLatentAttention,
+)
 from .blocks import block_types, latent
 from .reader import ModelReader
 
@@ -100,11 +105,18 @@ def hunyuan(model: ModelReader) -> Sequence[CacheLayer]:
         use_sparse=True,
         has_sink=text.bool("learnable_sink", default=True),
     )
+    later = LatentAfterSparse(
+        index=0,
+        num_heads=dense.num_heads,
+        kv_lora_rank=dense.kv_lora_rank,
+        qk_rope_head_dim=dense.qk_rope_head_dim,
+    )
+    first = next((index for index, kind in enumerate(types) if kind in SPARSE_TYPES), count)
     layers: list[CacheLayer] = []
     for index, (kind, indexer) in enumerate(zip(types, indexers, strict=True)):
         if kind in SPARSE_TYPES:
             own = indexer == "full"
             layers += with_indexer(model, replace(full, index=index, leads_index_group=own))
         else:
-            layers.append(replace(dense, index=index))
+            layers.append(replace(later if index > first else dense, index=index))
     return layers

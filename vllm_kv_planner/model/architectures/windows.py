@@ -18,7 +18,7 @@ def granite(model: ModelReader) -> list[Attention]:
     sinks = text.bool("attention_sinks", default=model.layer_types is not None)
     template = replace(attention(model), has_sink=sinks)
     return [
-        replace(template, index=index, sliding_window=own_or_model_window(model, index))
+        replace(template, index=index, sliding_window=own_or_model_window(model, index, "by_type"))
         for index in range(model.num_hidden_layers)
     ]
 
@@ -53,9 +53,7 @@ def exaone_moe(model: ModelReader) -> list[Attention]:
         own = None
         if model.type_of(index) != "full_attention":
             own = windows[index] if index < len(windows) else model.window
-        layers.append(
-            replace(template, index=index, sliding_window=own or model.model_window)
-        )
+        layers.append(replace(template, index=index, sliding_window=own or model.model_window))
     return layers
 
 
@@ -72,9 +70,7 @@ def step3p5(model: ModelReader) -> list[Attention]:
         sliding = model.type_of(index) == "sliding_attention"
         heads = sliding_heads if sliding and sliding_heads else model.num_attention_heads
         layers.append(
-            replace(
-                template, index=index, num_heads=heads, sliding_window=by_type(model, index)
-            )
+            replace(template, index=index, num_heads=heads, sliding_window=by_type(model, index))
         )
     return layers
 
@@ -125,9 +121,20 @@ def plamo3(model: ModelReader) -> list[Attention]:
 
 
 def open_pangu(model: ModelReader) -> list[Attention]:
-    """openPangu Embedded (``openpangu.py``): one window for all layers, or a list that repeats."""
+    """openPangu (``openpangu.py``): one window for all layers, or a list that repeats.
+
+    With static sinks (Pro MoE V2) values are narrower than keys and the backend is fixed.
+    """
+    text = model.text
     template = attention(model)
-    windows = model.text.get("interleaved_sliding_window")
+    if text.int("param_sink_number", default=0, minimum=0):
+        template = replace(
+            template,
+            head_size=text.int("qk_nope_dim") + text.int("qk_rope_dim"),
+            head_size_v=text.int("v_channels"),
+            fixed="FLASH_ATTN_DIFFKV",
+        )
+    windows = text.get("interleaved_sliding_window")
     layers = []
     for index in range(model.num_hidden_layers):
         own = windows
