@@ -198,7 +198,6 @@ def test_spellings(line: str, expected: dict[str, object]) -> None:
         ("--kv-cache-dtype fp9", "nearest: fp8"),
         ("--attention-backend FLASHATTN", "nearest: FLASH_ATTN"),
         ("-q gptq2", "nearest: gptq"),
-        ("-q fbgemm_fp8", "deprecated"),
         ("--max-lora-rank 17", "valid: 1, 8, 16"),
         ("--speculative-config [1]", "not a JSON object"),
         ("--speculative-config {x", "not JSON"),

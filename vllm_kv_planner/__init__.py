@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from .estimate import estimate_kv_cache as estimate_kv_cache
     from .plan_types import Plan as Plan
     from .planner import plan as plan
+    from .vllm_adapter.client import VLLMPlanner as VLLMPlanner
+    from .vllm_adapter.live import plan_engine as plan_engine
 
 _HOME = {
     "ConfigError": "errors",
@@ -26,7 +28,9 @@ _HOME = {
     "UnknownNameError": "errors",
     "UnsupportedError": "errors",
     "estimate_kv_cache": "estimate",
+    "VLLMPlanner": "vllm_adapter.client",
     "plan": "planner",
+    "plan_engine": "vllm_adapter.live",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names are literals, above)

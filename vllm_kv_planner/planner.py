@@ -15,6 +15,7 @@ from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from .model.describe import describe
 from .model.description import ModelDescription
 from .model.find import FoundConfig, find_config
+from .model.multimodal_tokens import shows_nothing
 from .plan_types import Plan
 from .standalone import assemble
 
@@ -74,7 +75,46 @@ def plan_engine_args(
     Raises:
         PlannerError: As ``plan``.
     """
-    check_planner(planner, vllm_version)
+    check_planner(planner)
+    if planner == "vllm":
+        from .vllm_adapter.shared import plan_with_vllm
+
+        return plan_with_vllm(
+            args,
+            found=found,
+            gpu=gpu,
+            vllm_version=vllm_version,
+            environment=environment,
+            notes=notes,
+        )
+    try:
+        check_version(vllm_version)
+        return plan_standalone(args, found=found, gpu=gpu, environment=environment, notes=notes)
+    except UnsupportedError as refusal:
+        if planner == "standalone":
+            raise
+        from .vllm_adapter.shared import plan_instead
+
+        return plan_instead(
+            refusal,
+            args,
+            found=found,
+            gpu=gpu,
+            vllm_version=vllm_version,
+            environment=environment,
+            notes=notes,
+        )
+
+
+def plan_standalone(
+    args: EngineArgs,
+    *,
+    found: FoundConfig,
+    gpu: str | GPU | None,
+    environment: EngineEnvironment | None,
+    notes: tuple[str, ...],
+) -> Plan:
+    """The plan of vLLM's rules as restated here."""
     if gpu is None:
         gpu = DEFAULT_GPU
         notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
@@ -123,17 +163,22 @@ def available_bytes(setup: EngineSetup) -> int:
     return args.kv_cache_memory_bytes - reserve
 
 
-def check_planner(planner: str, vllm_version: str | None) -> None:
-    """Refuse planners and versions that cannot answer.
+def check_planner(planner: str) -> None:
+    """Refuse planners that do not exist.
 
     Raises:
         InputError: No such planner.
-        UnsupportedError: No rules for that version.
     """
     if planner not in ("auto", "standalone", "vllm"):
         raise InputError(f"--planner {planner!r}: one of auto, standalone, vllm")
-    if planner == "vllm":
-        raise UnsupportedError("--planner vllm is not built yet; --planner standalone answers")
+
+
+def check_version(vllm_version: str | None) -> None:
+    """Refuse versions whose rules are not restated here.
+
+    Raises:
+        UnsupportedError: No rules for that version.
+    """
     if vllm_version is not None and vllm_version.split(".")[:2] != VLLM_VERSION.split(".")[:2]:
         raise UnsupportedError(
             f"--vllm-version {vllm_version}: the stand-alone planner has the rules of "
@@ -147,11 +192,19 @@ def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
         # the object itself, which the cache keeps alive: its id cannot come to mean another
         Keyed(found, id(found.config)),
         Keyed(args.hf_overrides, repr(args.hf_overrides)),
-        args.language_model_only,
+        text_only(found, args),
         args.disable_sliding_window,
         args.runner,
         args.convert,
     )
+
+
+def text_only(found: FoundConfig, args: EngineArgs) -> bool:
+    """Whether no image, audio or video can reach the model."""
+    if args.enable_mm_embeds:
+        return False
+    limits = args.limit_mm_per_prompt
+    return args.language_model_only or (bool(limits) and shows_nothing(found.config, limits))
 
 
 class Keyed:
@@ -178,7 +231,7 @@ def _described(
     convert: str,
 ) -> ModelDescription:
     return describe(
-        found.value.config,
+        found.value.with_quantization,
         where=found.value.path or found.value.id,
         hf_overrides=hf_overrides.value,
         language_model_only=language_model_only,

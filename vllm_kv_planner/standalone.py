@@ -6,7 +6,7 @@ from .engine_args.setup import EngineSetup
 from .kv_cache.capacity import KVCachePlan, WorkerBlocks
 from .kv_cache.group import KVCacheGroup
 from .kv_cache.math import cdiv
-from .kv_cache.specs import RequestLimits
+from .kv_cache.specs import MLAAttentionSpec, RequestLimits
 from .model.find import FoundConfig
 from .plan_types import (
     EngineInfo,
@@ -68,7 +68,7 @@ def engine_info(setup: EngineSetup, blocks: KVCachePlan) -> EngineInfo:
     speculative = resolved.speculative
     return EngineInfo(
         dtype=resolved.dtype.name,
-        kv_cache_dtype=resolved.kv_cache_dtype.name,
+        kv_cache_dtype=stored_kv_cache_dtype(setup),
         block_size=engine_block_size(setup, blocks),
         max_model_len=blocks.max_model_len,
         max_num_seqs=resolved.batch.max_num_seqs,
@@ -84,6 +84,19 @@ def engine_info(setup: EngineSetup, blocks: KVCachePlan) -> EngineInfo:
         attention_backend=", ".join(setup.cache.backends) or None,
         speculative=None if speculative is None else speculative.method,
     )
+
+
+def stored_kv_cache_dtype(setup: EngineSetup) -> str:
+    """The KV cache dtype, once sparse latent layers have made a row layout of it.
+
+    Source: vLLM 0.33 ``MLAAttention.__init__``, ``models/deepseek_v4/attention.py``.
+    """
+    if setup.model.use_mla:
+        for layers in setup.cache.stages:
+            for spec in layers.values():
+                if isinstance(spec, MLAAttentionSpec) and spec.kv_cache_dtype.endswith("_ds_mla"):
+                    return spec.kv_cache_dtype
+    return setup.resolved.kv_cache_dtype.name
 
 
 def engine_block_size(setup: EngineSetup, blocks: KVCachePlan) -> int:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, UnsupportedError
+from .checkpoint_quantization import layer_quantization, quant_method
 from .facts import ModelFacts
 
 _MODELOPT = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
@@ -98,27 +99,10 @@ def modelopt_kv_cache_dtype(quantization_config: Mapping[str, Any]) -> str | Non
     return None
 
 
-def quant_method(quantization_config: Mapping[str, Any]) -> str:
-    """``quant_method`` as vLLM normalises it (``_normalize_quantization_config``)."""
-    producer = quantization_config.get("producer")
-    inner = quantization_config.get("quantization")
-    inner = inner if isinstance(inner, Mapping) else {}
-    is_modelopt = isinstance(producer, Mapping) and producer.get("name") == "modelopt"
-    if (is_modelopt or "modelopt_quant_config" in inner) and inner.get("quant_algo") is not None:
-        algorithm = str(inner["quant_algo"]).upper()
-        if algorithm in ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO"):
-            return "modelopt"
-        if algorithm in ("NVFP4", "MIXED_PRECISION"):
-            return "modelopt_fp4" if algorithm == "NVFP4" else "modelopt_mixed"
-        raise UnsupportedError(f"Unknown ModelOpt quant algo: {algorithm[:40]}")
-    method = str(quantization_config.get("quant_method") or "").lower()
-    return method.replace("compressed_tensors", "compressed-tensors")
-
-
 def compressed_tensors_scheme(facts: ModelFacts) -> Mapping[str, Any] | None:
     """A compressed-tensors checkpoint's ``kv_cache_scheme``, checked as vLLM checks it."""
-    config = facts.quantization_config or facts.config.get("compression_config")
-    if not isinstance(config, Mapping) or quant_method(config) != "compressed-tensors":
+    config = layer_quantization(facts.config)
+    if config is None or quant_method(config) != "compressed-tensors":
         return None
     scheme = config.get("kv_cache_scheme")
     if not isinstance(scheme, Mapping):

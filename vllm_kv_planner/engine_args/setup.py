@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from ..errors import UnsupportedError
@@ -12,7 +11,7 @@ from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.base import CacheLayer
 from ..model.layers.state import common_checkpoint_alignment, largest_state_bytes
-from .attention_backend import AttentionBackend, EngineFacts, fixed_backend, select_backend
+from .attention_backend import AttentionBackend, fixed_backend, select_backend
 from .attention_backend.bytes_per_token import hybrid_bytes_per_token, layer_bytes_per_token
 from .block_size import (
     DEFAULT_BLOCK_SIZE,
@@ -28,8 +27,9 @@ from .defaults import ResolvedEngine, resolve_engine
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts
-from .kv_cache_dtypes import quant_method
-from .parallel import kv_heads_per_rank
+from .model_facts import attention_preferences, engine_facts, model_facts, outside_facts
+from .quantization import check_quantization
+
 
 @dataclass(frozen=True, kw_only=True)
 class EngineSetup:
@@ -84,9 +84,24 @@ def resolve_setup(
             "--planner vllm on such a machine can answer"
         )
     facts = model_facts(args, model)
-    resolved = resolve_engine(args, facts, gpu, environment)
-    context = first_context(args, model, resolved, gpu.compute_capability)
-    engine = engine_facts(args, facts, model, context)
+    resolved = resolve_engine(args, facts, gpu, environment, outside_facts(args, facts))
+    check_quantization(
+        facts.quantization,
+        facts.config,
+        dtype=resolved.dtype.name,
+        compute_capability=gpu.compute_capability,
+        has_online_config=args.quantization_config is not None,
+    )
+    preferences = attention_preferences(
+        args,
+        model,
+        kv_cache_dtype=resolved.kv_cache_dtype.name,
+        capability=gpu.compute_capability,
+    )
+    context = first_context(args, model, resolved, gpu.compute_capability, preferences.backend)
+    engine = engine_facts(
+        args, facts, model, kv_cache_dtype=context.kv_cache_dtype, preferences=preferences
+    )
 
     def choose(layer: CacheLayer, context: CacheContext) -> AttentionBackend | None:
         request = layer.backend_request(context)
@@ -97,10 +112,12 @@ def resolve_setup(
             )
         if request is None:
             return None
+        if preferences.use_non_causal:
+            request = replace(request, use_non_causal=True)
         return select_backend(
             request,
             capability=context.compute_capability,
-            requested=args.attention_backend,
+            requested=preferences.backend,
             block_size=args.block_size,
             facts=engine,
         )
@@ -118,38 +135,12 @@ def resolve_setup(
     )
 
 
-def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
-    """The model as the engine's defaults see it."""
-    config = model.config
-    checkpoint = config.get("quantization_config") or config.get("compression_config") or {}
-    method = quant_method(checkpoint) if isinstance(checkpoint, Mapping) else ""
-    return ModelFacts(
-        architecture=model.architecture,
-        model_type=str(config.get("model_type", "")),
-        config=config,
-        text_config=model.text_config,
-        runner_type=model.runner_type,
-        quantization=args.quantization or method or None,
-        num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads,
-        num_kv_heads=model.num_kv_heads,
-        vocab_size=model.vocab_size,
-        is_hybrid=model.is_hybrid,
-        is_attention_free=model.is_attention_free,
-        is_encoder_decoder=model.is_encoder_decoder,
-        is_multimodal=model.is_multimodal,
-        is_mm_prefix_lm=model.is_mm_prefix_lm,
-        is_moe=model.is_moe,
-        use_mla=model.use_mla,
-        supports_pp=model.supports_pp,
-    )
-
-
 def first_context(
     args: EngineArgs,
     model: ModelDescription,
     resolved: ResolvedEngine,
     capability: tuple[int, int],
+    attention_backend: str | None,
 ) -> CacheContext:
     """The engine as cache layers see it before the block size is settled."""
     speculative = resolved.speculative
@@ -170,36 +161,9 @@ def first_context(
         num_speculative_tokens=(speculative.num_speculative_tokens or 0) if speculative else 0,
         compute_capability=capability,
         max_num_batched_tokens=resolved.batch.max_num_batched_tokens,
-        attention_backend=args.attention_backend,
+        attention_backend=attention_backend,
         indexer_kv_dtype=str(args.attention_config.get("indexer_kv_dtype", "auto")),
         indexer_sparse_logits=bool(args.attention_config.get("indexer_sparse_logits", False)),
-    )
-
-
-def engine_facts(
-    args: EngineArgs, facts: ModelFacts, model: ModelDescription, context: CacheContext
-) -> EngineFacts:
-    """What some attention backends look up beside the layer's own request."""
-    text = model.text_config
-    return EngineFacts(
-        head_size=model.head_size,
-        num_attention_heads=model.num_attention_heads // args.tensor_parallel_size,
-        num_kv_heads=kv_heads_per_rank(
-            model.num_kv_heads, args.tensor_parallel_size, use_mla=model.use_mla
-        ),
-        kv_cache_dtype=context.kv_cache_dtype,
-        logits_soft_cap=text.get("attn_logit_softcapping") is not None,
-        is_mm_prefix_lm=facts.is_mm_prefix_lm,
-        decode_context_parallel_size=args.decode_context_parallel_size,
-        prefill_context_parallel_size=args.prefill_context_parallel_size,
-        flash_attn_version=args.attention_config.get("flash_attn_version"),
-        use_trtllm_attention=args.attention_config.get("use_trtllm_attention"),
-        qk_nope_head_dim=text.get("qk_nope_head_dim"),
-        qk_rope_head_dim=text.get("qk_rope_head_dim"),
-        v_head_dim=text.get("v_head_dim"),
-        kv_lora_rank=text.get("kv_lora_rank"),
-        index_topk=text.get("index_topk"),
-        index_kpool=text.get("index_kpool"),
     )
 
 

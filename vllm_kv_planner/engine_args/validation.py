@@ -9,13 +9,7 @@ import math
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnknownNameError
-from .choices import (
-    ATTENTION_BACKENDS,
-    CHOICES,
-    DEPRECATED_QUANTIZATION,
-    KV_CACHE_DTYPES,
-    QUANTIZATION_METHODS,
-)
+from .choices import ATTENTION_BACKENDS, CHOICES, KV_CACHE_DTYPES, QUANTIZATION_METHODS
 
 if TYPE_CHECKING:
     from .engine_args import EngineArgs
@@ -81,13 +75,8 @@ def check_engine_args(args: EngineArgs) -> None:
     if backend is not None and backend.lower() != "auto":
         _check_choice("attention_backend", backend.upper(), ATTENTION_BACKENDS)
     if args.quantization is not None:
-        method = args.quantization.lower()
-        _check_choice("quantization", method, QUANTIZATION_METHODS)
-        if method in DEPRECATED_QUANTIZATION and not args.allow_deprecated_quantization:
-            raise InputError(
-                f"--quantization: {method} is deprecated; "
-                "vLLM 0.33 takes it only with --allow-deprecated-quantization"
-            )
+        # marlin: a name for GPTQ and AWQ checkpoints alone
+        _check_choice("quantization", args.quantization.lower(), (*QUANTIZATION_METHODS, "marlin"))
     if args.usage_context not in ("server", "llm"):
         raise InputError(f"usage context {args.usage_context!r}; valid: server, llm")
 

@@ -40,6 +40,13 @@ def group_layers(
     if not hybrid_kv_cache_manager:
         layers = without_hybrid_manager(layers)
     specs = [spec for spec, _ in count_by_identity(layers.values())]
+    for spec in specs:
+        if spec.page_size_bytes == 0:
+            raise UnsupportedError(
+                f"a KV cache block of {spec.block_size} tokens is too short for layers that keep "
+                "one row for more tokens than that (vLLM stops with a division by zero); give a "
+                "larger --block-size"
+            )
     if type(specs[0]).can_merge(specs):
         return [KVCacheGroup.of(layers, one_spec=True)]
     if one_type(specs):

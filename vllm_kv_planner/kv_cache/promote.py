@@ -93,8 +93,13 @@ def promote_one(spec: KVCacheSpec, block_size: int | None) -> KVCacheSpec:
     padded = spec.page_size_padded
     if padded is not None:
         padded = max(padded, spec.unpadded_page_size_bytes * block_size // spec.block_size)
-    latent = isinstance(spec, SlidingWindowMLASpec)
-    return (MLAAttentionSpec if latent else FullAttentionSpec)(
+    if isinstance(spec, SlidingWindowMLASpec):
+        raise UnsupportedError(
+            "--disable-hybrid-kv-cache-manager: vLLM 0.33 does not start with it on models with "
+            "sliding latent (MLA) layers (its MLAAttentionSpec does not take their fields); "
+            "leave the hybrid KV cache manager on"
+        )
+    return FullAttentionSpec(
         block_size=block_size,
         page_size_padded=padded,
         dcp_sharded=spec.dcp_sharded,

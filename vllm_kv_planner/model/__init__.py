@@ -1,0 +1,1 @@
+"""What is this model? Its config, its architecture, its cache layers."""

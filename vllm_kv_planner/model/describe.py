@@ -22,6 +22,7 @@ from .architectures.registry import Row, row, rule, unsupported
 from .architectures.resolve import Resolved, inner_architecture, model_types, resolve
 from .config import Config
 from .description import ModelDescription
+from .overrides import overridden
 
 
 def describe(
@@ -53,7 +54,7 @@ def describe(
         ConfigError: A value is missing or makes no sense.
     """
     overrides = hf_overrides or {}
-    top = Config(merged(config, overrides), where)
+    top = Config(overridden(config, overrides), where)
     model_type = top.str("model_type", default="")
     resolved = resolve(
         architectures(top, model_type),
@@ -86,7 +87,9 @@ def describe(
         is_hybrid="hybrid" in flags and not all_attention(top),
         is_attention_free="attention_free" in flags,
         is_multimodal="multimodal" in flags,
-        is_encoder_decoder=top.bool("is_encoder_decoder", default="encoder_decoder" in flags),
+        is_encoder_decoder=any(
+            config.bool("is_encoder_decoder", default=False) for config in (top, text)
+        ),
         is_moe=num_experts(text) > 0,
         use_mla=bool(resolved.row.get("latent")) or (is_latent(text) and reader.is_causal),
         is_mm_prefix_lm=mm_prefix,
@@ -96,18 +99,6 @@ def describe(
         removed_in=resolved.row.get("removed_in"),
         notes=notes(resolved),
     )
-
-
-def merged(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The config with the overrides in it, nested objects key by key."""
-    if not overrides:
-        return config
-    values = dict(config)
-    for key, value in overrides.items():
-        old = values.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-        values[key] = merged(old, value) if nested else value  # type: ignore[arg-type]
-    return values
 
 
 def architectures(top: Config, model_type: str) -> list[str]:

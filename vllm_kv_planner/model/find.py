@@ -44,6 +44,17 @@ class FoundConfig:
     path: str | None = None
     files: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def with_quantization(self) -> Mapping[str, Any]:
+        """The config, with the side file's quantization config where it states none itself.
+
+        Source: vLLM 0.33 ``transformers_utils/config.py`` ``get_config``.
+        """
+        beside = self.files.get(QUANT_FILE)
+        if beside is None or self.config.get("quantization_config") is not None:
+            return self.config
+        return {**self.config, "quantization_config": beside}
+
 
 def find_config(
     reference: str, *, revision: str | None = None, offline: bool | None = None

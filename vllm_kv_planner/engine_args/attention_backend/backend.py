@@ -46,10 +46,11 @@ class AttentionBackend:
         Source: vLLM 0.33 ``get_supported_kernel_block_sizes``.
         """
         if spec is None:
+            assumed = self.declaration.head_size_v
             question = KernelQuestion(
                 capability=self.capability,
                 head_size=self.facts.head_size,
-                head_size_v=self.head_size_v if self.name.endswith("_DIFFKV") else None,
+                head_size_v=None if assumed is None else self.head_size_v or assumed,
                 kv_cache_dtype=self.facts.kv_cache_dtype,
                 facts=self.facts,
                 use_rswa=self.use_rswa,

@@ -34,6 +34,7 @@ class Declaration:
         blocks: Kernel block sizes, or the rule that gives them.
         exact_blocks: Whether a block that is cut into kernel blocks is refused.
         preferred: Tokens per block it wants instead of the default.
+        head_size_v: Value width it goes by until a layer names one; None where only keys count.
         layouts: KV cache layouts, best first, or the rule; None takes any.
         mla: Latent attention (and nothing else).
         sparse: Sparse attention (and nothing else).
@@ -61,6 +62,7 @@ class Declaration:
     blocks: KernelBlocks | Callable[[KernelQuestion], KernelBlocks] = ANY_BLOCK
     exact_blocks: bool = False
     preferred: int | None = None
+    head_size_v: int | None = None
     layouts: Layouts | Callable[[Capability], Layouts | None] | None = None
     mla: bool = False
     sparse: bool = False

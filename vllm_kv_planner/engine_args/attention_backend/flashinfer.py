@@ -1,7 +1,7 @@
 """FlashInfer: which device serves sinks, nvfp4 and large pages.
 
-FlashInfer's prebuilt kernels are taken to be installed, as ``pip install vllm`` has them
-downloaded; without them vLLM has no TRTLLM kernels and chooses differently.
+FlashInfer's kernels are taken to be there, prebuilt or to be downloaded: vLLM probes for them
+(``has_nvidia_artifactory``) and has no sinks, nvfp4 or large pages without.
 
 Source: vLLM 0.33 ``v1/attention/backends/flashinfer.py`` ``FlashInferBackend`` and
 ``utils/flashinfer.py`` (``supports_trtllm_attention``, ``can_use_trtllm_attention``).

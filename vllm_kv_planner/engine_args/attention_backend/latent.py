@@ -13,8 +13,14 @@ from .quantisation import is_quantised
 
 
 def hopper_only(situation: Situation) -> str | None:
-    """Dense FlashMLA, and FlashAttention's latent kernels."""
+    """FlashAttention's latent kernels."""
     return None if situation.capability[0] == 9 else "its kernels run on Hopper only"
+
+
+def flashmla(situation: Situation) -> str | None:
+    """Dense FlashMLA; vLLM probes the sparse kernels where the layer is sparse."""
+    sparse = situation.request.use_sparse and situation.capability[0] == 10
+    return None if sparse else hopper_only(situation)
 
 
 def flashinfer(situation: Situation) -> str | None:

@@ -48,7 +48,7 @@ DENSE_LATENT = (
         name="FLASHMLA",
         runs_on=majors(9, 10),
         blocks=exactly(64),
-        combination=latent.hopper_only,
+        combination=latent.flashmla,
     ),
     replace(
         LATENT,

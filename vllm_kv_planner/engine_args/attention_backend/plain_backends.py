@@ -86,7 +86,7 @@ def either_half_reads(situation: Situation) -> bool:
 
 PLAIN = (
     FLASH_ATTN,
-    replace(FLASH_ATTN, name="FLASH_ATTN_DIFFKV"),
+    replace(FLASH_ATTN, name="FLASH_ATTN_DIFFKV", head_size_v=128),
     TRITON_ATTN,
     replace(
         TRITON_ATTN,

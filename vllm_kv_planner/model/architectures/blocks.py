@@ -97,4 +97,4 @@ def latent(model: ModelReader, prefix: str = "") -> LatentAttention:
 
 def even_head_size(model: ModelReader) -> int:
     """Head width of classes that divide the hidden size, whatever ``head_dim`` says."""
-    return model.text.int("hidden_size") // model.num_attention_heads
+    return model.text.int("hidden_size") // model.text.int("num_attention_heads")

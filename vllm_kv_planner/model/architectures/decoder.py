@@ -19,8 +19,13 @@ def decoder(model: ModelReader) -> list[Attention]:
     """One attention layer per decoder layer.
 
     Options: ``windows``: how a layer finds its own window (``WINDOWS``). ``no_model_window``: the
-    class clears the model's window. And those of ``attention``.
+    class clears the model's window. ``one_window``: the class refuses windows in some layers only.
+    And those of ``attention``.
     """
+    if model.options.get("one_window") and len(set(model.layer_types or ())) > 1:
+        end = model.text.int("max_window_layers", default=0, minimum=0)
+        if end != model.num_hidden_layers:
+            raise model.text.error("layer_types", "mixes windows and none, which vLLM refuses here")
     template = attention(model)
     return [
         replace(template, index=index, sliding_window=own_or_model_window(model, index))

@@ -65,7 +65,7 @@ def bailing_v25(model: ModelReader) -> Sequence[CacheLayer]:
     types = [
         LINEAR if size and (index + 1) % size else FULL for index in range(model.num_hidden_layers)
     ]
-    even = text.int("hidden_size") // model.num_attention_heads
+    even = text.int("hidden_size") // text.int("num_attention_heads")
     linear = LinearAttention(
         index=0,
         num_heads=model.num_attention_heads,

@@ -55,8 +55,9 @@ def full_layers_apart(config: Config, values: Values, width: int, kv_heads: int 
     if heads is not None and config.bool("attention_k_eq_v", default=True):
         own["num_key_value_heads"] = heads
     types = values.get("layer_types")
+    kinds = types if isinstance(types, list) else []
     values["per_layer_config"] = {
-        str(index): own for index, kind in enumerate(types or ()) if kind == FULL
+        str(index): own for index, kind in enumerate(kinds) if kind == FULL
     }
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..layers.attention import Attention
+from .decoder import attention
 from .reader import ModelReader
 
 
@@ -33,3 +34,18 @@ def encoder_decoder(model: ModelReader) -> list[Attention]:
     kinds = (own,) if model.options.get("prefix_only") else (own, across)
     count = config.int("decoder_layers", "num_layers")
     return [replace(kind, index=index) for index in range(count) for kind in kinds]
+
+
+def mllama(model: ModelReader) -> list[Attention]:
+    """Llama 3.2 Vision: the listed layers look at the image, the others at the text.
+
+    Source: vLLM 0.10.2 ``mllama.py``.
+    """
+    across = set(model.text.list_of_ints("cross_attention_layers", default=()))
+    template = attention(model)
+    return [
+        replace(
+            template, index=index, attn_type="encoder_decoder" if index in across else "decoder"
+        )
+        for index in range(model.num_hidden_layers)
+    ]

@@ -76,21 +76,32 @@ def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
 
 def _innermost(config: Config, model_type: str, fallback_type: str) -> tuple[Config, str]:
     """The language model's part as the file gives it, and its type; from the outside in."""
+    known = config_class(model_type)
     defaults = class_defaults(model_type)
-    for key in _NESTED:
-        if config.has(key):
-            part = config.sub(key)
-            own = part.opt_str("model_type")
-            if own is None or not class_defaults(own):
-                own = _default_part(defaults, key).get("model_type") or own or fallback_type
-            return _innermost(part, own, fallback_type)
-    for key in _NESTED:
-        if default := _default_part(defaults, key):
-            # Old files keep the language model's values beside the others.
-            flat = {name: value for name, value in config.data.items() if name not in _OUTER}
-            part = Config({**default, **flat}, config.where, prefix=config.prefix)
-            return _innermost(part, str(default.get("model_type", fallback_type)), fallback_type)
-    return config, model_type
+    keys = known.get("nested", _NESTED)
+    given = next((key for key in keys if config.has(key)), None)
+    if given is not None:
+        part = config.sub(given)
+        default = _default_part(defaults, given)
+        own = part.opt_str("model_type")
+        if own is None or not class_defaults(own):
+            own = default.get("model_type") or own or fallback_type
+        if known.get("merged"):
+            part = Config({**default, **part.data}, part.where, prefix=part.prefix)
+        return _innermost(part, own, fallback_type)
+    default = next(filter(None, (_default_part(defaults, key) for key in keys)), {})
+    if not default:
+        return config, model_type
+    # Classes that may be flat take the language model's values from beside the others.
+    flat = {key: value for key, value in config.data.items() if key not in _OUTER}
+    values = {**default, **flat} if known.get("flat") else default
+    part = Config(values, config.where, prefix=config.prefix)
+    return _innermost(part, str(default.get("model_type", fallback_type)), fallback_type)
+
+
+def nests(model_type: str, key: str) -> bool:
+    """Whether the class makes a config of its own behind ``key``, in the file or not."""
+    return bool(_default_part(class_defaults(model_type), key))
 
 
 _OUTER = frozenset({"architectures", "model_type"})
@@ -117,6 +128,9 @@ def as_transformers(config: Config, model_type: str) -> Config:
     full = Config(values, config.where, prefix=config.prefix)
     if values.get("num_key_value_heads", 0) is None:
         values["num_key_value_heads"] = values.get("num_attention_heads")
+    unknown = not known and not class_defaults(model_type)
+    if unknown and values.get("use_sliding_window") is False:
+        values["sliding_window"] = None  # the checkpoint's own class is one of Qwen's then
     for step, *arguments in known.get("derive", ()):
         DERIVATIONS[step](full, values, *arguments)
     types = values.get("layer_types")

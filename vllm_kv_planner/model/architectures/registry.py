@@ -9,10 +9,10 @@ Two data files, one row per architecture name: ``attention.json`` (caches are pl
     Another row whose rule and options this one takes (its own keys win).
 ``text``
     For wrappers: architecture of the language model inside, where vLLM's wrapper insists on one;
-    ``true`` where the nested config names its own.
+    ``true`` where the nested config names its own; or by the value of a ``key`` of the config.
 ``flags``
     What vLLM's class declares: ``pooling``, ``no_generate``, ``multimodal``, ``hybrid``,
-    ``attention_free``, ``noops``, ``encoder_decoder``, ``no_pp``.
+    ``attention_free``, ``noops``, ``no_pp``.
 ``text_type``
     ``model_type`` of the nested config, where neither it nor transformers says.
 ``is_causal``

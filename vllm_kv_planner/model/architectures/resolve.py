@@ -13,6 +13,7 @@ from typing import Any
 
 from ...data_files import read_json
 from ...errors import InputError, UnsupportedError
+from ..json_file import shown
 from .registry import Row, row, unsupported
 
 _SUFFIXES: Mapping[str, tuple[str, str]] = {
@@ -126,5 +127,8 @@ def inner_architecture(found: Row, text: Mapping[str, Any], model_type: str, whe
         return listed[0]
     causal = model_types()["causal_lm"].get(model_type)
     if causal is None:
-        raise unsupported(f"(language model of type {model_type})", where)
+        raise UnsupportedError(
+            f"{where}: the language model inside is of type {shown(model_type)}, for which there "
+            "is no rule; --planner vllm asks vLLM itself"
+        )
     return causal

@@ -14,6 +14,7 @@ from ..layers.indexer import Indexer
 from ..layers.latent import (
     LatentAfterSparse,
     LatentAttention,
+    PaddedLatentAttention,
     SinkLatentAttention,
     WindowedLatentAttention,
 )
@@ -67,10 +68,14 @@ def dots3(model: ModelReader) -> Sequence[CacheLayer]:
         sliding_window=text.int("sliding_window_size"),
         fixed="DOTS3_NOTE_TRITON_MLA",
     )
-    full = replace(
-        latent(model),
+    dense = latent(model)
+    full = PaddedLatentAttention(
+        index=0,
+        num_heads=dense.num_heads,
+        kv_lora_rank=dense.kv_lora_rank,
+        qk_rope_head_dim=dense.qk_rope_head_dim,
         use_sparse=True,
-        stored_head_size=window.head_size,
+        padded_head_size=window.head_size,
         fixed="DOTS3_NOTE_PADDED_MLA_SPARSE",
     )
     layers: list[CacheLayer] = []

@@ -8,12 +8,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ...errors import InputError
 from ...kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowMLASpec
 from ..context import Backend, CacheContext
 from .base import CacheLayer, as_packed
 from .deepseek_v4_rows import DeepSeekV4Family
-from .indexer import indexer_key_bytes
+from .indexer import indexer_key_bytes, stores_mxfp4
 
 MODEL_VERSION = "deepseek_v4"
 FLOAT32 = 4
@@ -130,14 +129,8 @@ class CompressedIndex(DeepSeekV4Layer):
 
 def index_key_bytes(head_dim: int, context: CacheContext) -> int:
     """fp8 and a float32 scale per 128 values, or two values a byte and a scale byte per 32."""
-    dtype = context.indexer_kv_dtype
-    if dtype == "mxfp4":
+    if stores_mxfp4(context):
         return head_dim // 2 + head_dim // 32
-    if dtype not in ("auto", "fp8"):
-        raise InputError(
-            f"indexer_kv_dtype {dtype} is not supported by the DeepSeek sparse indexer; "
-            "valid: auto, fp8, mxfp4"
-        )
     return indexer_key_bytes(head_dim)
 
 

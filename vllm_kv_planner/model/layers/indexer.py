@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...errors import InputError
 from ...kv_cache.math import cdiv, next_power_of_two
 from ...kv_cache.specs import CircularBufferSpec, KVCacheSpec, MLAAttentionSpec
 from ..context import Backend, CacheContext
@@ -20,6 +21,25 @@ INDEXER_SCALE_BLOCK = 128
 def indexer_key_bytes(head_dim: int) -> int:
     """An fp8 key and its scales: 132 bytes for 128 values."""
     return head_dim + head_dim // INDEXER_SCALE_BLOCK * 4
+
+
+def stores_mxfp4(context: CacheContext) -> bool:
+    """Whether keys are to be MXFP4 instead of fp8.
+
+    Source: vLLM 0.33 ``v1/attention/backends/mla/indexer.py`` ``dsa_indexer_uses_fp4``.
+
+    Raises:
+        InputError: A dtype that the DeepSeek indexer, or this GPU, does not have.
+    """
+    dtype = context.indexer_kv_dtype
+    if dtype not in ("auto", "fp8", "mxfp4"):
+        raise InputError(
+            f"indexer_kv_dtype={dtype!r} is not supported by the DeepSeek sparse indexer "
+            "(expected one of auto, fp8, mxfp4)"
+        )
+    if dtype == "mxfp4" and context.compute_capability[0] != 10:
+        raise InputError("indexer_kv_dtype='mxfp4' requires a GPU of compute capability 10.x")
+    return dtype == "mxfp4"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,7 +59,8 @@ class Indexer(CacheLayer):
         return "DEEPSEEK_V32_INDEXER" if self.tokens_per_key == 1 else "GLM5NEXT_INDEXER"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
-        """One key a token or pool, in bytes."""
+        """One key a token or pool, in bytes: fp8 even where MXFP4 is asked for."""
+        stores_mxfp4(context)
         spec = MLAAttentionSpec(
             block_size=context.block_size,
             num_kv_heads=1,

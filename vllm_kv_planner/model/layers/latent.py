@@ -1,7 +1,6 @@
-"""Latent attention (MLA): one compressed row per token, on every rank alike; and its indexers.
+"""Latent attention (MLA): one compressed row per token, on every rank alike.
 
-Source: vLLM 0.33 ``model_executor/layers/attention/mla_attention.py`` ``MLAAttention``;
-``model_executor/models/deepseek_v2.py`` ``DeepseekV32IndexerCache``.
+Source: vLLM 0.33 ``model_executor/layers/attention/mla_attention.py`` ``MLAAttention``.
 """
 
 from __future__ import annotations
@@ -9,11 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ...engine_args.backend_request import BackendRequest
-from ...kv_cache.specs import (
-    KVCacheSpec,
-    MLAAttentionSpec,
-    SlidingWindowMLASpec,
-)
+from ...errors import InputError
+from ...kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowMLASpec
 from ..context import Backend, CacheContext
 from ..dtypes import kv_cache_element_bytes
 from .base import CacheLayer, as_packed, per_rank
@@ -56,7 +52,6 @@ class LatentAttention(CacheLayer):
         num_heads: Query heads of the whole model.
         kv_lora_rank: Width of the latent, in elements.
         qk_rope_head_dim: Width of the rope part beside it, in elements.
-        stored_head_size: Width of the stored row, where it is padded; None as wide as needed.
         use_sparse: It attends to the tokens an indexer chose.
         leads_index_group: It has an indexer of its own (others reuse an earlier layer's choice).
         heeds_skip_layers: Whether ``--kv-cache-dtype-skip-layers`` means this class too.
@@ -66,7 +61,6 @@ class LatentAttention(CacheLayer):
     num_heads: int
     kv_lora_rank: int
     qk_rope_head_dim: int
-    stored_head_size: int | None = None
     use_sparse: bool = False
     leads_index_group: bool = False
     heeds_skip_layers: bool = True
@@ -76,6 +70,11 @@ class LatentAttention(CacheLayer):
     def head_size(self) -> int:
         """Width of one token's row, in elements."""
         return self.kv_lora_rank + self.qk_rope_head_dim
+
+    @property
+    def stored_head_size(self) -> int:
+        """Width of the row as stored, in elements."""
+        return self.head_size
 
     def layer_kv_cache_dtype(self, context: CacheContext) -> str:
         """The layer's own KV dtype: skipped layers stay in the model's."""
@@ -105,13 +104,27 @@ class LatentAttention(CacheLayer):
         spec = MLAAttentionSpec(
             block_size=context.block_size,
             num_kv_heads=1,
-            head_size=self.stored_head_size or self.head_size,
+            head_size=self.stored_head_size,
             dtype_bytes=kv_cache_element_bytes(stored, context.dtype),
             kv_cache_dtype=stored,
             state_content_bytes=DS_MLA_BYTES.get(stored),
             variant="leader" if self.leads_index_group else "",
         )
         return as_packed(spec, backend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentAfterSparse(LatentAttention):
+    """Dense latents behind sparse ones, whose packed format vLLM then takes for the whole model.
+
+    No dense backend reads packed rows, so such models start with an unquantised cache only.
+    """
+
+    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
+        """Packed where FlashMLA stored the sparse layers (Hopper, data-centre Blackwell)."""
+        dtype = super().layer_kv_cache_dtype(context)
+        packs = context.compute_capability[0] in (9, 10) and is_quantized(dtype)
+        return "fp8_ds_mla" if packs else dtype
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +136,6 @@ class WindowedLatentAttention(LatentAttention):
     """
 
     sliding_window: int
-
-    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
-        """Plain fp8 rows where the other layers have packed ones."""
-        dtype = super().layer_kv_cache_dtype(context)
-        return "fp8" if dtype == "fp8_ds_mla" else dtype
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """One row a token of the window."""
@@ -143,6 +151,34 @@ class WindowedLatentAttention(LatentAttention):
             sliding_window=self.sliding_window,
         )
         return as_packed(spec, backend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PaddedLatentAttention(LatentAttention):
+    """Sparse latents padded to the width of the windowed ones beside them (dots3 NOTE).
+
+    Source: vLLM 0.33 ``models/dots3_note/nvidia/attention.py`` ``Dots3NotePaddedMLAAttention``.
+
+    Attributes:
+        padded_head_size: Width of the padded row, in elements.
+    """
+
+    padded_head_size: int
+
+    @property
+    def stored_head_size(self) -> int:
+        """As padded."""
+        return self.padded_head_size
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
+        """One padded row a token; its kernel reads 16 bits a value only."""
+        dtype = self.layer_kv_cache_dtype(context)
+        if is_quantized(dtype):
+            raise InputError(
+                f"--kv-cache-dtype {dtype}: FlashAttention's sparse MLA reads bfloat16 and "
+                "float16 only"
+            )
+        return super().cache_spec(context, backend)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,405 @@
+"""Configs to cache layers, against values worked out by hand from vLLM's model classes."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from importlib.resources import files
+from typing import Any
+
+import pytest
+
+from tests.shared import config_files, needs_shared
+from vllm_kv_planner.errors import ConfigError, InputError, PlannerError, UnsupportedError
+from vllm_kv_planner.model.architectures import registry, resolve
+from vllm_kv_planner.model.architectures.derived import DERIVATIONS
+from vllm_kv_planner.model.architectures.hf_config import config_classes
+from vllm_kv_planner.model.describe import describe
+from vllm_kv_planner.model.description import ModelDescription
+from vllm_kv_planner.model.layers.attention import Attention
+from vllm_kv_planner.model.presets import find_preset
+
+
+def read(architecture: str, model_type: str, **values: Any) -> ModelDescription:
+    config = {"architectures": [architecture], "model_type": model_type, **values}
+    return describe(config, where="config.json")
+
+
+def preset(model: str, **options: Any) -> ModelDescription:
+    found = find_preset(model)
+    assert found is not None
+    return describe(found.config, where=model, **options)
+
+
+def kinds(model: ModelDescription) -> Counter[tuple[Any, ...]]:
+    """How many layers of each kind: KV heads, widths, window or chunk, type."""
+    layers = [layer for layer in model.layers if isinstance(layer, Attention)]
+    assert len(layers) == len(model.layers)
+    return Counter(
+        (
+            layer.num_kv_heads,
+            layer.head_size,
+            layer.sliding_window or layer.attention_chunk_size,
+            "shared" if layer.kv_sharing else layer.attn_type,
+        )
+        for layer in layers
+    )
+
+
+def plain(count: int, kv_heads: int, head_size: int) -> Counter[tuple[Any, ...]]:
+    return Counter({(kv_heads, head_size, None, "decoder"): count})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "model_type", "values", "expected"),
+    [
+        ("GPT2LMHeadModel", "gpt2", {}, plain(12, 12, 64)),
+        (
+            "GPT2LMHeadModel",
+            "gpt2",
+            {"n_embd": 1280, "n_head": 20, "n_layer": 36},
+            plain(36, 20, 64),
+        ),
+        # explicit head_dim, not hidden size over heads
+        (
+            "Qwen3ForCausalLM",
+            "qwen3",
+            {"hidden_size": 1024, "num_attention_heads": 16, "num_key_value_heads": 8}
+            | {"head_dim": 128, "num_hidden_layers": 28},
+            plain(28, 8, 128),
+        ),
+        # null means as many KV heads as query heads, whatever the class's default
+        (
+            "MistralForCausalLM",
+            "mistral",
+            {"num_key_value_heads": None, "sliding_window": None},
+            plain(32, 32, 128),
+        ),
+        ("GPTJForCausalLM", "gptj", {}, plain(28, 16, 256)),
+        (
+            "BloomForCausalLM",
+            "bloom",
+            {"hidden_size": 1024, "n_head": 16, "n_layer": 24},
+            plain(24, 16, 64),
+        ),
+        (
+            "ChatGLMModel",
+            "chatglm",
+            {"hidden_size": 4096, "num_attention_heads": 32, "num_layers": 28}
+            | {"multi_query_attention": True, "multi_query_group_num": 2},
+            plain(28, 2, 128),
+        ),
+        (
+            "DbrxForCausalLM",
+            "dbrx",
+            {"d_model": 6144, "n_heads": 48, "n_layers": 40, "attn_config": {"kv_n_heads": 8}},
+            plain(40, 8, 128),
+        ),
+        (
+            "FalconForCausalLM",
+            "falcon",
+            {"hidden_size": 4544, "num_attention_heads": 71, "num_hidden_layers": 32}
+            | {"multi_query": True, "new_decoder_architecture": False},
+            plain(32, 1, 64),
+        ),
+        (
+            "FalconForCausalLM",
+            "falcon",
+            {"hidden_size": 8192, "num_attention_heads": 128, "num_hidden_layers": 60}
+            | {"multi_query": True, "new_decoder_architecture": True, "num_kv_heads": 8},
+            plain(60, 8, 64),
+        ),
+        ("OPTForCausalLM", "opt", {}, plain(12, 12, 64)),
+        ("GPTBigCodeForCausalLM", "gpt_bigcode", {}, plain(12, 1, 64)),
+        # keys as heads are wide: 64 + 32; as many KV heads as query heads
+        ("MiniCPM3ForCausalLM", "minicpm3", {}, plain(62, 40, 96)),
+        (
+            "MptForCausalLM",
+            "mpt",
+            {"d_model": 4096, "n_heads": 32, "n_layers": 32},
+            plain(32, 32, 128),
+        ),
+        (
+            "QWenLMHeadModel",
+            "qwen",
+            {"hidden_size": 4096, "num_attention_heads": 32, "num_hidden_layers": 32},
+            plain(32, 32, 128),
+        ),
+    ],
+)
+def test_plain_attention(
+    architecture: str, model_type: str, values: dict[str, Any], expected: Counter[Any]
+) -> None:
+    assert kinds(read(architecture, model_type, **values)) == expected
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        ("meta-llama/Llama-3.1-8B-Instruct", plain(32, 8, 128)),
+        ("meta-llama/Llama-2-70b-hf", plain(80, 8, 128)),
+        ("openai-community/gpt2-large", plain(36, 20, 64)),
+    ],
+)
+def test_presets(model: str, expected: Counter[Any]) -> None:
+    assert kinds(preset(model)) == expected
+
+
+def test_gemma_3_27b_every_sixth_layer_is_full() -> None:
+    model = preset("google/gemma-3-27b-it")
+    assert kinds(model) == Counter({(16, 128, 1024, "decoder"): 52, (16, 128, None, "decoder"): 10})
+    assert model.is_mm_prefix_lm
+    assert all(isinstance(layer, Attention) and layer.use_mm_prefix for layer in model.layers)
+
+
+def test_gemma_3_4b_whose_file_omits_head_counts() -> None:
+    text = {"hidden_size": 2560, "num_hidden_layers": 34, "sliding_window": 1024}
+    model = read("Gemma3ForConditionalGeneration", "gemma3", text_config=text)
+    assert kinds(model) == Counter({(4, 256, 1024, "decoder"): 29, (4, 256, None, "decoder"): 5})
+    assert (model.num_attention_heads, model.num_kv_heads, model.head_size) == (8, 4, 256)
+
+
+def test_language_model_only_needs_no_mm_prefix() -> None:
+    assert not preset("google/gemma-3-27b-it", language_model_only=True).is_mm_prefix_lm
+
+
+def test_gemma_4_shares_caches_and_widens_full_layers() -> None:
+    text = {
+        "model_type": "gemma4_text",
+        "num_hidden_layers": 12,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 4,
+        "head_dim": 256,
+        "global_head_dim": 512,
+        "num_global_key_value_heads": 2,
+        "attention_k_eq_v": True,
+        "num_kv_shared_layers": 4,
+        "sliding_window": 512,
+    }
+    model = read("Gemma4ForConditionalGeneration", "gemma4", text_config=text)
+    assert kinds(model) == Counter(
+        {
+            (4, 256, 512, "decoder"): 7,
+            (2, 512, None, "decoder"): 1,
+            (4, 256, 512, "shared"): 3,
+            (2, 512, None, "shared"): 1,
+        }
+    )
+    assert (model.num_kv_heads, model.head_size) == (4, 512)
+
+
+def test_gpt_oss_20b() -> None:
+    model = preset("openai/gpt-oss-20b")
+    assert kinds(model) == Counter({(8, 64, 128, "decoder"): 12, (8, 64, None, "decoder"): 12})
+    first = model.layers[0]
+    assert isinstance(first, Attention)
+    assert (first.sliding_window, first.has_sink) == (128, True)
+
+
+def test_llama_4_scout_every_fourth_layer_is_full() -> None:
+    model = preset("meta-llama/Llama-4-Scout-17B-16E-Instruct")
+    assert kinds(model) == Counter({(8, 128, 8192, "decoder"): 36, (8, 128, None, "decoder"): 12})
+
+
+def test_cohere_2_windows_count_the_token_itself() -> None:
+    model = read("Cohere2ForCausalLM", "cohere2", num_hidden_layers=8, num_key_value_heads=8)
+    assert kinds(model) == Counter({(8, 128, 4097, "decoder"): 6, (8, 128, None, "decoder"): 2})
+
+
+def test_model_window_reaches_every_layer_of_a_class_without_windows() -> None:
+    mixtral = {"num_hidden_layers": 4, "sliding_window": 4096}
+    assert kinds(read("MixtralForCausalLM", "mixtral", **mixtral)) == Counter(
+        {(8, 128, 4096, "decoder"): 4}
+    )
+    config = {"architectures": ["MixtralForCausalLM"], "model_type": "mixtral", **mixtral}
+    off = describe(config, where="config.json", disable_sliding_window=True)
+    assert kinds(off) == plain(4, 8, 128)
+
+
+def test_qwen_2_has_no_window_unless_switched_on() -> None:
+    values = {"sliding_window": 131_072, "max_window_layers": 2, "num_hidden_layers": 4}
+    off = read("Qwen2ForCausalLM", "qwen2", use_sliding_window=False, **values)
+    assert kinds(off) == plain(4, 32, 128)
+
+
+def test_nemotron_nas_layers_without_attention() -> None:
+    def block(**attention: Any) -> dict[str, Any]:
+        return {"attention": attention, "ffn": {}}
+
+    model = read(
+        "DeciLMForCausalLM",
+        "nemotron-nas",
+        hidden_size=8192,
+        num_attention_heads=64,
+        num_hidden_layers=3,
+        block_configs=[
+            block(n_heads_in_group=8, no_op=False),
+            block(n_heads_in_group=None, no_op=True),
+            block(n_heads_in_group=16, no_op=False),
+        ],
+    )
+    assert kinds(model) == Counter({(8, 128, None, "decoder"): 1, (4, 128, None, "decoder"): 1})
+    assert [layer.index for layer in model.layers] == [0, 2]
+    assert model.num_kv_heads == 8
+
+
+def test_whisper_keeps_its_own_tokens_and_the_encoders() -> None:
+    model = read(
+        "WhisperForConditionalGeneration",
+        "whisper",
+        d_model=1280,
+        decoder_layers=4,
+        decoder_attention_heads=20,
+        encoder_layers=32,
+        encoder_attention_heads=20,
+        is_encoder_decoder=True,
+    )
+    assert kinds(model) == Counter(
+        {(20, 64, None, "decoder"): 4, (20, 64, None, "encoder_decoder"): 4}
+    )
+    assert model.is_encoder_decoder
+    assert not model.supports_pp
+
+
+def test_llava_1_5_leaves_the_language_model_to_its_defaults() -> None:
+    text = {"model_type": "llama", "vocab_size": 32064}
+    model = read("LlavaForConditionalGeneration", "llava", text_config=text)
+    assert kinds(model) == plain(32, 32, 128)
+    assert (model.is_multimodal, model.vocab_size) == (True, 32064)
+
+
+def test_encoders_keep_nothing() -> None:
+    model = read("BertModel", "bert")
+    assert kinds(model) == Counter({(12, 64, None, "encoder_only"): 12})
+    assert model.runner_type == "pooling"
+    with pytest.raises(InputError, match="runner"):
+        describe(
+            {"architectures": ["BertModel"], "model_type": "bert"}, where="x", runner="generate"
+        )
+
+
+def test_is_causal_false_makes_an_encoder() -> None:
+    values = {"num_hidden_layers": 2, "is_causal": False}
+    model = read("Qwen2ForCausalLM", "qwen2", **values)
+    assert kinds(model) == Counter({(32, 128, None, "encoder_only"): 2})
+
+
+def test_conversions_of_a_base_model() -> None:
+    model = read("Qwen3ForSequenceClassification", "qwen3", num_hidden_layers=3)
+    assert kinds(model) == plain(3, 32, 128)
+    assert (model.architecture, model.runner_type) == ("Qwen3ForSequenceClassification", "pooling")
+    assert read("Qwen3Model", "qwen3", num_hidden_layers=3).runner_type == "pooling"
+
+
+def test_looped_layers_keep_a_cache_for_each_time() -> None:
+    model = read("HrmTextForCausalLM", "hrm_text", num_hidden_layers=4, H_cycles=2, L_cycles=3)
+    # 4 layers in the low stack, 2 x 3 times each; 4 in the high stack, twice each
+    assert len(model.layers) == 4 * 6 + 4 * 2
+
+
+def test_keys_and_values_of_different_width() -> None:
+    model = read(
+        "MiMoV2FlashForCausalLM",
+        "mimo_v2_flash",
+        num_hidden_layers=3,
+        head_dim=192,
+        v_head_dim=128,
+        num_key_value_heads=4,
+        swa_num_attention_heads=64,
+        swa_num_key_value_heads=8,
+        swa_head_dim=192,
+        swa_v_head_dim=128,
+        sliding_window_size=128,
+        hybrid_layer_pattern=[0, 1, 1],
+    )
+    assert kinds(model) == Counter({(4, 192, None, "decoder"): 1, (8, 192, 128, "decoder"): 2})
+    assert {layer.head_size_v for layer in model.layers if isinstance(layer, Attention)} == {128}
+
+
+def test_hf_overrides_reach_nested_configs() -> None:
+    config = {
+        "architectures": ["LlavaForConditionalGeneration"],
+        "model_type": "llava",
+        "text_config": {"model_type": "llama", "num_hidden_layers": 5},
+    }
+    model = describe(config, where="x", hf_overrides={"text_config": {"num_key_value_heads": 4}})
+    assert kinds(model) == plain(5, 4, 128)
+
+
+def test_removed_architectures_say_so() -> None:
+    model = read("MptForCausalLM", "mpt")
+    assert model.removed_in == "0.28.0"
+    assert "0.28.0" in model.notes[0]
+
+
+@pytest.mark.parametrize(
+    ("config", "error", "words"),
+    [
+        ({"architectures": ["LlamaForCausalLN"]}, UnsupportedError, "LlamaForCausalLM"),
+        ({"architectures": ["NoSuchThing"]}, UnsupportedError, "--planner vllm"),
+        ({}, UnsupportedError, "architectures"),
+        ({"architectures": "LlamaForCausalLM"}, ConfigError, "list"),
+        (
+            {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "num_hidden_layers": -1},
+            ConfigError,
+            "num_hidden_layers",
+        ),
+        (
+            {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+            | {"num_attention_heads": 0},
+            ConfigError,
+            "num_attention_heads",
+        ),
+        ({"architectures": ["LlamaForCausalLM"]}, ConfigError, "is not given"),
+    ],
+)
+def test_refusals_are_one_line(
+    config: dict[str, Any], error: type[PlannerError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        describe(config, where="config.json")
+    assert "\n" not in str(caught.value)
+
+
+def test_every_row_names_a_rule_that_exists() -> None:
+    for name in registry.table():
+        row = registry.row(name)
+        assert row is not None
+        if "text" not in row:
+            assert callable(registry.rule(row["rule"])), name
+        elif isinstance(row["text"], str):
+            inner = registry.row(row["text"])
+            assert inner is not None, name
+            assert "text" not in inner, name
+
+
+def test_every_derivation_is_known() -> None:
+    for model_type, known in config_classes().items():
+        for step, *_ in known.get("derive", ()):
+            assert step in DERIVATIONS, model_type
+
+
+def test_tables_are_sorted_one_row_a_line() -> None:
+    folder = files("vllm_kv_planner.model.architectures")
+    for name in ("attention.json", "config_classes.json"):
+        text = (folder / name).read_text(encoding="utf-8")
+        keys = list(json.loads(text))
+        assert keys == sorted(keys)
+        assert len(text.splitlines()) == len(keys) + 2
+
+
+def test_suffixes_are_tried_in_vllms_order() -> None:
+    assert list(resolve._SUFFIXES)[-1] == "Model"
+
+
+@pytest.mark.parametrize("model", sorted(config_files()) or [""])
+def test_every_published_config_is_described_or_refused(model: str) -> None:
+    needs_shared()
+    config = json.loads(config_files()[model].read_text(encoding="utf-8"))
+    try:
+        described = describe(config, where=model)
+    except PlannerError as refusal:
+        assert "\n" not in str(refusal)
+        assert len(str(refusal)) < 400
+    else:
+        assert described.layers

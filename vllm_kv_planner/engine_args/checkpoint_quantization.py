@@ -1,0 +1,160 @@
+"""What a checkpoint says of its own quantization, and the method vLLM 0.33 makes of it.
+
+Restates ``ModelArchConfigConvertorBase._normalize_quantization_config`` and
+``get_quantization_config`` (vllm/transformers_utils/model_arch_config_convertor.py), the
+``override_quantization_method`` of the classes in vllm/model_executor/layers/quantization, and
+``KimiK3ForConditionalGenerationConfig`` (vllm/model_executor/models/config.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import ConfigError, InputError, UnsupportedError
+
+Checkpoint = Mapping[str, Any]
+
+_DEEPSEEK_V4 = ("deepseek_v4", "deepseek_v4_text", "deepseek_v41", "deepseek_v41_text")
+# Names a user may give for these checkpoints; "marlin" is none of vLLM's methods otherwise.
+_GPTQ_NAMES = (None, "gptq", "gptq_marlin", "auto_gptq", "marlin")
+_AWQ_NAMES = (None, "awq", "awq_marlin", "auto_awq", "marlin")
+_LEGACY_MODELOPT = {
+    "FP8": "modelopt",
+    "FP8_PER_CHANNEL_PER_TOKEN": "modelopt",
+    "FP8_PB_WO": "modelopt",
+    "NVFP4": "modelopt_fp4",
+    "MIXED_PRECISION": "modelopt_mixed",
+}
+# Architectures whose compressed-tensors checkpoints of this format run as another method.
+_RENAMED_FORMATS = {("KimiK3ForConditionalGeneration", "mxfp4-pack-quantized"): "mxfp4"}
+
+
+def checkpoint_quantization(config: Mapping[str, Any]) -> Checkpoint | None:
+    """The quantization config that decides the method: the whole config's, else the text part's."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, Mapping):
+            found = _own(part, "quantization_config")
+            found = _own(part, "compression_config") if found is None else found
+            if found is not None:
+                return found
+    return None
+
+
+def layer_quantization(config: Mapping[str, Any]) -> Checkpoint | None:
+    """The quantization config that layers are built with (``get_quant_config``)."""
+    found = _own(config, "quantization_config")
+    text = config.get("text_config")
+    if found is None and isinstance(text, Mapping):
+        found = _own(text, "quantization_config")
+    return _own(config, "compression_config") if found is None else found
+
+
+def _own(part: Mapping[str, Any], key: str) -> Checkpoint | None:
+    value = part.get(key)
+    if value is None or isinstance(value, Mapping):
+        return value
+    raise ConfigError(f"config.json: {key} is {str(value)[:40]!r}; expected an object")
+
+
+def quant_method(checkpoint: Checkpoint) -> str:
+    """``quant_method`` as vLLM normalises it; empty where the checkpoint names none."""
+    producer = checkpoint.get("producer")
+    inner = checkpoint.get("quantization")
+    inner = inner if isinstance(inner, Mapping) else {}
+    is_modelopt = isinstance(producer, Mapping) and producer.get("name") == "modelopt"
+    if (is_modelopt or "modelopt_quant_config" in inner) and inner.get("quant_algo") is not None:
+        algorithm = str(inner["quant_algo"]).upper()
+        if algorithm not in _LEGACY_MODELOPT:
+            raise UnsupportedError(f"Unknown ModelOpt quant algo: {algorithm[:40]}")
+        return _LEGACY_MODELOPT[algorithm]
+    method = str(checkpoint.get("quant_method") or "").lower()
+    return method.replace("compressed_tensors", "compressed-tensors")
+
+
+def checkpoint_method(checkpoint: Checkpoint, architecture: str) -> str:
+    """``quant_method`` once the architecture's own config rule had its say."""
+    method = quant_method(checkpoint)
+    if method == "compressed-tensors":
+        return _RENAMED_FORMATS.get((architecture, str(checkpoint.get("format"))), method)
+    return method
+
+
+def overriding_method(
+    checkpoint: Checkpoint, method: str, requested: str | None, model_type: str
+) -> str | None:
+    """The method whose class claims the checkpoint, whatever its ``quant_method``; None: no class.
+
+    Asked in vLLM's order. Raises InputError for gpt-oss with ``--quantization humming``.
+    """
+    if requested == "humming":
+        if model_type == "gpt_oss" and method == "mxfp4":
+            raise InputError(
+                "For gpt-oss model, use '--moe-backend humming' instead of "
+                "'--quantization humming'."
+            )
+        return "humming"
+    claims = (
+        ("auto_gptq", method == "gptq" and requested in _GPTQ_NAMES),
+        ("auto_awq", method == "awq" and requested in _AWQ_NAMES),
+        ("inc", method == "auto-round"),
+        ("moe_wna16", requested == "moe_wna16" and _is_wna16(checkpoint, method)),
+        (_modelopt_method(checkpoint, method), True),
+        ("gpt_oss_mxfp4", method in ("mxfp4", "gpt_oss_mxfp4") and model_type == "gpt_oss"),
+        (
+            "deepseek_v4_fp8",
+            method in ("fp8", "deepseek_v4_fp8")
+            and (model_type in _DEEPSEEK_V4 or requested == "deepseek_v4_fp8"),
+        ),
+    )
+    return next((name for name, claimed in claims if claimed and name), None)
+
+
+def modelopt_algorithm(checkpoint: Checkpoint) -> str:
+    """``quant_algo`` of a ModelOpt checkpoint, old layout or new, in upper case."""
+    inner = checkpoint.get("quantization", checkpoint)
+    return str(inner.get("quant_algo") or "").upper() if isinstance(inner, Mapping) else ""
+
+
+def _modelopt_method(checkpoint: Checkpoint, method: str) -> str | None:
+    if not method.startswith("modelopt"):
+        return None
+    algorithm = modelopt_algorithm(checkpoint)
+    if algorithm == "FP8":
+        return "modelopt"
+    if "FP4" in algorithm:
+        return "modelopt_fp4"
+    if "MXFP8" in algorithm:
+        return "modelopt_mxfp8"
+    return "modelopt_mixed" if algorithm == "MIXED_PRECISION" else None
+
+
+def _is_wna16(checkpoint: Checkpoint, method: str) -> bool:
+    bits = checkpoint.get("bits")
+    if method == "gptq":
+        return bits in (4, 8) and ordered_activations(checkpoint) is None
+    return method == "awq" and bits == 4
+
+
+def ordered_activations(checkpoint: Checkpoint) -> str | None:
+    """Why a GPTQ checkpoint's activation order is not supported, in vLLM's words; None: it is.
+
+    Source: ``normalize_and_validate_gptq_desc_act`` (…/quantization/utils/gptq_utils.py).
+    """
+    ordered, group_size = checkpoint.get("desc_act", False), checkpoint.get("group_size")
+    if ordered and group_size != -1:
+        return (
+            "GPTQ group activation ordering (desc_act=True) is no longer supported. Use a "
+            "checkpoint with static activation ordering or desc_act=False."
+        )
+    rules = checkpoint.get("dynamic")
+    for pattern, rule in rules.items() if isinstance(rules, Mapping) else ():
+        if pattern.startswith("-:") or not isinstance(rule, Mapping):
+            continue
+        if rule.get("desc_act", ordered) and rule.get("group_size", group_size) != -1:
+            return (
+                "GPTQ group activation ordering (desc_act=True) is no longer supported, but is "
+                f"enabled by dynamic rule {str(pattern)[:60]!r}. Use a checkpoint with static "
+                "activation ordering or desc_act=False."
+            )
+    return None

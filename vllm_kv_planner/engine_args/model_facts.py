@@ -1,0 +1,106 @@
+"""What the defaults and the attention backends look up of the model."""
+
+from __future__ import annotations
+
+from ..model.description import ModelDescription
+from ..model.layers.attention import Attention
+from ..model.multimodal_tokens import largest_item
+from .attention_backend import EngineFacts, Preferences, preferences_of
+from .defaults import OutsideFacts
+from .engine_args import EngineArgs
+from .facts import ModelFacts
+from .parallel import kv_heads_per_rank
+from .quantization import resolve_quantization
+
+
+def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
+    """The model as the engine's defaults see it."""
+    config = model.config
+    return ModelFacts(
+        architecture=model.architecture,
+        model_type=str(config.get("model_type", "")),
+        config=config,
+        text_config=model.text_config,
+        runner_type=model.runner_type,
+        quantization=resolve_quantization(
+            args.quantization,
+            config,
+            architecture=model.architecture,
+            allow_deprecated=args.allow_deprecated_quantization,
+        ),
+        num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=model.num_attention_heads,
+        num_kv_heads=model.num_kv_heads,
+        vocab_size=model.vocab_size,
+        is_hybrid=model.is_hybrid,
+        is_attention_free=model.is_attention_free,
+        is_encoder_decoder=model.is_encoder_decoder,
+        is_multimodal=model.is_multimodal,
+        is_mm_prefix_lm=model.is_mm_prefix_lm,
+        is_moe=model.is_moe,
+        is_diffusion=config.get("canvas_length") is not None,
+        use_mla=model.use_mla,
+        supports_pp=model.supports_pp,
+    )
+
+
+def outside_facts(args: EngineArgs, facts: ModelFacts) -> OutsideFacts:
+    """What the model's own class says beside its config."""
+    if not facts.is_mm_prefix_lm or not facts.is_multimodal:
+        return OutsideFacts()
+    return OutsideFacts(
+        min_mm_tokens=largest_item(
+            facts.architecture, facts.config, args.limit_mm_per_prompt, args.mm_processor_kwargs
+        )
+    )
+
+
+def attention_preferences(
+    args: EngineArgs, model: ModelDescription, *, kv_cache_dtype: str, capability: tuple[int, int]
+) -> Preferences:
+    """The attention backend that the user, else the model's own config rule, asks for."""
+    config = args.attention_config
+    return preferences_of(
+        Preferences(
+            backend=args.attention_backend or config.get("backend"),
+            flash_attn_version=config.get("flash_attn_version"),
+            use_non_causal=bool(config.get("use_non_causal")),
+        ),
+        architecture=model.architecture,
+        head_sizes={layer.head_size for layer in model.layers if isinstance(layer, Attention)},
+        capability=capability,
+        kv_cache_dtype=kv_cache_dtype,
+    )
+
+
+def engine_facts(
+    args: EngineArgs,
+    facts: ModelFacts,
+    model: ModelDescription,
+    *,
+    kv_cache_dtype: str,
+    preferences: Preferences,
+) -> EngineFacts:
+    """What some attention backends look up beside the layer's own request."""
+    text = model.text_config
+    return EngineFacts(
+        head_size=model.head_size,
+        num_attention_heads=model.num_attention_heads // args.tensor_parallel_size,
+        num_kv_heads=kv_heads_per_rank(
+            model.num_kv_heads, args.tensor_parallel_size, use_mla=model.use_mla
+        ),
+        kv_cache_dtype=kv_cache_dtype,
+        logits_soft_cap=text.get("attn_logit_softcapping") is not None,
+        is_mm_prefix_lm=facts.is_mm_prefix_lm,
+        is_diffusion=facts.is_diffusion,
+        decode_context_parallel_size=args.decode_context_parallel_size,
+        prefill_context_parallel_size=args.prefill_context_parallel_size,
+        flash_attn_version=preferences.flash_attn_version,
+        use_trtllm_attention=args.attention_config.get("use_trtllm_attention"),
+        qk_nope_head_dim=text.get("qk_nope_head_dim"),
+        qk_rope_head_dim=text.get("qk_rope_head_dim"),
+        v_head_dim=text.get("v_head_dim"),
+        kv_lora_rank=text.get("kv_lora_rank"),
+        index_topk=text.get("index_topk"),
+        index_kpool=text.get("index_kpool"),
+    )

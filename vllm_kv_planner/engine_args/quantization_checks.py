@@ -1,0 +1,138 @@
+"""What vLLM 0.33 requires of a checkpoint's quantization config, method by method.
+
+Restates ``from_config`` and the constructors of the classes in
+vllm/model_executor/layers/quantization, as far as they refuse a config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..errors import InputError
+from .checkpoint_quantization import Checkpoint, modelopt_algorithm, ordered_activations
+
+_OWNED = {
+    "modelopt": ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO"),
+    "modelopt_fp4": ("NVFP4", "W4A16_NVFP4"),
+}
+_ALGORITHMS = (*_OWNED["modelopt"], *_OWNED["modelopt_fp4"], "MXFP8", "MIXED_PRECISION")
+
+
+def check_checkpoint(method: str, checkpoint: Checkpoint) -> None:
+    """Raise InputError, in vLLM's words, where the method's class would refuse the config."""
+    check = _CHECKS.get(method)
+    if check is not None:
+        check(method, checkpoint)
+
+
+def _require(checkpoint: Checkpoint, *keys: str) -> Any:
+    for key in keys:
+        if key in checkpoint:
+            return checkpoint[key]
+    raise InputError(f"Cannot find any of {list(keys)} in the model's quantization config.")
+
+
+def _gptq(method: str, checkpoint: Checkpoint) -> None:
+    bits = _require(checkpoint, "bits")
+    _require(checkpoint, "group_size")
+    _require(checkpoint, "desc_act")
+    symmetric = _require(checkpoint, "sym")
+    complaint = ordered_activations(checkpoint)
+    if complaint is not None:
+        raise InputError(complaint)
+    if (bits, symmetric) not in ((4, True), (8, True)):
+        raise InputError(f"Unsupported quantization config: bits={bits}, sym={symmetric}")
+
+
+def _awq(method: str, checkpoint: Checkpoint) -> None:
+    bits = _require(checkpoint, "w_bit", "bits")
+    _require(checkpoint, "q_group_size", "group_size")
+    _require(checkpoint, "zero_point")
+    if bits != 4:
+        raise InputError(f"Unsupported num_bits = {bits}. Supported: 4.")
+
+
+def _fp8(method: str, checkpoint: Checkpoint) -> None:
+    scheme = _require(checkpoint, "activation_scheme")
+    if scheme not in ("static", "dynamic"):
+        raise InputError(f"Unsupported activation scheme {str(scheme)[:40]}")
+    block = checkpoint.get("weight_block_size")
+    if block is None:
+        return
+    if not isinstance(block, list) or len(block) != 2:
+        raise InputError(
+            f"The quantization block size of weight must have 2 dimensions, but got {block!s:.40}"
+        )
+    if scheme != "dynamic":
+        raise InputError(
+            "The block-wise quantization only supports dynamic activation scheme for now, but "
+            f"got {scheme} activation scheme."
+        )
+
+
+def _modelopt(method: str, checkpoint: Checkpoint) -> None:
+    if method == "mxfp8" and "quantization" not in checkpoint and not checkpoint.get("quant_algo"):
+        return  # MiniMax's own spelling of it
+    if method == "modelopt_mixed" and "quantized_layers" not in checkpoint:
+        return  # vLLM reads hf_quant_config.json for them, which is not looked at here
+    algorithm = modelopt_algorithm(checkpoint)
+    if not algorithm:
+        raise InputError("Missing 'quant_algo' in quantization config")
+    if algorithm not in _ALGORITHMS:
+        raise InputError(
+            f"ModelOpt currently only supports: {', '.join(_ALGORITHMS)} quantizations in vLLM; "
+            f"the checkpoint's is {algorithm[:40]}"
+        )
+    owned = _OWNED.get(method)
+    if owned is not None and algorithm not in owned:
+        raise InputError(
+            f"Unsupported ModelOpt quant_algo for {method}: {algorithm}. "
+            f"Supported: {' / '.join(owned)}."
+        )
+    if method == "modelopt_mixed":
+        inner = checkpoint.get("quantization", checkpoint)
+        if not isinstance(inner, Mapping) or not inner.get("quantized_layers"):
+            raise InputError(
+                "MIXED_PRECISION quant_algo requires a non-empty 'quantized_layers' mapping in "
+                "the quantization config."
+            )
+
+
+def _wna16(method: str, checkpoint: Checkpoint) -> None:
+    _require(checkpoint, "bits")
+    _require(checkpoint, "group_size")
+    _require(checkpoint, "sym" if checkpoint.get("quant_method") == "gptq" else "zero_point")
+
+
+def _inc(method: str, checkpoint: Checkpoint) -> None:
+    bits = _require(checkpoint, "bits")
+    _require(checkpoint, "group_size")
+    if bits not in range(2, 9):
+        raise InputError(f"Unsupported weight_bits: {bits}, currently only support 2 to 8.")
+    kind = str(checkpoint.get("data_type") or "int")
+    if kind not in ("int", "fp", "fp8") and "mx_fp" not in kind:
+        raise InputError(
+            f"Unsupported data_type: {kind[:40]}, currently only support int, mx_fp, fp."
+        )
+
+
+def _fbgemm(method: str, checkpoint: Checkpoint) -> None:
+    _require(checkpoint, "modules_to_not_convert")
+    _require(checkpoint, "activation_scale_ub")
+
+
+_CHECKS: dict[str, Callable[[str, Checkpoint], None]] = {
+    "auto_gptq": _gptq,
+    "auto_awq": _awq,
+    "moe_wna16": _wna16,
+    "fp8": _fp8,
+    "deepseek_v4_fp8": _fp8,
+    "modelopt": _modelopt,
+    "modelopt_fp4": _modelopt,
+    "modelopt_mxfp8": _modelopt,
+    "modelopt_mixed": _modelopt,
+    "mxfp8": _modelopt,
+    "inc": _inc,
+    "fbgemm_fp8": _fbgemm,
+}

@@ -1,0 +1,129 @@
+"""A decoder: embedding, layers of attention and MLP (or experts), final norm, head.
+
+The row of ``families.json`` says what the class adds or leaves out; see ``attention.py`` and
+``feed_forward.py`` for their options. Options here: ``body`` (path of the layers' parent),
+``layers``, ``embed``, ``final_norm`` (names), ``norms`` (names in a layer), ``norm_bias``,
+``positions`` (learned: name, config key of rows, rows added, whether embedding-sized), ``head``
+(name), ``head_bias``, ``buffers`` (single values), ``inv_freq`` (Transformers' own rope).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..modules import Block, LMHead, Module, Norm, TokenEmbedding, Weight
+from .attention import attention
+from .facts import Facts
+from .feed_forward import is_sparse, mlp, moe, moe_options
+from .tree import WeightTree
+
+MakeLayer = Callable[[int], Sequence[Module]]
+
+
+def decoder(facts: Facts) -> WeightTree:
+    """Every layer: plain attention, then an MLP or experts."""
+    block = attention(facts)
+    dense = mlp(facts)
+    options = moe_options(facts)
+    sparse = None if options is None else moe(facts, options)
+
+    def layer(index: int) -> Sequence[Module]:
+        is_moe = sparse is not None and options is not None and is_sparse(facts, options, index)
+        return (block, sparse if is_moe and sparse is not None else dense)
+
+    return assemble(facts, layer)
+
+
+def assemble(
+    facts: Facts,
+    layer: MakeLayer,
+    *,
+    first: Sequence[Module] = (),
+    last: Sequence[Module] = (),
+    everywhere: Sequence[Module] = (),
+    num_layers: int | None = None,
+    norms: bool = True,
+) -> WeightTree:
+    """The parts of a decoder around its layers.
+
+    Args:
+        facts: The model.
+        layer: Modules of the layer of an index, its norms apart.
+        first: What the first stage builds beside the embedding.
+        last: What the last stage builds beside norm and head.
+        everywhere: What every stage builds.
+        num_layers: Where it is not the description's.
+        norms: Whether every layer has the row's ``norms``.
+    """
+    body = facts.label("body", "model")
+    inside = _under(facts.prefix, body)
+    layer_norms: tuple[Module, ...] = ()
+    if norms:
+        bias = facts.flag("norm_bias")
+        names = facts.names("norms", ("input_layernorm", "post_attention_layernorm"))
+        layer_norms = tuple(Norm(name, facts.hidden, bias) for name in names)
+    stem = facts.label("layers", "layers")
+    count = facts.num_layers if num_layers is None else num_layers
+    layers = tuple(
+        inside(Block(f"{stem}.{index}", (*layer(index), *layer_norms))) for index in range(count)
+    )
+    embedding = TokenEmbedding(
+        facts.label("embed", "embed_tokens"), facts.vocab_size, embedding_width(facts)
+    )
+    tied = facts.tied()
+    head = None
+    if not tied and facts.options.get("head") is not False:
+        head = _under(facts.prefix, "")(
+            LMHead(
+                facts.label("head", "lm_head"),
+                facts.vocab_size,
+                embedding_width(facts),
+                bias=facts.flag("head_bias"),
+            )
+        )
+    final: list[Module] = []
+    if name := facts.options.get("final_norm", "norm"):
+        final.append(Norm(str(name), facts.hidden, facts.flag("norm_bias")))
+    buffers = [Weight(str(name), ()) for name in facts.names("buffers", ())]
+    if facts.options.get("inv_freq"):
+        buffers += _inv_freq(facts)
+    return WeightTree(
+        embedding=(inside(embedding),),
+        first=tuple(inside(module) for module in (*_positions(facts), *first)),
+        layers=layers,
+        last=tuple(inside(module) for module in (*final, *last)),
+        head=head,
+        everywhere=tuple(inside(module) for module in (*buffers, *everywhere)),
+        tied=tied,
+    )
+
+
+def embedding_width(facts: Facts) -> int:
+    """Width of the embedding; OPT's may differ from the hidden state's."""
+    return facts.text.opt_int("word_embed_proj_dim") or facts.hidden
+
+
+def _under(prefix: str, name: str) -> Callable[[Module], Module]:
+    path = f"{prefix}.{name}" if prefix and name else prefix or name
+    return lambda module: Block(path, (module,))
+
+
+def _positions(facts: Facts) -> list[Module]:
+    found: Any = facts.options.get("positions")
+    if not isinstance(found, dict):
+        return []
+    rows = facts.text.int(*str(found["rows"]).split("|")) + int(found.get("extra", 0))
+    return [
+        TokenEmbedding(str(found["name"]), rows, facts.hidden, sharded=bool(found.get("sharded")))
+    ]
+
+
+def _inv_freq(facts: Facts) -> list[Module]:
+    """``inv_freq`` and its copy, of models that run through Transformers' own code."""
+    share = facts.text.get("partial_rotary_factor", "rotary_pct")
+    width = int(facts.head_size * (share if isinstance(share, (int, float)) else 1.0)) // 2
+    return [
+        Weight(f"rotary_emb.{name}", (width,), dtype="float32")
+        for name in ("inv_freq", "original_inv_freq")
+    ]

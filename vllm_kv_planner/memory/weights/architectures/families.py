@@ -1,0 +1,67 @@
+"""The table of families: ``families.json``, one row an architecture.
+
+``rule`` names the function that builds the tree (``module:function`` in this folder), ``like``
+another row whose keys this one takes (its own win), ``text`` the architecture of the language
+model inside (or true, where ``model/``'s table says which), ``tower`` the function that builds
+what stands beside it. All other keys are options of the rule.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from importlib.resources import files
+from typing import Any, cast
+
+from ....errors import UnsupportedError
+from .facts import Facts
+from .tree import WeightTree
+
+Row = Mapping[str, Any]
+Rule = Callable[[Facts], WeightTree]
+
+
+@cache
+def table() -> Mapping[str, Row]:
+    """Every row, by architecture."""
+    text = (files(__package__) / "families.json").read_text(encoding="utf-8")
+    rows: dict[str, Row] = json.loads(text)
+    return rows
+
+
+@cache
+def family(architecture: str) -> Row | None:
+    """The row of an architecture, with what it takes from another folded in; None without one."""
+    found = table().get(architecture)
+    if found is None or "like" not in found:
+        return found
+    base = family(found["like"]) or {}
+    return {**base, **{key: value for key, value in found.items() if key != "like"}}
+
+
+@cache
+def rule(name: str) -> Any:
+    """The function that ``module:function`` names."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(f"{__package__}.{module}"), function)
+
+
+def build(facts: Facts) -> WeightTree:
+    """The tree of a model.
+
+    Raises:
+        UnsupportedError: Nobody wrote a rule for the architecture.
+    """
+    name = facts.description.architecture
+    row = family(name)
+    if row is None:
+        raise UnsupportedError(
+            f"weights of {name} are not known to the stand-alone planner; a local checkpoint's "
+            "safetensors headers or --planner vllm can answer"
+        )
+    if "wrapper" in row:
+        wrapped = cast(Rule, rule(row["wrapper"]))
+        return wrapped(facts.with_options(row))
+    return cast(Rule, rule(row["rule"]))(facts.with_options(row))

@@ -1,0 +1,182 @@
+"""What follows attention in a layer: an MLP, or experts with their router.
+
+Source: vLLM 0.33 ``models/llama.py`` ``LlamaMLP``, ``models/qwen3_moe.py``
+``Qwen3MoeSparseMoeBlock``, ``models/deepseek_v2.py`` ``DeepseekV2MoE`` and their kin.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ....model.architectures.general import EXPERTS
+from ..modules import Block, Linear, Module, RoutedExperts, Weight
+from .facts import Facts
+
+
+def mlp(
+    facts: Facts,
+    *,
+    width: int | None = None,
+    name: str | None = None,
+    hidden: int | None = None,
+    replicated: bool = False,
+    part: str = "mlp",
+) -> Block:
+    """A dense MLP.
+
+    Options of the row: ``mlp`` (its name), ``gated``, ``up``, ``gate_up``, ``down`` (names
+    inside), ``up_bias``, ``down_bias``, ``mlp_bias`` (both), ``split_gate_up``.
+
+    Args:
+        facts: The model.
+        width: Width inside; the config's ``intermediate_size`` by default.
+        name: Instead of the row's.
+        hidden: Width outside, where it is not the model's.
+        replicated: Every rank holds all of it.
+        part: Name of the part.
+    """
+    width = facts.intermediate if width is None else width
+    hidden = facts.hidden if hidden is None else hidden
+    both = facts.flag("mlp_bias")
+    up_bias = both or facts.flag("up_bias")
+    down_bias = both or facts.flag("down_bias")
+    column, row = ("none", "none") if replicated else ("column", "row")
+    children: list[Module] = []
+    if not facts.flag("gated", True):
+        label = facts.label("up", "up_proj")
+        children.append(Linear(label, hidden, (width,), column, bias=up_bias))  # type: ignore[arg-type]
+    elif facts.flag("split_gate_up"):
+        children += [
+            Linear("gate_proj", hidden, (width,), column, bias=up_bias),  # type: ignore[arg-type]
+            Linear("up_proj", hidden, (width,), column, bias=up_bias),  # type: ignore[arg-type]
+        ]
+    else:
+        label = facts.label("gate_up", "gate_up_proj")
+        children.append(Linear(label, hidden, (width, width), column, bias=up_bias))  # type: ignore[arg-type]
+    label = facts.label("down", "down_proj")
+    children.append(Linear(label, width, (hidden,), row, bias=down_bias))  # type: ignore[arg-type]
+    return Block(facts.label("mlp", "mlp") if name is None else name, tuple(children), part=part)
+
+
+def moe_options(facts: Facts) -> Mapping[str, Any] | None:
+    """The row's ``moe`` where the model has experts at all."""
+    found = facts.options.get("moe")
+    return found if isinstance(found, dict) else None
+
+
+def num_experts(facts: Facts) -> int:
+    """Routed experts of a layer."""
+    value = facts.text.get(*EXPERTS)
+    if isinstance(value, list):
+        value = value[0] if value else 0
+    return value if isinstance(value, int) else 0
+
+
+def moe(facts: Facts, options: Mapping[str, Any], *, hidden: int | None = None) -> Block:
+    """Router, shared experts, routed experts.
+
+    Keys of the row's ``moe``: ``name``, ``router`` (name of the gate), ``router_dtype``,
+    ``router_bias``, ``score_bias`` (``router``, ``block``, ``experts``: who registers
+    ``e_score_correction_bias``; with ``score_bias_if`` a key and value that decide), ``width``
+    (config key of an expert's), ``shared`` (name), ``shared_count`` and ``shared_width`` (config
+    keys), ``shared_gate``, ``bias``, ``experts`` (name), ``gated``.
+
+    Args:
+        facts: The model.
+        options: The row's ``moe``.
+        hidden: Width that experts read, where it is not the model's (latent experts).
+    """
+    count = num_experts(facts)
+    width = _width(facts, options.get("width", "moe_intermediate_size|intermediate_size"))
+    router = str(options.get("router", "gate"))
+    children: list[Module] = [
+        Linear(
+            router,
+            facts.hidden,
+            (count,),
+            "none",
+            bias=bool(options.get("router_bias")),
+            quantised=False,
+            dtype=options.get("router_dtype"),
+        )
+    ]
+    where = options.get("score_bias")
+    decides = options.get("score_bias_if")
+    if decides and facts.text.get(decides[0]) != decides[1]:
+        where = None
+    if where == "router":
+        children.append(Weight(f"{router}.e_score_correction_bias", (count,), dtype="float32"))
+    elif where == "block":
+        children.append(Weight("e_score_correction_bias", (count,), dtype="float32"))
+    children += shared_experts(facts, options, width)
+    children.append(
+        RoutedExperts(
+            str(options.get("experts", "experts")),
+            count,
+            facts.hidden if hidden is None else hidden,
+            width,
+            gated=bool(options.get("gated", True)),
+            bias=bool(options.get("bias")),
+            score_bias=where == "experts",
+        )
+    )
+    return Block(str(options.get("name", "mlp")), tuple(children), part="experts")
+
+
+def shared_experts(facts: Facts, options: Mapping[str, Any], width: int) -> list[Module]:
+    """An MLP that every token passes, and the gate before it."""
+    if not (name := options.get("shared")):
+        return []
+    total = facts.text.opt_int(
+        *str(options.get("shared_width", "shared_expert_intermediate_size")).split("|"), minimum=0
+    )
+    if total is None or "shared_count" in options:
+        times = facts.text.opt_int(
+            *str(options.get("shared_count", "n_shared_experts")).split("|"), minimum=0
+        )
+        total = (times or 0) * (width if total is None else total)
+    if not total:
+        return []
+    found: list[Module] = [mlp(facts, width=total, name=str(name), part="shared experts")]
+    if options.get("shared_gate"):
+        found.append(Linear("shared_expert_gate", facts.hidden, (1,), "none", quantised=False))
+    return found
+
+
+def _width(facts: Facts, keys: str) -> int:
+    value = facts.text.get(*keys.split("|"))
+    if isinstance(value, list):
+        value = value[0] if value else 0
+    return value if isinstance(value, int) else facts.text.int(*keys.split("|"))
+
+
+def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:
+    """Whether the layer of this index has experts; ``layers`` of the row's ``moe`` says how.
+
+    ``all``; ``first_dense`` (``first_k_dense_replace`` dense ones, then every
+    ``moe_layer_freq``-th); ``step`` (``decoder_sparse_step`` and ``mlp_only_layers``);
+    ``interleaved`` (``interleave_moe_layer_step``); ``types`` (``mlp_layer_types``); ``freq``
+    (``moe_layer_freq`` as a list).
+    """
+    text = facts.text
+    if not num_experts(facts):
+        return False
+    how = options.get("layers", "all")
+    if how == "step":
+        only = text.get("mlp_only_layers") or []
+        step = text.int("decoder_sparse_step", default=1)
+        return index not in only and (index + 1) % step == 0
+    listed = text.get("mlp_layer_types")
+    if isinstance(listed, list) and index < len(listed):
+        return listed[index] == "sparse"
+    every = text.get("moe_layer_freq")
+    if isinstance(every, list):
+        return index < len(every) and bool(every[index])
+    if how == "first_dense":
+        dense = text.int("first_k_dense_replace", "num_dense_layers", default=0, minimum=0)
+        return index >= dense and index % (every if isinstance(every, int) else 1) == 0
+    if how == "interleaved":
+        step = text.int("interleave_moe_layer_step", default=1, minimum=0)
+        return step > 0 and (index + 1) % step == 0
+    return True

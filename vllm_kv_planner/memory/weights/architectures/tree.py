@@ -1,0 +1,57 @@
+"""The whole model as a tree, and which of it each pipeline stage builds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ..modules import Module
+from ..rank import Place, Rank
+from ..tensor import Tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightTree:
+    """A model's modules.
+
+    Attributes:
+        embedding: Token embeddings: first stage, and the last one too where the head is tied.
+        first: What else only the first stage builds.
+        layers: Decoder layers, one module each.
+        last: Final norm and head: last stage.
+        head: The output head; None where it is the embedding.
+        everywhere: Built by every stage: towers, position tables.
+        tied: The head is the embedding.
+        prefix: Of all of the language model's names.
+    """
+
+    embedding: tuple[Module, ...]
+    layers: tuple[Module, ...]
+    last: tuple[Module, ...] = ()
+    head: Module | None = None
+    first: tuple[Module, ...] = ()
+    everywhere: tuple[Module, ...] = ()
+    tied: bool = False
+
+    def stage(
+        self, rank: Rank, layers: range, *, is_first: bool, is_last: bool
+    ) -> Iterator[Tensor]:
+        """What a rank of the stage with these layers registers, each shared tensor once."""
+        chosen: list[Module] = [*self.everywhere]
+        if is_first:
+            chosen += self.first
+        if is_first or (is_last and self.tied):
+            chosen += self.embedding
+        chosen += self.layers[layers.start : layers.stop]
+        if is_last:
+            chosen += self.last
+            chosen += [] if self.head is None else [self.head]
+        seen: set[object] = set()
+        root = Place(rank)
+        for module in chosen:
+            for tensor in module.tensors(root):
+                if tensor.shared is not None:
+                    if tensor.shared in seen:
+                        continue
+                    seen.add(tensor.shared)
+                yield tensor

@@ -1,0 +1,70 @@
+"""Routed experts: all of a layer's in one tensor a product, cut by width or divided by number.
+
+Source: vLLM 0.33 ``layers/fused_moe/layer.py`` ``FusedMoE``, ``routed_experts.py``,
+``expert_map_manager.py`` ``determine_expert_map`` (rank 0 has the most).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from ....kv_cache.math import cdiv
+from ..quantization.base import ExpertsShape, UnquantizedExperts
+from ..rank import Place
+from ..tensor import Tensor
+from . import kernels
+
+
+@dataclass(frozen=True)
+class RoutedExperts:
+    """The experts themselves; router and shared experts are layers of their own.
+
+    Attributes:
+        name: As vLLM names the ``FusedMoE`` layer.
+        num_experts: Of the whole model.
+        hidden: Width that an expert reads and writes.
+        intermediate: Width inside.
+        gated: Two matrices merged in the first product, gate and up.
+        bias: Whether experts have biases.
+        score_bias: ``e_score_correction_bias`` that the layer itself registers.
+    """
+
+    name: str
+    num_experts: int
+    hidden: int
+    intermediate: int
+    gated: bool = True
+    bias: bool = False
+    score_bias: bool = False
+
+    def shape(self, place: Place) -> ExpertsShape:
+        """What the rank holds."""
+        rank = place.rank
+        divided = rank.expert_parallel_size
+        count = cdiv(self.num_experts + rank.num_redundant_experts, divided)
+        width = self.intermediate if divided > 1 else cdiv(
+            self.intermediate, rank.tensor_parallel_size
+        )
+        return ExpertsShape(
+            prefix=place.prefix,
+            num_experts=count,
+            hidden=self.hidden,
+            intermediate=width,
+            shards=2 if self.gated else 1,
+            bias=self.bias,
+            dtype=rank.dtype,
+            whole_intermediate=self.intermediate,
+        )
+
+    def tensors(self, place: Place) -> Iterator[Tensor]:
+        """By the quantisation method's rule."""
+        outside = place.at(self.name, "experts")
+        inside = outside.at("routed_experts")
+        method = place.rank.quantization.experts(outside.prefix)
+        if isinstance(method, UnquantizedExperts):
+            method = kernels.unquantized(place.rank)
+        for suffix, dimensions, dtype in method.experts(self.shape(outside)):
+            yield inside.tensor(suffix, dimensions, dtype)
+        if self.score_bias:
+            yield inside.tensor("e_score_correction_bias", (self.num_experts,), "float32")

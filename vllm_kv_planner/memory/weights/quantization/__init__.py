@@ -1,0 +1,1 @@
+"""How checkpoints store quantised layers: one file a family of methods."""

@@ -1,0 +1,128 @@
+"""NVIDIA ModelOpt checkpoints: one algorithm for all layers, or one a layer.
+
+Source: vLLM 0.33 ``layers/quantization/modelopt.py``: ``ModelOptQuantConfigBase``,
+``ModelOptMixedPrecisionConfig._resolve_quant_algo``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....errors import UnsupportedError
+from .base import ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
+from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
+from .fp8 import SCALES
+from .names import ByLayerNumber, SkippedLayers, parts_of, renamed, wildcard
+
+_TOWERS = ("vision_tower", "vision_model", "vit_large_projector")
+_LINEAR: Mapping[str, LinearMethod] = {
+    "FP8": Fp8Linear("tensor", has_input_scale=True),
+    "FP8_PER_CHANNEL_PER_TOKEN": Fp8Linear("channel"),
+    "FP8_PB_WO": Fp8Linear("block"),
+    "FP8_BLOCK_SCALES": Fp8Linear("block"),
+    "NVFP4": Fp4Linear(),
+    "W4A16_NVFP4": Fp4Linear(has_input_scale=False),
+    "MXFP8": Mxfp8(),
+}
+_EXPERTS: Mapping[str, ExpertsMethod] = {
+    "FP8": Fp8Experts("tensor", has_input_scale=True),
+    "FP8_PB_WO": Fp8Experts("block"),
+    "FP8_BLOCK_SCALES": Fp8Experts("block"),
+    "NVFP4": Fp4Experts(),
+    "W4A16_NVFP4": Fp4Experts(has_input_scale=False),
+    "MXFP8": Mxfp8(),
+}
+
+
+class ModelOpt(Quantization):
+    """``modelopt``, ``modelopt_fp4``, ``modelopt_mxfp8`` and ``modelopt_mixed``."""
+
+    name = "modelopt"
+
+    def __init__(self, config: Mapping[str, Any], *, is_composite: bool) -> None:
+        inner = config.get("quantization")
+        config = inner if isinstance(inner, Mapping) else config
+        self.algorithm = str(config.get("quant_algo") or "").upper()
+        if self.algorithm not in (*_LINEAR, "MIXED_PRECISION"):
+            raise UnsupportedError(f"ModelOpt quant_algo {self.algorithm[:40]!r} is not known")
+        listed = config.get("ignore", config.get("exclude_modules")) or ()
+        excluded = renamed(_split(str(name) for name in listed), is_composite=is_composite)
+        self.skipped = SkippedLayers(excluded)
+        self.patterns = ByLayerNumber(excluded)
+        layers = config.get("quantized_layers")
+        self.layers: dict[str, str] = {}
+        self.parents: dict[str, str] = {}
+        if isinstance(layers, Mapping):
+            self._read(layers, is_composite=is_composite)
+        self.is_mixed = self.algorithm == "MIXED_PRECISION"
+        scheme = config.get("kv_cache_scheme")
+        self.has_kv_scales = bool(config.get("kv_cache_quant_algo")) or isinstance(scheme, Mapping)
+        self.description = f"ModelOpt {self.algorithm}"
+
+    def _read(self, layers: Mapping[str, Any], *, is_composite: bool) -> None:
+        names = renamed((str(name) for name in layers), is_composite=is_composite)
+        for name, said in zip(names, layers.values(), strict=True):
+            algorithm = said.get("quant_algo") if isinstance(said, Mapping) else None
+            self.layers[name] = str(algorithm or "").upper()
+            while name := name.rpartition(".")[0]:
+                self.parents.setdefault(name, self.layers[next(reversed(self.layers))])
+
+    def linear(self, prefix: str) -> LinearMethod | None:
+        """Unless excluded, by the one algorithm or the layer's own."""
+        if self._is_excluded(prefix) or (
+            not self.is_mixed and any(tower in prefix for tower in _TOWERS)
+        ):
+            return None
+        return _LINEAR.get(self._algorithm(prefix))
+
+    def lm_head(self, prefix: str) -> LinearMethod | None:
+        """As any other linear layer."""
+        return self.linear(prefix)
+
+    def experts(self, prefix: str) -> ExpertsMethod:
+        """Unless excluded, by the one algorithm or the layer's own."""
+        if self._is_excluded(prefix):
+            return UnquantizedExperts()
+        return _EXPERTS.get(self._algorithm(prefix), UnquantizedExperts())
+
+    def attention(self, prefix: str) -> Sequence[Spec]:
+        """Scales of the KV cache; with mixed algorithms only where the checkpoint has them."""
+        if self.is_mixed and (not self.has_kv_scales or "mla_attn" in prefix):
+            return ()
+        return SCALES
+
+    def _algorithm(self, prefix: str) -> str:
+        if not self.is_mixed:
+            return self.algorithm
+        for name in (prefix, *parts_of(prefix)):
+            if name in self.layers:
+                return self.layers[name]
+        if prefix in self.parents:
+            return self.parents[prefix]
+        if prefix.endswith(".experts"):
+            return self.parents.get(prefix.removesuffix(".experts"), "")
+        if prefix.endswith(".lm_head"):
+            return self.layers.get("lm_head", "")
+        return ""
+
+    def _is_excluded(self, prefix: str) -> bool:
+        if prefix in self.skipped:
+            return True
+        inner = prefix.removeprefix("language_model.")
+        return any(
+            (pattern != prefix and (pattern in prefix or pattern in inner))
+            or ("*" in pattern and wildcard(pattern).match(prefix) is not None)
+            for pattern in self.patterns.candidates(prefix)
+        )
+
+
+def _split(names: Any) -> list[str]:
+    """``path*`` stands for the module and all below it (``apply_vllm_mapper``)."""
+    found: list[str] = []
+    for name in names:
+        if len(name) >= 2 and name[-1] == "*" and name[-2] != ".":
+            found += [name[:-1], name[:-1] + ".*"]
+        else:
+            found.append(name)
+    return found

@@ -1,0 +1,82 @@
+"""GPTQ, AWQ, and experts quantised to 8 bits while they are loaded.
+
+Source: vLLM 0.33 ``layers/quantization/auto_gptq.py``, ``auto_awq.py``, ``moe_wna16.py``,
+``experts_int8.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ....errors import UnsupportedError
+from .base import ExpertsMethod, ExpertsShape, LinearMethod, Quantization, Spec, UnquantizedExperts
+from .names import PACKED, regex, renamed
+from .packed import PackedLinear
+
+
+class Packed(Quantization):
+    """4 or 8 bits a weight, in 32-bit words."""
+
+    def __init__(self, config: Mapping[str, Any], *, is_composite: bool) -> None:
+        self.name = str(config.get("quant_method") or "gptq")
+        bits = config.get("bits", config.get("w_bit", 4))
+        group = config.get("group_size", config.get("q_group_size", 128))
+        if bits not in (2, 3, 4, 8) or not isinstance(group, int) or (group < 1 and group != -1):
+            raise UnsupportedError(
+                f"quantization_config: {self.name} with bits {str(bits)[:20]} and group_size "
+                f"{str(group)[:20]} is not known"
+            )
+        self.method = PackedLinear(bits=bits, group_size=group)
+        self.has_head = bool(config.get("lm_head"))
+        skipped = config.get("modules_to_not_convert") or ()
+        self.skipped = renamed((str(name) for name in skipped), is_composite=is_composite)
+        self.dynamic: Mapping[str, Any] = config.get("dynamic") or {}
+        self.description = f"{self.name}, {bits} bits, groups of {group}"
+
+    def linear(self, prefix: str) -> LinearMethod | None:
+        """Unless left out by name (AWQ) or by a rule (GPTQ's ``dynamic``)."""
+        if any(name in prefix for name in self.skipped) or self._excluded(prefix):
+            return None
+        return self.method
+
+    def lm_head(self, prefix: str) -> LinearMethod | None:
+        """Where the checkpoint says that it is quantised."""
+        return self.method if self.has_head else None
+
+    def experts(self, prefix: str) -> ExpertsMethod:
+        """As linear layers."""
+        left_out = any(name in prefix for name in self.skipped) or self._excluded(prefix)
+        return UnquantizedExperts() if left_out else self.method
+
+    def _excluded(self, prefix: str) -> bool:
+        last = prefix.rpartition(".")[2]
+        parts = [prefix.replace(last, part) for part in PACKED.get(last, (last,))]
+        for rule in self.dynamic:
+            if rule.startswith("-:") and (found := regex(rule[2:])) is not None:
+                return all(found.match(part) for part in parts)
+        return False
+
+
+class ExpertsInt8(Quantization):
+    """``experts_int8``: experts in 8 bits with a scale per row, the rest as it is."""
+
+    name = "experts_int8"
+    description = "experts in 8 bits"
+
+    def experts(self, prefix: str) -> ExpertsMethod:
+        """Every layer's."""
+        return _Int8Experts()
+
+
+class _Int8Experts:
+    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
+        """Weights, and a float32 scale per row."""
+        count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
+        rows = shape.shards * width
+        return [
+            ("w13_weight", (count, rows, hidden), "int8"),
+            ("w2_weight", (count, hidden, width), "int8"),
+            ("w13_scale", (count, rows), "float32"),
+            ("w2_scale", (count, hidden), "float32"),
+        ]

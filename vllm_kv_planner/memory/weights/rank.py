@@ -1,0 +1,71 @@
+"""One rank of the engine: what decides how much of every layer it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from .tensor import Tensor
+
+if TYPE_CHECKING:
+    from .quantization.base import Quantization
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rank:
+    """A GPU's share of the model.
+
+    Attributes:
+        dtype: The engine's dtype, that of every weight which is not quantised.
+        quantization: How the checkpoint's layers are quantised.
+        tensor_parallel_size: GPUs that share every layer.
+        expert_parallel_size: GPUs that divide the experts among them; 1 without
+            ``--enable-expert-parallel``, where tensor parallelism cuts through every expert.
+        num_redundant_experts: ``--eplb-config``.
+        compute_capability: (9, 0) for Hopper: some kernels pad what they are given.
+        moe_backend: ``--moe-backend``.
+        vit_tensor_parallel_size: GPUs that share the vision tower; 1 where every GPU holds all
+            of it (``--mm-encoder-tp-mode data``).
+        max_model_len: Tokens a request may have; a few position tables follow it.
+    """
+
+    dtype: str
+    quantization: Quantization
+    tensor_parallel_size: int = 1
+    expert_parallel_size: int = 1
+    num_redundant_experts: int = 0
+    compute_capability: tuple[int, int] = (9, 0)
+    moe_backend: str = "auto"
+    vit_tensor_parallel_size: int = 1
+    max_model_len: int = 0
+
+    def whole_tower(self) -> Rank:
+        """The rank as a vision tower sees it."""
+        if self.vit_tensor_parallel_size == self.tensor_parallel_size:
+            return self
+        return replace(self, tensor_parallel_size=self.vit_tensor_parallel_size)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where in the tree of modules, and on which rank."""
+
+    rank: Rank
+    prefix: str = ""
+    part: str = "other"
+
+    def at(self, name: str, part: str | None = None) -> Place:
+        """One module further down."""
+        prefix = f"{self.prefix}.{name}" if self.prefix and name else self.prefix or name
+        return Place(self.rank, prefix, part or self.part)
+
+    def tensor(
+        self,
+        name: str,
+        shape: tuple[int, ...],
+        dtype: str | None = None,
+        shared: object | None = None,
+    ) -> Tensor:
+        """A tensor of the module at this place, in the engine's dtype where none is given."""
+        full = f"{self.prefix}.{name}" if name else self.prefix
+        return Tensor(full, shape, dtype or self.rank.dtype, self.part, shared)

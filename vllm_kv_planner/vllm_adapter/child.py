@@ -1,0 +1,151 @@
+"""One child process: start it, ask it, end it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from typing import Any
+
+from ..errors import InputError, UnsupportedError
+from .absent_gpu import AbsentGPU
+from .child_environment import child_environment, make_path
+
+Progress = Callable[[str], None]
+
+
+class Child:
+    """A process that has imported vLLM and answers requests.
+
+    Attributes:
+        ready: What it said of itself: vLLM's version, its device, whether it is tested.
+    """
+
+    def __init__(
+        self,
+        python: str,
+        gpu: AbsentGPU | None,
+        *,
+        else_own_device: bool = False,
+        timeout: float,
+        progress: Progress,
+    ) -> None:
+        self._timeout = timeout
+        self._progress = progress
+        self._requests = 0
+        self._unread = b""
+        self._folder = tempfile.TemporaryDirectory(prefix="vllm-kv-planner-")
+        self.models = os.path.join(self._folder.name, "models")
+        os.mkdir(self.models)
+        make_path(self._folder.name)
+        self._log_path = os.path.join(self._folder.name, "log")
+        with open(self._log_path, "wb") as log:
+            self._process = subprocess.Popen(
+                [python, "-m", "vllm_kv_planner.vllm_adapter.server", self._folder.name],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                cwd=self.models,
+                env=child_environment(self._folder.name, gpu, else_own_device=else_own_device),
+                start_new_session=True,  # so that forks of forks end with it
+            )
+        try:
+            self.ready: dict[str, Any] = self._read("ready")
+        except BaseException:
+            self.close()
+            raise
+
+    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
+        """The plan's values.
+
+        Raises:
+            InputError: vLLM's refusal, in one line.
+        """
+        self._requests += 1
+        line = json.dumps({"id": self._requests, **request}) + "\n"
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(line.encode())
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._died() from None
+        plan = self._read("plan")
+        assert isinstance(plan, dict)
+        return plan
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can be asked."""
+        return self._process.poll() is None
+
+    def close(self) -> None:
+        """End the process and remove its folder."""
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._folder.cleanup()
+
+    def _read(self, wanted: str) -> dict[str, Any]:
+        """Messages up to the one that holds ``wanted``."""
+        deadline = time.monotonic() + self._timeout
+        while True:
+            message = self._message(deadline)
+            if "progress" in message:
+                self._progress(message["progress"])
+            elif "failed" in message:
+                raise UnsupportedError(f"vLLM could not be started: {message['failed']}")
+            elif "refused" in message:
+                raise InputError(message["refused"])
+            elif wanted in message:
+                value = message[wanted]
+                assert isinstance(value, dict)
+                return value
+
+    def _message(self, deadline: float) -> dict[str, Any]:
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        while b"\n" not in self._unread:
+            left = deadline - time.monotonic()
+            if left <= 0 or not select.select([pipe], [], [], left)[0]:
+                self.close()
+                raise UnsupportedError(f"vLLM gave no answer in {self._timeout:.0f} seconds")
+            data = os.read(pipe, 1 << 16)
+            if not data:
+                raise self._died()
+            self._unread += data
+        line, _, self._unread = self._unread.partition(b"\n")
+        message = json.loads(line)
+        assert isinstance(message, dict)
+        return message
+
+    def _died(self) -> UnsupportedError:
+        """The process is gone: what it said last."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        return UnsupportedError(
+            f"vLLM's process ended (status {self._process.returncode}): {self.last_words()}"
+        )
+
+    def last_words(self) -> str:
+        """The last line of what the process printed."""
+        with contextlib.suppress(OSError), open(self._log_path, "rb") as log:
+            lines = log.read().decode("utf-8", "replace").split("\n")
+            return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing")
+        return "nothing"
+
+
+def say_on_terminal(line: str) -> None:
+    """Progress for a person who waits; silent where nobody watches."""
+    if sys.stderr.isatty():
+        print(f"vllm-kv-planner: {line} …", file=sys.stderr, flush=True)

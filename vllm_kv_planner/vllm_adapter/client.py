@@ -1,0 +1,222 @@
+"""``VLLMPlanner``: plans made by vLLM's own code, in child processes that import it once.
+
+A process can answer for one GPU only, because vLLM remembers what it was told while it was
+imported. So there is one child for every GPU asked for; each lives until the planner is closed.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from types import TracebackType
+from typing import Any
+
+from ..engine_args.engine_args import EngineArgs
+from ..engine_args.environment import EngineEnvironment
+from ..errors import InputError, UnsupportedError
+from ..gpu.catalogue import find_gpu
+from ..gpu.detect import present_gpus
+from ..gpu.gpu import GPU
+from ..model.find import FoundConfig, find_config
+from ..plan_types import Plan
+from .absent_gpu import describe_gpu
+from .arguments import variables, vllm_arguments
+from .assemble import assemble
+from .child import Child, Progress, say_on_terminal
+from .model_folder import write_model_folder
+
+PYTHON = "KV_PLANNER_PYTHON"
+"""Environment variable: the Python interpreter that has vLLM, where it is not this one."""
+THIS_MACHINE = "cpu"
+"""``gpu=`` for the platform vLLM itself finds here: the CPU, with vLLM's CPU build."""
+DEFAULT_GPU = "H100"
+"""Where none is named, none is there, and vLLM is built for CUDA."""
+OWN_DEVICE = "own device"
+TIMEOUT = 900.0
+
+
+class VLLMPlanner:
+    """Plans of vLLM's own code; a context manager.
+
+    >>> with VLLMPlanner() as planner:  # doctest: +SKIP
+    ...     for model in models:
+    ...         print(planner.plan(model, gpu="H100", kv_cache_memory_bytes=40 << 30))
+    """
+
+    def __init__(
+        self,
+        *,
+        python: str | None = None,
+        timeout: float = TIMEOUT,
+        progress: Progress = say_on_terminal,
+    ) -> None:
+        """Nothing is started yet.
+
+        Args:
+            python: The interpreter that has vLLM; default: ``KV_PLANNER_PYTHON``, else this
+                one.
+            timeout: Seconds to wait for one answer.
+            progress: Called with a line on what takes time; default: to a terminal.
+        """
+        self._python = python or os.environ.get(PYTHON) or sys.executable
+        self._timeout = timeout
+        self._progress = progress
+        self._children: dict[str, Child] = {}
+
+    def plan(self, model: str, *, gpu: str | GPU | None = None, **engine_args: Any) -> Plan:
+        """As ``vllm_kv_planner.plan``, answered by vLLM.
+
+        Raises:
+            PlannerError: vLLM's refusal, or a reason why it cannot be asked, in one line.
+        """
+        try:
+            args = EngineArgs(model=model, **engine_args)
+        except TypeError as error:
+            raise InputError(f"plan(): {error}") from None
+        found = find_config(model, revision=args.revision)
+        return self.plan_args(args, found=found, gpu=gpu)
+
+    def plan_args(
+        self,
+        args: EngineArgs,
+        *,
+        found: FoundConfig,
+        gpu: str | GPU | None = None,
+        vllm_version: str | None = None,
+        environment: EngineEnvironment | None = None,
+        notes: tuple[str, ...] = (),
+    ) -> Plan:
+        """The plan of flags that are already read, for a model that is already found.
+
+        Raises:
+            PlannerError: As ``plan``.
+        """
+        if gpu is None:
+            gpu = next(iter(present_gpus()), None)
+        child, device = self.child(gpu, default_gpu=DEFAULT_GPU)
+        if gpu is None and device is not None:
+            notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
+        check_version(child.ready["vllm_version"], vllm_version)
+        folder, about = write_model_folder(found, child.models)
+        arguments = vllm_arguments(args, folder)
+        models = [about]
+        draft = draft_model(arguments)
+        if draft is not None:
+            config, key = draft
+            drafts_folder, about_draft = write_model_folder(
+                find_config(config[key], revision=config.get("revision")), child.models
+            )
+            config[key] = drafts_folder
+            models.append(about_draft)
+        self._progress(f"vLLM {child.ready['vllm_version']} plans {found.id}")
+        answer = child.ask(
+            {
+                "arguments": arguments,
+                "usage": args.usage_context,
+                "environment": variables(environment),
+                "models": models,
+            }
+        )
+        return finished(answer, child, device, found, notes)
+
+    def child(
+        self, gpu: str | GPU | None, *, default_gpu: str | None = None
+    ) -> tuple[Child, GPU | None]:
+        """The process that answers for this GPU (started where it is not there yet), and the GPU.
+
+        Args:
+            gpu: The GPU; ``THIS_MACHINE`` or None for the device that vLLM itself finds.
+            default_gpu: In place of None, the GPU to take unless vLLM has a device of its own.
+
+        Raises:
+            UnsupportedError: vLLM cannot be started, or not for this GPU.
+        """
+        either = gpu is None and default_gpu is not None
+        wanted = default_gpu if either else gpu
+        device = None
+        if wanted is not None and wanted != THIS_MACHINE:
+            device = wanted if isinstance(wanted, GPU) else find_gpu(wanted)
+        absent = None if device is None else describe_gpu(device)
+        key = "" if absent is None else absent.to_json()
+        if (either or absent is None) and OWN_DEVICE in self._children:
+            key = OWN_DEVICE
+        child = self._children.get(key)
+        if child is None or not child.is_alive:
+            child = Child(
+                self._python,
+                absent,
+                else_own_device=either,
+                timeout=self._timeout,
+                progress=self._progress,
+            )
+            self._children[OWN_DEVICE if child.ready["device"] == "cpu" else key] = child
+        own = child.ready["device"] == "cpu"
+        if device is None and not own:
+            raise UnsupportedError(
+                f"vLLM {child.ready['vllm_version']} finds no device of its own on this machine: "
+                "name the GPU to plan for (--gpu, gpu=)"
+            )
+        return child, None if own else device
+
+    def close(self) -> None:
+        """End the child processes."""
+        for child in self._children.values():
+            child.close()
+        self._children.clear()
+
+    def __enter__(self) -> VLLMPlanner:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def check_version(installed: str, wanted: str | None) -> None:
+    """Refuse to answer for another version than the one that is asked.
+
+    Raises:
+        UnsupportedError: It is another.
+    """
+    if wanted is not None and wanted.split(".")[:2] != installed.split(".")[:2]:
+        raise UnsupportedError(f"--vllm-version {wanted}: the vLLM installed is {installed}")
+
+
+def draft_model(arguments: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
+    """Where the arguments name a draft model of its own: the object and its key."""
+    speculative = arguments.get("speculative_config")
+    for holder, key in ((speculative, "model"), (arguments, "spec_model")):
+        if isinstance(holder, dict) and isinstance(holder.get(key), str):
+            if "/" in holder[key] or os.path.exists(holder[key]):
+                return holder, key
+    return None
+
+
+def finished(
+    answer: dict[str, Any],
+    child: Child,
+    device: GPU | None,
+    found: FoundConfig,
+    notes: tuple[str, ...],
+) -> Plan:
+    """The plan of a child's answer."""
+    if not child.ready["tested"]:
+        tested = ", ".join(child.ready["tested_versions"])
+        notes = (
+            f"vLLM {child.ready['vllm_version']} is not a version this planner is tested with "
+            f"({tested}): compare with the engine's own figures",
+            *notes,
+        )
+    return assemble(
+        answer,
+        model_id=found.id,
+        config_source=found.source,
+        revision=found.revision,
+        gpu_name=child.ready["device_name"] or "CPU" if device is None else device.name,
+        gpu_total_bytes=None if device is None else device.torch_total_bytes,
+        notes=notes,
+    )

@@ -1,0 +1,96 @@
+"""vLLM's ``VllmConfig`` from a request: keyword arguments, or an object of vLLM's own."""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import os
+import pickle
+from collections.abc import Mapping
+from typing import Any, get_type_hints
+
+from ...errors import InputError
+from ..absent_gpu import DeviceCount
+from .names import name, version
+from .patches import META_LOAD_FORMAT
+
+_SIZES = (
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "prefill_context_parallel_size",
+    "data_parallel_size",
+)
+
+
+def engine_config(request: Mapping[str, Any]) -> Any:
+    """The config vLLM itself makes of the request, with weights that are not read."""
+    for variable, value in request.get("environment", {}).items():
+        if value is None:
+            os.environ.pop(variable, None)
+        else:
+            os.environ[variable] = value
+    given = None
+    if "pickled" in request:
+        # Written by our own parent process, from the caller's own object.
+        given = pickle.loads(base64.b64decode(request["pickled"]))
+    config = given
+    if isinstance(given, dict):
+        request = {**request, "arguments": {**given, **request["arguments"]}}
+        given = None
+    if given is None or hasattr(given, "create_engine_config"):
+        args = engine_args(given, request)
+        make_room(args)
+        context = name("UsageContext")
+        usage = context.LLM_CLASS if request["usage"] == "llm" else context.OPENAI_API_SERVER
+        config = args.create_engine_config(usage_context=usage)
+    else:
+        make_room(config.parallel_config)
+    # Set here and not among the arguments: vLLM derives settings from the load format asked for.
+    config.load_config.load_format = META_LOAD_FORMAT
+    return config
+
+
+def engine_args(given: Any, request: Mapping[str, Any]) -> Any:
+    """vLLM's ``EngineArgs``: the caller's own with the model's folder, or one from arguments."""
+    if given is None:
+        return name("EngineArgs")(**typed_arguments(request["arguments"]))
+    for field, value in request["arguments"].items():
+        if hasattr(given, field):
+            setattr(given, field, value)
+    return given
+
+
+def typed_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments, with JSON objects made what vLLM's own field wants.
+
+    vLLM's command line does this while parsing; its ``EngineArgs`` does it for some fields only.
+    """
+    kind = name("EngineArgs")
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    hints: dict[str, Any] | None = None
+    typed: dict[str, Any] = {}
+    for key, value in arguments.items():
+        if key not in fields:
+            raise InputError(f"vLLM {version()} has no --{key.replace('_', '-')}")
+        typed[key] = value
+        if key == "compilation_config" and isinstance(value, int):
+            value = {"mode": value}  # as LLM(...) takes it
+        if isinstance(value, dict):
+            if hints is None:
+                hints = get_type_hints(kind, include_extras=True)
+            typed[key] = _validated(hints[key], value)
+    return typed
+
+
+def _validated(hint: Any, value: dict[str, Any]) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(hint).validate_python(value)
+
+
+def make_room(sizes: Any) -> None:
+    """Let the machine have as many GPUs as the engine asks for."""
+    world = 1
+    for size in _SIZES:
+        world *= getattr(sizes, size, 1) or 1
+    DeviceCount.at_least(world)

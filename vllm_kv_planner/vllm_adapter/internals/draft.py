@@ -1,0 +1,52 @@
+"""Draft models: their layers join the target's in the static forward context.
+
+Source: vLLM 0.33 ``v1/worker/gpu/spec_decode/`` (Model Runner V2) and
+``v1/worker/gpu_model_runner.py`` ``load_model`` (V1).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from .names import name
+from .on_meta import on_meta
+
+_NO_MODEL = ("ngram", "ngram_gpu", "suffix")
+
+
+def load_draft(vllm_config: Any, target: Any, *, v2: bool) -> tuple[Any, Any]:
+    """The draft model and, under Model Runner V2, its speculator; None where there is none."""
+    speculative = vllm_config.speculative_config
+    if speculative is None:
+        return None, None
+    if v2:
+        return _load_v2(vllm_config, target)
+    if speculative.draft_model_config is None or speculative.method in _NO_MODEL:
+        return None, None
+    layer_type = name("AttentionLayerBase")
+    layers_of = name("get_layers_from_vllm_config")
+    before = set(layers_of(vllm_config, layer_type))
+    with name("set_model_tag")("eagle_head"):
+        draft = name("get_model")(
+            vllm_config=vllm_config, model_config=speculative.draft_model_config
+        )
+    layers = layers_of(vllm_config, layer_type)
+    for layer in set(layers) - before:
+        layers[layer].is_draft_layer = True
+    return draft, None
+
+
+def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:
+    utilities = name("eagle_utils")
+    if hasattr(utilities, "_should_share"):
+        # A draft's own embedding is compared with the target's value by value, and meta tensors
+        # have none: drafts that declare a copy of their own keep it, the others share.
+        utilities._should_share = lambda eagle, flag, draft, target: not getattr(eagle, flag, False)
+    with on_meta():
+        speculator = name("init_speculator")(vllm_config, torch.device("meta"), None)
+    if not isinstance(speculator, name("DraftModelSpeculator")):
+        return None, speculator
+    speculator.load_model(target)
+    return speculator.model, speculator

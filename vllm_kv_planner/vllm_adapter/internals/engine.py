@@ -1,0 +1,143 @@
+"""vLLM's ``EngineCore._initialize_kv_caches``, step for step, without a device.
+
+vLLM's own: configs, model classes, attention backends, block size, layer specs, layout, groups,
+blocks, capacity. Replaced: process groups (fake), weights (meta tensors), the memory profile.
+
+A real engine has a process per rank, each with its own copy of the config, which it changes. With
+one rank there is one copy. Both are mirrored: a single rank is built in this process; of several,
+the first of every pipeline stage is, each in a fork (tensor-parallel ranks of a stage are alike).
+
+Source: vLLM 0.33 ``v1/engine/core.py``; 0.32 has the same steps with the groups made last.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from .memory import KVMemory, kv_memory
+from .names import name
+from .planning import Planning
+from .worker import RankReport, run_rank, run_rank_in_child
+
+
+@dataclass(frozen=True, kw_only=True)
+class EngineReport:
+    """vLLM's own answers, undigested.
+
+    Attributes:
+        ranks: The first rank of every pipeline stage.
+        configs: vLLM's ``KVCacheConfig`` of each of them.
+        memory: KV memory of every rank.
+        bytes_per_block: On each of them.
+        num_blocks: What each one's memory holds; the engine takes the least.
+        num_gpu_blocks: As the engine logs it.
+        kv_cache_size_tokens: As the engine logs it.
+        max_concurrency: As the engine logs it.
+        max_model_len_that_fits: vLLM's own estimate, up to the model's own length.
+        refusals: What vLLM says against the memory; empty where it fits.
+    """
+
+    ranks: list[RankReport]
+    configs: list[Any]
+    memory: KVMemory
+    bytes_per_block: list[int]
+    num_blocks: list[int]
+    num_gpu_blocks: int
+    kv_cache_size_tokens: int
+    max_concurrency: float
+    max_model_len_that_fits: int
+    refusals: list[str]
+
+
+def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], str]) -> EngineReport:
+    """Plan the KV cache of this engine; ``explain`` puts a rank's exception in one line."""
+    parallel, cache = vllm_config.parallel_config, vllm_config.cache_config
+    name("register_all_kvcache_specs")(vllm_config)
+    stages = parallel.pipeline_parallel_size
+    per_stage = parallel.world_size // stages
+    if parallel.world_size == 1:
+        ranks = [run_rank(vllm_config, 0)]
+    else:
+        ranks = [
+            run_rank_in_child(vllm_config, stage * per_stage, explain) for stage in range(stages)
+        ]
+    specs = [rank.specs for rank in ranks for _ in range(per_stage)]
+    settle_causality(vllm_config, specs)
+    layout = name("resolve_kv_cache_layout")(
+        vllm_config,
+        [rank.layouts for rank in ranks for _ in range(per_stage)],
+        [spec for layers in specs for spec in layers.values()],
+    )
+    planning = Planning(vllm_config)
+    # 0.33 makes the groups before the workers hear of the layout, 0.32 afterwards.
+    groups = planning.global_groups(specs)
+    name("record_kv_cache_layout")(cache, layout.name)
+    memory = KVMemory(available_bytes=0, provenance="no layer keeps a cache")
+    if any(specs):
+        memory = kv_memory(vllm_config, max(rank.weights_bytes for rank in ranks))
+    longest_asked = own_length(vllm_config)
+    configs = planning.configs(specs, [memory.available_bytes] * len(specs), groups)
+    scheduler = name("generate_scheduler_kv_cache_config")(configs)
+    cache.num_gpu_blocks = scheduler.num_blocks
+    tokens, concurrency = 0, 0.0
+    if scheduler.kv_cache_groups:
+        cache.block_size = engine_block_size(scheduler.kv_cache_groups)
+        tokens, concurrency = name("get_kv_cache_capacity")(vllm_config, scheduler)
+    vllm_config.validate_block_size()
+    name("resolve_kv_cache_block_sizes")(scheduler, vllm_config)
+    firsts = configs[::per_stage]
+    per_block = [
+        planning.bytes_per_block(c.kv_cache_groups) if c.kv_cache_groups else 0 for c in firsts
+    ]
+    budgets = [budget(vllm_config, memory.available_bytes, size) for size in per_block]
+    lengths = [
+        planning.longest(config.kv_cache_groups, bytes_held - size, longest_asked)
+        for config, bytes_held, size in zip(firsts, budgets, per_block)
+        if config.kv_cache_groups
+    ]
+    return EngineReport(
+        ranks=ranks,
+        configs=firsts,
+        memory=memory,
+        bytes_per_block=per_block,
+        num_blocks=[held // size if size else 1 for held, size in zip(budgets, per_block)],
+        num_gpu_blocks=scheduler.num_blocks,
+        kv_cache_size_tokens=tokens,
+        max_concurrency=concurrency,
+        max_model_len_that_fits=min(lengths, default=longest_asked),
+        refusals=planning.refusals,
+    )
+
+
+def settle_causality(vllm_config: Any, specs: list[dict[str, Any]]) -> None:
+    """Layers that look ahead (prefix LM) rule out chunked prefill and prefix caching."""
+    if any(getattr(spec, "non_causal", False) for layers in specs for spec in layers.values()):
+        vllm_config.scheduler_config.enable_chunked_prefill = False
+        vllm_config.cache_config.enable_prefix_caching = False
+
+
+def engine_block_size(groups: list[Any]) -> int:
+    """The block size the engine reports: the smallest that prefix caching can use."""
+    sizes = [g.kv_cache_spec.block_size for g in groups if g.kv_cache_spec.prefix_cacheable]
+    return min(sizes or [g.kv_cache_spec.block_size for g in groups])
+
+
+def budget(vllm_config: Any, available: int, bytes_per_block: int) -> int:
+    """A rank's bytes after ``--num-gpu-blocks-override``, never below nothing."""
+    override = vllm_config.cache_config.num_gpu_blocks_override
+    return max(available, 0) if override is None else override * bytes_per_block
+
+
+def own_length(vllm_config: Any) -> int:
+    """The model's own longest context, or the one asked for where that is longer.
+
+    Where a config names no length, vLLM takes any; then it is the one asked for.
+    """
+    model = vllm_config.model_config
+    asked = int(model.max_model_len)
+    try:
+        return max(asked, int(model.get_and_verify_max_len(None)))
+    except (AttributeError, TypeError, ValueError):
+        return asked

@@ -1,0 +1,120 @@
+"""Where each version of vLLM keeps the names this adapter uses: probed, never assumed.
+
+``vLLM 0.32`` and ``0.33`` are tested. Any other version is tried with a warning; a name it does not
+have is a refusal that says which.
+"""
+
+from __future__ import annotations
+
+import importlib
+from functools import cache
+from typing import Any
+
+from ...errors import UnsupportedError
+
+TESTED = ("0.32", "0.33")
+
+_PLANNING = ("vllm.v1.core.kv_cache_planning", "vllm.v1.core.kv_cache_utils")
+"""0.33 moved planning into a module of its own."""
+
+PLACES: dict[str, tuple[str, ...]] = {
+    "EngineArgs": ("vllm.engine.arg_utils:EngineArgs",),
+    "UsageContext": ("vllm.usage.usage_lib:UsageContext",),
+    "current_platform": ("vllm.platforms:current_platform",),
+    # the model
+    "AttentionLayerBase": ("vllm.model_executor.layers.attention_layer_base:AttentionLayerBase",),
+    "BaseModelLoader": ("vllm.model_executor.model_loader.base_loader:BaseModelLoader",),
+    "config_registry": ("vllm.transformers_utils.config:_CONFIG_REGISTRY",),
+    "get_layers_from_vllm_config": ("vllm.config:get_layers_from_vllm_config",),
+    "get_model": ("vllm.model_executor.model_loader:get_model",),
+    "get_model_cls": ("vllm.model_executor.model_loader.utils:get_model_cls",),
+    "get_model_loader": ("vllm.model_executor.model_loader:get_model_loader",),
+    "register_model_loader": ("vllm.model_executor.model_loader:register_model_loader",),
+    "registry": ("vllm.model_executor.models:registry",),
+    "set_current_vllm_config": ("vllm.config:set_current_vllm_config",),
+    "set_default_torch_dtype": ("vllm.utils.torch_utils:set_default_torch_dtype",),
+    "set_model_tag": ("vllm.compilation.backends:set_model_tag",),
+    # the worker
+    "GPUModelRunner": ("vllm.v1.worker.gpu_model_runner:GPUModelRunner",),
+    "GPUModelRunnerV2": ("vllm.v1.worker.gpu.model_runner:GPUModelRunner",),
+    "WorkerBase": ("vllm.v1.worker.worker_base:WorkerBase",),
+    "DraftModelSpeculator": ("vllm.v1.worker.gpu.spec_decode.speculator:DraftModelSpeculator",),
+    "eagle_utils": ("vllm.v1.worker.gpu.spec_decode.eagle:utils",),
+    "init_speculator": ("vllm.v1.worker.gpu.spec_decode:init_speculator",),
+    "init_worker_distributed_environment": (
+        "vllm.v1.worker.gpu_worker:init_worker_distributed_environment",
+    ),
+    "init_workspace_manager": ("vllm.v1.worker.workspace:init_workspace_manager",),
+    "parallel_state": ("vllm.distributed:parallel_state",),
+    "shm_broadcast": ("vllm.distributed.device_communicators:shm_broadcast",),
+    # the engine
+    "generate_scheduler_kv_cache_config": (
+        "vllm.v1.core.kv_cache_utils:generate_scheduler_kv_cache_config",
+    ),
+    "get_global_kv_cache_groups": tuple(f"{m}:get_global_kv_cache_groups" for m in _PLANNING),
+    "get_kv_cache_capacity": ("vllm.v1.core.kv_cache_utils:get_kv_cache_capacity",),
+    "get_kv_cache_config_builder": (
+        "vllm.v1.core.kv_cache_config_builder:get_kv_cache_config_builder",
+    ),
+    "get_kv_cache_configs": tuple(f"{m}:get_kv_cache_configs" for m in _PLANNING),
+    "record_kv_cache_layout": ("vllm.v1.attention.backends.utils:record_kv_cache_layout",),
+    "register_all_kvcache_specs": ("vllm.v1.engine.core:register_all_kvcache_specs",),
+    "reserve_mm_ipc_gpu_memory": ("vllm.multimodal.gpu_ipc_memory:reserve_mm_ipc_gpu_memory",),
+    "resolve_kv_cache_block_sizes": ("vllm.v1.core.kv_cache_utils:resolve_kv_cache_block_sizes",),
+    "resolve_kv_cache_layout": ("vllm.v1.attention.backends.utils:resolve_kv_cache_layout",),
+    # the CPU engine
+    "get_allowed_cpu_list": ("vllm.utils.cpu_resource_utils:get_allowed_cpu_list",),
+    "get_memory_node_info": ("vllm.utils.cpu_resource_utils:get_memory_node_info",),
+}
+
+
+def name(wanted: str) -> Any:
+    """vLLM's own object of that name, wherever this version keeps it.
+
+    Raises:
+        UnsupportedError: This version has it nowhere.
+    """
+    found = optional_name(wanted)
+    if found is None:
+        raise missing(PLACES[wanted][0])
+    return found
+
+
+@cache
+def optional_name(wanted: str) -> Any:
+    """As ``name``; None where this version has it nowhere."""
+    for place in PLACES[wanted]:
+        module, _, attribute = place.partition(":")
+        try:
+            found = importlib.import_module(module)
+        except ModuleNotFoundError as error:
+            if error.name is None or not f"{module}.".startswith(f"{error.name}."):
+                raise  # the module is there; something it needs is not
+            continue
+        if hasattr(found, attribute):
+            return getattr(found, attribute)
+        try:  # a submodule that nobody imported yet
+            return importlib.import_module(f"{module}.{attribute}")
+        except ModuleNotFoundError:
+            continue
+    return None
+
+
+def missing(place: str) -> UnsupportedError:
+    """The refusal that names the missing piece."""
+    return UnsupportedError(
+        f"vLLM {version()} has no {place.replace(':', '.')}, which planning needs; "
+        f"tested versions: {', '.join(TESTED)}"
+    )
+
+
+def version() -> str:
+    """vLLM's own version, as it says it."""
+    import vllm
+
+    return str(vllm.__version__)
+
+
+def is_tested() -> bool:
+    """Whether this version is one of those the adapter is tested with."""
+    return ".".join(version().split(".")[:2]) in TESTED

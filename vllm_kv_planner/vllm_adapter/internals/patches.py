@@ -1,0 +1,87 @@
+"""What has to be replaced in vLLM once, so that one process can stand for every rank.
+
+Only surroundings are replaced: process groups, the registry's subprocess, weights. Whatever decides
+about the KV cache is left alone.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from .names import name
+from .on_meta import alibi_on_cpu, on_meta
+
+META_LOAD_FORMAT = "vllm_kv_planner_meta"
+GPUS_PER_NODE = 8
+
+
+def apply() -> None:
+    """Make the replacements; once per process, after vLLM is imported."""
+    register_meta_loader()
+    inspect_models_here()
+    fake_process_groups()
+
+
+def register_meta_loader() -> None:
+    """The load format that builds the real model class without weights."""
+    base: Any = name("BaseModelLoader")
+
+    class MetaModelLoader(base):  # type: ignore[misc]
+        """The model class with parameters that have shapes and no storage."""
+
+        def download_model(self, model_config: Any) -> None:
+            """There is nothing to download."""
+
+        def load_weights(self, model: Any, model_config: Any) -> None:
+            """There is nothing to load."""
+
+        def load_model(self, vllm_config: Any, model_config: Any, prefix: str = "") -> Any:
+            """Build the class."""
+            name("get_model_cls")(model_config)  # imports its module, which alibi_on_cpu looks for
+            alibi_on_cpu()
+            with name("set_default_torch_dtype")(model_config.dtype), on_meta():
+                model = self.create_model(
+                    vllm_config=vllm_config, model_config=model_config, prefix=prefix
+                )
+            return model.eval()
+
+    name("register_model_loader")(META_LOAD_FORMAT)(MetaModelLoader)
+
+
+def inspect_models_here() -> None:
+    """Look at model classes in this process.
+
+    vLLM does it in a subprocess so as not to start CUDA. There is no CUDA to start, and the
+    subprocess costs an import of vLLM.
+    """
+    registry = name("registry")
+    if hasattr(registry, "_run_in_subprocess"):
+        registry._run_in_subprocess = lambda function: function()
+
+
+def fake_process_groups() -> None:
+    """Groups of any size in one process: torch's ``fake`` backend."""
+    from torch.testing._internal.distributed import fake_pg  # noqa: F401 (registers it)
+
+    make_group = dist.new_group
+
+    def fake_group(ranks: Any = None, *args: Any, backend: Any = None, **kwargs: Any) -> Any:
+        # vLLM asks for gloo for its CPU groups, which would wait for the other ranks for ever.
+        return make_group(ranks, backend="fake")
+
+    dist.new_group = torch.distributed.new_group = fake_group
+    parallel_state = name("parallel_state")
+    parallel_state._node_count = lambda group: max(
+        1, -(-dist.get_world_size(group=group) // GPUS_PER_NODE)
+    )
+    parallel_state.in_the_same_node_as = lambda group, source_rank=0: [
+        rank // GPUS_PER_NODE == source_rank // GPUS_PER_NODE
+        for rank in range(dist.get_world_size(group=group))
+    ]
+    # Messages between ranks go through shared memory, and nobody is there to read them.
+    name("shm_broadcast").MessageQueue.create_from_process_group = staticmethod(
+        lambda *args, **kwargs: None
+    )

@@ -1,0 +1,19 @@
+"""The entry point of ``vllm.platform_plugins``: silent unless the planner's own child asks.
+
+Source: vLLM 0.33 ``platforms/__init__.py`` ``resolve_current_platform_cls_qualname``: a plugin that
+answers None is passed over, so an installed planner never changes what vLLM does elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+
+ABSENT_GPU = "KV_PLANNER_ABSENT_GPU"
+"""Set by the planner in its own child process: the GPU to plan for, as JSON."""
+
+
+def platform() -> str | None:
+    """The platform class to use; None outside the planner's child process."""
+    if not os.environ.get(ABSENT_GPU):
+        return None
+    return "vllm_kv_planner.vllm_adapter.internals.platform.AbsentGPUPlatform"

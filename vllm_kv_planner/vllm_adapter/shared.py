@@ -1,0 +1,97 @@
+"""vLLM's answers for ``plan()``: one planner a process, so that its import is paid once."""
+
+from __future__ import annotations
+
+import atexit
+import os
+from functools import cache
+
+from ..engine_args.engine_args import EngineArgs
+from ..engine_args.environment import EngineEnvironment
+from ..errors import InputError, UnsupportedError
+from ..gpu.gpu import GPU
+from ..model.find import FoundConfig
+from ..plan_types import Plan
+from .client import PYTHON, VLLMPlanner
+
+
+@cache
+def shared_planner() -> VLLMPlanner:
+    """The planner of this process, closed when it ends."""
+    planner = VLLMPlanner()
+    atexit.register(planner.close)
+    return planner
+
+
+def plan_with_vllm(
+    args: EngineArgs,
+    *,
+    found: FoundConfig,
+    gpu: str | GPU | None,
+    vllm_version: str | None,
+    environment: EngineEnvironment | None,
+    notes: tuple[str, ...],
+) -> Plan:
+    """``--planner vllm``.
+
+    Raises:
+        PlannerError: vLLM's refusal, or why it cannot be asked.
+    """
+    if not is_installed():
+        raise UnsupportedError(
+            "--planner vllm: vLLM is not installed for this Python; pip install vllm, or name an "
+            f"interpreter that has it in {PYTHON}"
+        )
+    return shared_planner().plan_args(
+        args,
+        found=found,
+        gpu=gpu,
+        vllm_version=vllm_version,
+        environment=environment,
+        notes=notes,
+    )
+
+
+def plan_instead(
+    refusal: UnsupportedError,
+    args: EngineArgs,
+    *,
+    found: FoundConfig,
+    gpu: str | GPU | None,
+    vllm_version: str | None,
+    environment: EngineEnvironment | None,
+    notes: tuple[str, ...],
+) -> Plan:
+    """``--planner auto`` after the stand-alone planner refused: vLLM, where it is installed.
+
+    Raises:
+        InputError: vLLM refuses too; its reason counts.
+        UnsupportedError: The first refusal, where vLLM cannot answer it.
+    """
+    memory_given = (
+        args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
+    )
+    if not memory_given or not is_installed():
+        raise refusal
+    try:
+        return plan_with_vllm(
+            args,
+            found=found,
+            gpu=gpu,
+            vllm_version=vllm_version,
+            environment=environment,
+            notes=(*notes, f"vLLM answered, because the stand-alone planner refused: {refusal}"),
+        )
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{refusal}; and vLLM cannot answer: {error}") from None
+    except InputError:
+        raise
+
+
+def is_installed() -> bool:
+    """Whether there is a vLLM to ask, found without importing it."""
+    if os.environ.get(PYTHON):
+        return True
+    from importlib.util import find_spec
+
+    return find_spec("vllm") is not None
