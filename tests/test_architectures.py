@@ -326,6 +326,18 @@ def test_hf_overrides_reach_nested_configs() -> None:
     assert kinds(model) == plain(5, 4, 128)
 
 
+def test_old_flat_files_of_composite_classes() -> None:
+    values = {"hidden_size": 1536, "num_attention_heads": 12, "num_key_value_heads": 2}
+    model = read("Qwen2VLForConditionalGeneration", "qwen2_vl", num_hidden_layers=28, **values)
+    assert kinds(model) == plain(28, 2, 128)
+
+
+def test_windows_in_some_layers_are_refused_where_vllm_does() -> None:
+    values = {"use_sliding_window": True, "max_window_layers": 2, "num_hidden_layers": 4}
+    with pytest.raises(ConfigError, match="layer_types"):
+        read("Qwen3ForCausalLM", "qwen3", sliding_window=1024, **values)
+
+
 def test_removed_architectures_say_so() -> None:
     model = read("MptForCausalLM", "mpt")
     assert model.removed_in == "0.28.0"

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from .engine_args.engine_args import EngineArgs
 from .engine_args.setup import EngineSetup, resolve_setup
 from .errors import InputError
@@ -13,6 +11,7 @@ from .kv_cache.group import count_by_identity
 from .kv_cache.specs import FullAttentionSpec, KVCacheSpec
 from .model.find import FoundConfig, find_config
 from .planner import DEFAULT_GPU, described
+from .records import dataclass, replace
 
 MODEL_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
 """Short names that choose the model's dtype; any other is a ``--kv-cache-dtype`` of vLLM."""

@@ -6,8 +6,9 @@ stable from ``schema_version`` 1 on.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, is_dataclass
 from typing import Any
+
+from .records import dataclass, fields, is_dataclass
 
 SCHEMA_VERSION = 1
 

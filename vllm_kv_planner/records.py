@@ -65,6 +65,7 @@ else:
                     else:
                         setattr(cls, name, each.default)
             cls.__record_fields__ = tuple(found.values())
+            cls.__dataclass_fields__ = _StandardFields()
             cls.__match_args__ = tuple(each.name for each in found.values() if not each.kw_only)
             cls.__init__ = _first_init(cls, frozen)
             if "__repr__" not in cls.__dict__:
@@ -78,6 +79,15 @@ else:
             return cls
 
         return made if cls is None else made(cls)
+
+    class _StandardFields:
+        """``__dataclass_fields__``: lets ``dataclasses.asdict`` and the like take a record."""
+
+        def __get__(self, _, cls):
+            import dataclasses
+
+            shape = [(each.name, object, dataclasses.field()) for each in cls.__record_fields__]
+            return dataclasses.make_dataclass(cls.__name__, shape).__dataclass_fields__
 
     def _first_init(cls, frozen):
         def __init__(self, *args, **kwargs):

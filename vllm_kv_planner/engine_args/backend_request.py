@@ -5,7 +5,7 @@ Source: vLLM 0.33 ``v1/attention/selector.py`` ``AttentionSelectorConfig``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from ..records import dataclass
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,8 @@ Restates ``EngineArgs.get_batch_defaults`` and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import InputError
+from ..records import dataclass
 from .engine_args import EngineArgs, UsageContext
 
 GIB = 1 << 30

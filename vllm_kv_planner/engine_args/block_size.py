@@ -10,12 +10,12 @@ functions named below.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from itertools import product
 from math import lcm
 
 from ..errors import InputError, UnsupportedError
 from ..kv_cache.math import cdiv, round_up
+from ..records import dataclass, replace
 from .attention_backend import AttentionBackend
 
 DEFAULT_BLOCK_SIZE = 16

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import accumulate
 
@@ -21,6 +20,7 @@ from ..kv_cache.specs import KVCacheSpec
 from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.base import CacheLayer
+from ..records import dataclass
 from .attention_backend import AttentionBackend
 
 Chooser = Callable[[CacheLayer, CacheContext], AttentionBackend | None]

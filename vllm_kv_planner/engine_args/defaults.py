@@ -6,10 +6,9 @@ speculative. This one only calls them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ..errors import UnsupportedError
 from ..gpu.gpu import GPU
+from ..records import dataclass, replace
 from .batch import BatchSizes, batch_defaults, resolve_batch_sizes
 from .dtypes import ModelDtype, checkpoint_dtype, resolve_dtype
 from .engine_args import EngineArgs

@@ -8,10 +8,10 @@ Restates ``_get_and_verify_dtype`` and ``_resolve_auto_dtype`` (vllm/config/mode
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..records import dataclass
 
 _SPELLINGS = {
     "half": "float16",

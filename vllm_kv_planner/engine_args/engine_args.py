@@ -7,9 +7,9 @@ Field names and defaults are vLLM 0.33's own (``EngineArgs`` in vllm/engine/arg_
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from ..records import dataclass, field
 from .validation import check_engine_args
 
 UsageContext = Literal["server", "llm"]

@@ -8,9 +8,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal, cast
+
+from ..records import dataclass
 
 Effect = Literal["kv_cache", "memory", "none", "unsure"]
 Takes = Literal["switch", "set", "one", "optional", "many"]

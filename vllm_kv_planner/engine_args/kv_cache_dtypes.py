@@ -9,10 +9,10 @@ rules of vllm/model_executor/models/config.py, ``Attention.__init__`` and
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, UnsupportedError
+from ..records import dataclass
 from .checkpoint_quantization import layer_quantization, quant_method
 from .facts import ModelFacts
 

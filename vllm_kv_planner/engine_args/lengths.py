@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import ConfigError, InputError
+from ..records import dataclass
 
 # Tried in this order; the smallest wins.
 LENGTH_KEYS = (

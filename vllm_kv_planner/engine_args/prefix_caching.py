@@ -8,9 +8,8 @@ rules (``VllmConfig.__post_init__``, vllm/config/vllm.py).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import InputError
+from ..records import dataclass
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts

@@ -10,10 +10,10 @@ vllm/model_executor/layers/quantization.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError, UnknownNameError, UnsupportedError
+from ..records import dataclass
 from .checkpoint_quantization import (
     checkpoint_method,
     checkpoint_quantization,
@@ -35,9 +35,11 @@ class Method:
     """Read where config.json has no quantization config."""
     needs_checkpoint: bool = False
     """Cannot be made from nothing, though it reads no file."""
+    kernel_capability: int = 0
+    """What its linear layers' kernels ask for, where that is more."""
 
 
-_GPTQ = Method(60, files=("quantize_config.json",))
+_GPTQ = Method(60, files=("quantize_config.json",), kernel_capability=75)  # Marlin
 _AWQ = Method(75, files=("quantize_config.json", "quant_config.json"))
 _MODELOPT = ("hf_quant_config.json",)
 _ANY = ("float32", "float16", "bfloat16")
@@ -148,6 +150,11 @@ def check_quantization(
         raise InputError(
             f"The quantization method {method} is not supported for the current GPU. Minimum "
             f"capability: {rule.min_capability}. Current capability: {capability}."
+        )
+    if capability < rule.kernel_capability:
+        raise InputError(
+            f"The quantization method {method} is not supported for the current GPU: its kernels "
+            f"(Marlin) need capability {rule.kernel_capability}. Current capability: {capability}."
         )
     if dtype not in rule.dtypes:
         raise InputError(

@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import InputError
 from .checkpoint_quantization import Checkpoint, modelopt_algorithm, ordered_activations
 
+_MARLIN_GROUPS = (-1, 32, 64, 128)
 _OWNED = {
     "modelopt": ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO"),
     "modelopt_fp4": ("NVFP4", "W4A16_NVFP4"),
@@ -43,6 +44,11 @@ def _gptq(method: str, checkpoint: Checkpoint) -> None:
         raise InputError(complaint)
     if (bits, symmetric) not in ((4, True), (8, True)):
         raise InputError(f"Unsupported quantization config: bits={bits}, sym={symmetric}")
+    if checkpoint["group_size"] not in _MARLIN_GROUPS:
+        raise InputError(
+            f"Marlin does not support group_size = {checkpoint['group_size']!s:.40}. Only "
+            f"group_sizes = {', '.join(map(str, _MARLIN_GROUPS))} are supported."
+        )
 
 
 def _awq(method: str, checkpoint: Checkpoint) -> None:

@@ -7,9 +7,8 @@ scheduling part of ``__post_init__``, ``max_concurrent_batches`` and
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ..errors import InputError
+from ..records import dataclass
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts

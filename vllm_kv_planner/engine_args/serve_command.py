@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from ..errors import InputError
+from ..records import dataclass, field
 from .arguments import prepare_arguments
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment, read_environment

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ..errors import UnsupportedError
 from ..gpu.gpu import GPU
 from ..kv_cache.specs import RequestLimits
@@ -11,6 +9,7 @@ from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.base import CacheLayer
 from ..model.layers.state import common_checkpoint_alignment, largest_state_bytes
+from ..records import dataclass, replace
 from .attention_backend import AttentionBackend, fixed_backend, select_backend
 from .attention_backend.bytes_per_token import hybrid_bytes_per_token, layer_bytes_per_token
 from .block_size import (
@@ -85,6 +84,11 @@ def resolve_setup(
         )
     facts = model_facts(args, model)
     resolved = resolve_engine(args, facts, gpu, environment, outside_facts(args, facts))
+    if resolved.speculative is not None and resolved.speculative.has_draft_layers:
+        raise UnsupportedError(
+            f"speculative method {resolved.speculative.method!r}: its draft layers keep a KV cache "
+            "of their own, which is not planned for yet"
+        )
     check_quantization(
         facts.quantization,
         facts.config,

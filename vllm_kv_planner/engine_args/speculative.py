@@ -7,10 +7,10 @@ Restates parts of ``SpeculativeConfig`` (vllm/config/speculative.py) and of ``Vl
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..errors import InputError
+from ..records import dataclass
 from .engine_args import EngineArgs
 
 _EAGLE_LIKE = ("eagle", "eagle3", "mtp", "dflash", "dspark")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
 
 from ..errors import InputError, UnknownNameError
+from ..records import dataclass, replace
 from .gpu import GIB, GPU, MIB
 from .naming import Naming, fold, nearest
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import Any
 
 from ..errors import UnknownNameError
+from ..records import replace
 from .catalogue import find_gpu
 from .gpu import GPU
 
@@ -70,7 +70,7 @@ def _read(nvml: Any, handle: Any) -> GPU:
         short_name=name,
         nvml_total_bytes=total,
         torch_total_bytes=None,
-        compute_capability=capability,  # type: ignore[arg-type]
+        compute_capability=capability,
         num_sms=None,
         memory_bandwidth_gb_s=None,
         sources={"nvml": "NVML on this machine"},

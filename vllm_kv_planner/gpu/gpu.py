@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import Literal
+
+from ..records import dataclass, field
 
 MIB = 1 << 20
 GIB = 1 << 30

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+from ..records import dataclass
 from .group import KVCacheGroup, Layers, bytes_per_block
 from .groups import group_layers
 from .specs import RequestLimits

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from functools import cached_property
 
+from ..records import dataclass
 from .layout import is_block_outermost
 from .math import lcm_of, round_up
 from .specs import KVCacheSpec, RequestLimits

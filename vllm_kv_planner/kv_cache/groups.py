@@ -8,9 +8,8 @@ Source: vLLM 0.33 ``v1/core/kv_cache_planning.py`` ``get_kv_cache_groups``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ..errors import UnsupportedError
+from ..records import replace
 from .group import KVCacheGroup, Layers, count_by_identity
 from .layout import is_block_outermost
 from .math import cdiv

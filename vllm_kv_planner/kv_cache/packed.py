@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``kv_cache_planning._get_packed_kv_cache_groups``, ``_approxim
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from ..records import dataclass, field
 from .group import KVCacheGroup, Layers
 from .math import cdiv
 from .specs import CircularBufferSpec, KVCacheSpec, MambaSpec, SlidingWindowSpec

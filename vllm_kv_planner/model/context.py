@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from ..kv_cache.specs import AttentionSpec
+from ..records import dataclass
 
 
 class Backend(Protocol):

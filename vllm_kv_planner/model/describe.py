@@ -10,10 +10,10 @@ Source: vLLM 0.33 ``config/model.py`` ``ModelConfig.__post_init__``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from ..errors import UnsupportedError
+from ..records import replace
 from .architectures.convertors import Convertor, convertor
 from .architectures.general import config_dtype, is_latent, largest, num_experts
 from .architectures.hf_config import language_config

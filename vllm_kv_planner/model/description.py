@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from functools import cached_property
 from typing import Any
 
+from ..records import dataclass, field, fields
 from .layers.base import CacheLayer
 
 

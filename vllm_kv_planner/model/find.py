@@ -9,10 +9,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ..errors import ConfigError, UnknownNameError
+from ..records import dataclass, field
 from . import hf_cache, presets
 from .json_file import printable, read_config_file
 

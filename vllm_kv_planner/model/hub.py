@@ -13,11 +13,11 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
 from email.message import Message
 from typing import IO, Any
 
 from ..errors import ConfigError
+from ..records import dataclass
 from .hf_cache import hf_home
 from .json_file import MAX_FILE_BYTES, parse_config, printable
 

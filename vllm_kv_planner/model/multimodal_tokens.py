@@ -11,8 +11,9 @@ Restates of vLLM 0.33: ``EngineArgs._get_min_mm_batched_tokens`` (vllm/engine/ar
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
+
+from ..records import dataclass
 
 JsonDict = Mapping[str, Any]
 ItemTokens = Callable[[JsonDict, JsonDict, JsonDict], int | None]

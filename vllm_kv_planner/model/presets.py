@@ -25,9 +25,10 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
+
+from ..records import dataclass, field
 
 _FOLDER = os.path.dirname(__file__)
 _loaded: dict[str, bytes] = {}

@@ -1,4 +1,4 @@
-"""The child's environment: nothing written outside one temporary folder, no network, no real GPU."""
+"""The child's environment: files in one temporary folder only, no network, no real GPU."""
 
 from __future__ import annotations
 

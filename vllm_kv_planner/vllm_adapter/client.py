@@ -190,9 +190,11 @@ def draft_model(arguments: dict[str, Any]) -> tuple[dict[str, Any], str] | None:
     """Where the arguments name a draft model of its own: the object and its key."""
     speculative = arguments.get("speculative_config")
     for holder, key in ((speculative, "model"), (arguments, "spec_model")):
-        if isinstance(holder, dict) and isinstance(holder.get(key), str):
-            if "/" in holder[key] or os.path.exists(holder[key]):
-                return holder, key
+        named = holder.get(key) if isinstance(holder, dict) else None
+        # "ngram" and the like stand there too
+        if isinstance(named, str) and ("/" in named or os.path.exists(named)):
+            assert isinstance(holder, dict)
+            return holder, key
     return None
 
 

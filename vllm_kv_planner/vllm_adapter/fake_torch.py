@@ -113,7 +113,7 @@ def pretend() -> None:
     memory = (gpu.torch_total_bytes, gpu.torch_total_bytes)
     _pretend_cuda(torch.cuda, memory)
     _pretend_accelerator(torch, memory)
-    torch.Event, torch.Stream = FakeEvent, FakeStream  # type: ignore[misc, assignment]
+    torch.Event, torch.Stream = FakeEvent, FakeStream
 
 
 def _pretend_cuda(cuda: Any, memory: tuple[int, int]) -> None:

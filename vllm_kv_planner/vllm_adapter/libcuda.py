@@ -105,7 +105,7 @@ def stub_library(names: Sequence[str], machine: str | None = None) -> bytes:
         # The linker writes addresses into the dynamic section, so it is writable, on its own page.
         + _segment(1, read | write, dynamic_at, len(dynamic), _PAGE)
         + _segment(2, read | write, dynamic_at, len(dynamic), 8)
-        # Without PT_GNU_STACK the linker would want an executable stack, which hardened ones refuse.
+        # Without PT_GNU_STACK the linker would want an executable stack; hardened ones refuse.
         + _segment(0x6474E551, read | write, 0, 0, 16)
     )
     image = bytearray(dynamic_at + len(dynamic))

@@ -19,6 +19,7 @@ from .model_folder import write_model_folder
 
 # Arguments of LLM() that its EngineArgs never see.
 _ONLY_LLM = ("chat_template", "hf_token")
+_KINDS = ("VllmConfig", "AsyncEngineArgs", "EngineArgs")
 
 
 def plan_engine(
@@ -73,9 +74,8 @@ def kind_of(engine: Any) -> str:
     if isinstance(engine, dict):
         return "LLM"
     for base in type(engine).__mro__:
-        if base.__module__.partition(".")[0] == "vllm":
-            if base.__name__ in ("VllmConfig", "AsyncEngineArgs", "EngineArgs"):
-                return base.__name__
+        if base.__module__.startswith("vllm.") and base.__name__ in _KINDS:
+            return base.__name__
     raise InputError(
         f"plan_engine takes vLLM's EngineArgs, AsyncEngineArgs, VllmConfig or the arguments of "
         f"LLM(...), not {type(engine).__name__}"

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
 from ...kv_cache.specs import AttentionSpec
+from ...records import dataclass, replace
 from .blocks import KernelBlocks, divides, largest_within, smallest
 from .declaration import Declaration, Layouts
 from .facts import Capability, EngineFacts, KernelQuestion

@@ -8,7 +8,8 @@ Source: vLLM 0.33 ``v1/attention/backend.py`` ``MultipleOf``, ``supports_block_s
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from ...records import dataclass
 
 
 @dataclass(frozen=True)

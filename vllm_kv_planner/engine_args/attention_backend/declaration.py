@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from ...kv_cache.specs import AttentionSpec
+from ...records import dataclass
 from .blocks import ANY_BLOCK, KernelBlocks
 from .facts import Capability, KernelQuestion, Situation
 

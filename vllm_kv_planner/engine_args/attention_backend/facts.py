@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ...records import dataclass
 from ..backend_request import BackendRequest
 
 Capability = tuple[int, int]

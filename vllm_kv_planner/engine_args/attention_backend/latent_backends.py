@@ -5,8 +5,7 @@ Source: vLLM 0.33, one class each in ``v1/attention/backends/mla/``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from . import latent, packing
 from .blocks import exactly, multiple_of
 from .declaration import ANY_FLOAT, BF16, FP8, HALF, UNQUANTISED, Declaration, majors

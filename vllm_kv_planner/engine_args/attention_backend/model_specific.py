@@ -8,8 +8,7 @@ of ``models/`` that each name says.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from . import latent, packing
 from .blocks import KernelBlocks, exactly, multiple_of
 from .declaration import BF16, HALF, Declaration, majors, only

@@ -11,11 +11,11 @@ Source: vLLM 0.33, ``customize_spec`` of the backend classes; sizes of TurboQuan
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 from ...errors import UnsupportedError
 from ...kv_cache.math import cdiv, round_up
 from ...kv_cache.specs import AttentionSpec
+from ...records import replace
 from .facts import Capability
 from .quantisation import is_nvfp4, is_per_token_head, is_quantised
 

@@ -5,9 +5,8 @@ Source: vLLM 0.33, one class each in ``v1/attention/backends/``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 from ...kv_cache.layout import DEFAULT_PREFERENCE
+from ...records import replace
 from . import flash_attention, flashinfer, packing
 from .blocks import exactly, multiple_of
 from .declaration import (

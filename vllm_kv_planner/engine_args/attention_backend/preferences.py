@@ -7,9 +7,9 @@ Source: vLLM 0.33 ``model_executor/models/config.py`` (``Gemma4Config`` and its 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
 from ...errors import UnsupportedError
+from ...records import dataclass, replace
 from .facts import Capability
 from .flash_attention import version_runs
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from math import gcd
 from typing import TYPE_CHECKING, ClassVar
 
+from ...records import dataclass, replace
 from ..math import cdiv
 
 if TYPE_CHECKING:

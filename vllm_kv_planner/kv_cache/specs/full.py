@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import ClassVar
 
+from ...records import dataclass, replace
 from ..math import cdiv
 from .base import AttentionSpec, KVCacheSpec, RequestLimits
 

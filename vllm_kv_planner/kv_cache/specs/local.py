@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
+from ...records import dataclass
 from ..math import cdiv
 from .base import AttentionSpec, KVCacheSpec, RequestLimits
 from .full import aligned_page

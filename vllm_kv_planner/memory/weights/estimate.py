@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
 
+from ...records import dataclass, field
 from .architectures.tree import WeightTree
 from .rank import Rank
 from .tensor import Tensor

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from ...records import dataclass, replace
 from .tensor import Tensor
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Rank:
         return replace(self, tensor_parallel_size=self.vit_tensor_parallel_size)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Place:
     """Where in the tree of modules, and on which rank."""
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+
+from ...records import dataclass
 
 BYTES = {
     "float64": 8,
@@ -23,7 +24,7 @@ BYTES = {
 """Bytes of an element, by torch's names."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Tensor:
     """A tensor that one rank holds.
 

@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``model_executor/models/transformers/base.py`` ``_create_atten
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention
 from .decoder import attention, own_or_model_window, with_own_heads

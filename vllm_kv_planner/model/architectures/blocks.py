@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
 
 from ...errors import UnsupportedError
+from ...records import replace
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention

@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``model_executor/models/llama4.py`` ``Llama4Attention``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from ..layers.attention import Attention
 from .decoder import attention
 from .reader import ModelReader

@@ -7,8 +7,8 @@ Source: vLLM 0.33 ``model_executor/models/llama.py`` and the many classes like i
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 
+from ...records import replace
 from ..layers.attention import Attention
 from .convertors import convertor
 from .general import of_layer

@@ -7,9 +7,9 @@ Source: vLLM 0.33 ``models/kimi_k3/``, ``models/glm5next/``; ``model_executor/mo
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...errors import UnsupportedError
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.delta_net import KimiDeltaAttention
 from ..layers.indexer import Indexer, PoolTail

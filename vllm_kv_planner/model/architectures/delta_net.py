@@ -7,8 +7,8 @@ defaults from transformers' ``Qwen3NextConfig``, ``Qwen3_5TextConfig``, ``OlmoHy
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.delta_net import GatedDeltaNet
 from .blocks import attention, block_types, by_type, even_head_size, every_nth, repeated
@@ -55,9 +55,9 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
     text = model.text
     count = model.num_hidden_layers
     types = every_nth(count, 4, nth="full_attention", others="linear_attention")
-    if "full_attention" not in types:
+    if types and "full_attention" not in types:
         types[-1] = "full_attention"
-    heads = model.num_attention_heads
+    heads = text.int("num_attention_heads")
     key_heads = text.int("linear_num_key_heads", default=heads)
     key_dim = text.int(
         "linear_key_head_dim", default=text.int("hidden_size") * 3 // (4 * key_heads)

@@ -6,8 +6,7 @@ Source: vLLM 0.33 ``model_executor/models/whisper.py``, ``cohere_asr.py``, ``nem
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from ..layers.attention import Attention
 from .decoder import attention
 from .reader import ModelReader

@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``model_executor/models/gemma3n.py``, ``gemma4.py``.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from ..layers.attention import Attention
 from .decoder import attention, own_or_model_window, with_own_heads
 from .reader import ModelReader

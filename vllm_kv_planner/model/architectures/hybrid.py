@@ -8,8 +8,8 @@ transformers' config classes of the same names.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.mamba import Mamba1, Mamba2, ShortConv
 from .blocks import attention, block_types, by_type, even_head_size, everywhere, repeated

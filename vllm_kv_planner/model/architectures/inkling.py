@@ -6,8 +6,8 @@ Source: vLLM 0.33 ``models/inkling/nvidia/model.py``, ``models/inkling/configs.p
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.inkling import ConvWindow, InklingAttention
 from .reader import ModelReader

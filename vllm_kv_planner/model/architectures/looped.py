@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``model_executor/models/dory.py``, ``hrm_text.py``, ``iquest_l
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from ..layers.attention import Attention
 from .decoder import attention, by_type
 from .reader import ModelReader

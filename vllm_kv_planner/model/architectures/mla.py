@@ -7,9 +7,9 @@ Source: vLLM 0.33 ``model_executor/models/``: ``deepseek_v2.py``, ``glm4_moe_lit
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...errors import UnsupportedError
+from ...records import replace
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from .blocks import attention, even_head_size, everywhere, latent

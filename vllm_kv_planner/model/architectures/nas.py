@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``model_executor/models/nemotron_nas.py`` ``DeciLMDecoderLayer
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from ..layers.attention import Attention
 from .decoder import attention, own_or_model_window
 from .reader import ModelReader

@@ -6,9 +6,9 @@ Source: vLLM 0.33 ``model_executor/models/nemotron_h.py``; transformers ``Nemotr
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...errors import UnsupportedError
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.mamba import Mamba2
 from .blocks import attention, block_types, by_type, no_cache, repeated

@@ -6,8 +6,8 @@ Source: vLLM 0.33 ``models/qwen4_exp/nvidia/model.py``; transformers ``Qwen4ExpT
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.delta_net import NgramConv
 from ..layers.sparse import IndexKeys, OpenGroupKeys, SparseAttention

@@ -7,12 +7,12 @@ Source: vLLM 0.33 ``config/model.py`` ``_SUFFIX_TO_DEFAULTS``, ``_get_runner_typ
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
 from ...data_files import read_json
 from ...errors import InputError, UnsupportedError
+from ...records import dataclass
 from ..json_file import shown
 from .registry import Row, row, unsupported
 

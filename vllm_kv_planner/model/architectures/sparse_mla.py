@@ -7,8 +7,8 @@ Source: vLLM 0.33 ``models/deepseek_v32/attention.py``, ``models/dots3_note/nvid
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
+from ...records import replace
 from ..layers.base import CacheLayer
 from ..layers.indexer import Indexer
 from ..layers.latent import (

@@ -7,9 +7,9 @@ Source: vLLM 0.33 ``models/step5/nvidia/model.py``, ``config.py``;
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from ...errors import UnsupportedError
+from ...records import replace
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from ..layers.step5 import OpenRegion, RegionSummaries

@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``model_executor/models/``: the module named by each function.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
+from ...records import replace
 from ..layers.attention import Attention, DiffKVAttention
 from .decoder import attention, by_type, own_or_model_window, with_own_heads
 from .reader import ModelReader

@@ -6,7 +6,6 @@ neighbours ``chunked_local_attention.py``, ``cross_attention.py``, ``encoder_onl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TypedDict
 
 from ...engine_args.backend_request import BackendRequest
@@ -18,6 +17,7 @@ from ...kv_cache.specs import (
     KVCacheSpec,
     SlidingWindowSpec,
 )
+from ...records import dataclass
 from ..context import Backend, CacheContext
 from ..dtypes import kv_cache_element_bytes
 from .base import CacheLayer

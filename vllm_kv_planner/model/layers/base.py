@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...engine_args.backend_request import BackendRequest
 from ...errors import InputError
 from ...kv_cache.specs import AttentionSpec, KVCacheSpec
+from ...records import dataclass
 from ..context import Backend, CacheContext
 
 

@@ -6,9 +6,8 @@ Source: vLLM 0.33 ``models/deepseek_v4/attention.py``, ``compressor.py``,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 from ...kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowMLASpec
+from ...records import dataclass, field
 from ..context import Backend, CacheContext
 from .base import CacheLayer, as_packed
 from .deepseek_v4_rows import DeepSeekV4Family

@@ -6,12 +6,12 @@ Source: vLLM 0.33 ``models/deepseek_v41/attention.py``, ``compressor.py``, ``nvi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from math import lcm
 
 from ...errors import InputError
 from ...kv_cache.math import next_power_of_two
 from ...kv_cache.specs import CircularBufferSpec, KVCacheSpec
+from ...records import dataclass
 from ..context import Backend, CacheContext
 from .base import as_packed
 from .deepseek_v4 import FLOAT32, DeepSeekV4Layer

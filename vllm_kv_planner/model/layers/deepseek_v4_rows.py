@@ -6,9 +6,8 @@ Source: vLLM 0.33 ``models/deepseek_v4/attention.py`` ``_resolve_dsv4_kv_cache_d
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...errors import InputError
+from ...records import dataclass
 from ..context import CacheContext
 from ..dtypes import kv_cache_element_bytes
 

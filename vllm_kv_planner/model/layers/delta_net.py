@@ -6,10 +6,10 @@ Source: vLLM 0.33 ``mamba_utils.py`` ``gated_delta_net_state_shape``, ``kda_stat
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import InputError
+from ...records import dataclass
 from ..context import CacheContext
 from .base import per_rank
 from .state import StateLayer, StateTensor, conv_dtype, recurrent_dtype

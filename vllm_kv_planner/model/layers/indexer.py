@@ -6,11 +6,10 @@ Source: vLLM 0.33 ``model_executor/models/deepseek_v2.py`` ``DeepseekV32IndexerC
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...errors import InputError
 from ...kv_cache.math import cdiv, next_power_of_two
 from ...kv_cache.specs import CircularBufferSpec, KVCacheSpec, MLAAttentionSpec
+from ...records import dataclass
 from ..context import Backend, CacheContext
 from .base import CacheLayer, as_packed
 

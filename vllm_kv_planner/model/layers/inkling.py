@@ -5,11 +5,10 @@ Source: vLLM 0.33 ``models/inkling/nvidia/attention.py``, ``sconv_swa_attn.py``.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...errors import InputError
 from ...kv_cache.math import next_power_of_two
 from ...kv_cache.specs import AttentionSpec, KVCacheSpec, SlidingWindowSpec
+from ...records import dataclass
 from ..context import Backend, CacheContext
 from .attention import Attention
 from .base import CacheLayer, as_packed, per_rank

@@ -6,10 +6,10 @@ Source: vLLM 0.33 ``model_executor/layers/mamba/mamba_utils.py`` ``MambaStateSha
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import ClassVar
 
 from ...errors import InputError
+from ...records import dataclass
 from ..context import CacheContext
 from .base import per_rank
 from .state import StateLayer, StateTensor, conv_dtype, recurrent_dtype

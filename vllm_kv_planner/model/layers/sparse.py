@@ -6,11 +6,10 @@ Source: vLLM 0.33 ``models/minimax_m3/common/indexer.py``, ``nvidia/model.py``;
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...errors import InputError
 from ...kv_cache.math import round_up
 from ...kv_cache.specs import CircularBufferSpec, KVCacheSpec, MLAAttentionSpec
+from ...records import dataclass
 from ..context import Backend, CacheContext
 from .attention import Attention
 from .base import CacheLayer, as_packed

@@ -10,11 +10,11 @@ Source: vLLM 0.33 ``model_executor/layers/mamba/mamba_utils.py`` ``MambaStateSha
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from math import lcm, prod
 from typing import ClassVar
 
 from ...kv_cache.specs import KVCacheSpec, MambaSpec
+from ...records import dataclass
 from ..context import Backend, CacheContext
 from ..dtypes import DTYPE_BYTES
 from .base import CacheLayer

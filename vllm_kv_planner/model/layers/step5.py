@@ -5,10 +5,9 @@ Source: vLLM 0.33 ``models/step5/nvidia/sparse_summary_cache.py``, ``csa_tail_ri
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from ...errors import InputError
 from ...kv_cache.specs import CircularBufferSpec, FullAttentionSpec, KVCacheSpec
+from ...records import dataclass
 from ..context import Backend, CacheContext
 from .attention import Attention
 from .base import CacheLayer, as_packed

@@ -29,11 +29,11 @@ def engine_config(request: Mapping[str, Any]) -> Any:
             os.environ.pop(variable, None)
         else:
             os.environ[variable] = value
-    given = None
+    given: Any = None
     if "pickled" in request:
         # Written by our own parent process, from the caller's own object.
         given = pickle.loads(base64.b64decode(request["pickled"]))
-    config = given
+    config: Any = given
     if isinstance(given, dict):
         request = {**request, "arguments": {**given, **request["arguments"]}}
         given = None
@@ -74,11 +74,11 @@ def typed_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(f"vLLM {version()} has no --{key.replace('_', '-')}")
         typed[key] = value
         if key == "compilation_config" and isinstance(value, int):
-            value = {"mode": value}  # as LLM(...) takes it
-        if isinstance(value, dict):
+            typed[key] = {"mode": value}  # as LLM(...) takes it
+        if isinstance(typed[key], dict):
             if hints is None:
                 hints = get_type_hints(kind, include_extras=True)
-            typed[key] = _validated(hints[key], value)
+            typed[key] = _validated(hints[key], typed[key])
     return typed
 
 

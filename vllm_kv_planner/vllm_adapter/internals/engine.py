@@ -94,7 +94,7 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
     budgets = [budget(vllm_config, memory.available_bytes, size) for size in per_block]
     lengths = [
         planning.longest(config.kv_cache_groups, bytes_held - size, longest_asked)
-        for config, bytes_held, size in zip(firsts, budgets, per_block)
+        for config, bytes_held, size in zip(firsts, budgets, per_block, strict=True)
         if config.kv_cache_groups
     ]
     return EngineReport(
@@ -102,7 +102,9 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
         configs=firsts,
         memory=memory,
         bytes_per_block=per_block,
-        num_blocks=[held // size if size else 1 for held, size in zip(budgets, per_block)],
+        num_blocks=[
+            held // size if size else 1 for held, size in zip(budgets, per_block, strict=True)
+        ],
         num_gpu_blocks=scheduler.num_blocks,
         kv_cache_size_tokens=tokens,
         max_concurrency=concurrency,
@@ -120,8 +122,8 @@ def settle_causality(vllm_config: Any, specs: list[dict[str, Any]]) -> None:
 
 def engine_block_size(groups: list[Any]) -> int:
     """The block size the engine reports: the smallest that prefix caching can use."""
-    sizes = [g.kv_cache_spec.block_size for g in groups if g.kv_cache_spec.prefix_cacheable]
-    return min(sizes or [g.kv_cache_spec.block_size for g in groups])
+    cacheable = [group.kv_cache_spec for group in groups if group.kv_cache_spec.prefix_cacheable]
+    return int(min(spec.block_size for spec in cacheable or [g.kv_cache_spec for g in groups]))
 
 
 def budget(vllm_config: Any, available: int, bytes_per_block: int) -> int:

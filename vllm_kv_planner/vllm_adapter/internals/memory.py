@@ -50,9 +50,9 @@ def kv_memory(vllm_config: Any, weights_bytes: int) -> KVMemory:
         node = name("get_memory_node_info")(name("get_allowed_cpu_list")()[0].numa_node)
         if given > node.available_memory:
             raise InputError(
-                f"vLLM {version()} refuses: available memory on the node is {gib(node.available_memory)}"
-                f", less than the {gib(given)} asked for the KV cache (--kv-cache-memory-bytes, "
-                "VLLM_CPU_KVCACHE_SPACE)"
+                f"vLLM {version()} refuses: the memory node has {gib(node.available_memory)} "
+                f"available, less than the {gib(given)} asked for the KV cache "
+                "(--kv-cache-memory-bytes, VLLM_CPU_KVCACHE_SPACE)"
             )
         return KVMemory(
             available_bytes=given,

@@ -29,7 +29,7 @@ def register_meta_loader() -> None:
     """The load format that builds the real model class without weights."""
     base: Any = name("BaseModelLoader")
 
-    class MetaModelLoader(base):  # type: ignore[misc]
+    class MetaModelLoader(base):
         """The model class with parameters that have shapes and no storage."""
 
         def download_model(self, model_config: Any) -> None:

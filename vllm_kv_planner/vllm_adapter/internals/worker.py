@@ -53,7 +53,7 @@ def run_rank(vllm_config: Any, rank: int) -> RankReport:
     platform = name("current_platform")
     vllm_config.parallel_config.rank = rank
     with name("set_current_vllm_config")(vllm_config):
-        kernels = getattr(vllm_config, "kernel_config", None)
+        kernels: Any = getattr(vllm_config, "kernel_config", None)
         if hasattr(kernels, "ir_op_priority"):
             kernels.ir_op_priority.set_default()
         if platform.device_type == "cuda":  # the CPU worker asks no such thing
@@ -94,7 +94,7 @@ def join_groups(vllm_config: Any, rank: int) -> None:
     # Made here, so that vLLM finds it made and only adds the sub-groups.
     dist.init_process_group(
         backend="fake",
-        store=FakeStore(),  # type: ignore[no-untyped-call]
+        store=FakeStore(),
         rank=parallel.data_parallel_rank * parallel.world_size + rank,
         world_size=world,
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ....model.config import Config
 from ....model.description import ModelDescription
+from ....records import dataclass, field, replace
 
 Option = bool | str | None
 

@@ -119,6 +119,7 @@ def moe(facts: Facts, options: Mapping[str, Any], *, hidden: int | None = None) 
             gated=bool(options.get("gated", True)),
             bias=bool(options.get("bias")),
             score_bias=where == "experts",
+            activation=activation(facts),
         )
     )
     return Block(str(options.get("name", "mlp")), tuple(children), part="experts")
@@ -149,6 +150,12 @@ def _width(facts: Facts, keys: str) -> int:
     if isinstance(value, list):
         value = value[0] if value else 0
     return value if isinstance(value, int) else facts.text.int(*keys.split("|"))
+
+
+def activation(facts: Facts) -> str:
+    """The function inside an MLP."""
+    said = facts.text.get("hidden_act", "hidden_activation", "mlp_hidden_act")
+    return said if isinstance(said, str) else "silu"
 
 
 def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ....records import dataclass
 from ..modules import Module
 from ..rank import Place, Rank
 from ..tensor import Tensor

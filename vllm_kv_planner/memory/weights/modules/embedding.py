@@ -7,9 +7,9 @@ of 64, LoRA's added rows padded once more, and the whole divided over the GPUs.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ....kv_cache.math import cdiv, round_up
+from ....records import dataclass
 from ..quantization.base import LinearShape
 from ..rank import Place
 from ..tensor import Tensor

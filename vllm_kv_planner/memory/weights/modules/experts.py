@@ -7,13 +7,13 @@ Source: vLLM 0.33 ``layers/fused_moe/layer.py`` ``FusedMoE``, ``routed_experts.p
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 from ....kv_cache.math import cdiv
-from ..quantization.base import ExpertsShape, UnquantizedExperts
+from ....records import dataclass
+from ..quantization.base import ExpertsShape
 from ..rank import Place
 from ..tensor import Tensor
-from . import kernels
+from .kernels import for_kernel
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class RoutedExperts:
         gated: Two matrices merged in the first product, gate and up.
         bias: Whether experts have biases.
         score_bias: ``e_score_correction_bias`` that the layer itself registers.
+        activation: By its name in the config; kernels are chosen by it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class RoutedExperts:
     gated: bool = True
     bias: bool = False
     score_bias: bool = False
+    activation: str = "silu"
 
     def shape(self, place: Place) -> ExpertsShape:
         """What the rank holds."""
@@ -62,8 +64,7 @@ class RoutedExperts:
         outside = place.at(self.name, "experts")
         inside = outside.at("routed_experts")
         method = place.rank.quantization.experts(outside.prefix)
-        if isinstance(method, UnquantizedExperts):
-            method = kernels.unquantized(place.rank)
+        method = for_kernel(method, place.rank, self.activation)
         for suffix, dimensions, dtype in method.experts(self.shape(outside)):
             yield inside.tensor(suffix, dimensions, dtype)
         if self.score_bias:

@@ -6,10 +6,36 @@ Source: vLLM 0.33 ``layers/fused_moe/oracle/``: the backend is chosen by device 
 
 from __future__ import annotations
 
-from ..quantization.base import UnquantizedExperts
+from dataclasses import replace
+
+from ..quantization.base import ExpertsMethod, UnquantizedExperts
+from ..quantization.mxfp4 import Mxfp4Experts
 from ..rank import Rank
 
+_TRTLLM_ACTIVATIONS = frozenset({"silu", "relu2"})
 
-def unquantized(rank: Rank) -> UnquantizedExperts:
-    """FlashInfer's TRTLLM kernel wants widths of 128."""
-    return UnquantizedExperts(align_intermediate=1)
+
+def for_kernel(method: ExpertsMethod, rank: Rank, activation: str) -> ExpertsMethod:
+    """The method with the sizes that this device's kernel rounds up to."""
+    if isinstance(method, UnquantizedExperts):
+        if _uses_trtllm(rank, activation):
+            return UnquantizedExperts(align_intermediate=128)
+        return method
+    if isinstance(method, Mxfp4Experts):
+        return _mxfp4(method, rank)
+    return method
+
+
+def _uses_trtllm(rank: Rank, activation: str) -> bool:
+    """FlashInfer's TRTLLM kernel: data-centre Blackwell, unless another is asked for."""
+    if rank.moe_backend not in ("auto", "flashinfer_trtllm"):
+        return False
+    return rank.compute_capability[0] == 10 and activation in _TRTLLM_ACTIVATIONS
+
+
+def _mxfp4(method: Mxfp4Experts, rank: Rank) -> Mxfp4Experts:
+    """By device: ``mxfp4_round_up_hidden_size_and_intermediate_size``."""
+    triton = method.prefers_triton and rank.compute_capability[0] == 9
+    if rank.moe_backend == "triton" or (triton and rank.moe_backend == "auto"):
+        return replace(method, align_hidden=1, align_intermediate=64)
+    return replace(method, align_hidden=256, align_intermediate=128)

@@ -7,10 +7,10 @@ Source: vLLM 0.33 ``layers/linear.py``: ``ReplicatedLinear``, ``ColumnParallelLi
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 from ....kv_cache.math import cdiv
+from ....records import dataclass
 from ..quantization.base import LinearShape
 from ..rank import Place
 from ..tensor import Tensor
@@ -30,6 +30,7 @@ class Linear:
         bias: Whether it has one.
         quantised: False where vLLM builds it without the quantisation config.
         dtype: Of the weights, where the layer does not follow the engine's.
+        replicated: Widths of merged matrices that no GPU divides, beside the others.
     """
 
     name: str
@@ -39,6 +40,7 @@ class Linear:
     bias: bool = False
     quantised: bool = True
     dtype: str | None = None
+    replicated: tuple[int, ...] = ()
 
     def shape(self, place: Place) -> LinearShape:
         """What the rank holds of it."""
@@ -48,9 +50,9 @@ class Linear:
         return LinearShape(
             prefix=place.prefix,
             inputs=cdiv(self.inputs, rows),
-            outputs=tuple(cdiv(width, columns) for width in self.outputs),
+            outputs=(*(cdiv(width, columns) for width in self.outputs), *self.replicated),
             whole_inputs=self.inputs,
-            whole_outputs=sum(self.outputs),
+            whole_outputs=sum(self.outputs) + sum(self.replicated),
             dtype=self.dtype or place.rank.dtype,
         )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Protocol
 
+from ....records import dataclass
 from ..rank import Place
 from ..tensor import Tensor
 

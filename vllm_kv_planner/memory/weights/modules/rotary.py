@@ -6,8 +6,8 @@ Source: vLLM 0.33 ``layers/rotary_embedding/__init__.py`` ``get_rope``, which re
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+from ....records import dataclass
 from ..rank import Place
 from ..tensor import Tensor
 

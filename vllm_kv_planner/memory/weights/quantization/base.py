@@ -7,14 +7,15 @@ picks a method by the layer's name, ``create_weights`` of the method registers t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Protocol
+
+from ....records import dataclass
 
 Spec = tuple[str, tuple[int, ...], str]
 """A tensor's name, shape and dtype."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class LinearShape:
     """A linear layer's share on one rank.
 
@@ -35,7 +36,7 @@ class LinearShape:
     dtype: str
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class ExpertsShape:
     """The routed experts' share on one rank.
 
@@ -76,7 +77,7 @@ class ExpertsMethod(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class UnquantizedExperts:
     """``UnquantizedFusedMoEMethod``.
 

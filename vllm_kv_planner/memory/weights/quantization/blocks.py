@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ....kv_cache.math import cdiv
+from ....records import dataclass
 from .base import ExpertsShape, LinearShape, Spec, expert_biases
 
 FP8 = "float8_e4m3fn"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fp8Linear:
     """8-bit weights with float scales.
 
@@ -47,7 +47,7 @@ class Fp8Linear:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fp8Experts:
     """8-bit experts with float scales.
 
@@ -78,7 +78,7 @@ class Fp8Experts:
             *expert_biases(shape, width, hidden, shape.dtype),
         ]
         if self.strategy == "block":
-            n, k = self._block(width)
+            n, k = self._block(width, hidden)
             first: tuple[int, ...] = (count, shards * cdiv(width, n), cdiv(hidden, k))
             second: tuple[int, ...] = (count, cdiv(hidden, n), cdiv(width, k))
         elif self.strategy == "channel":
@@ -92,20 +92,19 @@ class Fp8Experts:
             found.append(("w2_input_scale", (count,), "float32"))
         return found
 
-    def _block(self, width: int) -> tuple[int, int]:
+    def _block(self, width: int, hidden: int) -> tuple[int, int]:
         """A finer grid where tensor parallelism cuts through blocks.
 
-        Source: ``resolve_fp8_moe_weight_block_shape`` (utils/fp8_utils.py).
+        Source: ``refine_fp8_moe_block_shape`` (layers/fused_moe/oracle/fp8.py).
         """
         n, k = self.block
-        while n > 1 and width % n:
-            n //= 2
-        while k > 1 and width % k:
-            k //= 2
-        return (n, k) if (n, k) == self.block else (min(n, k), min(n, k))
+        if width % n == 0 and width % k == 0:
+            return n, k
+        finer = gcd(n, k, width, hidden)
+        return (n, k) if finer < 32 else (finer, finer)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fp4Linear:
     """Two 4-bit floats a byte, an 8-bit scale per group, and scales per merged matrix.
 
@@ -133,7 +132,7 @@ class Fp4Linear:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Fp4Experts:
     """4-bit float experts.
 
@@ -171,7 +170,7 @@ class Fp4Experts:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mxfp8:
     """8-bit floats with a one-byte exponent per 32 of them (``ModelOptMxFp8``)."""
 

@@ -8,10 +8,10 @@ sizes are rounded up for the kernel before weights are allocated
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ....kv_cache.math import round_up
+from ....records import dataclass
 from .base import (
     ExpertsMethod,
     ExpertsShape,
@@ -26,17 +26,19 @@ from .fp8 import Fp8
 _BLOCK = 32
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Mxfp4Experts:
     """Packed weights, exponents, biases.
 
     Attributes:
         align_hidden: What the kernel rounds the hidden size up to.
         align_intermediate: What it rounds an expert's width up to.
+        prefers_triton: Its choice of kernels begins with Triton's on Hopper (gpt-oss).
     """
 
     align_hidden: int = 1
     align_intermediate: int = 1
+    prefers_triton: bool = False
 
     def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
         """Sizes rounded up, two weights a byte."""
@@ -71,6 +73,10 @@ class GptOssMxfp4(Mxfp4):
     """``gpt_oss_mxfp4``: the same, with another choice of kernels."""
 
     name = "gpt_oss_mxfp4"
+
+    def experts(self, prefix: str) -> ExpertsMethod:
+        """Every layer's."""
+        return Mxfp4Experts(prefers_triton=True)
 
 
 class DeepSeekV4(Fp8):

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from ....kv_cache.math import cdiv
+from ....records import dataclass
 from .base import ExpertsShape, LinearShape, Spec
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackedLinear:
     """``qweight``, ``scales``, ``qzeros``.
 
@@ -56,7 +56,7 @@ class PackedLinear:
         return found
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class PackedWNA16:
     """compressed-tensors' ``pack-quantized``.
 
@@ -102,7 +102,7 @@ class PackedWNA16:
         ]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Int8Linear:
     """8-bit whole numbers, one a byte, with float scales (compressed-tensors W8A8).
 

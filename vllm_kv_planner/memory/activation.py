@@ -1,0 +1,70 @@
+"""The activation peak of one rank: the worst of the profile run's phases.
+
+Encoder, forward pass and sampler run one after the other; what one leaves behind (encoder
+outputs, kernels' workspaces, cuBLAS's workspace) is there in the next. The peak is the largest
+sum of what lives at once, as PyTorch's allocator counts it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .encoder import encoder_profile
+from .experts import expert_workspace
+from .forward import forward_phase
+from .phase import Phase, parts
+from .rank import Rank
+from .sampler import sampler_phase
+
+
+@dataclass(frozen=True)
+class ActivationPeak:
+    """The profile's peak above the weights, on one rank.
+
+    Attributes:
+        phases: Every phase of the profile run on this rank.
+        peak: The one that decides.
+        peak_bytes: Its size, as PyTorch's allocator counts it.
+        uncertainty_bytes: How far off it may be.
+        how: The sentence that explains it.
+    """
+
+    phases: tuple[Phase, ...]
+    peak: Phase
+    peak_bytes: int
+    uncertainty_bytes: int
+    how: str
+
+
+def activation_peak(rank: Rank) -> ActivationPeak:
+    """The peak of one rank's profile run."""
+    encoder = encoder_profile(rank)
+    held = parts(
+        blas_workspace=rank.blas_workspace,
+        intermediate_tensors=0 if rank.uses_v2 else rank.intermediate_tensors,
+    )
+    phases = []
+    unsure = 0
+    if encoder is not None:
+        phases.append(
+            Phase("encoder", (*held, *encoder.phase.parts), encoder.phase.uncertainty_bytes)
+        )
+        held = (*held, *encoder.held)
+        unsure = encoder.uncertainty_bytes
+    phases.append(forward_phase(rank, held))
+    if rank.is_last and rank.setup.model.runner_type == "generate":
+        workspace = parts(expert_workspace=expert_workspace(rank))
+        phases.append(sampler_phase(rank, (*held, *workspace)))
+    limited = rank.rules.split_limited
+    sizes = [phase.total_bytes(split_limited=limited) for phase in phases]
+    peak_bytes = max(sizes)
+    peak = phases[sizes.index(peak_bytes)]
+    # a phase that may in truth be the larger one adds to the doubt
+    rivals = [
+        size + phase.uncertainty_bytes - peak_bytes
+        for phase, size in zip(phases, sizes, strict=True)
+    ]
+    how = f"derived from the profile run: its {peak.name} phase decides"
+    if encoder is not None:
+        how += f"; encoder profiled with {encoder.how}"
+    return ActivationPeak(tuple(phases), peak, peak_bytes, max(*rivals, 0) + unsure, how)

@@ -1,0 +1,80 @@
+"""The profile's first phase: the multimodal encoder at its token budget.
+
+vLLM shows the encoder as many of the largest item as the budget holds: max(the scheduler's
+encoder budget, one item) tokens. The encoder's outputs stay in the encoder cache until the whole
+profile is over; Model Runner V1 also keeps the dummy items' pixels that long.
+
+Source: vLLM 0.19 and 0.33 ``profile_run`` and ``_get_mm_dummy_batch`` of
+``v1/worker/gpu_model_runner.py``, ``v1/worker/gpu/mm/encoder_runner.py``
+``profile_encoder_cache``, ``multimodal/encoder_budget.py``,
+``v1/core/encoder_cache_manager.py`` ``compute_mm_encoder_budget``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .encoder_items import EncoderItem, largest_encoder_item
+from .phase import Parts, Phase, parts
+from .rank import Rank
+
+
+@dataclass(frozen=True)
+class EncoderProfile:
+    """What the encoder's profile allocates on one rank.
+
+    Attributes:
+        phase: The encoder at its worst moment.
+        held: What lives on until the sampler is done.
+        uncertainty_bytes: How far off ``held`` may be.
+        how: Where the item's size comes from.
+    """
+
+    phase: Phase
+    held: Parts
+    uncertainty_bytes: int
+    how: str
+
+
+def encoder_profile(rank: Rank) -> EncoderProfile | None:
+    """The encoder's share of the profile; None without an encoder on this rank."""
+    setup = rank.setup
+    args = setup.args
+    if not setup.model.is_multimodal or not rank.is_first:
+        return None
+    if args.skip_mm_profiling or args.language_model_only:
+        return None
+    item = largest_encoder_item(setup)
+    if item is None or item.tokens <= 0:
+        return None
+    budget = max(setup.resolved.batch.max_num_encoder_input_tokens, item.tokens)
+    count = _items(rank, item, budget)
+    outputs = count * item.embeddings * rank.hidden * item.output_copies * rank.element
+    pixels = count * item.pixel_elements * rank.element
+    held = parts(encoder_outputs=outputs, dummy_items=0 if rank.uses_v2 else pixels)
+    phase = Phase(
+        "encoder",
+        parts(
+            dummy_items=pixels,
+            encoder_layer=count * item.layer_elements(rank.tp) * rank.element,
+            encoder_outputs=outputs,
+        ),
+        uncertainty_bytes=(outputs + pixels) // (3 if item.is_guess else 10),
+    )
+    unsure = (outputs + pixels) // (2 if item.is_guess else 20)
+    return EncoderProfile(phase, held, unsure, item.how)
+
+
+def _items(rank: Rank, item: EncoderItem, budget: int) -> int:
+    """Items profiled at once: by the encoder's budget and by what the decoder could be sent.
+
+    Source: ``MultiModalBudget._get_max_items``.
+    """
+    setup = rank.setup
+    by_encoder = budget // item.tokens
+    limit = setup.args.limit_mm_per_prompt.get("image", 999)
+    if not isinstance(limit, int):
+        limit = limit.get("count", 999) if isinstance(limit, dict) else 999
+    per_prompt = max(1, min(limit, setup.resolved.length.max_model_len // item.tokens))
+    by_decoder = setup.resolved.batch.max_num_seqs * per_prompt
+    return max(1, min(by_encoder, by_decoder))

@@ -1,0 +1,100 @@
+"""Workspaces of the fused-experts kernels: allocated in the profiled forward pass, then kept.
+
+A kernel asks vLLM's workspace manager for two buffers, in the activations' dtype; M tokens, k
+experts a token, N gate and up, K hidden:
+
+==============  ==================================  ==============================
+kernel          first buffer                        second buffer
+==============  ==================================  ==============================
+Triton, CUTLASS  M k max(N / 2, K)                  M k max(N, K)
+Marlin          M k max(N / 2, K)                   M k max(N, K)
+DeepGEMM        half of Ma max(N / 2, K)            Ma max(N, K), Ma = M k + padding
+OpenAI Triton   M k N / 2 (one buffer only)
+TRT-LLM         none, the kernel has its own
+==============  ==================================  ==============================
+
+Source: ``workspace_shapes`` of vLLM 0.33 ``model_executor/layers/fused_moe/experts/*.py``;
+``modular_kernel.py`` ``_allocate_buffers``; ``v1/worker/workspace.py``.
+"""
+
+from __future__ import annotations
+
+from .allocator import round_up
+from .rank import Rank
+from .shapes import ExpertShapes
+
+_DEEP_GEMM_ALIGNMENT = 128
+_OPENAI_TRITON = ("mxfp4", "gpt_oss_mxfp4")
+_FP8_BLOCK = ("fp8", "deepseek_v4_fp8")
+
+
+def expert_workspace(rank: Rank) -> int:
+    """Bytes that stay allocated from the forward pass on; 0 without experts."""
+    experts = rank.shapes.experts
+    if experts is None:
+        return 0
+    kernel = expert_kernel(rank)
+    tokens = expert_tokens(rank)
+    routed = tokens * experts.top_k
+    hidden = rank.hidden
+    narrow, wide = max(experts.down_in, hidden), max(experts.up, hidden)
+    if kernel == "openai_triton":
+        # inside the kernel, and gone when it returns; see forward.py
+        return 0
+    if kernel == "own":
+        return tokens * hidden * rank.element
+    if kernel == "deep_gemm":
+        routed = _padded(routed, experts)
+        return round_up(routed * narrow, 256) + round_up(routed * wide * rank.element, 256)
+    first = max(routed * narrow, tokens * hidden) * rank.element
+    return round_up(first, 256) + round_up(routed * wide * rank.element, 256)
+
+
+def transient_expert_bytes(rank: Rank) -> int:
+    """What a kernel allocates beside the workspaces and gives back."""
+    experts = rank.shapes.experts
+    if experts is None:
+        return 0
+    routed = expert_tokens(rank) * experts.top_k
+    kernel = expert_kernel(rank)
+    if kernel == "openai_triton":
+        # gate and up, their activation, and the down projection before it is summed
+        return routed * max(experts.up + experts.down_in, experts.down_in + rank.hidden) * 2
+    if kernel == "deep_gemm":
+        return routed * rank.hidden  # quantised, one byte
+    return routed * 2 * 8  # weights and ids of the chosen experts, sorted ids
+
+
+def expert_tokens(rank: Rank) -> int:
+    """Tokens a rank's experts see: of every data-parallel rank, which vLLM gathers."""
+    return rank.tokens * rank.setup.args.data_parallel_size
+
+
+def expert_kernel(rank: Rank) -> str:
+    """``triton``, ``deep_gemm``, ``openai_triton`` or ``own``: which buffers are needed.
+
+    A simplification of vLLM's oracles (``fused_moe/oracle/*.py``): Hopper runs DeepGEMM for
+    block-quantised fp8 and OpenAI's Triton kernels for MXFP4; data-centre Blackwell runs
+    TRT-LLM's kernels; the rest runs Triton, CUTLASS or Marlin, whose buffers are alike.
+    """
+    setup = rank.setup
+    method = (setup.facts.quantization or "").lower()
+    major = (setup.gpu.compute_capability or (0, 0))[0]
+    if major == 10 and rank.rules.version >= (0, 20):
+        return "own"
+    if major == 9 and method in _OPENAI_TRITON:
+        return "openai_triton"
+    if major == 9 and method in _FP8_BLOCK and _has_blocks(rank):
+        return "deep_gemm"
+    return "triton"
+
+
+def _has_blocks(rank: Rank) -> bool:
+    config = rank.setup.facts.quantization_config
+    return config is not None and config.get("weight_block_size") is not None
+
+
+def _padded(routed: int, experts: ExpertShapes) -> int:
+    """``compute_aligned_M``: every expert's rows padded to the alignment."""
+    padded = routed + experts.count * (_DEEP_GEMM_ALIGNMENT - 1)
+    return round_up(padded, _DEEP_GEMM_ALIGNMENT)

@@ -1,0 +1,125 @@
+"""The profile's forward pass at ``max_num_batched_tokens``: one decoder layer at its worst.
+
+Attention itself is skipped (the profile has no metadata), so the linear layers decide. Compiled,
+a piece of the graph runs from one attention to the next; its inputs (attention output, residual)
+live until it returns, and so does the output projection that the second norm and the second
+residual both read. The worst moment of a plain layer is the activation function: gate and up
+projection in, its product out, three tensors of the stream's width beside them. Uncompiled,
+two are enough: the residual is added in place. Only one layer lives at a time.
+
+Source: vLLM 0.19 and 0.33 ``compilation/backends.py`` (``split_graph``), ``models/llama.py``,
+``model_executor/layers/activation.py``, ``layers/attention/mla_attention.py`` (the buffer that
+profiling allocates in place of the up-projected context), ``_dummy_run`` of both runners.
+"""
+
+from __future__ import annotations
+
+from .experts import expert_workspace, transient_expert_bytes
+from .phase import Parts, Phase, parts
+from .rank import Rank
+from .shapes import LatentShapes
+
+_CONTEXT_TOKENS = 64 * 1024
+_SHARE_UNSURE = 0.15
+_SHARE_GUESS = 0.5
+
+
+def forward_phase(rank: Rank, held: Parts) -> Phase:
+    """The decoder at its worst moment; ``held`` lives on from the encoder."""
+    shapes = rank.shapes
+    fixed = parts(expert_workspace=expert_workspace(rank))
+    candidates = [_mlp(rank), _attention(rank)]
+    if shapes.experts is not None:
+        candidates.append(_experts(rank))
+    if shapes.latent is not None:
+        candidates.append(_latent(rank, shapes.latent))
+    if shapes.mixer_in:
+        candidates.append(_mixer(rank))
+    worst = max(candidates, key=lambda live: sum(size for _, size in live))
+    unsure = _SHARE_GUESS if shapes.is_guess else _SHARE_UNSURE
+    size = sum(size for _, size in worst)
+    return Phase("forward", (*held, *fixed, *worst), int(unsure * size))
+
+
+def _width(rank: Rank, width: int) -> int:
+    return rank.tokens * width * rank.element
+
+
+def _stream(rank: Rank) -> Parts:
+    """What lives beside the widest tensors of a layer."""
+    hidden = _width(rank, rank.hidden)
+    if rank.setup.args.enforce_eager:
+        return parts(residual=hidden, normed=hidden)
+    attention = _width(rank, rank.shapes.query or rank.shapes.mixer_out or rank.hidden)
+    return parts(attention_output=attention, residual=hidden, output_projection=hidden)
+
+
+def _mlp(rank: Rank) -> Parts:
+    shapes = rank.shapes
+    return (
+        *_stream(rank),
+        *parts(
+            gate_and_up=_width(rank, shapes.mlp_up),
+            activated=_width(rank, shapes.mlp_down_in),
+        ),
+    )
+
+
+def _attention(rank: Rank) -> Parts:
+    shapes = rank.shapes
+    hidden = _width(rank, rank.hidden)
+    return parts(
+        residual=hidden,
+        normed=hidden,
+        qkv=_width(rank, shapes.query + shapes.key_value),
+        rotated=_width(rank, shapes.query + shapes.key_value // 2),
+        attention_output=_width(rank, shapes.query),
+    )
+
+
+def _experts(rank: Rank) -> Parts:
+    experts = rank.shapes.experts
+    assert experts is not None
+    hidden = _width(rank, rank.hidden)
+    shared = _width(rank, experts.shared_up + experts.shared_down_in)
+    return (
+        *_stream(rank),
+        *parts(
+            normed=hidden,
+            experts_output=hidden,
+            router_logits=rank.tokens * experts.count * 4,
+            shared_experts=shared + (hidden if shared else 0),
+            expert_kernel=transient_expert_bytes(rank),
+        ),
+    )
+
+
+def _latent(rank: Rank, latent: LatentShapes) -> Parts:
+    """MLA: queries, and room for the keys and values of a chunk of context."""
+    hidden = _width(rank, rank.hidden)
+    batch, length = rank.setup.resolved.batch, rank.setup.resolved.length.max_model_len
+    wanted = max(8 * length, 4 * batch.max_num_seqs * rank.setup.context.block_size)
+    context = max(
+        min(wanted, _CONTEXT_TOKENS), batch.max_num_seqs * rank.setup.context.block_size
+    )
+    return parts(
+        residual=hidden,
+        normed=hidden,
+        queries=_width(rank, latent.heads * (latent.qk_nope + latent.qk_rope)),
+        latent=2 * _width(rank, latent.latent + latent.qk_rope),
+        attention_output=_width(rank, latent.heads * latent.value),
+        context=context * latent.heads * (latent.qk_nope + latent.value) * rank.element,
+    )
+
+
+def _mixer(rank: Rank) -> Parts:
+    """State-space or linear attention: the input projection, its split copies, the output."""
+    shapes = rank.shapes
+    hidden = _width(rank, rank.hidden)
+    return parts(
+        residual=hidden,
+        normed=hidden,
+        input_projection=_width(rank, shapes.mixer_in),
+        split=_width(rank, shapes.mixer_in - shapes.mixer_out),
+        mixer_output=2 * _width(rank, shapes.mixer_out),
+    )

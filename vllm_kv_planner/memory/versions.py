@@ -1,0 +1,121 @@
+"""What changed between vLLM 0.15 and 0.33 in how memory is measured and used.
+
+Each rule was read in the sources of 0.16, 0.17, 0.19 to 0.22, 0.24, 0.26 to 0.29, 0.31, 0.32 and
+0.33: ``v1/worker/gpu_worker.py``, ``utils/mem_utils.py``, ``envs.py``, ``config/vllm.py``,
+``v1/worker/gpu_model_runner.py`` (V1), ``v1/worker/gpu/model_runner.py`` (V2).
+"""
+
+from __future__ import annotations
+
+import re
+
+from ..errors import UnsupportedError
+from ..records import dataclass
+
+FIRST = (0, 15)
+LAST = (0, 33)
+
+# The classes that ran on Model Runner V2 before it was everyone's default.
+_QWEN3 = frozenset({"Qwen3ForCausalLM"})
+_EARLY_V2 = frozenset(
+    {
+        *("Qwen3ForCausalLM", "DeepseekV2ForCausalLM", "Qwen2MoeForCausalLM"),
+        *("GraniteMoeForCausalLM", "LlamaForCausalLM", "MistralForCausalLM"),
+    }
+)
+_MOE_V2 = frozenset(
+    {
+        *("DeepseekV2ForCausalLM", "GraniteMoeForCausalLM", "Qwen2MoeForCausalLM"),
+        *("InklingForCausalLM", "InklingForConditionalGeneration"),
+        "LongcatFlashNgramForCausalLM",
+    }
+)
+
+
+@dataclass(frozen=True)
+class VersionRules:
+    """One minor version's rules."""
+
+    version: tuple[int, int]
+
+    @property
+    def name(self) -> str:
+        """``0.19``."""
+        return f"{self.version[0]}.{self.version[1]}"
+
+    @property
+    def default_gpu_memory_utilization(self) -> float:
+        """Share of the GPU an engine asks for."""
+        return 0.92 if self.version >= (0, 20) else 0.9
+
+    @property
+    def sampler_sorts(self) -> bool:
+        """Top-k and top-p sort the vocabulary (before Triton's kernel came)."""
+        return self.version < (0, 17)
+
+    @property
+    def few_rows_sort(self) -> bool:
+        """Model Runner V1 still sorts when fewer than 8 rows are sampled."""
+        return self.version < (0, 31)
+
+    @property
+    def flashinfer_samples(self) -> bool:
+        """FlashInfer's sampler is on by default."""
+        return self.version >= (0, 21)
+
+    @property
+    def v2_warms_sampler(self) -> bool:
+        """Model Runner V2 profiles its sampler with every parameter set, not only greedily."""
+        return self.version >= (0, 33)
+
+    @property
+    def counts_runner_buffers(self) -> bool:
+        """Memory is read from the device (``total_consumed``), so the runner's buffers count.
+
+        Before, only the weights, the torch peak above them and memory outside torch counted.
+        """
+        return self.version >= (0, 27)
+
+    @property
+    def split_limited(self) -> bool:
+        """The profile run keeps freed large blocks whole, so that all of them are given back."""
+        return self.version >= (0, 32)
+
+    @property
+    def blas_workspace_before_profile(self) -> bool:
+        """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
+        return self.version >= (0, 33)
+
+    def deducts_graphs(self, uses_v2: bool) -> bool:
+        """The CUDA graph estimate comes off the KV cache."""
+        return self.version >= ((0, 29) if uses_v2 else (0, 20))
+
+    def uses_v2(
+        self, resolved: bool, architecture: str, *, is_moe: bool, is_hybrid: bool, quantized: bool
+    ) -> bool:
+        """Model Runner V2; ``resolved`` is 0.33's own answer for this engine."""
+        if self.version >= (0, 29) or not resolved:
+            return resolved
+        if self.version >= (0, 25):
+            return not is_hybrid and (architecture in _MOE_V2 or not is_moe)
+        if self.version >= (0, 23):
+            return architecture in _EARLY_V2
+        if self.version >= (0, 22):
+            return architecture in _QWEN3 and not quantized
+        return False
+
+
+def version_rules(version: str) -> VersionRules:
+    """The rules of ``0.19.0``, ``v0.26.1rc1.dev156+g0eec856cc`` and the like.
+
+    Raises:
+        UnsupportedError: A version whose memory rules are not known.
+    """
+    found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?![\d])", version)
+    numbers = (int(found[1]), int(found[2])) if found else (0, 0)
+    if not FIRST <= numbers <= LAST:
+        raise UnsupportedError(
+            f"vLLM {version}: memory rules are known from {FIRST[0]}.{FIRST[1]} to "
+            f"{LAST[0]}.{LAST[1]}"
+        )
+    return VersionRules(numbers)

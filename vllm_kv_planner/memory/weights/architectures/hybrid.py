@@ -1,0 +1,210 @@
+"""Decoders whose layers differ in kind; which kind each is, its cache layer says.
+
+Source: vLLM 0.33 ``models/qwen3_next.py``, ``models/qwen3_5.py``, ``models/nemotron_h.py``,
+``models/jamba.py``, ``models/mamba.py``, ``models/nemotron_nas.py``, ``models/laguna.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from ....model.architectures.nemotron_h import LETTERS
+from ....model.layers.attention import Attention
+from ....model.layers.base import CacheLayer
+from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
+from ....model.layers.latent import LatentAttention
+from ....model.layers.mamba import Mamba1, Mamba2
+from ..modules import Block, Linear, Module, Norm, RoutedExperts, Weight
+from .attention import attention
+from .decoder import assemble
+from .facts import Facts
+from .feed_forward import activation, is_sparse, mlp, moe, moe_options, num_experts
+from .latent import latent_attention
+from .mixers import delta_net, kimi_delta, mamba1, mamba2
+from .ropes import rotary
+from .tree import WeightTree
+
+
+def mixer(facts: Facts, layer: CacheLayer) -> Block | None:
+    """The block that keeps this cache; None for what only stands beside one."""
+    if isinstance(layer, Attention):
+        return attention(
+            facts,
+            heads=layer.num_heads,
+            kv_heads=layer.num_kv_heads,
+            head_size=layer.head_size,
+        )
+    if isinstance(layer, GatedDeltaNet):
+        return delta_net(facts, layer)
+    if isinstance(layer, Mamba2):
+        return mamba2(facts, layer)
+    if isinstance(layer, Mamba1):
+        return mamba1(facts, layer)
+    if isinstance(layer, KimiDeltaAttention):
+        return kimi_delta(facts, layer)
+    if isinstance(layer, LatentAttention):
+        return latent_attention(facts)
+    return None
+
+
+def mixers(facts: Facts) -> Mapping[int, Block]:
+    """By layer; layers alike share one."""
+    made: dict[CacheLayer, Block | None] = {}
+    found: dict[int, Block] = {}
+    for layer in facts.description.layers:
+        kind = replace(layer, index=0)
+        if kind not in made:
+            made[kind] = mixer(facts, kind)
+        if (block := made[kind]) is not None:
+            found[layer.index] = block
+    return found
+
+
+def hybrid(facts: Facts) -> WeightTree:
+    """Every layer: what its cache layer tells, then an MLP or experts."""
+    blocks = mixers(facts)
+    dense = mlp(facts)
+    options = moe_options(facts)
+    sparse = None if options is None else moe(facts, options)
+
+    def layer(index: int) -> Sequence[Module]:
+        is_moe = sparse is not None and options is not None and is_sparse(facts, options, index)
+        return (blocks[index], sparse if is_moe and sparse is not None else dense)
+
+    return assemble(facts, layer)
+
+
+def mamba(facts: Facts) -> WeightTree:
+    """Mamba alone: a mixer and a norm a layer."""
+    blocks = mixers(facts)
+    return assemble(facts, lambda index: (blocks[index],))
+
+
+def jamba(facts: Facts) -> WeightTree:
+    """Jamba: experts in every n-th layer; attention lies in the layer itself."""
+    blocks = mixers(facts)
+    text = facts.text
+    period = text.int("expert_layer_period", default=2)
+    offset = text.int("expert_layer_offset", default=1, minimum=0)
+    dense = mlp(facts)
+    sparse = moe(facts, facts.options["moe"])
+
+    def layer(index: int) -> Sequence[Module]:
+        is_moe = num_experts(facts) > 1 and index % period == offset
+        return (blocks[index], sparse if is_moe else dense)
+
+    return assemble(facts, layer)
+
+
+def nemotron_h(facts: Facts) -> WeightTree:
+    """Nemotron-H: one mixer a layer, be it Mamba, attention, an MLP or experts."""
+    text = facts.text
+    blocks = mixers(facts)
+    pattern = text.get("hybrid_override_pattern")
+    listed = text.get("layers_block_type", "layer_types")
+    types = listed if isinstance(listed, list) else [LETTERS.get(c, c) for c in str(pattern or "")]
+    bias = bool(text.get("mlp_bias"))
+    dense = Block(
+        "mixer",
+        (
+            Linear("up_proj", facts.hidden, (facts.intermediate,), bias=bias),
+            Linear("down_proj", facts.intermediate, (facts.hidden,), "row", bias=bias),
+        ),
+        part="mlp",
+    )
+    sparse = _nemotron_experts(facts)
+
+    def layer(index: int) -> Sequence[Module]:
+        if index in blocks:
+            return (blocks[index],)
+        return (sparse if types[index] == "moe" else dense,)
+
+    return assemble(facts, layer)
+
+
+def _nemotron_experts(facts: Facts) -> Block:
+    """Experts without gates, in a narrower space where there is one."""
+    text, hidden = facts.text, facts.hidden
+    count, width = num_experts(facts), text.int("moe_intermediate_size", default=1)
+    latent = text.opt_int("moe_latent_size")
+    children: list[Module] = [
+        Linear("gate", hidden, (count,), "none", quantised=False),
+        Weight("gate.e_score_correction_bias", (count,), dtype="float32"),
+    ]
+    shared = text.int("n_shared_experts", default=0, minimum=0) * text.int(
+        "moe_shared_expert_intermediate_size", default=0, minimum=0
+    )
+    if shared:
+        inner: tuple[Module, ...] = (
+            Linear("up_proj", hidden, (shared,)),
+            Linear("down_proj", shared, (hidden,), "row"),
+        )
+        children.append(Block("shared_experts", inner, part="shared experts"))
+    if latent:
+        children += [
+            Linear("fc1_latent_proj", hidden, (latent,), "none"),
+            Linear("fc2_latent_proj", latent, (hidden,), "none"),
+        ]
+    children.append(
+        RoutedExperts(
+            "experts", count, latent or hidden, width, gated=False, activation=activation(facts)
+        )
+    )
+    return Block("mixer", tuple(children), part="experts")
+
+
+def laguna(facts: Facts) -> WeightTree:
+    """Laguna: heads by layer, a gate per head, two ropes."""
+    text = facts.text
+    options = facts.options["moe"]
+    dense, sparse = mlp(facts), moe(facts, options)
+    blocks: dict[int, Block] = {}
+    for cache in facts.description.layers:
+        if not isinstance(cache, Attention):
+            continue
+        windowed = cache.sliding_window is not None
+        rope = rotary(
+            facts,
+            cache.head_size,
+            layer_type="sliding_attention" if windowed else "full_attention",
+            variant="windowed" if windowed else "full",
+        )
+        gate = Linear("g_proj", facts.hidden, (cache.num_heads,))
+        blocks[cache.index] = attention(
+            facts,
+            heads=cache.num_heads,
+            kv_heads=cache.num_kv_heads,
+            head_size=cache.head_size,
+            rope=rope,
+            extra=(gate,) if text.get("gating") else (),
+        )
+    return assemble(
+        facts,
+        lambda index: (blocks[index], sparse if is_sparse(facts, options, index) else dense),
+    )
+
+
+def nas(facts: Facts) -> WeightTree:
+    """Nemotron-NAS: each layer has its own MLP width, and perhaps no attention at all.
+
+    Source: ``models/nemotron_nas.py`` ``_ffn_mult_to_intermediate_size``.
+    """
+    blocks = mixers(facts)
+    configs = facts.text.list_of_subs("block_configs")
+
+    def layer(index: int) -> Sequence[Module]:
+        found: list[Module] = []
+        if index in blocks:
+            found += [blocks[index], Norm("input_layernorm", facts.hidden)]
+        ffn = configs[index].sub("ffn")
+        if not ffn.bool("no_op", default=False):
+            if ffn.get("replace_with_linear"):
+                found.append(Linear("mlp.linear_mlp", facts.hidden, (facts.hidden,)))
+            else:
+                width = int(2 * ffn.float("ffn_mult") * facts.hidden / 3)
+                found.append(mlp(facts, width=-(-width // 256) * 256))
+            found.append(Norm("post_attention_layernorm", facts.hidden))
+        return found
+
+    return assemble(facts, layer, norms=False)
