@@ -86,7 +86,14 @@ else:
         def __get__(self, _, cls):
             import dataclasses
 
-            shape = [(each.name, object, dataclasses.field()) for each in cls.__record_fields__]
+            shape = []
+            for each in cls.__record_fields__:
+                filled = {}
+                if each.default is not MISSING:
+                    filled["default"] = each.default
+                elif each.default_factory is not MISSING:
+                    filled["default_factory"] = each.default_factory
+                shape.append((each.name, object, dataclasses.field(kw_only=True, **filled)))
             return dataclasses.make_dataclass(cls.__name__, shape).__dataclass_fields__
 
     def _first_init(cls, frozen):

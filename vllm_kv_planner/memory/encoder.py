@@ -12,6 +12,7 @@ Source: vLLM 0.19 and 0.33 ``profile_run`` and ``_get_mm_dummy_batch`` of
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from .encoder_items import EncoderItem, largest_encoder_item
@@ -72,9 +73,9 @@ def _items(rank: Rank, item: EncoderItem, budget: int) -> int:
     """
     setup = rank.setup
     by_encoder = budget // item.tokens
-    limit = setup.args.limit_mm_per_prompt.get("image", 999)
-    if not isinstance(limit, int):
-        limit = limit.get("count", 999) if isinstance(limit, dict) else 999
-    per_prompt = max(1, min(limit, setup.resolved.length.max_model_len // item.tokens))
-    by_decoder = setup.resolved.batch.max_num_seqs * per_prompt
-    return max(1, min(by_encoder, by_decoder))
+    limit = setup.args.limit_mm_per_prompt.get("image")
+    if isinstance(limit, Mapping):
+        limit = limit.get("count")
+    by_length = setup.resolved.length.max_model_len // item.tokens
+    per_prompt = max(1, min(limit, by_length) if isinstance(limit, int) else by_length)
+    return max(1, min(by_encoder, setup.resolved.batch.max_num_seqs * per_prompt))

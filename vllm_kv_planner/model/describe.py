@@ -63,7 +63,7 @@ def describe(
         is_pooling=is_pooling,
         where=where,
     )
-    text = language_config(top, model_type, resolved.row.get("text_type", ""))
+    text = stated = language_config(top, model_type, resolved.row.get("text_type", ""))
     if disable_sliding_window or text.get("sliding_window") == 0:
         text = Config({**text.data, "sliding_window": None}, where, prefix=text.prefix)
     facts = convertor(model_type)
@@ -75,7 +75,7 @@ def describe(
     return ModelDescription(
         architecture=resolved.architecture,
         config=top.data,
-        text_config=text.data,
+        text_config=stated.data,
         layers=layers,
         num_hidden_layers=reader.num_hidden_layers,
         num_attention_heads=reader.num_attention_heads,
