@@ -121,6 +121,9 @@ def test_a_hand_made_model(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--vllm-version", "0.1"], "0.33"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--layers", "3"], "--custom"),
         (["plan", "--custom", "--layers", "3"], "--kv-heads"),
+        (["plan", "gpt2"], "--kv-cache-memory-bytes"),
+        (["plan", "gpt2", "--gpu", "auto", "--kv-cache-memory-bytes", "1G"], "--gpu H100"),
+        (["plan", "gpt2", "--gpu-memory", "many", "--kv-cache-memory-bytes", "1G"], "many"),
         (["plan"], "no model"),
         (["plan", "./nowhere/config.json", "--kv-cache-memory-bytes", "1G"], "nowhere"),
         (["fly"], "plan"),
@@ -130,6 +133,16 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in refused(arguments, capsys)
+
+
+def test_memory_of_the_device_decides_the_batch_defaults(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    flags = ["--kv-cache-memory-bytes", "1G", "--format", "json"]
+    _, out, _ = run(["plan", "gpt2", "--gpu-memory", "24GiB", *flags], capsys)
+    engine = json.loads(out)["engine"]
+    # under 70 GiB vLLM's server takes 2048 tokens and 256 requests a step
+    assert (engine["max_num_batched_tokens"], engine["max_num_seqs"]) == (2048, 256)
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

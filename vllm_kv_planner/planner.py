@@ -155,7 +155,7 @@ def available_bytes(setup: EngineSetup) -> int:
     if args.kv_cache_memory_bytes is None:
         if args.num_gpu_blocks_override is not None or not any(setup.cache.stages):
             return 0
-        raise UnsupportedError(
+        raise InputError(
             "how much memory is left for the KV cache is not predicted yet: "
             "give it with --kv-cache-memory-bytes (bytes of one GPU, such as 40G)"
         )

@@ -70,7 +70,10 @@ def make_parser() -> FlagParser:
     )
     parser.add_argument("model_tag", metavar="MODEL", nargs="?", help="Hub id, directory or file")
     own = parser.add_argument_group("planner")
-    own.add_argument("--gpu", metavar="NAME", help="GPU of every rank, such as H100 (default)")
+    own.add_argument(
+        "--gpu", metavar="NAME", help="GPU of every rank: H100 (default), L4, …; auto asks NVML"
+    )
+    own.add_argument("--gpu-memory", metavar="SIZE", help="its memory, such as 80GiB")
     own.add_argument(
         "--planner",
         choices=("auto", "standalone", "vllm"),
@@ -140,12 +143,13 @@ def planned_with(
     notes: list[str],
 ) -> Plan:
     """Hand everything to the library."""
+    from ..gpu.choose import choose_gpu
     from ..planner import plan_engine_args
 
     return plan_engine_args(
         args,
         found=found,
-        gpu=given.gpu,
+        gpu=choose_gpu(given.gpu, given.gpu_memory),
         planner=given.planner,
         vllm_version=given.vllm_version,
         environment=environment,
