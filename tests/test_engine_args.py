@@ -683,7 +683,8 @@ def test_kv_cache_dtype_refusals() -> None:
         kv("nvfp4", use_mla=True)
     assert kv("nvfp4_ds_mla", use_mla=True) == "nvfp4_ds_mla"
     with pytest.raises(InputError, match="fp8 checkpoints"):
-        kv("fp8_e5m2", quantization="fp8")
+        kv("fp8_e5m2", quantization="fp8", config={"quantization_config": {"quant_method": "fp8"}})
+    assert kv("fp8_e5m2", quantization="fp8") == "fp8_e5m2"  # quantised while loading
 
 
 def test_turboquant_keeps_two_layers_at_either_end() -> None:

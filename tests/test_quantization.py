@@ -148,9 +148,10 @@ def test_mismatch_unknown_deprecated() -> None:
         ("fp8", None, 75),  # online
         ("modelopt", MODELOPT, 80),
         ("modelopt_fp4", {**MODELOPT, "quant_algo": "NVFP4"}, 75),
-        ("compressed-tensors", {"quant_method": "compressed-tensors"}, 70),
+        # 70 and 60 by their classes, 75 by the schemes of their layers
+        ("compressed-tensors", {"quant_method": "compressed-tensors"}, 75),
         ("experts_int8", None, 80),
-        ("inc", ROUNDED, 60),
+        ("inc", ROUNDED, 75),
         ("mxfp8", None, 75),  # online
         ("mxfp8", {"quant_method": "mxfp8"}, 80),
     ],
@@ -168,7 +169,7 @@ def test_minimum_capability(method: str, checkpoint: dict[str, Any] | None, lowe
 def test_dtypes_of_the_activations() -> None:
     with pytest.raises(InputError, match="float32 is not supported for quantization method fp8"):
         check("fp8", FP8, dtype="float32")
-    with pytest.raises(InputError, match="float16 is not supported .* gpt_oss_mxfp4"):
+    with pytest.raises(InputError, match=r"float16 is not supported .* gpt_oss_mxfp4"):
         check("gpt_oss_mxfp4", {"quant_method": "mxfp4"}, dtype="float16")
     check("compressed-tensors", {"quant_method": "compressed-tensors"}, dtype="float32")
 
@@ -248,3 +249,37 @@ def test_the_side_file_counts(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text(json.dumps({**config, "quantization_config": FP8}))
     found = plan(str(tmp_path), gpu="H100", kv_cache_memory_bytes=1 << 30)
     assert (found.engine.quantization, found.engine.kv_cache_dtype) == ("fp8", "auto")
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "message"),
+    [
+        # 9,728 / 8 = 1,216 is no multiple of 128, 9,728 / 4 = 2,432 is
+        ("Qwen/Qwen3-4B-FP8", {"tensor_parallel_size": 8}, "output_partition_size = 1216"),
+        ("Qwen/Qwen3-4B-FP8", {"tensor_parallel_size": 4}, None),
+        # 768 / 8 = 96: blocks of 32 do; 768 / 16 = 48: none does
+        ("Qwen/Qwen3-30B-A3B-FP8", {"tensor_parallel_size": 8}, None),
+        ("Qwen/Qwen3-30B-A3B-FP8", {"tensor_parallel_size": 16}, "gate's and up's weight = 48"),
+        (
+            "Qwen/Qwen3-30B-A3B-FP8",
+            {"tensor_parallel_size": 16, "enable_expert_parallel": True},
+            None,
+        ),
+        # 11,008 / 8 = 1,376 is no multiple of AWQ's groups of 128
+        ("TheBloke/Llama-2-7B-AWQ", {"tensor_parallel_size": 8}, "input size is not aligned"),
+        ("TheBloke/Llama-2-7B-AWQ", {"tensor_parallel_size": 2}, None),
+        # one shared expert of 512
+        ("poolside/Laguna-XS.2-FP8", {"tensor_parallel_size": 8}, "output_partition_size = 64"),
+    ],
+)
+def test_blocks_and_groups_of_weights(
+    model: str, flags: dict[str, Any], message: str | None
+) -> None:
+    def planned() -> object:
+        return plan(model, gpu="H100", kv_cache_memory_bytes=8 << 30, max_model_len=4096, **flags)
+
+    if message is None:
+        planned()
+        return
+    with pytest.raises(InputError, match=message):
+        planned()

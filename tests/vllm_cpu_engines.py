@@ -10,10 +10,12 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import sys
 import traceback
 from typing import Any
 
+SECONDS = 300
 REPORTED = ("num_gpu_blocks", "kv_cache_size_tokens", "kv_cache_max_concurrency")
 
 
@@ -47,7 +49,11 @@ def run_engine(folder: str, arguments: dict[str, Any]) -> dict[str, Any]:
 def answer(case: dict[str, Any], root: str) -> dict[str, Any]:
     """One case; what goes wrong is part of the answer."""
     folder = os.path.join(root, case["model"])
+    signal.alarm(SECONDS)
     try:
+        if not os.path.exists(folder):
+            # here, in the fork: a parent that has used OpenMP's threads cannot be forked
+            make_model(folder, case["config"])
         os.environ.update(case.get("environment", {}))
         return run_engine(folder, case["arguments"])
     except BaseException as error:
@@ -80,10 +86,6 @@ def main() -> None:
     os.dup2(2, 1)
     root = sys.argv[1]
     cases = [json.loads(line) for line in sys.stdin]
-    for case in cases:
-        folder = os.path.join(root, case["model"])
-        if not os.path.exists(folder):
-            make_model(folder, case["config"])
     os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
     import vllm.v1.engine.core
     import vllm.v1.worker.cpu_worker  # noqa: F401

@@ -27,6 +27,10 @@ Chooser = Callable[[CacheLayer, CacheContext], AttentionBackend | None]
 """The backend of a layer; None for states."""
 
 
+Sizer = Callable[[list[AttentionBackend]], CacheContext]
+"""The context with the block size that a stage with these backends settles on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class CacheLayers:
     """What the KV cache is planned from.
@@ -87,25 +91,44 @@ def build_cache_layers(
     context: CacheContext,
     backends: Mapping[Variant, AttentionBackend | None],
     layers_per_stage: Sequence[int],
+    with_block_size: Sizer,
 ) -> CacheLayers:
-    """Every layer's spec, dealt out to the pipeline stages."""
-    specs: dict[Variant, KVCacheSpec] = {}
-    for variant, layer in representatives(model, context).items():
-        spec = layer.cache_spec(context, backends[variant])
-        if spec is not None:
-            specs[variant] = spec
-    each = variants(model, context)
-    stages = tuple(
-        {name: specs[each[i]] for name, i in stage if each[i] in specs}
-        for stage in stage_layers(model, tuple(layers_per_stage))
-    )
+    """Every layer's spec, dealt out to the pipeline stages.
+
+    Each stage settles on a block size by the backends of its own layers: one without attention
+    keeps the default.
+    """
+    first, each = representatives(model, context), variants(model, context)
+    stages: list[Layers] = []
+    made: dict[tuple[str, ...], dict[Variant, KVCacheSpec]] = {}
+    for stage in stage_layers(model, tuple(layers_per_stage)):
+        present = first if len(layers_per_stage) == 1 else {each[i] for _, i in stage}
+        own = distinct(backends[variant] for variant in first if variant in present)
+        names = tuple(backend.name for backend in own)
+        if names not in made:
+            made[names] = cache_specs(first, backends, with_block_size(own))
+        specs = made[names]
+        stages.append({name: specs[each[i]] for name, i in stage if each[i] in specs})
     used = [backend for backend in backends.values() if backend is not None]
     candidates = supported_by_all([backend.layouts for backend in used])
+    kept = [spec for specs in made.values() for spec in specs.values()]
     return CacheLayers(
-        stages=stages,
-        layout=resolve_layout(candidates, specs.values()),
+        stages=tuple(stages),
+        layout=resolve_layout(candidates, kept),
         backends=tuple(backend.name for backend in distinct(used)),
     )
+
+
+def cache_specs(
+    layers: Mapping[Variant, CacheLayer],
+    backends: Mapping[Variant, AttentionBackend | None],
+    context: CacheContext,
+) -> dict[Variant, KVCacheSpec]:
+    """What each variant keeps; those that keep nothing are left out."""
+    specs = {
+        variant: layer.cache_spec(context, backends[variant]) for variant, layer in layers.items()
+    }
+    return {variant: spec for variant, spec in specs.items() if spec is not None}
 
 
 @lru_cache(maxsize=64)

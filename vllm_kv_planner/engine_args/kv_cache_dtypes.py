@@ -163,5 +163,7 @@ def _data_centre_blackwell_default(
 
 
 def _stores_fp8_scales(facts: ModelFacts, scheme: Mapping[str, Any] | None) -> bool:
+    if layer_quantization(facts.config) is None:
+        return False  # quantised while loading: no scales are read
     method = facts.quantization or ""
     return method == "fp8" or method.startswith("modelopt") or scheme is not None

@@ -10,6 +10,7 @@ from .defaults import OutsideFacts
 from .engine_args import EngineArgs
 from .facts import ModelFacts
 from .parallel import kv_heads_per_rank
+from .pooling import pooling_facts
 from .quantization import resolve_quantization
 
 
@@ -22,6 +23,7 @@ def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
         config=config,
         text_config=model.text_config,
         runner_type=model.runner_type,
+        pooling=pooling_facts(model.architecture, model.runner_type, args.pooler_config),
         quantization=resolve_quantization(
             args.quantization,
             config,

@@ -12,6 +12,13 @@ from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts
 
+# Their own attention divides KV heads by the ranks, and nothing else.
+_NO_KV_REPLICATION = (
+    "GptOssForCausalLM",
+    "InklingForCausalLM",
+    "InklingForConditionalGeneration",
+    "Param2MoEForCausalLM",
+)
 _VOCAB_PADDING = 64  # DEFAULT_VOCAB_PADDING_SIZE, vocab_parallel_embedding.py
 
 
@@ -151,6 +158,11 @@ def _check_divisions(tp: int, facts: ModelFacts) -> None:
         raise InputError(
             f"{max(kv_heads, tp)} is not divisible by {min(kv_heads, tp)}: {kv_heads} KV heads "
             f"cannot be split or replicated over tensor parallel size {tp}"
+        )
+    if facts.architecture in _NO_KV_REPLICATION and kv_heads % tp:
+        raise InputError(
+            f"{facts.architecture}: its {kv_heads} KV heads are not replicated, so tensor parallel "
+            f"size {tp} leaves some ranks without; use at most {kv_heads}"
         )
     padded = -(-facts.vocab_size // _VOCAB_PADDING) * _VOCAB_PADDING
     if padded % tp:

@@ -21,7 +21,6 @@ from .checkpoint_quantization import (
     overriding_method,
 )
 from .choices import DEPRECATED_QUANTIZATION, QUANTIZATION_METHODS
-from .quantization_checks import check_checkpoint
 
 
 @dataclass(frozen=True)
@@ -36,10 +35,10 @@ class Method:
     needs_checkpoint: bool = False
     """Cannot be made from nothing, though it reads no file."""
     kernel_capability: int = 0
-    """What its linear layers' kernels ask for, where that is more."""
+    """What its linear layers ask for, where that is more (Marlin; compressed-tensors schemes)."""
 
 
-_GPTQ = Method(60, files=("quantize_config.json",), kernel_capability=75)  # Marlin
+_GPTQ = Method(60, files=("quantize_config.json",), kernel_capability=75)
 _AWQ = Method(75, files=("quantize_config.json", "quant_config.json"))
 _MODELOPT = ("hf_quant_config.json",)
 _ANY = ("float32", "float16", "bfloat16")
@@ -56,7 +55,7 @@ METHODS: dict[str, Method] = {
     "auto_gptq": _GPTQ,
     "awq": _AWQ,
     "awq_marlin": _AWQ,
-    "compressed-tensors": Method(70, _ANY, needs_checkpoint=True),
+    "compressed-tensors": Method(70, _ANY, needs_checkpoint=True, kernel_capability=75),
     "deepseek_v4_fp8": Method(75),
     "experts_int8": Method(80),
     "fbgemm_fp8": Method(80, needs_checkpoint=True),
@@ -66,12 +65,12 @@ METHODS: dict[str, Method] = {
     "gptq": _GPTQ,
     "gptq_marlin": _GPTQ,
     "humming": Method(75, needs_checkpoint=True),
-    "inc": Method(60, files=("quantization_config.json",)),
+    "inc": Method(60, files=("quantization_config.json",), kernel_capability=75),
     "modelopt": Method(80, files=_MODELOPT),
     "modelopt_fp4": Method(75, ("bfloat16", "float16", "float8_e4m3fn"), _MODELOPT),
     "modelopt_mixed": Method(75, files=_MODELOPT),
     "modelopt_mxfp8": Method(80, ("bfloat16",), _MODELOPT),
-    "moe_wna16": Method(70, files=("quantize_config.json",)),
+    "moe_wna16": Method(70, files=("quantize_config.json",), kernel_capability=75),
     "mxfp4": Method(80, ("bfloat16",)),
     "mxfp8": Method(80, ("bfloat16",), _MODELOPT),
     "online": Method(75, needs_checkpoint=True),
@@ -141,6 +140,8 @@ def check_quantization(
         return
     checkpoint = layer_quantization(config)
     if checkpoint is not None:
+        from .quantization_checks import check_checkpoint
+
         check_checkpoint(method, checkpoint)
         rule = METHODS.get(method, ONLINE)
     else:
@@ -153,8 +154,8 @@ def check_quantization(
         )
     if capability < rule.kernel_capability:
         raise InputError(
-            f"The quantization method {method} is not supported for the current GPU: its kernels "
-            f"(Marlin) need capability {rule.kernel_capability}. Current capability: {capability}."
+            f"The quantization method {method} is not supported for the current GPU: its layers' "
+            f"kernels need capability {rule.kernel_capability}. Current capability: {capability}."
         )
     if dtype not in rule.dtypes:
         raise InputError(

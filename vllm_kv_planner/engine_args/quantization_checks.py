@@ -81,7 +81,10 @@ def _modelopt(method: str, checkpoint: Checkpoint) -> None:
     if method == "mxfp8" and "quantization" not in checkpoint and not checkpoint.get("quant_algo"):
         return  # MiniMax's own spelling of it
     if method == "modelopt_mixed" and "quantized_layers" not in checkpoint:
-        return  # vLLM reads hf_quant_config.json for them, which is not looked at here
+        raise InputError(
+            "Cannot find the config file for modelopt_mixed: neither config.json nor "
+            "hf_quant_config.json lists quantized_layers"
+        )
     algorithm = modelopt_algorithm(checkpoint)
     if not algorithm:
         raise InputError("Missing 'quant_algo' in quantization config")
@@ -128,6 +131,13 @@ def _fbgemm(method: str, checkpoint: Checkpoint) -> None:
     _require(checkpoint, "activation_scale_ub")
 
 
+def _quark(method: str, checkpoint: Checkpoint) -> None:
+    if "export" not in checkpoint:
+        raise InputError(
+            "The export key should be included in the configurations of Quark quantized model"
+        )
+
+
 _CHECKS: dict[str, Callable[[str, Checkpoint], None]] = {
     "auto_gptq": _gptq,
     "auto_awq": _awq,
@@ -141,4 +151,5 @@ _CHECKS: dict[str, Callable[[str, Checkpoint], None]] = {
     "mxfp8": _modelopt,
     "inc": _inc,
     "fbgemm_fp8": _fbgemm,
+    "quark": _quark,
 }

@@ -96,6 +96,15 @@ def resolve_setup(
         compute_capability=gpu.compute_capability,
         has_online_config=args.quantization_config is not None,
     )
+    if facts.quantization is not None:
+        from .quantization_blocks import check_blocks
+
+        check_blocks(
+            facts,
+            head_size=model.head_size,
+            tensor_parallel_size=args.tensor_parallel_size,
+            expert_parallel=args.enable_expert_parallel,
+        )
     preferences = attention_preferences(
         args,
         model,
@@ -127,15 +136,18 @@ def resolve_setup(
         )
 
     backends = backend_of_each(model, context, choose)
-    context = with_block_size(args, model, context, distinct(backends.values()))
+
+    def sized(own: list[AttentionBackend]) -> CacheContext:
+        return with_block_size(args, model, context, own)
+
     return EngineSetup(
         args=args,
         gpu=gpu,
         model=model,
         facts=facts,
         resolved=resolved,
-        context=context,
-        cache=build_cache_layers(model, context, backends, resolved.layers_per_stage),
+        context=sized(distinct(backends.values())),
+        cache=build_cache_layers(model, context, backends, resolved.layers_per_stage, sized),
     )
 
 

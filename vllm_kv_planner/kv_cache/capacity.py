@@ -10,10 +10,11 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Sequence
 
+from ..errors import UnsupportedError
 from ..records import dataclass
 from .group import KVCacheGroup, Layers, bytes_per_block
 from .groups import group_layers
-from .specs import RequestLimits
+from .specs import RequestLimits, SlidingWindowSpec
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,6 +108,8 @@ def plan_kv_cache(
     model_groups = group_layers(merged, layout, hybrid_kv_cache_manager=hybrid_kv_cache_manager)
     if not model_groups:
         return no_cache(limits)
+    if limits.decode_context_parallel_size > 1:
+        check_windows(model_groups)
     stages = [
         WorkerGroups.of(worker, model_groups, layout, num_gpu_blocks_override) for worker in workers
     ]
@@ -130,6 +133,20 @@ def plan_kv_cache(
         max_model_len_that_fits=longest,
         fits=longest > 0 and all(worker.fits for worker in blocks),
     )
+
+
+def check_windows(groups: Sequence[KVCacheGroup]) -> None:
+    """Refuse windows whose tokens decode context parallel would divide over ranks.
+
+    Source: vLLM 0.33 ``SlidingWindowSpec.max_memory_usage_bytes``.
+    """
+    for group in groups:
+        for spec, _ in group.distinct:
+            if isinstance(spec, SlidingWindowSpec) and spec.dcp_sharded:
+                raise UnsupportedError(
+                    "DCP not support sliding window: leave --decode-context-parallel-size at 1 "
+                    "for this model"
+                )
 
 
 @dataclass(frozen=True)

@@ -87,7 +87,5 @@ def bytes_per_block(groups: Iterable[KVCacheGroup], layout: str) -> int:
     groups = list(groups)
     if not is_block_outermost(layout):
         return max(group.stride_bytes() for group in groups)
-    alignments = {
-        spec.block_stride_alignment() for group in groups for spec, _ in group.distinct
-    }
+    alignments = {spec.block_stride_alignment() for group in groups for spec, _ in group.distinct}
     return round_up(max(group.page_bytes for group in groups), lcm_of(alignments))

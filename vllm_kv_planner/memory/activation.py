@@ -7,8 +7,7 @@ sum of what lives at once, as PyTorch's allocator counts it.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..records import dataclass
 from .encoder import encoder_profile
 from .experts import expert_workspace
 from .forward import forward_phase
@@ -53,7 +52,8 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         unsure = encoder.uncertainty_bytes
     phases.append(forward_phase(rank, held))
     if rank.is_last and rank.setup.model.runner_type == "generate":
-        workspace = parts(expert_workspace=expert_workspace(rank))
+        kept = rank.rules.keeps_expert_workspaces
+        workspace = parts(expert_workspace=expert_workspace(rank) if kept else 0)
         phases.append(sampler_phase(rank, (*held, *workspace)))
     limited = rank.rules.split_limited
     sizes = [phase.total_bytes(split_limited=limited) for phase in phases]

@@ -13,11 +13,14 @@ Source: vLLM 0.19 and 0.33 ``profile_run`` and ``_get_mm_dummy_batch`` of
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 
+from ..records import dataclass
 from .encoder_items import EncoderItem, largest_encoder_item
 from .phase import Parts, Phase, parts
 from .rank import Rank
+
+_RULED, _GUESSED = 0.25, 0.5
+"""How far off the encoder's own peak may be, as a share of it."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +56,11 @@ def encoder_profile(rank: Rank) -> EncoderProfile | None:
     outputs = count * item.embeddings * rank.hidden * item.output_copies * rank.element
     pixels = count * item.pixel_elements * rank.element
     held = parts(encoder_outputs=outputs, dummy_items=0 if rank.uses_v2 else pixels)
+    layer = item.layer_elements(count, rank.tp) * rank.element
     phase = Phase(
         "encoder",
-        parts(
-            dummy_items=pixels,
-            encoder_layer=count * item.layer_elements(rank.tp) * rank.element,
-            encoder_outputs=outputs,
-        ),
-        uncertainty_bytes=(outputs + pixels) // (3 if item.is_guess else 10),
+        parts(dummy_items=pixels, encoder_layer=layer, encoder_outputs=outputs),
+        uncertainty_bytes=int((outputs + pixels + layer) * (_GUESSED if item.is_guess else _RULED)),
     )
     unsure = (outputs + pixels) // (2 if item.is_guess else 20)
     return EncoderProfile(phase, held, unsure, item.how)

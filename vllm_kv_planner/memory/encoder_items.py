@@ -9,12 +9,13 @@ processing info (vLLM 0.19 and 0.33 ``models/gemma3_mm.py``, ``mistral3.py``, ``
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from ..engine_args.setup import EngineSetup
+from ..records import dataclass, replace
 
 JsonDict = Mapping[str, Any]
+_GEMMA4_FRAMES = 32
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +31,7 @@ class EncoderItem:
         mlp_width: Of its MLP.
         gated: Its MLP has a gate.
         output_copies: Widths of the decoder in an output row (deepstack layers add some).
+        patches_at_once: Rows that go through the encoder together, where it takes them in chunks.
         is_guess: No rule for this model.
         how: Where this comes from.
     """
@@ -42,18 +44,22 @@ class EncoderItem:
     mlp_width: int
     gated: bool = False
     output_copies: int = 1
+    patches_at_once: int | None = None
     is_guess: bool = False
     how: str = ""
 
-    def layer_elements(self, tp: int) -> int:
-        """Numbers alive in one encoder layer at its worst: attention or MLP.
+    def layer_elements(self, count: int, tp: int) -> int:
+        """Numbers alive in one encoder layer at its worst, for ``count`` items together.
 
         Attention: residual, normed, queries, keys and values, their rotated copies, output.
         MLP: residual, normed, up projection and its activation.
         """
         attention = 2 * self.width + 6 * self.width // tp
         mlp = 2 * self.width + (3 if self.gated else 2) * self.mlp_width // tp
-        return self.patches * max(attention, mlp)
+        patches = count * self.patches
+        if self.patches_at_once is not None:
+            patches = min(patches, self.patches_at_once)
+        return patches * max(attention, mlp)
 
 
 def largest_encoder_item(setup: EngineSetup) -> EncoderItem | None:
@@ -63,12 +69,16 @@ def largest_encoder_item(setup: EngineSetup) -> EncoderItem | None:
     if not isinstance(vision, Mapping):
         thinker = config.get("thinker_config")
         vision = thinker.get("vision_config") if isinstance(thinker, Mapping) else None
-    if _count(setup.args.limit_mm_per_prompt.get("image")) == 0:
-        if _count(setup.args.limit_mm_per_prompt.get("video", 0)) == 0:
-            return None
+    limits = setup.args.limit_mm_per_prompt
+    if _count(limits.get("image")) == 0 and _count(limits.get("video", 0)) == 0:
+        return None
     rule = _RULES.get(str(config.get("model_type")))
     if rule is not None and isinstance(vision, Mapping):
-        return rule(config, vision)
+        item = rule(config, vision)
+        frame = item.patches // _GEMMA4_FRAMES
+        if config.get("model_type") == "gemma4":
+            return replace(item, patches_at_once=frame * _gemma4_chunk(setup, vision, frame))
+        return item
     return _unknown(setup, vision if isinstance(vision, Mapping) else {})
 
 
@@ -144,7 +154,7 @@ def _internvl(config: JsonDict, vision: JsonDict) -> EncoderItem:
 
 def _gemma4(config: JsonDict, vision: JsonDict) -> EncoderItem:
     """A video of 32 frames with 70 tokens each, 3 x 3 patches of 16 x 16 pixels a token."""
-    frames, soft = 32, 70
+    frames, soft = _GEMMA4_FRAMES, 70
     pooled = _int(vision, "pooling_kernel_size", 3) ** 2
     patch = _int(vision, "patch_size", 16)
     width = _int(vision, "hidden_size", 768)
@@ -159,6 +169,12 @@ def _gemma4(config: JsonDict, vision: JsonDict) -> EncoderItem:
         gated=True,
         how="one video of 32 frames",
     )
+
+
+def _gemma4_chunk(setup: EngineSetup, vision: JsonDict, frame_patches: int) -> int:
+    """Frames encoded together (``_encoder_chunk``, from 0.22 on; before, one by one)."""
+    cost = frame_patches * 4 * _int(vision, "position_embedding_size", 10240) * 8
+    return max(1, setup.gpu.total_memory_bytes // 10 // cost)
 
 
 def _unknown(setup: EngineSetup, vision: JsonDict) -> EncoderItem:

@@ -1,7 +1,7 @@
-"""Workspaces of the fused-experts kernels: allocated in the profiled forward pass, then kept.
+"""Workspaces of the fused-experts kernels, allocated in the profiled forward pass.
 
-A kernel asks vLLM's workspace manager for two buffers, in the activations' dtype; M tokens, k
-experts a token, N gate and up, K hidden:
+From vLLM 0.13 on they stay allocated. A kernel asks vLLM's workspace manager for two buffers, in
+the activations' dtype; M tokens, k experts a token, N gate and up, K hidden:
 
 ==============  ==================================  ==============================
 kernel          first buffer                        second buffer

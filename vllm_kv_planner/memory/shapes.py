@@ -20,7 +20,12 @@ _NOT_GATED = frozenset(
     {
         *("PhiForCausalLM", "GPT2LMHeadModel", "OPTForCausalLM", "FalconForCausalLM"),
         *("RWForCausalLM", "GPTNeoXForCausalLM", "BloomForCausalLM", "GPTJForCausalLM"),
-        *("Starcoder2ForCausalLM", "GPTBigCodeForCausalLM", "NemotronForCausalLM", "MPTForCausalLM"),
+        *(
+            "Starcoder2ForCausalLM",
+            "GPTBigCodeForCausalLM",
+            "NemotronForCausalLM",
+            "MPTForCausalLM",
+        ),
         *("NemotronHForCausalLM", "BertModel", "RobertaModel", "PersimmonForCausalLM"),
     }
 )

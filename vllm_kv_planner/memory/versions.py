@@ -1,7 +1,8 @@
-"""What changed between vLLM 0.15 and 0.33 in how memory is measured and used.
+"""What changed between vLLM 0.10 and 0.33 in how memory is measured and used.
 
-Each rule was read in the sources of 0.16, 0.17, 0.19 to 0.22, 0.24, 0.26 to 0.29, 0.31, 0.32 and
-0.33: ``v1/worker/gpu_worker.py``, ``utils/mem_utils.py``, ``envs.py``, ``config/vllm.py``,
+Each rule was read in the sources of 0.11, 0.12, 0.14, 0.16, 0.17, 0.19 to 0.22, 0.24, 0.26 to
+0.29, 0.31, 0.32 and 0.33: ``v1/worker/gpu_worker.py``, ``utils/mem_utils.py``, ``envs.py``,
+``config/vllm.py``, ``engine/arg_utils.py``, ``v1/kv_cache_interface.py``,
 ``v1/worker/gpu_model_runner.py`` (V1), ``v1/worker/gpu/model_runner.py`` (V2).
 """
 
@@ -12,7 +13,7 @@ import re
 from ..errors import UnsupportedError
 from ..records import dataclass
 
-FIRST = (0, 15)
+FIRST = (0, 10)
 LAST = (0, 33)
 
 # The classes that ran on Model Runner V2 before it was everyone's default.
@@ -69,6 +70,11 @@ class VersionRules:
         return self.version >= (0, 33)
 
     @property
+    def keeps_expert_workspaces(self) -> bool:
+        """Fused experts' buffers come from vLLM's workspace manager and stay allocated."""
+        return self.version >= (0, 13)
+
+    @property
     def counts_runner_buffers(self) -> bool:
         """Memory is read from the device (``total_consumed``), so the runner's buffers count.
 
@@ -85,6 +91,16 @@ class VersionRules:
     def blas_workspace_before_profile(self) -> bool:
         """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
         return self.version >= (0, 33)
+
+    @property
+    def hybrids_cache_prefixes(self) -> bool:
+        """Prefix caching is on by default for models with states, too."""
+        return self.version >= (0, 28)
+
+    @property
+    def steps_in_flight_hold_blocks(self) -> bool:
+        """A window's blocks are counted for every step in flight, not for one."""
+        return self.version >= (0, 26)
 
     def deducts_graphs(self, uses_v2: bool) -> bool:
         """The CUDA graph estimate comes off the KV cache."""

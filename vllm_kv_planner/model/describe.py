@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import UnsupportedError
+from ..errors import InputError, UnsupportedError
 from ..records import replace
 from .architectures.convertors import Convertor, convertor
 from .architectures.general import config_dtype, is_latent, largest, num_experts
@@ -65,6 +65,7 @@ def describe(
     )
     text = stated = language_config(top, model_type, resolved.row.get("text_type", ""))
     if disable_sliding_window or text.get("sliding_window") == 0:
+        check_windowless(text.opt_str("model_type") or model_type, where)
         text = Config({**text.data, "sliding_window": None}, where, prefix=text.prefix)
     facts = convertor(model_type)
     mm_prefix = facts.is_mm_prefix_lm(top, text) and not language_model_only
@@ -99,6 +100,32 @@ def describe(
         removed_in=resolved.row.get("removed_in"),
         notes=notes(resolved),
     )
+
+
+WINDOW_REQUIRED = frozenset(
+    [
+        "cwm",
+        "diffusion_gemma_text",
+        "embedding_gemma2_text",
+        "exaone_moe",
+        "gemma3n_text",
+        "gemma4_text",
+        "gemma4_unified_text",
+        "mimo_v2_flash",
+        "modernbert",
+        "openai_privacy_filter",
+    ]
+)
+"""Types whose config class (transformers 5.20) takes no ``sliding_window`` of None."""
+
+
+def check_windowless(model_type: str, where: str) -> None:
+    """Refuse to take the window from a config whose class insists on one."""
+    if model_type in WINDOW_REQUIRED:
+        raise InputError(
+            f"{where}: Field 'sliding_window' expected int, got NoneType: the window of "
+            f"{model_type} models cannot be switched off; leave --disable-sliding-window out"
+        )
 
 
 def architectures(top: Config, model_type: str) -> list[str]:

@@ -51,9 +51,23 @@ class FoundConfig:
         Source: vLLM 0.33 ``transformers_utils/config.py`` ``get_config``.
         """
         beside = self.files.get(QUANT_FILE)
-        if beside is None or self.config.get("quantization_config") is not None:
+        own = self.config.get("quantization_config")
+        if beside is None or (own is not None and not _lacks_layers(own)):
             return self.config
+        if own is not None:
+            inner = beside.get("quantization") if isinstance(beside, Mapping) else None
+            layers = inner.get("quantized_layers") if isinstance(inner, Mapping) else None
+            beside = own if layers is None else {**own, "quantized_layers": layers}
         return {**self.config, "quantization_config": beside}
+
+
+def _lacks_layers(quantization: Any) -> bool:
+    """Whether a ModelOpt config of mixed precision leaves its layers to the file beside it."""
+    return (
+        isinstance(quantization, Mapping)
+        and quantization.get("quant_algo") == "MIXED_PRECISION"
+        and "quantized_layers" not in quantization
+    )
 
 
 def find_config(
@@ -152,7 +166,8 @@ def _from_hub(name: str, revision: str | None) -> FoundConfig:
     if fetched is None:
         raise ConfigError(f"{name}: the repository on the Hub holds no config.json")
     files = {}
-    if fetched.content.get("quantization_config") is None:
+    own = fetched.content.get("quantization_config")
+    if own is None or _lacks_layers(own):
         side = hub.fetch_json(name, fetched.commit or revision or "main", QUANT_FILE)
         if side:
             files[QUANT_FILE] = side.content

@@ -26,6 +26,10 @@ def overridden(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mappi
     for key, value in overrides.items():
         if not isinstance(value, Mapping) or not is_nested_config(key):
             values[own_name.get(key, key)] = value
+            if key in ("dtype", "torch_dtype") and isinstance(value, str):
+                # stays text where vLLM expects torch's own type, and so is none it supports
+                values.pop("torch_dtype", None)
+                values["dtype"] = f"{value} (text of --hf-overrides)"
         elif isinstance(config.get(key), Mapping):
             values[key] = updated(config[key], value)
         elif nests(model_type, key):

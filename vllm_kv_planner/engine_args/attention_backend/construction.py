@@ -1,7 +1,7 @@
 """What a chosen backend still refuses when its layers are built.
 
 Source: vLLM 0.33: ``TritonAttentionImpl.__init__``, ``TritonMLAImpl.__init__``,
-``FlashInferMetadataBuilder.__init__``.
+``FlashInferMetadataBuilder.__init__``, ``FlashMLASparseImpl.__init__``.
 """
 
 from __future__ import annotations
@@ -28,4 +28,9 @@ def refusal(name: str, situation: Situation) -> str | None:
     dcp = situation.facts.decode_context_parallel_size > 1
     if name == "FLASHINFER" and dcp and dtype.startswith("nvfp4") and major in (8, 9, 12):
         return f"--kv-cache-dtype {dtype} cannot be combined with decode context parallel here"
+    if name == "FLASHMLA_SPARSE" and dcp and dtype in ("auto", "float16", "bfloat16"):
+        return (
+            "DCP for FlashMLA sparse requires an fp8_ds_mla kv-cache; use --kv-cache-dtype fp8 or "
+            "--decode-context-parallel-size 1"
+        )
     return None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 
 from ...records import dataclass, field
+from ..allocator import allocated_bytes
 from .architectures.tree import WeightTree
 from .rank import Rank
 from .tensor import Tensor
@@ -15,12 +16,14 @@ class StageWeights:
     """What one rank of a stage holds; ranks of a stage are alike but for a remainder of experts.
 
     Attributes:
-        num_bytes: Parameters and registered buffers, as they are once loading is done.
+        num_bytes: Parameters and registered buffers.
         parts: The same by what it belongs to.
+        padding_bytes: What the CUDA allocator adds: whole segments, and 512 bytes at least.
     """
 
     num_bytes: int
     parts: dict[str, int] = field(hash=False)
+    padding_bytes: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +65,13 @@ def stage_tensors(tree: WeightTree, rank: Rank, stages: tuple[range, ...]) -> li
 def total(tensors: list[Tensor]) -> StageWeights:
     """Added up, by part too."""
     parts: Counter[str] = Counter()
+    allocated = 0
     for tensor in tensors:
-        parts[tensor.part] += tensor.num_bytes
-    return StageWeights(num_bytes=sum(parts.values()), parts=dict(parts))
+        size = tensor.num_bytes
+        parts[tensor.part] += size
+        allocated += allocated_bytes(size)
+    return StageWeights(
+        num_bytes=sum(parts.values()),
+        parts=dict(parts),
+        padding_bytes=allocated - sum(parts.values()),
+    )

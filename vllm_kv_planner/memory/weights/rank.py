@@ -39,11 +39,14 @@ class Rank:
     vit_tensor_parallel_size: int = 1
     max_model_len: int = 0
 
-    def whole_tower(self) -> Rank:
-        """The rank as a vision tower sees it."""
-        if self.vit_tensor_parallel_size == self.tensor_parallel_size:
-            return self
-        return replace(self, tensor_parallel_size=self.vit_tensor_parallel_size)
+    def for_tower(self, heads: int = 0) -> Rank:
+        """The rank as a tower sees it; ``heads`` that do not divide keep it whole."""
+        size = self.vit_tensor_parallel_size
+        if heads % size:
+            size = 1
+        return (
+            self if size == self.tensor_parallel_size else replace(self, tensor_parallel_size=size)
+        )
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ import math
 from ...records import dataclass
 
 BYTES = {
+    "complex64": 8,
     "float64": 8,
     "int64": 8,
     "float32": 4,

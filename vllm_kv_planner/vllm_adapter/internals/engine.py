@@ -16,6 +16,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from .kernel_blocks import check_kernel_blocks
 from .memory import KVMemory, kv_memory
 from .names import name
 from .planning import Planning
@@ -88,6 +89,8 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
     vllm_config.validate_block_size()
     name("resolve_kv_cache_block_sizes")(scheduler, vllm_config)
     firsts = configs[::per_stage]
+    for config, rank in zip(firsts, ranks, strict=True):
+        check_kernel_blocks(config, rank.backend_of)
     per_block = [
         planning.bytes_per_block(c.kv_cache_groups) if c.kv_cache_groups else 0 for c in firsts
     ]

@@ -33,6 +33,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "registry": ("vllm.model_executor.models:registry",),
     "set_current_vllm_config": ("vllm.config:set_current_vllm_config",),
     "set_default_torch_dtype": ("vllm.utils.torch_utils:set_default_torch_dtype",),
+    "select_common_block_size": ("vllm.v1.worker.utils:select_common_block_size",),
     "set_model_tag": ("vllm.compilation.backends:set_model_tag",),
     # the worker
     "GPUModelRunner": ("vllm.v1.worker.gpu_model_runner:GPUModelRunner",),

@@ -6,10 +6,11 @@ Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` (``init_device``, ``load_model``,
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -30,6 +31,7 @@ class RankReport:
         specs: Layer name to vLLM's spec of its cache.
         layouts: Names of the KV cache layouts its backends can use.
         backends: Names of its attention backends.
+        backend_of: Layer name to its backend, where that is a class that can be handed over.
         block_size: The block size its backends agreed on.
         kv_cache_dtype: As resolved while the model was built.
         weights_bytes: Parameters and buffers, draft model included.
@@ -38,6 +40,7 @@ class RankReport:
     specs: dict[str, Any]
     layouts: list[str]
     backends: list[str]
+    backend_of: dict[str, Any]
     block_size: int
     kv_cache_dtype: str
     weights_bytes: int
@@ -66,6 +69,7 @@ def run_rank(vllm_config: Any, rank: int) -> RankReport:
         model = loader.load_model(vllm_config=vllm_config, model_config=vllm_config.model_config)
         draft, speculator = load_draft(vllm_config, model, v2=v2)
     platform.update_block_size_for_backend(vllm_config)
+    backend_of = layer_backends(vllm_config)
     specs = read_specs(vllm_config, speculator, v2=v2)
     weights = storage_bytes(model)
     if draft is not None:
@@ -76,7 +80,8 @@ def run_rank(vllm_config: Any, rank: int) -> RankReport:
         layouts=name("WorkerBase").get_supported_kv_cache_layouts(
             SimpleNamespace(vllm_config=vllm_config)
         ),
-        backends=backend_names(vllm_config),
+        backends=list(dict.fromkeys(backend.get_name() for backend in backend_of.values())),
+        backend_of=backend_of,
         block_size=cache.block_size,
         kv_cache_dtype=str(cache.cache_dtype),
         weights_bytes=weights,
@@ -116,10 +121,20 @@ def read_specs(vllm_config: Any, speculator: Any, *, v2: bool) -> dict[str, Any]
     return specs
 
 
-def backend_names(vllm_config: Any) -> list[str]:
-    """Attention backends in the order of the layers that use them."""
+def layer_backends(vllm_config: Any) -> dict[str, Any]:
+    """Attention backend of every layer, in the layers' order."""
     layers = name("get_layers_from_vllm_config")(vllm_config, name("AttentionLayerBase"))
-    return list(dict.fromkeys(layer.get_attn_backend().get_name() for layer in layers.values()))
+    return {key: layer.get_attn_backend() for key, layer in layers.items()}
+
+
+def without_local_classes(report: RankReport) -> RankReport:
+    """The report without backends that were made on the spot and cannot be pickled."""
+    kept: dict[str, Any] = {}
+    for key, backend in report.backend_of.items():
+        with contextlib.suppress(pickle.PicklingError, AttributeError, TypeError):
+            pickle.dumps(backend)
+            kept[key] = backend
+    return replace(report, backend_of=kept)
 
 
 def run_rank_in_child(
@@ -136,7 +151,7 @@ def run_rank_in_child(
         os.close(reading)
         try:
             try:
-                answer: object = run_rank(vllm_config, rank)
+                answer: object = without_local_classes(run_rank(vllm_config, rank))
             except BaseException as error:
                 answer = explain(error)
             with os.fdopen(writing, "wb") as pipe:

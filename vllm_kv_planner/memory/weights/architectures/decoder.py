@@ -2,9 +2,10 @@
 
 The row of ``families.json`` says what the class adds or leaves out; see ``attention.py`` and
 ``feed_forward.py`` for their options. Options here: ``body`` (path of the layers' parent),
-``layers``, ``embed``, ``final_norm`` (names), ``norms`` (names in a layer), ``norm_bias``,
+``layers``, ``embed``, ``final_norm``, ``embed_norm`` (names), ``norms`` (names in a layer), ``norm_bias``,
 ``positions`` (learned: name, config key of rows, rows added, whether embedding-sized), ``head``
-(name), ``head_bias``, ``buffers`` (single values), ``inv_freq`` (Transformers' own rope).
+(name), ``head_bias``, ``buffers`` (single values), ``on_every_stage`` (see
+``WeightTree``), ``inv_freq`` (Transformers' own rope), ``mask`` (a square of positions).
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ MakeLayer = Callable[[int], Sequence[Module]]
 def decoder(facts: Facts) -> WeightTree:
     """Every layer: plain attention, then an MLP or experts."""
     block = attention(facts)
-    dense = mlp(facts)
+    dense = mlp(facts, replicated=facts.flag("mlp_replicated"))
     options = moe_options(facts)
     sparse = None if options is None else moe(facts, options)
 
@@ -33,6 +34,24 @@ def decoder(facts: Facts) -> WeightTree:
         return (block, sparse if is_moe and sparse is not None else dense)
 
     return assemble(facts, layer)
+
+
+def falcon(facts: Facts) -> WeightTree:
+    """Falcon: attention and MLP side by side, with a norm for both or one for each.
+
+    Source: ``models/falcon.py`` ``FalconDecoderLayer``.
+    """
+    text = facts.text
+    wide = text.int("ffn_hidden_size", default=4 * facts.hidden)
+    block, dense = attention(facts), mlp(facts, width=wide)
+    names = ["input_layernorm"]
+    if text.get("new_decoder_architecture"):
+        if text.opt_int("num_ln_in_parallel_attn") != 1:
+            names = ["ln_attn", "ln_mlp"]
+    elif not text.get("parallel_attn"):
+        names.append("post_attention_layernorm")
+    norms = [Norm(name, facts.hidden, bias=True) for name in names]
+    return assemble(facts, lambda index: (block, dense, *norms), norms=False)
 
 
 def assemble(
@@ -88,14 +107,18 @@ def assemble(
     buffers = [Weight(str(name), ()) for name in facts.names("buffers", ())]
     if facts.options.get("inv_freq"):
         buffers += _inv_freq(facts)
+    if name := facts.options.get("mask"):
+        rows = facts.text.int("max_position_embeddings", "n_positions")
+        buffers.append(Weight(str(name), (rows, rows), dtype="bool"))
     return WeightTree(
         embedding=(inside(embedding),),
-        first=tuple(inside(module) for module in (*_positions(facts), *first)),
+        first=tuple(inside(module) for module in (*_beside_embedding(facts), *first)),
         layers=layers,
         last=tuple(inside(module) for module in (*final, *last)),
         head=head,
         everywhere=tuple(inside(module) for module in (*buffers, *everywhere)),
         tied=tied,
+        on_every_stage=frozenset(facts.names("on_every_stage", ())),
     )
 
 
@@ -109,7 +132,9 @@ def _under(prefix: str, name: str) -> Callable[[Module], Module]:
     return lambda module: Block(path, (module,))
 
 
-def _positions(facts: Facts) -> list[Module]:
+def _beside_embedding(facts: Facts) -> list[Module]:
+    if name := facts.options.get("embed_norm"):
+        return [Norm(str(name), facts.hidden, bias=True)]
     found: Any = facts.options.get("positions")
     if not isinstance(found, dict):
         return []

@@ -24,6 +24,8 @@ class Facts:
         prefix: Name of the language model in vLLM's model: ``language_model`` or empty.
         max_model_len: Tokens a request may have; 0 where it is not known.
         capability: Of the device, for what models build only on some.
+        mm_limits: ``--limit-mm-per-prompt``: items a request may have, by modality.
+        language_model_only: ``--language-model-only``.
     """
 
     description: ModelDescription
@@ -33,6 +35,8 @@ class Facts:
     prefix: str = ""
     max_model_len: int = 0
     capability: tuple[int, int] = (9, 0)
+    mm_limits: Mapping[str, int] = field(default_factory=dict)
+    language_model_only: bool = False
 
     def with_options(self, options: Mapping[str, Any], prefix: str | None = None) -> Facts:
         """The same model in front of another rule."""
@@ -76,12 +80,18 @@ class Facts:
         """Rows of the embedding."""
         return self.text.int("vocab_size", "padded_vocab_size")
 
+    def builds_tower(self, *modalities: str) -> bool:
+        """Whether a tower for these is loaded: any of them may come (``_mark_tower_model``)."""
+        if self.language_model_only:
+            return False
+        return any(self.mm_limits.get(modality, 1) > 0 for modality in modalities)
+
     def tied(self) -> bool:
         """Whether the output head is the embedding."""
         said = self.options.get("tied")
         if isinstance(said, bool):
             return said
-        for config in (self.text, self.top):
+        for config in (Config(self.top.data, ""), self.text, self.top):
             value = config.get("tie_word_embeddings")
             if value is not None:
                 return bool(value)
@@ -97,8 +107,7 @@ class Facts:
         return self._said(said)
 
     def _said(self, keys: str) -> bool:
-        value = self.text.get(*keys.split("|"))
-        return bool(value)
+        return any(bool(self.text.get(key)) for key in keys.split("|"))
 
     def number(self, name: str, default: int | None = None) -> int | None:
         """A number of the row: as it stands, or where in the config it is."""

@@ -1,21 +1,23 @@
 """The table of families: ``families.json``, one row an architecture.
 
 ``rule`` names the function that builds the tree (``module:function`` in this folder), ``like``
-another row whose keys this one takes (its own win), ``text`` the architecture of the language
-model inside (or true, where ``model/``'s table says which), ``tower`` the function that builds
-what stands beside it. All other keys are options of the rule.
+another row whose keys this one takes (its own win). A wrapper's row has ``text``, the architecture
+of the language model inside, ``text_options`` for its rule, and ``wrapper``, the function that
+lists the towers beside it. All other keys are options of the rule.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from ....records import replace
 from functools import cache
 from importlib import import_module
 from importlib.resources import files
 from typing import Any, cast
 
 from ....errors import UnsupportedError
+from ..modules import Module
 from .facts import Facts
 from .tree import WeightTree
 
@@ -61,7 +63,17 @@ def build(facts: Facts) -> WeightTree:
             f"weights of {name} are not known to the stand-alone planner; a local checkpoint's "
             "safetensors headers or --planner vllm can answer"
         )
-    if "wrapper" in row:
-        wrapped = cast(Rule, rule(row["wrapper"]))
-        return wrapped(facts.with_options(row))
-    return cast(Rule, rule(row["rule"]))(facts.with_options(row))
+    return build_row(facts, row)
+
+
+def build_row(facts: Facts, row: Row) -> WeightTree:
+    """The tree of a row; a wrapper's has towers around the language model's."""
+    if "wrapper" not in row:
+        return cast(Rule, rule(row["rule"]))(facts.with_options(row))
+    inner = family(str(row["text"]))
+    if inner is None:
+        raise UnsupportedError(f"weights of {row['text']} are not known to the stand-alone planner")
+    options = {**inner, **row.get("text_options", {})}
+    text = build_row(facts.with_options(options, "language_model"), options)
+    towers: tuple[Module, ...] = tuple(rule(row["wrapper"])(facts.with_options(row)))
+    return replace(text, first=(*towers, *text.first))

@@ -11,6 +11,7 @@ from typing import Any
 
 from ....model.architectures.general import EXPERTS
 from ..modules import Block, Linear, Module, RoutedExperts, Weight
+from ..quantization.base import PROJECTIONS
 from .facts import Facts
 
 
@@ -120,6 +121,8 @@ def moe(facts: Facts, options: Mapping[str, Any], *, hidden: int | None = None) 
             bias=bool(options.get("bias")),
             score_bias=where == "experts",
             activation=activation(facts),
+            renormalizes=renormalizes(facts),
+            projections=tuple(options.get("projections", PROJECTIONS)),
         )
     )
     return Block(str(options.get("name", "mlp")), tuple(children), part="experts")
@@ -150,6 +153,12 @@ def _width(facts: Facts, keys: str) -> int:
     if isinstance(value, list):
         value = value[0] if value else 0
     return value if isinstance(value, int) else facts.text.int(*keys.split("|"))
+
+
+def renormalizes(facts: Facts) -> bool:
+    """Whether the router's weights are made to add up to one, or never need it."""
+    text = facts.text
+    return text.get("norm_topk_prob") is not False or text.get("scoring_func") == "sigmoid"
 
 
 def activation(facts: Facts) -> str:

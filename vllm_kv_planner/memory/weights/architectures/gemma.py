@@ -14,7 +14,7 @@ from ..modules.embedding import TokenEmbedding
 from .attention import attention
 from .decoder import assemble
 from .facts import Facts
-from .feed_forward import activation, mlp, num_experts
+from .feed_forward import mlp, num_experts
 from .ropes import rope_parameters, rotary
 from .tree import WeightTree
 
@@ -36,9 +36,7 @@ def gemma3(facts: Facts) -> WeightTree:
     layers = attention_layers(facts)
     dense = mlp(facts)
     blocks = {key: attention(facts, rope=rope) for key, rope in ropes.items()}
-    return assemble(
-        facts, lambda index: (blocks[layers[index].sliding_window is not None], dense)
-    )
+    return assemble(facts, lambda index: (blocks[layers[index].sliding_window is not None], dense))
 
 
 def gemma4(facts: Facts) -> WeightTree:
@@ -114,10 +112,9 @@ def _experts4(facts: Facts) -> list[Module]:
         ),
         part="experts",
     )
-    kind = activation(facts)
     return [
         router,
-        RoutedExperts("experts", count, hidden, width, activation=kind),
+        RoutedExperts("experts", count, hidden, width, activation="gelu"),
         Norm("post_feedforward_layernorm_1", hidden),
         Norm("post_feedforward_layernorm_2", hidden),
         Norm("pre_feedforward_layernorm_2", hidden),

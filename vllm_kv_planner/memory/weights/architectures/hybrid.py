@@ -7,7 +7,7 @@ Source: vLLM 0.33 ``models/qwen3_next.py``, ``models/qwen3_5.py``, ``models/nemo
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from ....records import replace
 
 from ....model.architectures.nemotron_h import LETTERS
 from ....model.layers.attention import Attention
@@ -129,7 +129,7 @@ def _nemotron_experts(facts: Facts) -> Block:
     count, width = num_experts(facts), text.int("moe_intermediate_size", default=1)
     latent = text.opt_int("moe_latent_size")
     children: list[Module] = [
-        Linear("gate", hidden, (count,), "none", quantised=False),
+        Linear("gate", hidden, (count,), "none", quantised=False, dtype=gate_dtype(facts)),
         Weight("gate.e_score_correction_bias", (count,), dtype="float32"),
     ]
     shared = text.int("n_shared_experts", default=0, minimum=0) * text.int(
@@ -152,6 +152,15 @@ def _nemotron_experts(facts: Facts) -> Block:
         )
     )
     return Block("mixer", tuple(children), part="experts")
+
+
+def gate_dtype(facts: Facts) -> str | None:
+    """A router computed in float32: without a kernel for that, its weights are float32 too.
+
+    Source: ``layers/fused_moe/router/gate_linear.py`` ``force_fp32_compute``.
+    """
+    has_kernel = facts.capability == (9, 0) or facts.capability[0] == 10
+    return None if has_kernel else "float32"
 
 
 def laguna(facts: Facts) -> WeightTree:

@@ -46,7 +46,7 @@ def latent_attention(facts: Facts, *, indexer: bool = True, rope: bool = True) -
     """
     text = facts.text
     latent = text.int("kv_lora_rank")
-    turned = text.int("qk_rope_head_dim")
+    turned = text.int("qk_rope_head_dim", minimum=0)
     plain = text.int("qk_nope_head_dim", minimum=0)
     value = text.int("v_head_dim")
     query = text.opt_int("q_lora_rank")
@@ -74,7 +74,7 @@ def latent_attention(facts: Facts, *, indexer: bool = True, rope: bool = True) -
         children.append(indexer_block(facts, query or hidden))
     if rope:
         children.append(rotary(facts, turned, width=turned, deepseek=True))
-    children.append(AttentionScales("" if text.opt_int("index_topk") else "mla_attn.mla_attn"))
+    children.append(AttentionScales(is_latent=True))
     return Block(facts.label("attention", "self_attn"), tuple(children), part="attention")
 
 

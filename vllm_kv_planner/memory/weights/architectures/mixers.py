@@ -94,11 +94,12 @@ def kimi_delta(facts: Facts, layer: KimiDeltaAttention) -> Block:
     ]
     if facts.options.get("delta") == "k3":
         merged = (width, width, width, width, heads)
-        children += [
-            Linear("in_proj_qkvgfab", hidden, merged, replicated=(size,)),
-            Weight("decode_conv1d_weight", (3, kernel, width), sharded=2, dtype="float32"),
-            Weight("decode_norm_weight", (size,), dtype="float32"),
-        ]
+        children.append(Linear("in_proj_qkvgfab", hidden, merged, replicated=(size,), align=16))
+        if facts.capability >= (9, 0):  # copies for the decode kernel
+            children += [
+                Weight("decode_conv1d_weight", (3, kernel, width), sharded=2, dtype="float32"),
+                Weight("decode_norm_weight", (size,), dtype="float32"),
+            ]
     else:
         merged = (width, width, width, heads)
         children += [

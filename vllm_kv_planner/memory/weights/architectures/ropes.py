@@ -90,6 +90,9 @@ def rotary(
 def _width(facts: Facts, given: Mapping[str, Any], head_size: int) -> int:
     if given.get("rope_dim"):
         return int(given["rope_dim"])
+    stated = facts.text.opt_int("rotary_dim")
+    if stated is not None:
+        return stated
     share = given.get("partial_rotary_factor")
     if share is None:
         share = facts.text.get("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")

@@ -16,13 +16,14 @@ class WeightTree:
 
     Attributes:
         embedding: Token embeddings: first stage, and the last one too where the head is tied.
-        first: What else only the first stage builds.
+        first: What else only the first stage builds: towers, position tables.
         layers: Decoder layers, one module each.
         last: Final norm and head: last stage.
         head: The output head; None where it is the embedding.
-        everywhere: Built by every stage: towers, position tables.
+        everywhere: Built by every stage: buffers.
         tied: The head is the embedding.
-        prefix: Of all of the language model's names.
+        on_every_stage: ``embedding``, ``last`` and ``head`` where the class does not ask which
+            stage it is on.
     """
 
     embedding: tuple[Module, ...]
@@ -32,6 +33,7 @@ class WeightTree:
     first: tuple[Module, ...] = ()
     everywhere: tuple[Module, ...] = ()
     tied: bool = False
+    on_every_stage: frozenset[str] = frozenset()
 
     def stage(
         self, rank: Rank, layers: range, *, is_first: bool, is_last: bool
@@ -40,12 +42,14 @@ class WeightTree:
         chosen: list[Module] = [*self.everywhere]
         if is_first:
             chosen += self.first
-        if is_first or (is_last and self.tied):
+        every = self.on_every_stage
+        if is_first or (is_last and self.tied) or "embedding" in every:
             chosen += self.embedding
         chosen += self.layers[layers.start : layers.stop]
-        if is_last:
+        if is_last or "last" in every:
             chosen += self.last
-            chosen += [] if self.head is None else [self.head]
+        if self.head is not None and (is_last or "head" in every):
+            chosen.append(self.head)
         seen: set[object] = set()
         root = Place(rank)
         for module in chosen:

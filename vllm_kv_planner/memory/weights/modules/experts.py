@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ....kv_cache.math import cdiv
 from ....records import dataclass
-from ..quantization.base import ExpertsShape
+from ..quantization.base import PROJECTIONS, ExpertsShape
 from ..rank import Place
 from ..tensor import Tensor
 from .kernels import for_kernel
@@ -29,6 +29,8 @@ class RoutedExperts:
         bias: Whether experts have biases.
         score_bias: ``e_score_correction_bias`` that the layer itself registers.
         activation: By its name in the config; kernels are chosen by it.
+        renormalizes: Router's weights are made to add up to one; kernels are chosen by it.
+        projections: The checkpoint's names of an expert's matrices.
     """
 
     name: str
@@ -39,14 +41,16 @@ class RoutedExperts:
     bias: bool = False
     score_bias: bool = False
     activation: str = "silu"
+    renormalizes: bool = True
+    projections: tuple[str, ...] = PROJECTIONS
 
     def shape(self, place: Place) -> ExpertsShape:
         """What the rank holds."""
         rank = place.rank
         divided = rank.expert_parallel_size
         count = cdiv(self.num_experts + rank.num_redundant_experts, divided)
-        width = self.intermediate if divided > 1 else cdiv(
-            self.intermediate, rank.tensor_parallel_size
+        width = (
+            self.intermediate if divided > 1 else cdiv(self.intermediate, rank.tensor_parallel_size)
         )
         return ExpertsShape(
             prefix=place.prefix,
@@ -63,9 +67,11 @@ class RoutedExperts:
         """By the quantisation method's rule."""
         outside = place.at(self.name, "experts")
         inside = outside.at("routed_experts")
-        method = place.rank.quantization.experts(outside.prefix)
-        method = for_kernel(method, place.rank, self.activation)
+        method = place.rank.quantization.experts(outside.prefix, self.projections)
+        method = for_kernel(method, place.rank, self.activation, self.renormalizes)
         for suffix, dimensions, dtype in method.experts(self.shape(outside)):
             yield inside.tensor(suffix, dimensions, dtype)
+        if place.rank.expert_parallel_size > 1:
+            yield inside.tensor("_expert_map", (self.num_experts,), "int32")
         if self.score_bias:
             yield inside.tensor("e_score_correction_bias", (self.num_experts,), "float32")

@@ -7,7 +7,7 @@ Source: vLLM 0.33 ``layers/mamba/mamba_mixer2.py``, ``mamba_utils.py``
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from ....records import dataclass
 
 from ..quantization.base import LinearShape
 from ..rank import Place

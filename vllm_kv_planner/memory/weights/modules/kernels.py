@@ -6,7 +6,7 @@ Source: vLLM 0.33 ``layers/fused_moe/oracle/``: the backend is chosen by device 
 
 from __future__ import annotations
 
-from dataclasses import replace
+from ....records import replace
 
 from ..quantization.base import ExpertsMethod, UnquantizedExperts
 from ..quantization.mxfp4 import Mxfp4Experts
@@ -15,10 +15,12 @@ from ..rank import Rank
 _TRTLLM_ACTIVATIONS = frozenset({"silu", "relu2"})
 
 
-def for_kernel(method: ExpertsMethod, rank: Rank, activation: str) -> ExpertsMethod:
+def for_kernel(
+    method: ExpertsMethod, rank: Rank, activation: str, renormalizes: bool
+) -> ExpertsMethod:
     """The method with the sizes that this device's kernel rounds up to."""
     if isinstance(method, UnquantizedExperts):
-        if _uses_trtllm(rank, activation):
+        if renormalizes and _uses_trtllm(rank, activation):
             return UnquantizedExperts(align_intermediate=128)
         return method
     if isinstance(method, Mxfp4Experts):

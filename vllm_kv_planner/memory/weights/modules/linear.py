@@ -31,6 +31,7 @@ class Linear:
         quantised: False where vLLM builds it without the quantisation config.
         dtype: Of the weights, where the layer does not follow the engine's.
         replicated: Widths of merged matrices that no GPU divides, beside the others.
+        align: What a GPU's rows are padded to a multiple of.
     """
 
     name: str
@@ -41,16 +42,20 @@ class Linear:
     quantised: bool = True
     dtype: str | None = None
     replicated: tuple[int, ...] = ()
+    align: int = 1
 
     def shape(self, place: Place) -> LinearShape:
         """What the rank holds of it."""
         size = place.rank.tensor_parallel_size
         columns = size if self.shard == "column" else 1
         rows = size if self.shard == "row" else 1
+        outputs = (*(cdiv(width, columns) for width in self.outputs), *self.replicated)
+        if padding := -sum(outputs) % self.align:
+            outputs = (*outputs, padding)
         return LinearShape(
             prefix=place.prefix,
             inputs=cdiv(self.inputs, rows),
-            outputs=(*(cdiv(width, columns) for width in self.outputs), *self.replicated),
+            outputs=outputs,
             whole_inputs=self.inputs,
             whole_outputs=sum(self.outputs) + sum(self.replicated),
             dtype=self.dtype or place.rank.dtype,

@@ -27,17 +27,19 @@ class Block:
         children: In vLLM's order.
         part: Name of the part that the children belong to, where it changes here.
         is_tower: Shared by as many GPUs as ``--mm-encoder-tp-mode`` says.
+        heads: Of a tower that every GPU holds whole where its heads cannot be divided.
     """
 
     name: str
     children: tuple[Module, ...]
     part: str | None = None
     is_tower: bool = False
+    heads: int = 0
 
     def tensors(self, place: Place) -> Iterator[Tensor]:
         """The children's."""
         inside = place.at(self.name, self.part)
         if self.is_tower:
-            inside = Place(inside.rank.whole_tower(), inside.prefix, inside.part)
+            inside = Place(inside.rank.for_tower(self.heads), inside.prefix, inside.part)
         for child in self.children:
             yield from child.tensors(inside)

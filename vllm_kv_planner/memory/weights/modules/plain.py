@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from ....records import dataclass
 from ..rank import Place
 from ..tensor import Tensor
-from .module import Module
 
 
 @dataclass(frozen=True)
@@ -62,17 +61,19 @@ class AttentionScales:
 
     Source: vLLM 0.33 ``layers/attention/attention.py`` ``set_default_quant_scales``,
     ``layers/quantization/kv_cache.py`` ``BaseKVCacheMethod.create_weights``.
+
+    Attributes:
+        name: As vLLM names the layer; empty where the scales lie in the block itself.
+        is_latent: ``MLAAttention``, which some methods give no scales.
     """
 
     name: str = "attn"
-    children: tuple[Module, ...] = ()
+    is_latent: bool = False
 
     def tensors(self, place: Place) -> Iterator[Tensor]:
         """Four buffers of one element, and what a quantised checkpoint may bring."""
         inside = place.at(self.name)
         for scale in ("_k_scale", "_v_scale", "_q_scale", "_prob_scale"):
             yield inside.tensor(scale, (), "float32")
-        for suffix, shape, dtype in place.rank.quantization.attention(inside.prefix):
+        for suffix, shape, dtype in place.rank.quantization.attention(is_latent=self.is_latent):
             yield inside.tensor(suffix, shape, dtype)
-        for child in self.children:
-            yield from child.tensors(inside)

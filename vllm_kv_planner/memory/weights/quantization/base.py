@@ -109,6 +109,9 @@ def expert_biases(
     ]
 
 
+PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+
+
 class Quantization:
     """No quantisation; the base of all others. A method of None is an unquantised layer."""
 
@@ -123,10 +126,10 @@ class Quantization:
         """Method of the output embedding."""
         return None
 
-    def experts(self, prefix: str) -> ExpertsMethod:
-        """Method of routed experts."""
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
+        """Method of routed experts; ``projections`` are the checkpoint's names of an expert's."""
         return UnquantizedExperts()
 
-    def attention(self, prefix: str) -> Sequence[Spec]:
+    def attention(self, *, is_latent: bool) -> Sequence[Spec]:
         """What the KV cache method registers beside attention's own scales."""
         return ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import gcd
 
 from ....kv_cache.math import cdiv
 from ....records import dataclass
@@ -36,7 +37,10 @@ class Fp8Linear:
         found: list[Spec] = [("weight", (rows, shape.inputs), FP8)]
         if self.strategy == "block":
             n, k = self.block
-            scales: tuple[int, ...] = (sum(cdiv(o, n) for o in shape.outputs), cdiv(shape.inputs, k))
+            scales: tuple[int, ...] = (
+                sum(cdiv(o, n) for o in shape.outputs),
+                cdiv(shape.inputs, k),
+            )
         elif self.strategy == "channel":
             scales = (rows, 1)
         else:
@@ -113,11 +117,13 @@ class Fp4Linear:
 
     Attributes:
         group_size: Weights under one scale.
-        has_input_scale: 4-bit activations.
+        has_input_scale: Of the activations.
+        input_scale_dtype: Of that scale.
     """
 
     group_size: int = 16
     has_input_scale: bool = True
+    input_scale_dtype: str = "float32"
 
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Weight, scales, global scales."""
@@ -128,7 +134,7 @@ class Fp4Linear:
             ("weight_scale_2", (merged,), "float32"),
         ]
         if self.has_input_scale:
-            found.append(("input_scale", (merged,), "float32"))
+            found.append(("input_scale", (merged,), self.input_scale_dtype))
         return found
 
 

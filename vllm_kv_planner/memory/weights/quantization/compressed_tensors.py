@@ -10,14 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from ....errors import UnsupportedError
-from .base import ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
+from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
 from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
 from .fp8 import block_size
 from .mxfp4 import Mxfp4Experts
 from .names import ByLayerNumber, matches_any, renamed
 from .packed import Int8Linear, PackedWNA16
 
-_PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
 _SCALES: Sequence[Spec] = (
     *((name, (1,), "float32") for name in ("k_scale", "v_scale", "q_scale")),
     *((name, (1,), "bfloat16") for name in ("k_zero_point", "v_zero_point", "q_zero_point")),
@@ -34,7 +33,7 @@ class CompressedTensors(Quantization):
         self.ignored = ByLayerNumber(renamed(ignored, is_composite=is_composite))
         self.groups: list[tuple[ByLayerNumber, _Scheme]] = []
         groups = config.get("config_groups")
-        for group in (groups.values() if isinstance(groups, Mapping) else ()):
+        for group in groups.values() if isinstance(groups, Mapping) else ():
             if not isinstance(group, Mapping):
                 raise UnsupportedError("quantization_config: a config group must be an object")
             targets = [str(target) for target in group.get("targets") or ()]
@@ -57,17 +56,17 @@ class CompressedTensors(Quantization):
         scheme = self._scheme(prefix, "ParallelLMHead")
         return None if scheme is None else scheme.linear
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """By the names of the first expert's matrices."""
         schemes = [
-            self._scheme(f"{prefix}.0.{name}", "RoutedExperts", "Linear") for name in _PROJECTIONS
+            self._scheme(f"{prefix}.0.{name}", "RoutedExperts", "Linear") for name in projections
         ]
         scheme = schemes[-1]
         return UnquantizedExperts() if scheme is None else scheme.experts
 
-    def attention(self, prefix: str) -> Sequence[Spec]:
+    def attention(self, *, is_latent: bool) -> Sequence[Spec]:
         """Scales and zero points, for ``Attention`` but not for ``MLAAttention``."""
-        return () if "mla_attn" in prefix or not prefix.endswith("attn") else _SCALES
+        return () if is_latent else _SCALES
 
     def _scheme(self, prefix: str, *classes: str) -> _Scheme | None:
         if matches_any(prefix, self.ignored.candidates(prefix)):

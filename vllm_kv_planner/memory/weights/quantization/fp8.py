@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....errors import UnsupportedError
-from .base import ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
+from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
 from .blocks import Fp8Experts, Fp8Linear
 from .names import SkippedLayers, renamed
 
@@ -42,13 +42,13 @@ class Fp8(Quantization):
         """Unless the checkpoint leaves it out."""
         return None if prefix in self.skipped else self._linear
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Unless the checkpoint leaves them out."""
         return UnquantizedExperts() if prefix in self.skipped else self._experts
 
-    def attention(self, prefix: str) -> Sequence[Spec]:
+    def attention(self, *, is_latent: bool) -> Sequence[Spec]:
         """``BaseKVCacheMethod``, for ``Attention`` but not for ``MLAAttention``."""
-        return () if "mla_attn" in prefix or not prefix.endswith("attn") else SCALES
+        return () if is_latent else SCALES
 
 
 SCALES: Sequence[Spec] = tuple(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....errors import UnsupportedError
-from .base import ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
+from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
 from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
 from .fp8 import SCALES
 from .names import ByLayerNumber, SkippedLayers, parts_of, renamed, wildcard
@@ -22,7 +22,7 @@ _LINEAR: Mapping[str, LinearMethod] = {
     "FP8_PB_WO": Fp8Linear("block"),
     "FP8_BLOCK_SCALES": Fp8Linear("block"),
     "NVFP4": Fp4Linear(),
-    "W4A16_NVFP4": Fp4Linear(has_input_scale=False),
+    "W4A16_NVFP4": Fp4Linear(input_scale_dtype="bfloat16"),
     "MXFP8": Mxfp8(),
 }
 _EXPERTS: Mapping[str, ExpertsMethod] = {
@@ -30,7 +30,7 @@ _EXPERTS: Mapping[str, ExpertsMethod] = {
     "FP8_PB_WO": Fp8Experts("block"),
     "FP8_BLOCK_SCALES": Fp8Experts("block"),
     "NVFP4": Fp4Experts(),
-    "W4A16_NVFP4": Fp4Experts(has_input_scale=False),
+    "W4A16_NVFP4": Fp4Experts(),
     "MXFP8": Mxfp8(),
 }
 
@@ -80,15 +80,15 @@ class ModelOpt(Quantization):
         """As any other linear layer."""
         return self.linear(prefix)
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Unless excluded, by the one algorithm or the layer's own."""
         if self._is_excluded(prefix):
             return UnquantizedExperts()
         return _EXPERTS.get(self._algorithm(prefix), UnquantizedExperts())
 
-    def attention(self, prefix: str) -> Sequence[Spec]:
+    def attention(self, *, is_latent: bool) -> Sequence[Spec]:
         """Scales of the KV cache; with mixed algorithms only where the checkpoint has them."""
-        if self.is_mixed and (not self.has_kv_scales or "mla_attn" in prefix):
+        if self.is_mixed and (not self.has_kv_scales or is_latent):
             return ()
         return SCALES
 

@@ -13,6 +13,7 @@ from typing import Any
 from ....kv_cache.math import round_up
 from ....records import dataclass
 from .base import (
+    PROJECTIONS,
     ExpertsMethod,
     ExpertsShape,
     Quantization,
@@ -61,7 +62,7 @@ class Mxfp4(Quantization):
     name = "mxfp4"
     description = "experts in 4-bit floats, 32 to an exponent"
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Every layer's."""
         return Mxfp4Experts()
 
@@ -74,7 +75,7 @@ class GptOssMxfp4(Mxfp4):
 
     name = "gpt_oss_mxfp4"
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Every layer's."""
         return Mxfp4Experts(prefers_triton=True)
 
@@ -96,14 +97,14 @@ class DeepSeekV4(Fp8):
             kind = "NVFP4" if self.is_nvfp4 else "MXFP4"
             self.description = f"8-bit float blocks, experts {kind}"
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Unless the checkpoint leaves them out."""
         if not self.has_small_experts:
-            return super().experts(prefix)
+            return super().experts(prefix, projections)
         if prefix in self.skipped:
             return UnquantizedExperts()
         return Fp4Experts() if self.is_nvfp4 else Mxfp4Experts()
 
-    def attention(self, prefix: str) -> Sequence[Spec]:
+    def attention(self, *, is_latent: bool) -> Sequence[Spec]:
         """Its attention is no ``Attention``."""
         return ()

@@ -126,6 +126,4 @@ def matches_any(prefix: str, targets: Iterable[str]) -> bool:
     if any(matches(prefix, target) for target in listed):
         return True
     parts = parts_of(prefix)
-    return len(parts) > 1 and all(
-        any(matches(part, target) for target in listed) for part in parts
-    )
+    return len(parts) > 1 and all(any(matches(part, target) for target in listed) for part in parts)

@@ -6,9 +6,9 @@ Source: vLLM 0.33 ``layers/quantization/online/`` (``OnlineQuantizationConfig``)
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-from .base import ExpertsMethod, LinearMethod, Quantization, UnquantizedExperts
+from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, UnquantizedExperts
 from .blocks import Fp4Experts, Fp8Experts, Fp8Linear, Mxfp8
 from .mxfp4 import Mxfp4Experts
 from .packed import Int8Linear
@@ -48,6 +48,6 @@ class Online(Quantization):
         """Every linear layer of the language model and its towers; heads stay as they are."""
         return _LINEAR[self.name or ""]
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Every layer's."""
         return _EXPERTS.get(self.name or "", UnquantizedExperts())

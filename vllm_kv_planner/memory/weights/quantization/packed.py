@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ....kv_cache.math import cdiv
 from ....records import dataclass
 from .base import ExpertsShape, LinearShape, Spec
 
@@ -29,7 +28,7 @@ class PackedLinear:
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Words of weights and zero points, scales."""
         rows = sum(shape.outputs)
-        groups = 1 if self.group_size == -1 else cdiv(shape.inputs, self.group_size)
+        groups = 1 if self.group_size == -1 else shape.inputs // self.group_size
         found: list[Spec] = [
             ("qweight", (shape.inputs * self.bits // 32, rows), "int32"),
             ("scales", (groups, rows), shape.dtype),
@@ -43,7 +42,7 @@ class PackedLinear:
         count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
         rows = shape.shards * width
         size = self.group_size
-        first, second = (1, 1) if size == -1 else (cdiv(hidden, size), cdiv(width, size))
+        first, second = (1, 1) if size == -1 else (hidden // size, width // size)
         found: list[Spec] = [
             ("w13_qweight", (count, hidden * self.bits // 32, rows), "int32"),
             ("w2_qweight", (count, width * self.bits // 32, hidden), "int32"),
@@ -76,7 +75,7 @@ class PackedWNA16:
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Words, scales, zero points, the shape."""
         rows = sum(shape.outputs)
-        groups = 1 if self.group_size == -1 else cdiv(shape.inputs, self.group_size)
+        groups = 1 if self.group_size == -1 else shape.inputs // self.group_size
         found: list[Spec] = [
             ("weight_packed", (rows, shape.inputs * self.bits // 32), "int32"),
             ("weight_scale", (rows, groups), shape.dtype),
@@ -91,7 +90,7 @@ class PackedWNA16:
         count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
         rows = shape.shards * width
         size = self.group_size
-        first, second = (1, 1) if size == -1 else (cdiv(hidden, size), cdiv(width, size))
+        first, second = (1, 1) if size == -1 else (hidden // size, width // size)
         return [
             ("w13_weight_packed", (count, hidden * self.bits // 32, rows), "int32"),
             ("w2_weight_packed", (count, width * self.bits // 32, hidden), "int32"),

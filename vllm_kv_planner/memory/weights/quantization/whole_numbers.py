@@ -10,7 +10,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....errors import UnsupportedError
-from .base import ExpertsMethod, ExpertsShape, LinearMethod, Quantization, Spec, UnquantizedExperts
+from .base import (
+    PROJECTIONS,
+    ExpertsMethod,
+    ExpertsShape,
+    LinearMethod,
+    Quantization,
+    Spec,
+    UnquantizedExperts,
+)
 from .names import PACKED, regex, renamed
 from .packed import PackedLinear
 
@@ -44,7 +52,7 @@ class Packed(Quantization):
         """Where the checkpoint says that it is quantised."""
         return self.method if self.has_head else None
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """As linear layers."""
         left_out = any(name in prefix for name in self.skipped) or self._excluded(prefix)
         return UnquantizedExperts() if left_out else self.method
@@ -64,7 +72,7 @@ class ExpertsInt8(Quantization):
     name = "experts_int8"
     description = "experts in 8 bits"
 
-    def experts(self, prefix: str) -> ExpertsMethod:
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Every layer's."""
         return _Int8Experts()
 

@@ -1,0 +1,273 @@
+"""The memory budget of an engine: what every rank has left for the KV cache, and how surely.
+
+On every rank, as vLLM's worker computes it:
+
+    requested = ceil(total x gpu_memory_utilization)
+    available = requested - weights - runner's buffers - activation peak - outside PyTorch
+                - CUDA graph estimate - reserve for images on their way
+
+The tightest rank decides. Source: vLLM 0.33 ``v1/worker/gpu_worker.py``
+``determine_available_memory``, ``v1/worker/utils.py`` ``request_memory``,
+``multimodal/gpu_ipc_memory.py`` ``reserve_mm_ipc_gpu_memory``; what older versions did
+differently: ``versions.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from math import ceil
+
+from ..engine_args.setup import EngineSetup
+from ..kv_cache.specs import RequestLimits
+from ..records import dataclass, replace
+from .activation import ActivationPeak, activation_peak
+from .cuda_graphs import GraphEstimate, graph_estimate
+from .non_torch import Outside, non_torch, taken_at_start
+from .overheads import Overheads, known_overheads
+from .phase import Parts
+from .rank import Rank
+from .runner_buffers import runner_buffers
+from .versions import VersionRules, version_rules
+
+GIB = 1 << 30
+DEFAULT_VERSION = "0.33"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weights:
+    """Weights of one rank, as "Model loading took" counts them.
+
+    Attributes:
+        size_bytes: On this rank.
+        uncertainty_bytes: How far off it may be.
+        how: Where it comes from.
+    """
+
+    size_bytes: int
+    uncertainty_bytes: int = 0
+    how: str = "given"
+
+
+WeightsOfStage = Callable[[int], Weights]
+"""The weights of a pipeline stage's rank, by the stage's number."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RankBudget:
+    """One rank's budget; bytes.
+
+    Attributes:
+        stage: Pipeline stage.
+        requested_bytes: What the engine may take of the GPU.
+        weights: Weights.
+        activation: The profile run's peak.
+        buffers: What the runner keeps, where this version counts it.
+        outside: Memory outside PyTorch.
+        graphs: CUDA graphs.
+        reserve_bytes: Kept back for images (``--mm-ipc-gpu-memory-gb``).
+        outside_budget_bytes: What the start takes later, beyond ``requested_bytes``, at the worst.
+    """
+
+    stage: int
+    requested_bytes: int
+    weights: Weights
+    activation: ActivationPeak
+    buffers: Parts
+    outside: Outside
+    graphs: GraphEstimate
+    reserve_bytes: int
+    outside_budget_bytes: int
+
+    @property
+    def buffer_bytes(self) -> int:
+        """The runner's buffers."""
+        return sum(size for _, size in self.buffers)
+
+    @property
+    def available_bytes(self) -> int:
+        """Left for the KV cache; negative where nothing is."""
+        return (
+            self.requested_bytes
+            - self.weights.size_bytes
+            - self.buffer_bytes
+            - self.activation.peak_bytes
+            - self.outside.size_bytes
+            - self.graphs.deducted_bytes
+            - self.reserve_bytes
+        )
+
+    @property
+    def uncertainty_bytes(self) -> int:
+        """How far off ``available_bytes`` may be: every part at its worst."""
+        return (
+            self.weights.uncertainty_bytes
+            + self.activation.uncertainty_bytes
+            + self.outside.uncertainty_bytes
+            + (self.graphs.uncertainty_bytes if self.graphs.deducted_bytes else 0)
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MemoryBudget:
+    """What an engine has for its KV cache; the tightest rank's figures, in bytes.
+
+    Attributes:
+        requested_bytes: total x utilization, rounded up.
+        weights_bytes: Weights.
+        activation_peak_bytes: The profile run's peak above the weights, and what the runner keeps.
+        cuda_graph_bytes: The CUDA graph estimate as deducted (0 where it is not).
+        non_torch_bytes: Outside PyTorch.
+        reserve_bytes: Kept back for images.
+        available_kv_cache_bytes: What is left.
+        uncertainty_bytes: How far off that may be.
+        free_at_start_bytes: Free on the GPU when the engine looks first.
+        free_uncertainty_bytes: How far off that may be.
+        provenance: For every part where its figure comes from.
+        ranks: One budget for each pipeline stage.
+    """
+
+    requested_bytes: int
+    weights_bytes: int
+    activation_peak_bytes: int
+    cuda_graph_bytes: int
+    non_torch_bytes: int
+    reserve_bytes: int
+    available_kv_cache_bytes: int
+    uncertainty_bytes: int
+    free_at_start_bytes: int
+    free_uncertainty_bytes: int
+    provenance: Mapping[str, str]
+    ranks: tuple[RankBudget, ...]
+
+    @property
+    def pessimistic_bytes(self) -> int:
+        """What is left if every part is as large as it may be."""
+        return self.available_kv_cache_bytes - self.uncertainty_bytes
+
+    @property
+    def starts(self) -> bool:
+        """Whether the GPU has, free, what the engine asks for (``request_memory``)."""
+        return self.free_at_start_bytes >= self.requested_bytes
+
+    @property
+    def starts_surely(self) -> bool:
+        """Whether the start also survives what comes after the KV cache is allocated.
+
+        CUDA graphs that this version does not deduct, buffers that it does not count, and the
+        warm-up of the sampler with memory in pieces: in the worst case as much as its peak again.
+        """
+        free = self.free_at_start_bytes - self.free_uncertainty_bytes
+        needed = (rank.requested_bytes + rank.outside_budget_bytes for rank in self.ranks)
+        return free >= max(needed)
+
+
+def memory_budget(
+    setup: EngineSetup,
+    weights: int | Weights | WeightsOfStage,
+    *,
+    vllm_version: str = DEFAULT_VERSION,
+    free_memory_bytes: int | None = None,
+    estimate_cudagraphs: bool = True,
+    overheads: Overheads | None = None,
+) -> MemoryBudget:
+    """The budget of an engine.
+
+    Args:
+        setup: The engine.
+        weights: Bytes of a rank's weights, or what gives them for each pipeline stage.
+        vllm_version: From 0.10 to 0.33.
+        free_memory_bytes: Free on the GPU at start; None: what an idle GPU has.
+        estimate_cudagraphs: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS.
+        overheads: Other measurements than the bundled ones.
+
+    Raises:
+        UnsupportedError: A version whose rules are not known.
+    """
+    rules = version_rules(vllm_version)
+    measured = overheads or known_overheads()
+    ranks = tuple(
+        rank_budget(
+            Rank(setup=setup, rules=rules, stage=stage),
+            _weights_of(weights, stage),
+            measured,
+            estimate_cudagraphs=estimate_cudagraphs,
+        )
+        for stage in range(setup.args.pipeline_parallel_size)
+    )
+    tightest = min(ranks, key=lambda rank: rank.available_bytes)
+    pessimistic = min(rank.available_bytes - rank.uncertainty_bytes for rank in ranks)
+    first = Rank(setup=setup, rules=rules)
+    taken = taken_at_start(first, measured)
+    free = setup.gpu.total_memory_bytes - taken.size_bytes
+    return MemoryBudget(
+        requested_bytes=tightest.requested_bytes,
+        weights_bytes=tightest.weights.size_bytes,
+        activation_peak_bytes=tightest.activation.peak_bytes + tightest.buffer_bytes,
+        cuda_graph_bytes=tightest.graphs.deducted_bytes,
+        non_torch_bytes=tightest.outside.size_bytes,
+        reserve_bytes=tightest.reserve_bytes,
+        available_kv_cache_bytes=tightest.available_bytes,
+        uncertainty_bytes=tightest.available_bytes - pessimistic,
+        free_at_start_bytes=free if free_memory_bytes is None else free_memory_bytes,
+        free_uncertainty_bytes=taken.uncertainty_bytes if free_memory_bytes is None else 0,
+        provenance=_provenance(tightest, rules),
+        ranks=ranks,
+    )
+
+
+def request_limits(setup: EngineSetup, vllm_version: str = DEFAULT_VERSION) -> RequestLimits:
+    """What bounds one request's blocks: 0.33's limits, with the steps in flight of the version."""
+    limits = setup.limits
+    if version_rules(vllm_version).steps_in_flight_hold_blocks:
+        return limits
+    return replace(limits, max_in_flight_tokens=setup.resolved.batch.max_num_batched_tokens)
+
+
+def rank_budget(
+    rank: Rank, weights: Weights, overheads: Overheads, *, estimate_cudagraphs: bool = True
+) -> RankBudget:
+    """One rank's budget."""
+    args, model = rank.setup.args, rank.setup.model
+    reserve = int(args.mm_ipc_gpu_memory_gb * GIB) if model.is_multimodal else 0
+    activation = activation_peak(rank)
+    buffers = runner_buffers(rank)
+    graphs = graph_estimate(rank, overheads.graphs, deduct=estimate_cudagraphs)
+    uncounted = 0 if rank.rules.counts_runner_buffers else sum(size for _, size in buffers)
+    captured = 0 if graphs.deducted_bytes else graphs.estimate_bytes + graphs.uncertainty_bytes
+    return RankBudget(
+        stage=rank.stage,
+        requested_bytes=requested_bytes(
+            rank.setup.gpu.total_memory_bytes, args.gpu_memory_utilization
+        ),
+        weights=weights,
+        activation=activation,
+        buffers=buffers if rank.rules.counts_runner_buffers else (),
+        outside=non_torch(rank, overheads),
+        graphs=graphs,
+        reserve_bytes=reserve,
+        outside_budget_bytes=captured + uncounted + activation.peak_bytes,
+    )
+
+
+def requested_bytes(total_bytes: int, utilization: float) -> int:
+    """``ceil(total x utilization)``, in floating point as vLLM computes it."""
+    return ceil(total_bytes * utilization)
+
+
+def _weights_of(weights: int | Weights | WeightsOfStage, stage: int) -> Weights:
+    if isinstance(weights, int):
+        return Weights(size_bytes=weights)
+    return weights if isinstance(weights, Weights) else weights(stage)
+
+
+def _provenance(rank: RankBudget, rules: VersionRules) -> dict[str, str]:
+    kept = ", ".join(name.replace("_", " ") for name, _ in rank.buffers)
+    activation = rank.activation.how + (f"; and kept by the runner: {kept}" if kept else "")
+    return {
+        "requested_bytes": "GPU's total x gpu_memory_utilization",
+        "weights_bytes": rank.weights.how,
+        "activation_peak_bytes": activation,
+        "cuda_graph_bytes": rank.graphs.how,
+        "non_torch_bytes": rank.outside.how,
+        "available_kv_cache_bytes": f"predicted by the rules of vLLM {rules.name}",
+    }

@@ -1,0 +1,56 @@
+"""Memory that is not PyTorch's: what the engine takes beside weights and activations.
+
+CUDA's context is older than vLLM's first snapshot and so does not count against the engine; kernels
+loaded later, NCCL's buffers of first use, FlashInfer's and DeepEP's own allocations do. None of it
+can be derived: every figure is a row of ``overheads.json``.
+
+Source: vLLM 0.33 ``utils/mem_utils.py`` ``memory_profiling``, ``v1/worker/gpu_worker.py``
+``init_device`` (NCCL and, from 0.33 on, cuBLAS start before the snapshot).
+"""
+
+from __future__ import annotations
+
+from ..records import dataclass
+from .overheads import Overheads, find_row
+from .rank import Rank
+
+
+@dataclass(frozen=True)
+class Outside:
+    """Bytes outside PyTorch's tensors, how far off they may be, and where they come from."""
+
+    size_bytes: int
+    uncertainty_bytes: int
+    how: str
+
+
+def non_torch(rank: Rank, overheads: Overheads) -> Outside:
+    """Growth outside PyTorch between the first snapshot and the end of the profile run."""
+    setup = rank.setup
+    device, version = setup.gpu.short_name, rank.rules.version
+    pipeline = rank.tp == 1 and setup.args.pipeline_parallel_size > 1
+    row = find_row(overheads.non_torch, version, device, rank.tp, pipeline)
+    if row is None:
+        return Outside(0, 0, "no record")
+    size, unsure, how = row.size_bytes, row.uncertainty_bytes, _how(row.source, row.device)
+    if rank.rules.counts_runner_buffers:
+        kept = find_row(overheads.not_given_back, version, device, 1, False)
+        if kept is not None:
+            size += kept.size_bytes
+            unsure += kept.spread_bytes
+            how += f"; and freed but not given back: {kept.source}"
+    return Outside(size, unsure, how)
+
+
+def taken_at_start(rank: Rank, overheads: Overheads) -> Outside:
+    """Memory of the GPU that is gone before vLLM's first snapshot: context, NCCL, others."""
+    device = rank.setup.gpu.short_name
+    world = rank.tp * rank.setup.args.pipeline_parallel_size
+    row = find_row(overheads.at_start, rank.rules.version, device, world, False)
+    if row is None:
+        return Outside(0, 0, "no record")
+    return Outside(row.size_bytes, row.spread_bytes, _how(row.source, row.device))
+
+
+def _how(source: str, device: str | None) -> str:
+    return f"{'measured' if device is not None else 'carried over'}: {source}"
