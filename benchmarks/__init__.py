@@ -1,0 +1,1 @@
+"""Benchmarks: scores and timings. Nothing here is a test, nothing is shipped."""

@@ -23,8 +23,17 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.fit_overheads import fitted_without
-from benchmarks.ground_truth import FOLDER, GIB, Case, Left, Record, all_records, as_case
-from vllm_kv_planner.errors import PlannerError
+from benchmarks.ground_truth import (
+    FOLDER,
+    GIB,
+    Case,
+    Left,
+    Record,
+    all_records,
+    as_case,
+    is_stand_in,
+)
+from vllm_kv_planner.errors import PlannerError, UnsupportedError
 from vllm_kv_planner.kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from vllm_kv_planner.memory.budget import MemoryBudget, Weights, memory_budget, request_limits
 from vllm_kv_planner.memory.weights import WeightsEstimate, weights_per_rank
@@ -82,6 +91,10 @@ def budget_of(case: Case, weights: str) -> MemoryBudget | None:
     """The budget; None where the record's weights are asked for and it states none."""
     record = case.record
     given: Callable[[int], Weights]
+    if weights == "ours" and is_stand_in(record["model"]):
+        raise UnsupportedError(
+            "the checkpoint's quantisation is not known here: no weights of ours"
+        )
     if weights == "record":
         load = record.get("model_load_gib") or record.get("weights_gib")
         if load is None:

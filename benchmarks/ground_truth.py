@@ -44,7 +44,7 @@ _FLAGS = {
 }
 _OTHER = (
     *("limit_mm_per_prompt", "language_model_only", "enable_chunked_prefill"),
-    "enable_prefix_caching",
+    *("enable_prefix_caching", "cpu_offload_gb"),
 )
 _SEVERAL_SIZES = ("A100", "V100", "H20", "GH200")
 _ODD = ("fork", "patched", "windows", "infernal", "nightly", "rocm", "0.1.dev")
@@ -176,10 +176,21 @@ def record_environment(record: Record) -> EngineEnvironment:
     return EngineEnvironment(use_v2_model_runner=None if runner is None else runner == "V2")
 
 
+def likes() -> Mapping[str, Any]:
+    """Models shaped like one that the planner knows."""
+    found = json.loads((ROOT / "model_likes.json").read_text(encoding="utf-8"))
+    models: Mapping[str, Any] = found["models"]
+    return models
+
+
+def is_stand_in(name: str) -> bool:
+    """Whether the model is quantised in a way that its stand-in is not."""
+    return bool(likes().get(name, {}).get("quantized"))
+
+
 def record_model(name: str) -> FoundConfig:
     """The model's config: as the planner knows it, or shaped like one it knows."""
-    likes = json.loads((ROOT / "model_likes.json").read_text(encoding="utf-8"))["models"]
-    like = likes.get(name)
+    like = likes().get(name)
     if like is None:
         return find_config(name)
     config: dict[str, Any] = {}

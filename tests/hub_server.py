@@ -31,6 +31,8 @@ class Hub(ThreadingHTTPServer):
         self.url = f"http://127.0.0.1:{self.server_address[1]}"
         self.files: dict[tuple[str, str, str], bytes] = {}
         self.asked: list[tuple[str, str | None]] = []  # path, Authorization
+        self.ranges: list[str] = []  # asked for, of files that are there
+        self.heeds_ranges = True
         self.elsewhere = ""
         self.closing = threading.Event()
 
@@ -92,13 +94,23 @@ class _Handler(BaseHTTPRequestHandler):
         raw = self.server.files.get((repo, revision, file))
         if raw is not None:
             commit = COMMIT if revision in ("main", COMMIT) else BRANCH_COMMIT
-            self._answer(200, raw, **{"X-Repo-Commit": commit})
+            self._whole_or_part(raw, commit)
         elif not known:
             self._answer(401, b"", **{"X-Error-Code": "RepoNotFound"})  # as the real one does
         elif not any(key[1] == revision for key in known):
             self._answer(404, b"", **{"X-Error-Code": "RevisionNotFound"})
         else:
             self._answer(404, b"", **{"X-Error-Code": "EntryNotFound"})
+
+    def _whole_or_part(self, raw: bytes, commit: str) -> None:
+        asked = self.headers.get("Range")
+        if asked is None or not self.server.heeds_ranges:
+            self._answer(200, raw, **{"X-Repo-Commit": commit})
+            return
+        self.server.ranges.append(asked)
+        start, _, end = asked.removeprefix("bytes=").partition("-")
+        part = raw[int(start) : int(end) + 1]
+        self._answer(206 if part else 416, part, **{"X-Repo-Commit": commit})
 
     def _answer(self, status: int, raw: bytes, **headers: str) -> None:
         self.send_response(status)

@@ -16,6 +16,8 @@ from ..records import dataclass, replace
 
 JsonDict = Mapping[str, Any]
 _GEMMA4_FRAMES = 32
+_QWEN2_FRAMES = 14
+_QWEN2_VL = ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,6 +77,8 @@ def largest_encoder_item(setup: EngineSetup) -> EncoderItem | None:
     rule = _RULES.get(str(config.get("model_type")))
     if rule is not None and isinstance(vision, Mapping):
         item = rule(config, vision)
+        if config.get("model_type") in _QWEN2_VL and _count(limits.get("video")) != 0:
+            return _video(item, setup.resolved.length.max_model_len)
         frame = item.patches // _GEMMA4_FRAMES
         if config.get("model_type") == "gemma4":
             return replace(item, patches_at_once=frame * _gemma4_chunk(setup, vision, frame))
@@ -142,6 +146,22 @@ def _qwen_vl(config: JsonDict, vision: JsonDict) -> EncoderItem:
         gated=config.get("model_type") == "qwen2_5_vl",
         output_copies=1 + (len(deepstack) if isinstance(deepstack, list) else 0),
         how="one image of the processor's largest size",
+    )
+
+
+def _video(image: EncoderItem, max_model_len: int) -> EncoderItem:
+    """Qwen2-VL's largest video: up to 14 frames of the largest size, two of them a grid.
+
+    As many as the context holds, but one grid at least.
+    """
+    grids = max(1, min(_QWEN2_FRAMES // 2, max_model_len // image.tokens))
+    return replace(
+        image,
+        tokens=image.tokens * grids,
+        embeddings=image.embeddings * grids,
+        pixel_elements=image.pixel_elements * grids,
+        patches=image.patches * grids,
+        how=f"one video of {2 * grids} frames of the processor's largest size",
     )
 
 
@@ -228,8 +248,8 @@ def _count(limit: Any) -> Any:
 
 
 _QWEN_VL = (
-    *("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe"),
-    *("qwen2_5_omni", "qwen3_omni_moe"),
+    *_QWEN2_VL,
+    *("qwen3_vl", "qwen3_vl_moe", "qwen3_5", "qwen3_5_moe", "qwen3_omni_moe"),
 )
 _RULES: Mapping[str, Callable[[JsonDict, JsonDict], EncoderItem]] = {
     "gemma3": _gemma3,

@@ -3,15 +3,14 @@
 From vLLM 0.13 on they stay allocated. A kernel asks vLLM's workspace manager for two buffers, in
 the activations' dtype; M tokens, k experts a token, N gate and up, K hidden:
 
-==============  ==================================  ==============================
-kernel          first buffer                        second buffer
-==============  ==================================  ==============================
-Triton, CUTLASS  M k max(N / 2, K)                  M k max(N, K)
-Marlin          M k max(N / 2, K)                   M k max(N, K)
-DeepGEMM        half of Ma max(N / 2, K)            Ma max(N, K), Ma = M k + padding
-OpenAI Triton   M k N / 2 (one buffer only)
-TRT-LLM         none, the kernel has its own
-==============  ==================================  ==============================
+===============  =================  =============
+kernel           first buffer       second buffer
+===============  =================  =============
+Triton, CUTLASS  M k max(N / 2, K)  M k max(N, K)
+Marlin           M k max(N / 2, K)  M k max(N, K)
+OpenAI Triton    none that stays    none
+FlashInfer       M K, the output    none
+===============  =================  =============
 
 Source: ``workspace_shapes`` of vLLM 0.33 ``model_executor/layers/fused_moe/experts/*.py``;
 ``modular_kernel.py`` ``_allocate_buffers``; ``v1/worker/workspace.py``.
@@ -21,9 +20,7 @@ from __future__ import annotations
 
 from .allocator import round_up
 from .rank import Rank
-from .shapes import ExpertShapes
 
-_DEEP_GEMM_ALIGNMENT = 128
 _OPENAI_TRITON = ("mxfp4", "gpt_oss_mxfp4")
 _FP8_BLOCK = ("fp8", "deepseek_v4_fp8")
 
@@ -43,9 +40,6 @@ def expert_workspace(rank: Rank) -> int:
         return 0
     if kernel == "own":
         return tokens * hidden * rank.element
-    if kernel == "deep_gemm":
-        routed = _padded(routed, experts)
-        return round_up(routed * narrow, 256) + round_up(routed * wide * rank.element, 256)
     first = max(routed * narrow, tokens * hidden) * rank.element
     return round_up(first, 256) + round_up(routed * wide * rank.element, 256)
 
@@ -60,9 +54,10 @@ def transient_expert_bytes(rank: Rank) -> int:
     if kernel == "openai_triton":
         # gate and up, their activation, and the down projection before it is summed
         return routed * max(experts.up + experts.down_in, experts.down_in + rank.hidden) * 2
-    if kernel == "deep_gemm":
-        return routed * rank.hidden  # quantised, one byte
-    return routed * 2 * 8  # weights and ids of the chosen experts, sorted ids
+    chosen = routed * 2 * 8  # weights and ids of the chosen experts, sorted ids
+    if "fp8" not in (rank.setup.facts.quantization or "").lower():
+        return chosen
+    return chosen + expert_tokens(rank) * rank.hidden + routed * experts.down_in  # one byte each
 
 
 def expert_tokens(rank: Rank) -> int:
@@ -71,11 +66,12 @@ def expert_tokens(rank: Rank) -> int:
 
 
 def expert_kernel(rank: Rank) -> str:
-    """``triton``, ``deep_gemm``, ``openai_triton`` or ``own``: which buffers are needed.
+    """``triton``, ``openai_triton`` or ``own``: which buffers are needed.
 
-    A simplification of vLLM's oracles (``fused_moe/oracle/*.py``): Hopper runs DeepGEMM for
-    block-quantised fp8 and OpenAI's Triton kernels for MXFP4; data-centre Blackwell runs
-    TRT-LLM's kernels; the rest runs Triton, CUTLASS or Marlin, whose buffers are alike.
+    A simplification of vLLM's oracles (``fused_moe/oracle/*.py``): Hopper runs OpenAI's Triton
+    kernels for MXFP4, and FlashInfer's for block-quantised fp8 under expert parallelism;
+    data-centre Blackwell runs FlashInfer's; the rest runs Triton, CUTLASS or Marlin, whose
+    buffers are alike.
     """
     setup = rank.setup
     method = (setup.facts.quantization or "").lower()
@@ -84,17 +80,12 @@ def expert_kernel(rank: Rank) -> str:
         return "own"
     if major == 9 and method in _OPENAI_TRITON:
         return "openai_triton"
-    if major == 9 and method in _FP8_BLOCK and _has_blocks(rank):
-        return "deep_gemm"
+    grouped = setup.args.enable_expert_parallel and setup.args.num_gpus > 1
+    if major == 9 and grouped and method in _FP8_BLOCK and _has_blocks(rank):
+        return "own"
     return "triton"
 
 
 def _has_blocks(rank: Rank) -> bool:
     config = rank.setup.facts.quantization_config
     return config is not None and config.get("weight_block_size") is not None
-
-
-def _padded(routed: int, experts: ExpertShapes) -> int:
-    """``compute_aligned_M``: every expert's rows padded to the alignment."""
-    padded = routed + experts.count * (_DEEP_GEMM_ALIGNMENT - 1)
-    return round_up(padded, _DEEP_GEMM_ALIGNMENT)

@@ -30,7 +30,9 @@ def forward_phase(rank: Rank, held: Parts) -> Phase:
     """The decoder at its worst moment; ``held`` lives on from the encoder."""
     shapes = rank.shapes
     fixed = parts(expert_workspace=expert_workspace(rank))
-    candidates = [_mlp(rank), _attention(rank)]
+    candidates = [_attention(rank)]
+    if shapes.has_dense_layers:
+        candidates.append(_mlp(rank))
     if shapes.experts is not None:
         candidates.append(_experts(rank))
     if shapes.latent is not None:

@@ -74,6 +74,8 @@ class LayerShapes:
     mixer_out: int = 0
     experts: ExpertShapes | None = None
     latent: LatentShapes | None = None
+    has_dense_layers: bool = True
+    """Some layer has an MLP of its own, not experts alone."""
     is_guess: bool = False
 
 
@@ -86,6 +88,7 @@ def layer_shapes(setup: EngineSetup) -> LayerShapes:
     gated = model.architecture not in _NOT_GATED
     inner = (width or 4 * hidden) // tp
     mixer_in, mixer_out = _mixer(text, hidden)
+    experts = _experts(setup, gated)
     return LayerShapes(
         hidden=hidden,
         query=model.num_attention_heads * _head_size(setup) // tp,
@@ -94,8 +97,9 @@ def layer_shapes(setup: EngineSetup) -> LayerShapes:
         mlp_down_in=inner,
         mixer_in=mixer_in // tp,
         mixer_out=mixer_out // tp,
-        experts=_experts(setup, gated),
+        experts=experts,
         latent=_latent(setup),
+        has_dense_layers=experts is None or _some_dense(text),
         is_guess=width is None,
     )
 
@@ -128,6 +132,13 @@ def _experts(setup: EngineSetup, gated: bool) -> ExpertShapes | None:
         shared_up=shared * factor,
         shared_down_in=shared,
     )
+
+
+def _some_dense(text: Mapping[str, Any]) -> bool:
+    """Whether a mixture of experts also has plain layers, by the names HF configs use."""
+    first = _int(text, "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
+    every = _int(text, "decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq") or 1
+    return bool(first or every > 1 or text.get("mlp_only_layers") or text.get("enable_moe_block"))
 
 
 def _latent(setup: EngineSetup) -> LatentShapes | None:

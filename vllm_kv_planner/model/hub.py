@@ -1,4 +1,4 @@
-"""Fetch one JSON file of a repository from the Hugging Face Hub: one GET, bounded, no cache.
+"""Fetch one file of a repository from the Hugging Face Hub, or a part: one GET, bounded, no cache.
 
 Imported only when the network is needed, as urllib alone takes longer to import than a plan.
 Environment: ``HF_ENDPOINT``; the token in ``HF_TOKEN``, else in the file ``HF_TOKEN_PATH``
@@ -27,6 +27,7 @@ WAIT_SECONDS = 5.0
 TOTAL_SECONDS = 20.0
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 64 * 1024
+HTTP_PARTIAL = 206
 
 
 class NotOnHub(ConfigError):
@@ -46,11 +47,42 @@ class HubFile:
     url: str
 
 
+@dataclass(frozen=True)
+class HubBytes:
+    """Bytes of one file, the commit it is of, and the address asked."""
+
+    raw: bytes
+    commit: str | None
+    url: str
+
+
 def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
     """``filename`` of ``repo_id`` at ``revision``; None when the repository has no such file.
 
     Raises NotOnHub for an unknown repository, NoAnswer for a network that fails, ConfigError
     for an unknown revision, a gated repository or a file that is not a JSON object.
+    """
+    fetched = fetch_bytes(repo_id, revision, filename, limit=MAX_FILE_BYTES)
+    if fetched is None:
+        return None
+    where = f"{repo_id}'s {filename} on the Hub"
+    return HubFile(parse_config(fetched.raw, where), fetched.commit, fetched.url)
+
+
+def fetch_bytes(
+    repo_id: str,
+    revision: str,
+    filename: str,
+    *,
+    limit: int,
+    start: int = 0,
+    count: int | None = None,
+) -> HubBytes | None:
+    """A file, or ``count`` bytes of it from ``start`` on; None when there is no such file.
+
+    Reading stops at the first chunk past ``limit`` bytes, for the caller to refuse; a server that
+    does not heed ranges sends the file from its beginning, which is cut here. Raises as
+    ``fetch_json``.
     """
     url = "/".join(
         (
@@ -58,10 +90,14 @@ def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
             urllib.parse.quote(repo_id),
             "resolve",
             urllib.parse.quote(revision, safe=""),
-            filename,
+            urllib.parse.quote(filename),
         )
     )
-    request = urllib.request.Request(url, headers={"User-Agent": "vllm-kv-planner"})
+    headers = {"User-Agent": "vllm-kv-planner"}
+    if count is not None:
+        headers["Range"] = f"bytes={start}-{start + count - 1}"
+        limit = count
+    request = urllib.request.Request(url, headers=headers)
     token = _token()
     if token:
         # Unredirected: urllib never passes such a header on to where a redirect leads.
@@ -81,7 +117,10 @@ def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
     try:
         with opener.open(request, timeout=WAIT_SECONDS) as response:
             commit = redirects.commit or response.headers.get("X-Repo-Commit") or ""
-            raw = _read_body(response, where)
+            is_part = count is not None and response.status == HTTP_PARTIAL
+            skipped = 0 if is_part else start
+            raw = _read_body(response, where, skipped + limit)[skipped:]
+            raw = raw if count is None else raw[:count]
     except urllib.error.HTTPError as error:
         error.close()
         refusal = _refusal(error, repo_id, revision, has_token=bool(token))
@@ -94,7 +133,7 @@ def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
             f"{where}: {_host(url)} did not answer ({printable(str(reason))[:120]})"
         ) from None
     is_hash = len(commit) == 40 and commit.isalnum() and commit.isascii()
-    return HubFile(parse_config(raw, where), commit if is_hash else None, url)
+    return HubBytes(raw, commit if is_hash else None, url)
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -158,15 +197,15 @@ def _token() -> str | None:
     return token or None
 
 
-def _read_body(response: Any, where: str) -> bytes:
+def _read_body(response: Any, where: str, limit: int) -> bytes:
     deadline = time.monotonic() + TOTAL_SECONDS
     chunks: list[bytes] = []
     size = 0
     while chunk := response.read1(_CHUNK_BYTES):
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_FILE_BYTES:
-            break  # parse_config refuses it, saying so
+        if size > limit:
+            break  # whoever asked refuses it, saying so, or wants no more
         if time.monotonic() > deadline:
             raise ConfigError(f"{where}: took more than {TOTAL_SECONDS:.0f} s to arrive")
     return b"".join(chunks)

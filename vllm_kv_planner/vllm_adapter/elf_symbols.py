@@ -31,7 +31,7 @@ def undefined_functions(path: str, library: str, prefix: str = "cu") -> set[str]
     try:
         with open(path, "rb") as file:
             return _read(file, library, prefix)
-    except (OSError, struct.error, IndexError):
+    except (OSError, ValueError, struct.error, IndexError):
         return set()
 
 

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from ...records import dataclass, field
 from ..allocator import allocated_bytes
-from .architectures.tree import WeightTree
-from .rank import Rank
 from .tensor import Tensor
 
 
@@ -16,14 +15,21 @@ class StageWeights:
     """What one rank of a stage holds; ranks of a stage are alike but for a remainder of experts.
 
     Attributes:
-        num_bytes: Parameters and registered buffers.
+        num_bytes: Parameters and buffers as the layers register them.
         parts: The same by what it belongs to.
+        processing_bytes: What kernels' layouts add once weights are loaded; may be negative.
         padding_bytes: What the CUDA allocator adds: whole segments, and 512 bytes at least.
     """
 
     num_bytes: int
     parts: dict[str, int] = field(hash=False)
+    processing_bytes: int = 0
     padding_bytes: int = 0
+
+    @property
+    def loaded_bytes(self) -> int:
+        """What the engine reports: "Model loading took ... memory"."""
+        return self.num_bytes + self.processing_bytes + self.padding_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,34 +50,26 @@ class WeightsEstimate:
 
     @property
     def num_bytes(self) -> tuple[int, ...]:
-        """Of each stage's rank."""
+        """Of each stage's rank, as the layers register it."""
         return tuple(stage.num_bytes for stage in self.stages)
 
     @property
-    def most_bytes(self) -> int:
-        """Of the fullest stage's rank."""
-        return max(self.num_bytes)
+    def loaded_bytes(self) -> tuple[int, ...]:
+        """Of each stage's rank, as the engine reports it after loading."""
+        return tuple(stage.loaded_bytes for stage in self.stages)
 
 
-def stage_tensors(tree: WeightTree, rank: Rank, stages: tuple[range, ...]) -> list[list[Tensor]]:
-    """Every tensor of every stage."""
-    last = len(stages) - 1
-    return [
-        list(tree.stage(rank, layers, is_first=number == 0, is_last=number == last))
-        for number, layers in enumerate(stages)
-    ]
-
-
-def total(tensors: list[Tensor]) -> StageWeights:
-    """Added up, by part too."""
+def total(registered: Sequence[Tensor], loaded: Sequence[Tensor]) -> StageWeights:
+    """Added up, by part too: as registered, and as they lie once loaded."""
     parts: Counter[str] = Counter()
-    allocated = 0
-    for tensor in tensors:
-        size = tensor.num_bytes
-        parts[tensor.part] += size
-        allocated += allocated_bytes(size)
+    for tensor in registered:
+        parts[tensor.part] += tensor.num_bytes
+    before = sum(parts.values())
+    after = sum(tensor.num_bytes for tensor in loaded)
+    allocated = sum(allocated_bytes(tensor.num_bytes) for tensor in loaded)
     return StageWeights(
-        num_bytes=sum(parts.values()),
+        num_bytes=before,
         parts=dict(parts),
-        padding_bytes=allocated - sum(parts.values()),
+        processing_bytes=after - before,
+        padding_bytes=allocated - after,
     )

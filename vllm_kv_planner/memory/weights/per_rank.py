@@ -1,20 +1,34 @@
-"""``weights_per_rank``: from the model and the engine's settings to bytes."""
+"""``weights_per_rank``: from the model and the engine's settings to bytes.
+
+Source: vLLM 0.33 ``v1/worker/gpu/model_runner.py`` ``load_model``: the model, its LoRA slots and
+the draft model are loaded under one measurement, which "Model loading took" reports.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ...engine_args.engine_args import EngineArgs
 from ...engine_args.environment import EngineEnvironment
 from ...engine_args.parallel import stage_ranges
+from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
+from .architectures.draft import eagle, mtp
 from .architectures.facts import Facts
-from .architectures.families import build, family
-from .estimate import WeightsEstimate, stage_tensors, total
+from .architectures.families import build, text_row
+from .architectures.families import family
+from .estimate import StageWeights, WeightsEstimate, total
+from .lora import lora_slots, lora_tensors
+from .modules import Module
+from .offload import left_on_gpu
+from .processing import processed, uncertainty
 from .quantization.choose import quantization
-from .rank import Rank
+from .rank import Place, Rank
+from .tensor import Tensor
+
+_WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix", "extract_hidden_states")
 
 
 def weights_per_rank(
@@ -26,6 +40,8 @@ def weights_per_rank(
     compute_capability: tuple[int, int] = (9, 0),
     max_model_len: int = 0,
     environment: EngineEnvironment | None = None,
+    draft_method: str | None = None,
+    draft: ModelDescription | None = None,
     where: str = "config.json",
 ) -> WeightsEstimate:
     """Bytes of weights on each pipeline stage's ranks.
@@ -36,21 +52,24 @@ def weights_per_rank(
         dtype: The engine's dtype, resolved.
         method: The quantisation method, resolved (``engine_args.quantization``).
         compute_capability: Of the device.
-        max_model_len: Resolved; a few position tables follow it.
+        max_model_len: Resolved.
         environment: Variables of the engine's environment.
+        draft_method: How it drafts (``Speculative.method``), if it does.
+        draft: The draft model, where it has a checkpoint of its own.
         where: The config's name, for messages.
 
     Raises:
-        UnsupportedError: No rule for the architecture or the quantisation.
+        UnsupportedError: No rule for the architecture, the quantisation or the draft.
         ConfigError: A value is missing or makes no sense.
     """
-    facts = Facts(
-        description=description,
-        text=Config(description.text_config, where),
-        top=Config(description.config, where),
+    facts = facts_of(
+        description,
+        args,
+        compute_capability=compute_capability,
         max_model_len=max_model_len,
-        capability=compute_capability,
+        where=where,
     )
+    row = family(description.architecture) or {}
     tree = build(facts)
     rank = rank_of(
         args,
@@ -59,19 +78,67 @@ def weights_per_rank(
         method=method,
         compute_capability=compute_capability,
         max_model_len=max_model_len,
-        is_composite=bool((family(description.architecture) or {}).get("wrapper")),
+        is_composite="wrapper" in row,
     )
-    stages = stage_ranges(
+    ranges = stage_ranges(
         len(tree.layers),
         args.pipeline_parallel_size,
         None if environment is None else environment.pp_layer_partition,
     )
-    weights = tuple(total(tensors) for tensors in stage_tensors(tree, rank, stages))
+    embeddings = bool((text_row(description.architecture) or {}).get("lora_embeddings"))
+    slots = lora_slots(args, dtype, embeddings=embeddings)
+    drafted = draft_tensors(facts, rank, draft_method, draft, where=where)
+    notes: list[str] = []
+    stages: list[StageWeights] = []
+    last = len(ranges) - 1
+    for number, layers in enumerate(ranges):
+        chosen = tree.stage_modules(layers, is_first=number == 0, is_last=number == last)
+        tensors = list(tree.tensors(chosen, rank))
+        if args.cpu_offload_gb or args.offload_group_size:
+            tensors, moved = left_on_gpu(tensors, args)
+            if number == 0:
+                notes.append(f"--cpu-offload-gb leaves {moved:,} bytes a GPU in host memory")
+        if slots is not None:
+            tensors += [tensor for each in chosen for tensor in lora_tensors(each, rank, slots)]
+        if number == last:
+            tensors += drafted
+        stages.append(total(tensors, processed(tensors, rank)))
     return WeightsEstimate(
-        stages=weights,
+        stages=tuple(stages),
         provenance=f"shapes of vLLM 0.33's layers ({rank.quantization.description})",
-        uncertainty_bytes=max(stage.num_bytes for stage in weights) // 1000,
+        uncertainty_bytes=max(uncertainty(stage, rank) for stage in stages),
+        notes=tuple(notes),
     )
+
+
+def facts_of(
+    description: ModelDescription,
+    args: EngineArgs,
+    *,
+    compute_capability: tuple[int, int],
+    max_model_len: int,
+    where: str,
+) -> Facts:
+    """The model as the rules read it."""
+    return Facts(
+        description=description,
+        text=Config(description.text_config, where),
+        top=Config(description.config, where),
+        max_model_len=max_model_len,
+        capability=compute_capability,
+        mm_limits=_limits(args.limit_mm_per_prompt),
+        language_model_only=args.language_model_only,
+    )
+
+
+def _limits(given: Mapping[str, Any]) -> Mapping[str, int]:
+    """Items per modality: a number, or an object with a ``count``."""
+    found: dict[str, int] = {}
+    for modality, said in given.items():
+        count = said.get("count", 999) if isinstance(said, Mapping) else said
+        if isinstance(count, int):
+            found[modality] = count
+    return found
 
 
 def rank_of(
@@ -101,3 +168,48 @@ def rank_of(
         vit_tensor_parallel_size=1 if args.mm_encoder_tp_mode == "data" else size,
         max_model_len=max_model_len,
     )
+
+
+def draft_tensors(
+    target: Facts,
+    rank: Rank,
+    method: str | None,
+    draft: ModelDescription | None,
+    *,
+    where: str,
+) -> list[Tensor]:
+    """What drafting adds on the last stage.
+
+    Raises:
+        UnsupportedError: The method's draft model is not known here.
+    """
+    if method is None or method in _WITHOUT_WEIGHTS:
+        return []
+    modules: Iterable[Module]
+    if method == "mtp" and draft is None:
+        modules = mtp(target)
+    elif draft is None:
+        raise UnsupportedError(f"weights of the draft model ({method}) need its config")
+    else:
+        facts = Facts(
+            description=draft,
+            text=Config(draft.text_config, where),
+            top=Config(draft.config, where),
+            capability=target.capability,
+        )
+        if method == "draft_model":
+            tree = build(facts)
+            layers = range(len(tree.layers))
+            modules = tree.stage_modules(layers, is_first=True, is_last=True)
+            return [
+                Tensor(each.name, each.shape, each.dtype, "draft")
+                for each in tree.tensors(modules, rank)
+            ]
+        if method not in ("eagle", "eagle3"):
+            raise UnsupportedError(
+                f"weights of {method} draft models are not known to the stand-alone planner; "
+                "--planner vllm can answer"
+            )
+        modules = eagle(facts, target, method)
+    place = Place(rank, part="draft")
+    return [tensor for module in modules for tensor in module.tensors(place)]

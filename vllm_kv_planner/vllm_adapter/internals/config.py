@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import os
 import pickle
+import sys
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
@@ -67,7 +68,6 @@ def typed_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
     """
     kind = name("EngineArgs")
     fields = {field.name: field for field in dataclasses.fields(kind)}
-    hints: dict[str, Any] | None = None
     typed: dict[str, Any] = {}
     for key, value in arguments.items():
         if key not in fields:
@@ -76,15 +76,20 @@ def typed_arguments(arguments: Mapping[str, Any]) -> dict[str, Any]:
         if key == "compilation_config" and isinstance(value, int):
             typed[key] = {"mode": value}  # as LLM(...) takes it
         if isinstance(typed[key], dict):
-            if hints is None:
-                hints = get_type_hints(kind, include_extras=True)
-            typed[key] = _validated(hints[key], typed[key])
+            typed[key] = _validated(kind, key, typed[key])
     return typed
 
 
-def _validated(hint: Any, value: dict[str, Any]) -> Any:
+def _validated(kind: Any, key: str, value: dict[str, Any]) -> Any:
+    """A JSON object as the type that the field of ``kind`` declares."""
     from pydantic import TypeAdapter
 
+    # One field at a time: others may name types that vLLM imports for type checkers only.
+    field = type("Field", (), {"__annotations__": {key: kind.__annotations__[key]}})
+    try:
+        hint = get_type_hints(field, vars(sys.modules[kind.__module__]), include_extras=True)[key]
+    except NameError:
+        return value
     return TypeAdapter(hint).validate_python(value)
 
 

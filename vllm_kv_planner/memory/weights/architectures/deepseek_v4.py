@@ -43,12 +43,46 @@ def deepseek_v4(facts: Facts) -> WeightTree:
             Norm("ffn_norm", hidden),
         )
 
-    head = (
+    return assemble(facts, layer, everywhere=_head(streams, hidden), norms=False)
+
+
+def mtp_layers(facts: Facts) -> Sequence[Module]:
+    """Layers for multi-token prediction: a window alone, routed experts, a head of their own.
+
+    Source: ``models/deepseek_v4/nvidia/mtp.py``.
+    """
+    text, hidden = facts.text, facts.hidden
+    streams = text.int("hc_mult", default=4)
+    block: tuple[Module, ...] = (
+        _attention(facts, 0, turns=False),
+        _experts(facts, False),
+        *hyper_connection("hc_attn", streams, hidden),
+        *hyper_connection("hc_ffn", streams, hidden),
+        Norm("attn_norm", hidden),
+        Norm("ffn_norm", hidden),
+    )
+    around: tuple[Module, ...] = (
+        *_head(streams, hidden),
+        Norm("enorm", hidden),
+        Norm("hnorm", hidden),
+        Linear("e_proj", hidden, (hidden,), "none"),
+        Linear("h_proj", hidden, (hidden,), "none"),
+        Norm("shared_head.norm", hidden),
+        Block("mtp_block", block),
+    )
+    count = text.int("num_nextn_predict_layers", default=1)
+    return [
+        Block(f"model.layers.{facts.num_layers + number}", around, "draft")
+        for number in range(count)
+    ]
+
+
+def _head(streams: int, hidden: int) -> tuple[Module, ...]:
+    return (
         Weight("hc_head_fn", (streams, streams * hidden), dtype="float32"),
         Weight("hc_head_base", (streams,), dtype="float32"),
         Weight("hc_head_scale", (1,), dtype="float32"),
     )
-    return assemble(facts, layer, everywhere=head, norms=False)
 
 
 def hyper_connection(name: str, streams: int, hidden: int) -> tuple[Module, ...]:
@@ -61,7 +95,7 @@ def hyper_connection(name: str, streams: int, hidden: int) -> tuple[Module, ...]
     )
 
 
-def _attention(facts: Facts, ratio: int) -> Block:
+def _attention(facts: Facts, ratio: int, *, turns: bool = True) -> Block:
     text, hidden, heads = facts.text, facts.hidden, facts.heads
     head_dim = text.int("head_dim", default=512)
     query, groups, rank = text.int("q_lora_rank"), text.int("o_groups"), text.int("o_lora_rank")
@@ -74,15 +108,18 @@ def _attention(facts: Facts, ratio: int) -> Block:
         Linear("wo_b", groups * rank, (hidden,), "row"),
         Norm("q_norm", query, part="attention"),
         Norm("kv_norm", head_dim, part="attention"),
-        rotary(
-            facts,
-            turned,
-            width=turned,
-            deepseek=True,
-            dtype="float32",
-            variant="compressed" if ratio else "plain",
-        ),
     ]
+    if turns:
+        children.append(
+            rotary(
+                facts,
+                turned,
+                width=turned,
+                deepseek=True,
+                dtype="float32",
+                variant="compressed" if ratio else "plain",
+            )
+        )
     if ratio:
         children.append(_compressor(hidden, head_dim, ratio))
     if ratio == _INDEXED_RATIO:

@@ -8,14 +8,13 @@ lists the towers beside it. All other keys are options of the rule.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
 from ....records import replace
 from functools import cache
 from importlib import import_module
-from importlib.resources import files
 from typing import Any, cast
 
+from ....data_files import read_json
 from ....errors import UnsupportedError
 from ..modules import Module
 from .facts import Facts
@@ -28,8 +27,7 @@ Rule = Callable[[Facts], WeightTree]
 @cache
 def table() -> Mapping[str, Row]:
     """Every row, by architecture."""
-    text = (files(__package__) / "families.json").read_text(encoding="utf-8")
-    rows: dict[str, Row] = json.loads(text)
+    rows: Mapping[str, Row] = read_json(__file__, "families.json")
     return rows
 
 
@@ -41,6 +39,15 @@ def family(architecture: str) -> Row | None:
         return found
     base = family(found["like"]) or {}
     return {**base, **{key: value for key, value in found.items() if key != "like"}}
+
+
+def text_row(architecture: str) -> Row | None:
+    """The row of the language model, inside a wrapper or not."""
+    found = family(architecture)
+    if found is None or "wrapper" not in found:
+        return found
+    inner = family(str(found["text"]))
+    return None if inner is None else {**inner, **found.get("text_options", {})}
 
 
 @cache
@@ -73,7 +80,7 @@ def build_row(facts: Facts, row: Row) -> WeightTree:
     inner = family(str(row["text"]))
     if inner is None:
         raise UnsupportedError(f"weights of {row['text']} are not known to the stand-alone planner")
-    options = {**inner, **row.get("text_options", {})}
+    options: Row = {**inner, **row.get("text_options", {})}
     text = build_row(facts.with_options(options, "language_model"), options)
     towers: tuple[Module, ...] = tuple(rule(row["wrapper"])(facts.with_options(row)))
     return replace(text, first=(*towers, *text.first))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from ....records import dataclass
 from ..modules import Module
@@ -35,14 +35,12 @@ class WeightTree:
     tied: bool = False
     on_every_stage: frozenset[str] = frozenset()
 
-    def stage(
-        self, rank: Rank, layers: range, *, is_first: bool, is_last: bool
-    ) -> Iterator[Tensor]:
-        """What a rank of the stage with these layers registers, each shared tensor once."""
+    def stage_modules(self, layers: range, *, is_first: bool, is_last: bool) -> list[Module]:
+        """What the stage with these layers builds."""
+        every = self.on_every_stage
         chosen: list[Module] = [*self.everywhere]
         if is_first:
             chosen += self.first
-        every = self.on_every_stage
         if is_first or (is_last and self.tied) or "embedding" in every:
             chosen += self.embedding
         chosen += self.layers[layers.start : layers.stop]
@@ -50,9 +48,13 @@ class WeightTree:
             chosen += self.last
         if self.head is not None and (is_last or "head" in every):
             chosen.append(self.head)
+        return chosen
+
+    def tensors(self, modules: Sequence[Module], rank: Rank) -> Iterator[Tensor]:
+        """What a rank registers for these modules, each shared tensor once."""
         seen: set[object] = set()
         root = Place(rank)
-        for module in chosen:
+        for module in modules:
             for tensor in module.tensors(root):
                 if tensor.shared is not None:
                     if tensor.shared in seen:

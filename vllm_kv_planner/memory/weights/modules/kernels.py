@@ -35,9 +35,15 @@ def _uses_trtllm(rank: Rank, activation: str) -> bool:
     return rank.compute_capability[0] == 10 and activation in _TRTLLM_ACTIVATIONS
 
 
+def uses_triton_mxfp4(rank: Rank) -> bool:
+    """Triton's MXFP4 kernel: gpt-oss on Hopper, unless another is asked for."""
+    if rank.moe_backend == "triton":
+        return True
+    return rank.moe_backend == "auto" and rank.compute_capability[0] == 9
+
+
 def _mxfp4(method: Mxfp4Experts, rank: Rank) -> Mxfp4Experts:
     """By device: ``mxfp4_round_up_hidden_size_and_intermediate_size``."""
-    triton = method.prefers_triton and rank.compute_capability[0] == 9
-    if rank.moe_backend == "triton" or (triton and rank.moe_backend == "auto"):
+    if method.prefers_triton and uses_triton_mxfp4(rank):
         return replace(method, align_hidden=1, align_intermediate=64)
     return replace(method, align_hidden=256, align_intermediate=128)

@@ -37,6 +37,8 @@ class Packed(Quantization):
             )
         self.method = PackedLinear(bits=bits, group_size=group)
         self.has_head = bool(config.get("lm_head"))
+        # Symmetric GPTQ needs none: kernels drop them once loaded.
+        self.keeps_zeros = self.name != "gptq" or config.get("sym") is False
         skipped = config.get("modules_to_not_convert") or ()
         self.skipped = renamed((str(name) for name in skipped), is_composite=is_composite)
         self.dynamic: Mapping[str, Any] = config.get("dynamic") or {}

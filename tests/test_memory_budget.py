@@ -1,0 +1,175 @@
+"""The memory budget: CUDA graphs, the parts together, and what real engines said."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.memory_engines import GIB, MIB, V1, rank_of, setup_of
+from tests.shared import records
+from vllm_kv_planner.engine_args.environment import EngineEnvironment
+from vllm_kv_planner.engine_args.setup import EngineSetup
+from vllm_kv_planner.errors import UnsupportedError
+from vllm_kv_planner.memory.budget import Weights, memory_budget, requested_bytes
+from vllm_kv_planner.memory.capture_sizes import captures
+from vllm_kv_planner.memory.cuda_graphs import graph_estimate
+from vllm_kv_planner.memory.overheads import known_overheads
+
+SWEEP = "h100_v0.19_sweep.jsonl"
+
+
+@pytest.fixture(autouse=True)
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+
+
+def test_captured_sizes() -> None:
+    sizes = captures(rank_of(setup_of()))
+    assert (len(sizes.piecewise), len(sizes.full), sizes.full[-1]) == (51, 51, 512)
+    small = captures(rank_of(setup_of(gpu="L4")))
+    assert (len(small.piecewise), len(small.full)) == (51, 35)  # as logs of 256 requests say
+    assert len(captures(rank_of(setup_of("openai/gpt-oss-20b"))).piecewise) == 83
+    scout = captures(rank_of(setup_of("meta-llama/Llama-4-Scout-17B-16E-Instruct")))
+    assert (scout.mode, len(scout.full)) == ("PIECEWISE", 0)
+
+
+@pytest.mark.parametrize(
+    ("config", "mode"),
+    [
+        ({"cudagraph_mode": "none"}, "NONE"),
+        ({"cudagraph_mode": "CUDAGraphMode.PIECEWISE"}, "PIECEWISE"),
+        ({"cudagraph_mode": "FULL_DECODE_ONLY"}, "FULL_DECODE_ONLY"),
+        ({"cudagraph_mode": 2}, "FULL"),
+        ({}, "FULL_AND_PIECEWISE"),
+    ],
+)
+def test_capture_modes(config: dict[str, Any], mode: str) -> None:
+    assert captures(rank_of(setup_of(compilation_config=config))).mode == mode
+
+
+def test_enforce_eager_frees_the_graphs() -> None:
+    for version in ("0.22.0", "0.33.0"):
+        captured = memory_budget(setup_of(), 15 * GIB, vllm_version=version)
+        eager = memory_budget(setup_of(enforce_eager=True), 15 * GIB, vllm_version=version)
+        assert captured.cuda_graph_bytes > 0 == eager.cuda_graph_bytes
+        assert eager.available_kv_cache_bytes > captured.available_kv_cache_bytes
+
+
+@pytest.mark.parametrize(
+    ("version", "environment", "deducted"),
+    [("0.19.0", V1, False), ("0.20.0", V1, True), ("0.28.0", None, False), ("0.29.0", None, True)],
+)
+def test_which_versions_deduct_the_graphs(
+    version: str, environment: EngineEnvironment | None, deducted: bool
+) -> None:
+    budget = memory_budget(setup_of(environment=environment), 15 * GIB, vllm_version=version)
+    assert (budget.cuda_graph_bytes > 0) is deducted
+    spared = memory_budget(
+        setup_of(environment=environment), 0, vllm_version=version, estimate_cudagraphs=False
+    )
+    assert spared.cuda_graph_bytes == 0
+
+
+def test_flash_attention_3_accumulators_by_hand() -> None:
+    costs = known_overheads().graphs
+    estimate = graph_estimate(rank_of(setup_of()), costs)
+    accumulators = 32 * 512 * 32 * 128 * 4
+    further = 50 * 32 * (costs.piecewise_bytes_per_layer + costs.full_bytes_per_layer)
+    assert accumulators == 256 * MIB
+    assert estimate.estimate_bytes == accumulators + costs.first_full_bytes + further
+    assert estimate.num_graphs == 102
+
+
+def test_requested_rounds_up_as_vllm_does() -> None:
+    assert requested_bytes(100, 0.925) == 93
+    assert requested_bytes(85_029_158_912, 0.9) == 76_526_243_021
+
+
+def test_the_parts_add_up_and_the_tightest_rank_decides() -> None:
+    setup = setup_of(pipeline_parallel_size=2)
+    budget = memory_budget(
+        setup, lambda stage: Weights(size_bytes=(7 + stage) * GIB, uncertainty_bytes=1)
+    )
+    assert budget.available_kv_cache_bytes == (
+        budget.requested_bytes
+        - budget.weights_bytes
+        - budget.activation_peak_bytes
+        - budget.non_torch_bytes
+        - budget.cuda_graph_bytes
+        - budget.reserve_bytes
+    )
+    assert budget.weights_bytes == 8 * GIB
+    assert budget.pessimistic_bytes == min(
+        rank.available_bytes - rank.uncertainty_bytes for rank in budget.ranks
+    )
+    assert all(budget.provenance.values())
+
+
+def test_images_reserve_and_unknown_versions() -> None:
+    kept = memory_budget(setup_of("google/gemma-3-4b-it", mm_ipc_gpu_memory_gb=1.0), GIB)
+    assert kept.reserve_bytes == GIB
+    assert memory_budget(setup_of(mm_ipc_gpu_memory_gb=1.0), GIB).reserve_bytes == 0
+    for version in ("0.9.2", "0.34.0", "1.0", "nightly", ""):
+        with pytest.raises(UnsupportedError, match="memory rules are known"):
+            memory_budget(setup_of(), GIB, vllm_version=version)
+
+
+def test_a_full_gpu_does_not_start() -> None:
+    budget = memory_budget(setup_of(), 15 * GIB, free_memory_bytes=40 * GIB)
+    assert not budget.starts
+    assert memory_budget(setup_of(), 15 * GIB).starts_surely
+    tight = memory_budget(setup_of(gpu_memory_utilization=0.99), 15 * GIB, vllm_version="0.19.0")
+    assert not tight.starts_surely
+
+
+def test_every_overhead_names_its_source_and_versions() -> None:
+    path = Path(__file__).parents[1] / "vllm_kv_planner" / "memory" / "overheads.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    for kind in ("non_torch", "not_given_back", "at_start"):
+        for row in found[kind]:
+            assert row["source"], row
+            assert row["mib"] >= 0 <= row["spread_mib"], row
+    assert found["cuda_graphs"]["source"]
+    devices = {row["device"] for row in found["non_torch"]}
+    assert None in devices, "every device must find a row"
+
+
+def test_nothing_heavy_is_imported() -> None:
+    budget = importlib.import_module("vllm_kv_planner.memory.budget")
+    assert not {"torch", "vllm", "numpy"} & set(vars(budget))
+
+
+SWEPT = [row for row in records(SWEEP) if row.get("activation_gib")]
+
+
+@pytest.mark.parametrize("row", SWEPT, ids=lambda row: str(row["id"]))
+def test_the_sweep_of_real_engines(row: dict[str, Any]) -> None:
+    ground_truth = importlib.import_module("benchmarks.ground_truth")
+    case = ground_truth.as_case(SWEEP, row)
+    assert isinstance(case, ground_truth.Case), case
+    budget = memory_budget(case.setup, int(row["model_load_gib"] * GIB), vllm_version=case.version)
+    first = budget.ranks[0]
+    assert first.available_bytes / GIB == pytest.approx(row["available_kv_gib"], rel=0.02)
+    if first.activation.peak.name == "sampler":
+        assert first.activation.peak_bytes / GIB == pytest.approx(row["activation_gib"], abs=0.0055)
+
+
+def test_another_total_changes_only_what_is_requested() -> None:
+    setup = setup_of()
+    smaller = replace_total(setup, 60 * GIB)
+    full, less = (memory_budget(each, 15 * GIB) for each in (setup, smaller))
+    assert full.activation_peak_bytes == less.activation_peak_bytes
+    assert full.requested_bytes - less.requested_bytes == (
+        full.available_kv_cache_bytes - less.available_kv_cache_bytes
+    )
+
+
+def replace_total(setup: EngineSetup, total: int) -> EngineSetup:
+    records_module = importlib.import_module("vllm_kv_planner.records")
+    gpu = records_module.replace(setup.gpu, torch_total_bytes=total)
+    changed: EngineSetup = records_module.replace(setup, gpu=gpu)
+    return changed

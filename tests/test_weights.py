@@ -1,0 +1,443 @@
+"""Weights per rank: values worked out by hand, vLLM's own for published configs, and properties."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from vllm_kv_planner.engine_args.engine_args import EngineArgs
+from vllm_kv_planner.engine_args.quantization import resolve_quantization
+from vllm_kv_planner.errors import UnsupportedError
+from vllm_kv_planner.memory.weights import WeightsEstimate, weights_per_rank
+from vllm_kv_planner.memory.weights.architectures.families import family, rule, table
+from vllm_kv_planner.model.describe import describe
+
+from .shared import config_files, records
+
+GIB = 1 << 30
+BF16 = 2
+
+LLAMA_8B: dict[str, Any] = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 4096,
+    "intermediate_size": 14336,
+    "num_attention_heads": 32,
+    "num_hidden_layers": 32,
+    "num_key_value_heads": 8,
+    "max_position_embeddings": 131072,
+    "vocab_size": 128256,
+    "tie_word_embeddings": False,
+    "torch_dtype": "bfloat16",
+}
+# Four float32 scales that every attention layer registers.
+SCALES = 4 * 4
+ROPE_8B = 131072 * 128 * BF16
+
+QWEN3_MOE: dict[str, Any] = {
+    "architectures": ["Qwen3MoeForCausalLM"],
+    "model_type": "qwen3_moe",
+    "hidden_size": 2048,
+    "moe_intermediate_size": 768,
+    "intermediate_size": 6144,
+    "head_dim": 128,
+    "num_attention_heads": 32,
+    "num_key_value_heads": 4,
+    "num_experts": 128,
+    "num_experts_per_tok": 8,
+    "norm_topk_prob": True,
+    "num_hidden_layers": 48,
+    "max_position_embeddings": 40960,
+    "vocab_size": 151936,
+    "tie_word_embeddings": False,
+}
+
+
+def estimate(
+    config: Mapping[str, Any],
+    *,
+    dtype: str = "bfloat16",
+    capability: tuple[int, int] = (9, 0),
+    draft_method: str | None = None,
+    draft: Mapping[str, Any] | None = None,
+    **flags: Any,
+) -> WeightsEstimate:
+    """The estimate of a config under flags of EngineArgs."""
+    args = EngineArgs(**flags)
+    model = describe(config, where="test")
+    method = resolve_quantization(args.quantization, config, architecture=model.architecture)
+    return weights_per_rank(
+        model,
+        args,
+        dtype=dtype,
+        method=method,
+        compute_capability=capability,
+        draft_method=draft_method,
+        draft=None if draft is None else describe(draft, where="draft"),
+    )
+
+
+def test_llama_8b_by_hand() -> None:
+    attention = 4096 * (32 + 2 * 8) * 128 + 32 * 128 * 4096
+    mlp = 3 * 4096 * 14336
+    layer = attention + mlp + 2 * 4096
+    parameters = 2 * 128256 * 4096 + 32 * layer + 4096
+    assert parameters * BF16 == 16_060_522_496
+    (rank,) = estimate(LLAMA_8B).stages
+    assert rank.num_bytes == 16_060_522_496 + ROPE_8B + 32 * SCALES
+    assert round(rank.num_bytes / GIB, 4) == 14.9888
+    assert rank.parts["attention"] == 32 * (attention * BF16 + SCALES)
+    assert rank.parts["mlp"] == 32 * mlp * BF16
+    assert rank.parts["norms"] == 65 * 4096 * BF16
+    assert rank.parts["rotary"] == ROPE_8B
+    assert rank.parts["embedding"] == rank.parts["lm_head"] == 128256 * 4096 * BF16
+
+
+def test_tensor_parallel_divides_all_but_norms_and_rope() -> None:
+    (whole,) = estimate(LLAMA_8B).stages
+    (eighth,) = estimate(LLAMA_8B, tensor_parallel_size=8).stages
+    kept = whole.parts["norms"] + ROPE_8B + 32 * SCALES
+    assert eighth.num_bytes == (whole.num_bytes - kept) // 8 + kept
+
+
+def test_kv_heads_fewer_than_gpus_are_replicated() -> None:
+    (rank,) = estimate(LLAMA_8B, tensor_parallel_size=16).stages
+    qkv = 4096 * (2 + 2 * 1) * 128
+    assert rank.parts["attention"] == 32 * ((qkv + 2 * 128 * 4096) * BF16 + SCALES)
+
+
+def test_vocabulary_is_padded_to_64() -> None:
+    (rank,) = estimate({**LLAMA_8B, "vocab_size": 128257}, tensor_parallel_size=2).stages
+    assert rank.parts["embedding"] == 128320 // 2 * 4096 * BF16
+
+
+def test_pipeline_stages() -> None:
+    whole, two = estimate(LLAMA_8B), estimate(LLAMA_8B, pipeline_parallel_size=2)
+    first, last = two.stages
+    assert "lm_head" not in first.parts and "embedding" not in last.parts
+    assert sum(two.num_bytes) == whole.num_bytes[0] + ROPE_8B
+    tied = {**LLAMA_8B, "tie_word_embeddings": True}
+    first, last = estimate(tied, pipeline_parallel_size=2).stages
+    assert first.parts["embedding"] == last.parts["embedding"] == 128256 * 4096 * BF16
+    assert "lm_head" not in last.parts
+
+
+def test_experts_are_cut_or_divided() -> None:
+    one = 3 * 2048 * 768 * BF16
+    (rank,) = estimate(QWEN3_MOE).stages
+    router = 128 * 2048 * BF16
+    assert rank.parts["experts"] == 48 * (128 * one + router)
+    (cut,) = estimate(QWEN3_MOE, tensor_parallel_size=2).stages
+    assert cut.parts["experts"] == 48 * (128 * one // 2 + router)
+    (divided,) = estimate(QWEN3_MOE, tensor_parallel_size=2, enable_expert_parallel=True).stages
+    assert divided.parts["experts"] == 48 * (64 * one + router + 128 * 4)  # and a map of experts
+    wide = {"data_parallel_size": 4, "enable_expert_parallel": True}
+    (rank,) = estimate(QWEN3_MOE, tensor_parallel_size=2, **wide).stages
+    assert rank.parts["experts"] == 48 * (16 * one + router + 128 * 4)
+
+
+def test_blackwell_pads_experts_to_128() -> None:
+    args = {"tensor_parallel_size": 8}
+    (hopper,) = estimate(QWEN3_MOE, **args).stages
+    (blackwell,) = estimate(QWEN3_MOE, capability=(10, 0), **args).stages
+    difference = 48 * 128 * 3 * 2048 * (128 - 96) * BF16
+    assert blackwell.num_bytes - hopper.num_bytes == difference
+
+
+def test_fp8_blocks_by_hand() -> None:
+    quantised = {
+        **LLAMA_8B,
+        "quantization_config": {
+            "quant_method": "fp8",
+            "activation_scheme": "dynamic",
+            "weight_block_size": [128, 128],
+            "modules_to_not_convert": ["lm_head", "model.layers.0.mlp.down_proj"],
+        },
+    }
+    (rank,) = estimate(quantised).stages
+    gate_up, down = 2 * 14336 * 4096, 4096 * 14336
+    blocks = (gate_up + down) // (128 * 128) * 4
+    first = gate_up + gate_up // (128 * 128) * 4 + down * BF16
+    assert rank.parts["mlp"] == 31 * (gate_up + down + blocks) + first
+    assert rank.parts["lm_head"] == 128256 * 4096 * BF16
+
+
+@pytest.mark.parametrize(
+    ("config", "mlp_bytes"),
+    [
+        # 4 bits, a float16 scale and a 4-bit zero point per 128 inputs
+        (
+            {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False},
+            (3 * 4096 * 14336) * (1 / 2 + 2 / 128 + 1 / 256),
+        ),
+        (
+            {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True},
+            (3 * 4096 * 14336) * (1 / 2 + 2 / 128 + 1 / 256),
+        ),
+        # 8 bits, a float32 scale per output row
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "format": "float-quantized",
+                "ignore": ["lm_head"],
+                "config_groups": {
+                    "group_0": {
+                        "targets": ["Linear"],
+                        "weights": {"num_bits": 8, "type": "float", "strategy": "channel"},
+                        "input_activations": {"num_bits": 8, "type": "float", "dynamic": True},
+                    }
+                },
+            },
+            3 * 4096 * 14336 + (2 * 14336 + 4096) * 4,
+        ),
+        # 4 bits in int32, a bfloat16 scale per 128 inputs, two shapes of two int64
+        (
+            {
+                "quant_method": "compressed-tensors",
+                "format": "pack-quantized",
+                "ignore": ["lm_head"],
+                "config_groups": {
+                    "group_0": {
+                        "targets": ["Linear"],
+                        "weights": {
+                            **{"num_bits": 4, "type": "int", "strategy": "group"},
+                            **{"group_size": 128, "symmetric": True},
+                        },
+                    }
+                },
+            },
+            3 * 4096 * 14336 * (1 / 2 + 2 / 128) + 2 * 16,
+        ),
+        # 4-bit floats, an 8-bit scale per 16, two float32 per merged matrix
+        (
+            {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["lm_head"]},
+            3 * 4096 * 14336 * (1 / 2 + 1 / 16) + 3 * 8,
+        ),
+        (
+            {"quant_method": "modelopt", "quant_algo": "FP8", "ignore": ["lm_head"]},
+            3 * 4096 * 14336 + 3 * 8,
+        ),
+    ],
+)
+def test_formats_by_hand(config: Mapping[str, Any], mlp_bytes: float) -> None:
+    (rank,) = estimate({**LLAMA_8B, "quantization_config": config}).stages
+    assert rank.parts["mlp"] == 32 * mlp_bytes
+
+
+def test_online_fp8_is_what_stays() -> None:
+    (rank,) = estimate(LLAMA_8B, quantization="fp8").stages
+    # engines on H100 print 8.49 GiB
+    assert round(rank.loaded_bytes / GIB, 2) == 8.49
+
+
+def test_compressed_tensors_by_pattern_and_name() -> None:
+    scheme = {"weights": {"num_bits": 8, "type": "float", "strategy": "channel"}}
+    config = {
+        **LLAMA_8B,
+        "quantization_config": {
+            "quant_method": "compressed-tensors",
+            "ignore": ["re:.*layers\\.[0-9]\\..*", "lm_head"],
+            "config_groups": {"group_0": {"targets": ["re:.*down_proj"], **scheme}},
+        },
+    }
+    (rank,) = estimate(config).stages
+    down = 4096 * 14336
+    assert rank.parts["mlp"] == 32 * 2 * down * BF16 + 10 * down * BF16 + 22 * (down + 4096 * 4)
+
+
+def test_lora_slots_by_hand() -> None:
+    (plain,) = estimate(LLAMA_8B).stages
+    flags = {"enable_lora": True, "max_loras": 2, "max_lora_rank": 16}
+    (rank,) = estimate(LLAMA_8B, **flags, lora_target_modules=("qkv_proj", "o_proj")).stages
+    # A for queries, keys and values each; B for each's outputs
+    qkv = 3 * 4096 + (4096 + 1024 + 1024)
+    assert rank.parts["LoRA"] == 2 * 16 * 32 * (qkv + 2 * 4096) * BF16
+    assert rank.num_bytes == plain.num_bytes + rank.parts["LoRA"]
+
+
+def test_cpu_offload_moves_whole_parameters_until_the_budget_is_met() -> None:
+    (whole,) = estimate(LLAMA_8B).stages
+    (rank,) = estimate(LLAMA_8B, cpu_offload_gb=1.0).stages
+    moved = whole.num_bytes - rank.num_bytes
+    assert GIB <= moved < GIB + 2 * 14336 * 4096 * BF16
+    # engines on RTX 3090 print 2.91 GiB with 12 GiB offloaded
+    (rank,) = estimate(LLAMA_8B, cpu_offload_gb=12.0).stages
+    assert rank.loaded_bytes / GIB == pytest.approx(2.91, abs=0.01)
+
+
+def test_eagle3_by_hand() -> None:
+    draft = {
+        **LLAMA_8B,
+        "architectures": ["LlamaForCausalLM"],
+        "num_hidden_layers": 1,
+        "draft_vocab_size": 32000,
+    }
+    (plain,) = estimate(LLAMA_8B).stages
+    (rank,) = estimate(LLAMA_8B, draft_method="eagle3", draft=draft).stages
+    attention = 2 * 4096 * (32 + 16) * 128 + 4096 * 4096
+    layer = attention + 3 * 4096 * 14336 + 3 * 4096
+    parameters = 3 * 4096 * 4096 + layer + 4096 + 32000 * 4096
+    expected = parameters * BF16 + SCALES + 32000 * 8
+    assert rank.num_bytes - plain.num_bytes == expected
+
+
+def test_a_draft_model_counts_whole() -> None:
+    small = {**LLAMA_8B, "num_hidden_layers": 2}
+    (plain,) = estimate(LLAMA_8B).stages
+    (alone,) = estimate(small).stages
+    (rank,) = estimate(LLAMA_8B, draft_method="draft_model", draft=small).stages
+    assert rank.num_bytes == plain.num_bytes + alone.num_bytes
+    (rank,) = estimate(LLAMA_8B, draft_method="ngram").stages
+    assert rank.num_bytes == plain.num_bytes
+
+
+def test_the_allocator_counts_whole_segments() -> None:
+    config = {**LLAMA_8B, "hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4}
+    config |= {"intermediate_size": 18944, "vocab_size": 152064, "num_hidden_layers": 28}
+    (rank,) = estimate(config).stages
+    mib = 1 << 20
+    # qkv 31.5 MiB lies in 32, gate_up 259 in 260, down 129.5 in 130; embedding and head 1039.5
+    # in 1040; norms are 14 blocks of 512 bytes, scales one block each
+    layers = 28 * (0.5 + 1 + 0.5) * mib + 28 * 4 * (512 - 4)
+    assert rank.padding_bytes == layers + 2 * 0.5 * mib
+
+
+def test_towers_are_left_out_when_no_picture_may_come() -> None:
+    files = config_files()
+    if "Qwen/Qwen3-VL-8B-Instruct" not in files:
+        pytest.skip("needs the published configs of ../shared")
+    config = json.loads(files["Qwen/Qwen3-VL-8B-Instruct"].read_text())
+    assert "vision" in estimate(config).stages[0].parts
+    for flags in ({"language_model_only": True}, {"limit_mm_per_prompt": {"image": 0, "video": 0}}):
+        assert "vision" not in estimate(config, **flags).stages[0].parts
+    assert "vision" in estimate(config, limit_mm_per_prompt={"image": 0}).stages[0].parts
+    (whole,) = estimate(config).stages
+    two = {"tensor_parallel_size": 2}
+    (cut,) = estimate(config, **two).stages
+    (data,) = estimate(config, **two, mm_encoder_tp_mode="data").stages
+    assert cut.parts["vision"] < data.parts["vision"] == whole.parts["vision"]
+
+
+def test_what_has_no_rule_is_refused_by_name() -> None:
+    with pytest.raises(UnsupportedError, match="BertModel"):
+        estimate({"architectures": ["BertModel"], "model_type": "bert"}, runner="pooling")
+    with pytest.raises(UnsupportedError, match="MTP"):
+        estimate(LLAMA_8B, draft_method="mtp")
+    with pytest.raises(UnsupportedError, match="offload-group-size"):
+        estimate(LLAMA_8B, offload_group_size=2)
+
+
+def test_every_row_names_a_rule_that_is_there() -> None:
+    for name in table():
+        row = family(name)
+        assert row is not None
+        assert callable(rule(row["wrapper"] if "wrapper" in row else row["rule"]))
+        if "wrapper" in row:
+            assert family(row["text"]) is not None
+
+
+def shared_rows() -> list[dict[str, Any]]:
+    return records("vllm_plans.jsonl")
+
+
+def test_published_models_as_vllm_counts_them() -> None:
+    """First pipeline stage, before post-processing, to 0.0001 GiB as recorded."""
+    rows, files = shared_rows(), config_files()
+    if not rows:
+        pytest.skip("needs ../shared/ground_truth")
+    wrong: list[str] = []
+    compared = 0
+    for row in rows:
+        config = json.loads(files[row["hf_id"]].read_text())
+        args = row["args"]
+        dtype = str(describe(config, where="x").dtype or "float16")
+        dtype = "bfloat16" if dtype == "float32" else dtype
+        try:
+            found = estimate(
+                config, dtype=dtype, tensor_parallel_size=args.get("tensor_parallel_size", 1)
+            )
+        except UnsupportedError as error:
+            wrong.append(f"{row['hf_id']}: {error}")
+            continue
+        compared += 1
+        expected = row["weights_gib"][0]
+        if abs(found.num_bytes[0] / GIB - expected) > 0.0001 + 0.0001 * expected:
+            wrong.append(f"{row['hf_id']} {args}: {found.num_bytes[0] / GIB:.4f} {expected}")
+    assert compared >= 0.95 * len(rows)
+    assert len(wrong) <= 0.05 * len(rows), "\n".join(wrong)
+
+
+def test_loading_as_h100_engines_reported_it() -> None:
+    """vLLM 0.19 on H100: printed to 0.01 GiB."""
+    files = config_files()
+    rows = [
+        row
+        for row in records("h100_v0.19_sweep.jsonl")
+        if row["model"] in files and row.get("model_load_gib") and row["quantization"] is None
+    ]
+    if not rows:
+        pytest.skip("needs ../shared/ground_truth")
+    for row in rows:
+        config = json.loads(files[row["model"]].read_text())
+        found = estimate(
+            config,
+            tensor_parallel_size=row["tp"] or 1,
+            pipeline_parallel_size=row["pp"] or 1,
+        )
+        expected = row["model_load_gib"]
+        most = max(found.loaded_bytes) / GIB
+        assert most == pytest.approx(expected, rel=0.003, abs=0.015), row["model"]
+
+
+sizes = st.fixed_dictionaries(
+    {
+        "num_hidden_layers": st.integers(2, 12),
+        "num_key_value_heads": st.sampled_from([1, 2, 4, 8]),
+        "intermediate_size": st.sampled_from([256, 1024, 14336]),
+        "vocab_size": st.integers(64, 200_000),
+        "tie_word_embeddings": st.booleans(),
+    }
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes, st.sampled_from([LLAMA_8B, QWEN3_MOE]))
+def test_more_gpus_never_mean_more_bytes_each(
+    values: Mapping[str, Any], base: dict[str, Any]
+) -> None:
+    config = {**base, **values}
+    found = [estimate(config, tensor_parallel_size=tp).num_bytes[0] for tp in (1, 2, 4, 8)]
+    assert found == sorted(found, reverse=True)
+    divided = [
+        estimate(
+            config, tensor_parallel_size=tp, enable_expert_parallel=base is QWEN3_MOE
+        ).num_bytes[0]
+        for tp in (1, 2, 4, 8)
+    ]
+    assert divided == sorted(divided, reverse=True)
+
+
+@settings(max_examples=50, deadline=None)
+@given(sizes, st.integers(1, 2))
+def test_stages_add_up(values: Mapping[str, Any], tensor_parallel_size: int) -> None:
+    """Stages hold the whole, and again what each has of its own: rope, and a tied embedding."""
+    config = {**LLAMA_8B, **values}
+    (whole,) = estimate(config, tensor_parallel_size=tensor_parallel_size).stages
+    two = estimate(
+        config, tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=2
+    )
+    again = ROPE_8B + (whole.parts["embedding"] if values["tie_word_embeddings"] else 0)
+    assert sum(two.num_bytes) == whole.num_bytes + again
+
+
+@settings(max_examples=30, deadline=None)
+@given(sizes)
+def test_parts_add_up(values: Mapping[str, Any]) -> None:
+    for stage in estimate({**QWEN3_MOE, **values}, pipeline_parallel_size=2).stages:
+        assert sum(stage.parts.values()) == stage.num_bytes
+        assert stage.loaded_bytes >= stage.num_bytes
