@@ -46,6 +46,24 @@ def test_a_plan_that_does_not_fit_says_what_would(capsys: pytest.CaptureFixture[
     assert "estimated maximum model length is 256" in out
 
 
+def test_memory_is_predicted_where_it_is_not_given(capsys: pytest.CaptureFixture[str]) -> None:
+    model = "meta-llama/Llama-3.1-8B-Instruct"
+    code, out, _ = run(["plan", model, "--gpu", "H100", "--format", "json"], capsys)
+    memory = json.loads(out)["memory"]
+    parts = ("weights", "activation_peak", "cuda_graph", "non_torch", "available_kv_cache")
+    assert code == 0
+    assert memory["requested_bytes"] == sum(memory[f"{part}_bytes"] for part in parts)
+    # engines print "Model loading took 14.9889 GiB" for Llama-3-8B
+    assert abs(memory["weights_bytes"] / 2**30 - 14.9889) < 0.01
+    assert memory["uncertainty_bytes"] > 0
+
+
+def test_a_model_that_is_too_large_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(["plan", "deepseek-ai/DeepSeek-V3", "--gpu", "H100", "-tp", "8"], capsys)
+    assert code == 1
+    assert "no memory is available for the cache blocks" in out
+
+
 def test_json_is_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run([*GPT2, "1G", "--format", "json"], capsys)
     plan = json.loads(out)
@@ -93,7 +111,9 @@ def test_markdown_and_csv_say_the_same(capsys: pytest.CaptureFixture[str]) -> No
 def test_a_pasted_command_is_the_same_plan(capsys: pytest.CaptureFixture[str]) -> None:
     _, ours, _ = run([*GPT2, "1G", "--max-model-len", "512", "--format", "json"], capsys)
     command = "vllm serve gpt2 --kv_cache_memory_bytes 1G --max-model-len=512 --port 8000"
-    _, pasted, _ = run(["plan", "--gpu", "H100", "--format", "json", "--", *command.split()], capsys)
+    _, pasted, _ = run(
+        ["plan", "--gpu", "H100", "--format", "json", "--", *command.split()], capsys
+    )
     assert json.loads(ours) == json.loads(pasted)
 
 
@@ -121,7 +141,6 @@ def test_a_hand_made_model(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--vllm-version", "0.1"], "0.33"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--layers", "3"], "--custom"),
         (["plan", "--custom", "--layers", "3"], "--kv-heads"),
-        (["plan", "gpt2"], "--kv-cache-memory-bytes"),
         (["plan", "gpt2", "--gpu", "auto", "--kv-cache-memory-bytes", "1G"], "--gpu H100"),
         (["plan", "gpt2", "--gpu-memory", "many", "--kv-cache-memory-bytes", "1G"], "many"),
         (["plan"], "no model"),

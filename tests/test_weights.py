@@ -428,9 +428,7 @@ def test_stages_add_up(values: Mapping[str, Any], tensor_parallel_size: int) -> 
     """Stages hold the whole, and again what each has of its own: rope, and a tied embedding."""
     config = {**LLAMA_8B, **values}
     (whole,) = estimate(config, tensor_parallel_size=tensor_parallel_size).stages
-    two = estimate(
-        config, tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=2
-    )
+    two = estimate(config, tensor_parallel_size=tensor_parallel_size, pipeline_parallel_size=2)
     again = ROPE_8B + (whole.parts["embedding"] if values["tie_word_embeddings"] else 0)
     assert sum(two.num_bytes) == whole.num_bytes + again
 

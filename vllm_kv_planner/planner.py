@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -12,6 +13,7 @@ from .errors import InputError, UnsupportedError
 from .gpu.catalogue import find_gpu
 from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
+from .kv_memory import kv_memory
 from .model.describe import describe
 from .model.description import ModelDescription
 from .model.find import FoundConfig, find_config
@@ -39,8 +41,8 @@ def plan(
         gpu: Name of the GPU of every rank, or a ``GPU``; H100 where none is given.
         planner: ``standalone``, ``vllm`` or ``auto``.
         vllm_version: vLLM's version to plan for; only 0.33 has rules here.
-        **engine_args: vLLM's own names (``max_model_len``, ``tensor_parallel_size``, …), among
-            them ``kv_cache_memory_bytes``: bytes of KV memory of every GPU.
+        **engine_args: vLLM's own names (``max_model_len``, ``tensor_parallel_size``, …). With
+            ``kv_cache_memory_bytes``, bytes of KV memory of every GPU, nothing is predicted.
 
     Raises:
         PlannerError: The input is wrong or not plannable; one line says what and where.
@@ -120,15 +122,22 @@ def plan_standalone(
         notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
     device = gpu if isinstance(gpu, GPU) else find_gpu(gpu)
     setup = resolve_setup(args, described(found, args), device, environment)
-    available = available_bytes(setup)
-    return assemble(setup, found, available, plan_blocks(setup, available), VLLM_VERSION, notes)
+    memory = kv_memory(setup)
+    blocks = plan_blocks(setup, memory.available)
+    pessimistic = blocks
+    if memory.pessimistic != memory.available:
+        pessimistic = plan_blocks(setup, memory.pessimistic)
+    return assemble(setup, found, memory, blocks, pessimistic, VLLM_VERSION, notes)
 
 
-def plan_blocks(setup: EngineSetup, available: int) -> KVCachePlan:
-    """Divide ``available`` bytes of every GPU into blocks."""
+def plan_blocks(setup: EngineSetup, available: Sequence[int]) -> KVCachePlan:
+    """Divide each stage's ``available`` bytes of one GPU into blocks."""
     length = setup.resolved.length
     return plan_kv_cache(
-        [Worker(layers=layers, available_bytes=available) for layers in setup.cache.stages],
+        [
+            Worker(layers=layers, available_bytes=size)
+            for layers, size in zip(setup.cache.stages, available, strict=True)
+        ],
         setup.limits,
         layout=setup.cache.layout,
         model_max_len=longest_worth_trying(setup),
@@ -143,24 +152,6 @@ def longest_worth_trying(setup: EngineSetup) -> int:
     length = setup.resolved.length
     derived = length.derived
     return max(length.max_model_len, int(derived) if derived < 1 << 40 else 0)
-
-
-def available_bytes(setup: EngineSetup) -> int:
-    """KV memory of every GPU: what ``--kv-cache-memory-bytes`` says, less the images' reserve.
-
-    Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` ``determine_available_memory``,
-    ``multimodal/gpu_ipc_memory.py`` ``reserve_mm_ipc_gpu_memory``.
-    """
-    args = setup.args
-    if args.kv_cache_memory_bytes is None:
-        if args.num_gpu_blocks_override is not None or not any(setup.cache.stages):
-            return 0
-        raise InputError(
-            "how much memory is left for the KV cache is not predicted yet: "
-            "give it with --kv-cache-memory-bytes (bytes of one GPU, such as 40G)"
-        )
-    reserve = int(args.mm_ipc_gpu_memory_gb * (1 << 30)) if setup.model.is_multimodal else 0
-    return args.kv_cache_memory_bytes - reserve
 
 
 def check_planner(planner: str) -> None:

@@ -55,7 +55,9 @@ else:
                 if "ClassVar" in note:
                     continue
                 value = cls.__dict__.get(name, MISSING)
-                each = value if isinstance(value, Field) else Field(value, MISSING, True, None, True)
+                each = (
+                    value if isinstance(value, Field) else Field(value, MISSING, True, None, True)
+                )
                 each.name = name
                 each.kw_only = kw_only
                 found[name] = each

@@ -7,13 +7,13 @@ from .kv_cache.capacity import KVCachePlan, WorkerBlocks
 from .kv_cache.group import KVCacheGroup
 from .kv_cache.math import cdiv
 from .kv_cache.specs import MLAAttentionSpec, RequestLimits
+from .kv_memory import KVMemory
 from .model.find import FoundConfig
 from .plan_types import (
     EngineInfo,
     GPUInfo,
     GroupInfo,
     KVCacheInfo,
-    MemoryInfo,
     ModelInfo,
     Plan,
     PlannerInfo,
@@ -25,12 +25,24 @@ from .version import __version__
 def assemble(
     setup: EngineSetup,
     found: FoundConfig,
-    available: int,
+    memory: KVMemory,
     blocks: KVCachePlan,
+    pessimistic: KVCachePlan,
     vllm_version: str,
     notes: tuple[str, ...],
 ) -> Plan:
-    """The plan as the contract has it."""
+    """The plan as the contract has it.
+
+    Args:
+        setup: The engine.
+        found: Its model's config.
+        memory: KV memory of every rank.
+        blocks: That memory in blocks.
+        pessimistic: The blocks if every part of the budget is as large as it may be.
+        vllm_version: Whose rules were used.
+        notes: Sentences to add.
+    """
+    why_not = refusals(memory, blocks, pessimistic)
     return Plan(
         planner=PlannerInfo(name="standalone", version=__version__, vllm_version=vllm_version),
         model=ModelInfo(
@@ -46,19 +58,10 @@ def assemble(
             num_gpus=setup.args.num_gpus,
         ),
         engine=engine_info(setup, blocks),
-        memory=MemoryInfo(
-            requested_bytes=None,
-            weights_bytes=None,
-            activation_peak_bytes=None,
-            cuda_graph_bytes=None,
-            non_torch_bytes=None,
-            available_kv_cache_bytes=available,
-            uncertainty_bytes=0,
-            provenance={"available_kv_cache_bytes": "--kv-cache-memory-bytes"},
-        ),
+        memory=memory.info,
         kv_cache=cache_info(setup, blocks),
-        fits=blocks.fits,
-        notes=(*all_notes(setup, blocks), *notes),
+        fits=not why_not,
+        notes=(*why_not, *all_notes(setup, blocks, pessimistic), *memory.notes, *notes),
     )
 
 
@@ -150,20 +153,44 @@ def group_info(group: KVCacheGroup, max_model_len: int, limits: RequestLimits) -
     )
 
 
-def all_notes(setup: EngineSetup, blocks: KVCachePlan) -> tuple[str, ...]:
+def all_notes(setup: EngineSetup, blocks: KVCachePlan, pessimistic: KVCachePlan) -> tuple[str, ...]:
     """What the reader should know beside the figures."""
     notes = [*setup.model.notes, *setup.resolved.notes]
     reason = setup.resolved.kv_cache_dtype.reason
     if reason:
         notes.append(f"kv_cache_dtype {setup.resolved.kv_cache_dtype.name}: {reason}")
-    if not blocks.fits:
-        notes.append(refusal(blocks))
+    low, high = pessimistic.max_concurrency, blocks.max_concurrency
+    if blocks.fits and low < high * RANGE_MATTERS:
+        notes.append(
+            f"maximum concurrency is {low:.2f}x if every part of the memory is at its largest"
+        )
     return tuple(notes)
+
+
+RANGE_MATTERS = 0.99
+"""A pessimistic concurrency below this share of the likely one is told."""
+
+
+def refusals(memory: KVMemory, blocks: KVCachePlan, pessimistic: KVCachePlan) -> tuple[str, ...]:
+    """Why the plan does not fit, or not surely; nothing where it does."""
+    if memory.refusal is not None:
+        return (memory.refusal,)
+    if not blocks.fits:
+        return (refusal(blocks),)
+    if not pessimistic.fits:
+        margin = gib(memory.info.uncertainty_bytes or 0)
+        return (f"borderline: fits only if the prediction is not {margin} too high",)
+    return () if memory.doubt is None else (f"borderline: {memory.doubt}",)
 
 
 def refusal(blocks: KVCachePlan) -> str:
     """vLLM's refusal with its figures: what one request needs, what there is, what would fit."""
     worker = max(blocks.workers, key=lambda w: w.needed_bytes - w.usable_bytes)
+    if worker.num_blocks == 0:
+        return (
+            "no memory is available for the cache blocks: raise --gpu-memory-utilization, use more "
+            "GPUs (--tensor-parallel-size) or a smaller or quantised model"
+        )
     if blocks.max_model_len_that_fits == 0:
         longest = "not even one token fits"
     else:

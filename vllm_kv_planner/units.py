@@ -12,6 +12,8 @@ def gib(size: int) -> str:
     >>> gib(37_748_736)
     '0.0352 GiB (36.00 MiB)'
     """
+    if size < 0:
+        return f"-{gib(-size)}"
     if size < GIB:
         return f"{size / GIB:.4f} GiB ({size / MIB:,.2f} MiB)"
     return f"{size / GIB:,.2f} GiB"

@@ -146,7 +146,7 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
         self.commit: str | None = None
         self.first: tuple[str, str] | None = None
 
-    def redirect_request(  # noqa: PLR0917 (urllib calls it so)
+    def redirect_request(
         self,
         req: urllib.request.Request,
         fp: IO[bytes],

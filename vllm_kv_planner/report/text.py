@@ -83,9 +83,10 @@ def engine_rows(plan: Plan) -> Iterator[Row]:
 def cache_rows(plan: Plan) -> Iterator[Row]:
     """Bytes, blocks and what they hold."""
     cache, memory = plan.kv_cache, plan.memory
-    available = memory.available_kv_cache_bytes
-    provenance = memory.provenance.get("available_kv_cache_bytes", "")
-    yield "Available KV cache memory", gib(available), provenance
+    yield from memory_rows(plan)
+    if memory.requested_bytes is None:
+        provenance = memory.provenance.get("available_kv_cache_bytes", "")
+        yield "Available KV cache memory", gib(memory.available_kv_cache_bytes), provenance
     if not cache.groups:
         yield "KV cache", "none", "the model keeps nothing between steps"
         return
@@ -94,7 +95,7 @@ def cache_rows(plan: Plan) -> Iterator[Row]:
     for number, group in enumerate(cache.groups):
         yield f"  group {number}", group_summary(group), f"{group.blocks_per_request:,} a request"
     yield "GPU blocks", f"{cache.num_gpu_blocks:,}", "num_gpu_blocks"
-    if plan.fits:
+    if cache.max_concurrency >= 1:
         tokens = f"{cache.kv_cache_size_tokens:,} tokens"
         yield "GPU KV cache size", tokens, "maximum concurrency x max_model_len"
         yield (
@@ -104,6 +105,29 @@ def cache_rows(plan: Plan) -> Iterator[Row]:
         )
     longest = f"{cache.max_model_len_that_fits:,}"
     yield "Longest context that fits", longest, "largest max_model_len for this memory"
+
+
+def memory_rows(plan: Plan) -> Iterator[Row]:
+    """The budget of the tightest rank, part by part; nothing where it was not predicted."""
+    memory = plan.memory
+    if memory.requested_bytes is None:
+        return
+    utilization = f"{plan.engine.gpu_memory_utilization} of the GPU's memory"
+    yield "Requested memory", gib(memory.requested_bytes), utilization
+    for label, name in PARTS.items():
+        size = getattr(memory, name)
+        if size is not None:
+            yield f"  {label}", gib(size), memory.provenance.get(name, "").partition(";")[0]
+    band = "" if not memory.uncertainty_bytes else f"give or take {gib(memory.uncertainty_bytes)}"
+    yield "Available KV cache memory", gib(memory.available_kv_cache_bytes), band
+
+
+PARTS = {
+    "weights": "weights_bytes",
+    "activation peak": "activation_peak_bytes",
+    "CUDA graphs": "cuda_graph_bytes",
+    "outside PyTorch": "non_torch_bytes",
+}
 
 
 def group_summary(group: GroupInfo) -> str:
@@ -116,4 +140,6 @@ def verdict(plan: Plan, *, colour: bool) -> str:
     """One line: does the engine start?"""
     if plan.fits:
         return paint("fits", "green", colour=colour)
+    if plan.notes and plan.notes[0].startswith("borderline"):
+        return paint("borderline", "yellow", colour=colour)
     return paint("does not fit", "red", colour=colour)

@@ -106,9 +106,7 @@ def local_headers(folder: str) -> CheckpointHeaders | None:
     index = _local_index(index_path) if os.path.lexists(index_path) else None
     if index is None:
         try:
-            names = sorted(
-                name for name in os.listdir(folder) if name.endswith(".safetensors")
-            )
+            names = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
         except OSError as error:
             raise ConfigError(
                 f"{printable(folder)}: cannot be read ({error.strerror or error})"
@@ -151,7 +149,7 @@ def hub_headers(repo_id: str, revision: str = "main") -> CheckpointHeaders | Non
     Raises:
         ConfigError: As ``model.hub.fetch_json``, or a file is no safetensors file.
     """
-    from ...model import hub  # noqa: PLC0415 (urllib: only where the network is needed)
+    from ...model import hub
 
     index = hub.fetch_bytes(repo_id, revision, INDEX_FILE, limit=MAX_HEADER_BYTES)
     names = [SINGLE_FILE]

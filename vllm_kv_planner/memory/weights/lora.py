@@ -103,17 +103,23 @@ def _experts(module: RoutedExperts, place: Place, slots: LoRASlots) -> Iterator[
     inside = place.at(module.name)
     size = place.rank.tensor_parallel_size if slots.fully_sharded else 1
     count, narrow = shape.num_experts, slots.rank // size
-    first = (slots.slots, count, narrow, shape.hidden), (
-        slots.slots,
-        count,
-        shape.intermediate,
-        slots.rank,
+    first = (
+        (slots.slots, count, narrow, shape.hidden),
+        (
+            slots.slots,
+            count,
+            shape.intermediate,
+            slots.rank,
+        ),
     )
-    second = (slots.slots, count, slots.rank, shape.intermediate), (
-        slots.slots,
-        count,
-        shape.hidden // size,
-        slots.rank,
+    second = (
+        (slots.slots, count, slots.rank, shape.intermediate),
+        (
+            slots.slots,
+            count,
+            shape.hidden // size,
+            slots.rank,
+        ),
     )
     for number in range(shape.shards):
         for name, dimensions in zip("ab", first, strict=True):
@@ -127,12 +133,16 @@ def _embedding(module: TokenEmbedding, place: Place, slots: LoRASlots) -> Iterat
         inside = place.at(module.name)
         down = (slots.slots, module.vocab_size, slots.rank)
         yield inside.tensor("lora_a_stacked", down, slots.dtype)
-        yield inside.tensor("lora_b_stacked", (slots.slots, 1, module.width, slots.rank), slots.dtype)
+        yield inside.tensor(
+            "lora_b_stacked", (slots.slots, 1, module.width, slots.rank), slots.dtype
+        )
 
 
 def _head(module: LMHead, place: Place, slots: LoRASlots) -> Iterator[Tensor]:
     if slots.takes(module.name):
         inside = place.at(module.name)
         up = (slots.slots, 1, module.vocab_size, slots.rank)
-        yield inside.tensor("lora_a_stacked", (slots.slots, 1, slots.rank, module.width), slots.dtype)
+        yield inside.tensor(
+            "lora_a_stacked", (slots.slots, 1, slots.rank, module.width), slots.dtype
+        )
         yield inside.tensor("lora_b_stacked", up, slots.dtype)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ...errors import UnsupportedError
 from ...engine_args.engine_args import EngineArgs
+from ...errors import UnsupportedError
 from .tensor import Tensor
 
 GIB = 1 << 30

@@ -17,8 +17,7 @@ from ...model.config import Config
 from ...model.description import ModelDescription
 from .architectures.draft import eagle, mtp
 from .architectures.facts import Facts
-from .architectures.families import build, text_row
-from .architectures.families import family
+from .architectures.families import build, family, text_row
 from .estimate import StageWeights, WeightsEstimate, total
 from .lora import lora_slots, lora_tensors
 from .modules import Module

@@ -2,7 +2,8 @@
 
 The row of ``families.json`` says what the class adds or leaves out; see ``attention.py`` and
 ``feed_forward.py`` for their options. Options here: ``body`` (path of the layers' parent),
-``layers``, ``embed``, ``final_norm``, ``embed_norm`` (names), ``norms`` (names in a layer), ``norm_bias``,
+``layers``, ``embed``, ``final_norm``, ``embed_norm`` (names), ``norms`` (names in a layer),
+``norm_bias``,
 ``positions`` (learned: name, config key of rows, rows added, whether embedding-sized), ``head``
 (name), ``head_bias``, ``buffers`` (single values), ``on_every_stage`` (see
 ``WeightTree``), ``inv_freq`` (Transformers' own rope), ``mask`` (a square of positions).
@@ -104,7 +105,7 @@ def assemble(
     final: list[Module] = []
     if name := facts.options.get("final_norm", "norm"):
         final.append(Norm(str(name), facts.hidden, facts.flag("norm_bias")))
-    buffers = [Weight(str(name), ()) for name in facts.names("buffers", ())]
+    buffers: list[Module] = [Weight(str(name), ()) for name in facts.names("buffers", ())]
     if facts.options.get("inv_freq"):
         buffers += _inv_freq(facts)
     if name := facts.options.get("mask"):

@@ -46,11 +46,7 @@ def _deepseek(facts: Facts) -> Sequence[Module]:
     """Norms of embedding and hidden state, a projection of both, a sparse layer."""
     hidden = facts.hidden
     options = moe_options(facts)
-    block = (
-        latent_attention(facts, rope=False)
-        if facts.description.use_mla
-        else attention(facts)
-    )
+    block = latent_attention(facts, rope=False) if facts.description.use_mla else attention(facts)
     inner: tuple[Module, ...] = (
         block,
         mlp(facts) if options is None else moe(facts, options),

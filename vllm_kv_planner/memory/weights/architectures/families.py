@@ -9,13 +9,13 @@ lists the towers beside it. All other keys are options of the rule.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from ....records import replace
 from functools import cache
 from importlib import import_module
 from typing import Any, cast
 
 from ....data_files import read_json
 from ....errors import UnsupportedError
+from ....records import replace
 from ..modules import Module
 from .facts import Facts
 from .tree import WeightTree

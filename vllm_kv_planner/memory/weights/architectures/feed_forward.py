@@ -6,10 +6,11 @@ Source: vLLM 0.33 ``models/llama.py`` ``LlamaMLP``, ``models/qwen3_moe.py``
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ....model.architectures.general import EXPERTS
+from ....model.config import Config
 from ..modules import Block, Linear, Module, RoutedExperts, Weight
 from ..quantization.base import PROJECTIONS
 from .facts import Facts
@@ -172,27 +173,43 @@ def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:
 
     ``all``; ``first_dense`` (``first_k_dense_replace`` dense ones, then every
     ``moe_layer_freq``-th); ``step`` (``decoder_sparse_step`` and ``mlp_only_layers``);
-    ``interleaved`` (``interleave_moe_layer_step``); ``types`` (``mlp_layer_types``); ``freq``
-    (``moe_layer_freq`` as a list).
+    ``interleaved`` (``interleave_moe_layer_step``). A config that lists its layers
+    (``mlp_layer_types``, ``moe_layer_freq``) overrules.
     """
-    text = facts.text
     if not num_experts(facts):
         return False
-    how = options.get("layers", "all")
-    if how == "step":
-        only = text.get("mlp_only_layers") or []
-        step = text.int("decoder_sparse_step", default=1)
-        return index not in only and (index + 1) % step == 0
-    listed = text.get("mlp_layer_types")
-    if isinstance(listed, list) and index < len(listed):
-        return listed[index] == "sparse"
+    text = facts.text
+    how = str(options.get("layers", "all"))
+    listed, every = text.get("mlp_layer_types"), text.get("moe_layer_freq")
+    if how != "step" and isinstance(listed, list) and index < len(listed):
+        sparse = listed[index] == "sparse"
+    elif how != "step" and isinstance(every, list):
+        sparse = index < len(every) and bool(every[index])
+    elif how in _SPARSE:
+        sparse = _SPARSE[how](text, index)
+    else:
+        sparse = True
+    return sparse
+
+
+def _by_step(text: Config, index: int) -> bool:
+    dense = text.get("mlp_only_layers") or []
+    return index not in dense and (index + 1) % text.int("decoder_sparse_step", default=1) == 0
+
+
+def _after_dense(text: Config, index: int) -> bool:
     every = text.get("moe_layer_freq")
-    if isinstance(every, list):
-        return index < len(every) and bool(every[index])
-    if how == "first_dense":
-        dense = text.int("first_k_dense_replace", "num_dense_layers", default=0, minimum=0)
-        return index >= dense and index % (every if isinstance(every, int) else 1) == 0
-    if how == "interleaved":
-        step = text.int("interleave_moe_layer_step", default=1, minimum=0)
-        return step > 0 and (index + 1) % step == 0
-    return True
+    dense = text.int("first_k_dense_replace", "num_dense_layers", default=0, minimum=0)
+    return index >= dense and index % (every if isinstance(every, int) and every else 1) == 0
+
+
+def _interleaved(text: Config, index: int) -> bool:
+    step = text.int("interleave_moe_layer_step", default=1, minimum=0)
+    return step > 0 and (index + 1) % step == 0
+
+
+_SPARSE: Mapping[str, Callable[[Config, int], bool]] = {
+    "step": _by_step,
+    "first_dense": _after_dense,
+    "interleaved": _interleaved,
+}

@@ -6,46 +6,49 @@ Source: vLLM 0.33 ``models/qwen3_next.py``, ``models/qwen3_5.py``, ``models/nemo
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from ....records import replace
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from ....model.architectures.nemotron_h import LETTERS
 from ....model.layers.attention import Attention
 from ....model.layers.base import CacheLayer
 from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ....model.layers.latent import LatentAttention
-from ....model.layers.mamba import Mamba1, Mamba2
+from ....model.layers.mamba import Mamba1, Mamba2, ShortConv
+from ....records import replace
 from ..modules import Block, Linear, Module, Norm, RoutedExperts, Weight
 from .attention import attention
 from .decoder import assemble
 from .facts import Facts
 from .feed_forward import activation, is_sparse, mlp, moe, moe_options, num_experts
 from .latent import latent_attention
-from .mixers import delta_net, kimi_delta, mamba1, mamba2
+from .mixers import delta_net, kimi_delta, mamba1, mamba2, short_conv
 from .ropes import rotary
 from .tree import WeightTree
 
 
+def _attention(facts: Facts, layer: Attention) -> Block:
+    return attention(
+        facts, heads=layer.num_heads, kv_heads=layer.num_kv_heads, head_size=layer.head_size
+    )
+
+
+_MIXERS: Sequence[tuple[type[CacheLayer], Callable[[Facts, Any], Block]]] = (
+    (Attention, _attention),
+    (GatedDeltaNet, delta_net),
+    (Mamba2, mamba2),
+    (Mamba1, mamba1),
+    (ShortConv, short_conv),
+    (KimiDeltaAttention, kimi_delta),
+    (LatentAttention, lambda facts, layer: latent_attention(facts)),
+)
+"""Cache layer and the block that keeps it, the first match."""
+
+
 def mixer(facts: Facts, layer: CacheLayer) -> Block | None:
     """The block that keeps this cache; None for what only stands beside one."""
-    if isinstance(layer, Attention):
-        return attention(
-            facts,
-            heads=layer.num_heads,
-            kv_heads=layer.num_kv_heads,
-            head_size=layer.head_size,
-        )
-    if isinstance(layer, GatedDeltaNet):
-        return delta_net(facts, layer)
-    if isinstance(layer, Mamba2):
-        return mamba2(facts, layer)
-    if isinstance(layer, Mamba1):
-        return mamba1(facts, layer)
-    if isinstance(layer, KimiDeltaAttention):
-        return kimi_delta(facts, layer)
-    if isinstance(layer, LatentAttention):
-        return latent_attention(facts)
-    return None
+    make = next((make for kind, make in _MIXERS if isinstance(layer, kind)), None)
+    return None if make is None else make(facts, layer)
 
 
 def mixers(facts: Facts) -> Mapping[int, Block]:

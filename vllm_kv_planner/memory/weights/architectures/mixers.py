@@ -7,7 +7,7 @@ Source: vLLM 0.33 ``layers/mamba/``, ``models/qwen3_next.py``, ``models/kimi_k3/
 from __future__ import annotations
 
 from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
-from ....model.layers.mamba import Mamba1, Mamba2
+from ....model.layers.mamba import Mamba1, Mamba2, ShortConv
 from ..modules import Block, Linear, Module, Norm, Weight
 from ..modules.grouped import GroupedConv, GroupedLinear
 from .facts import Facts
@@ -72,6 +72,20 @@ def mamba2(facts: Facts, layer: Mamba2) -> Block:
     return Block(facts.label("mamba", "mixer"), tuple(children), part="mamba")
 
 
+def short_conv(facts: Facts, layer: ShortConv) -> Block:
+    """``ShortConv`` of LFM2: two gates and a short convolution."""
+    width, hidden = layer.channels, facts.hidden
+    bias = bool(facts.text.get("conv_bias"))
+    children: list[Module] = [
+        Linear("in_proj", hidden, (width, width, width), bias=bias),
+        Weight("conv.weight", (width, 1, layer.conv_kernel), sharded=0),
+        Linear("out_proj", width, (hidden,), "row", bias=bias),
+    ]
+    if bias:
+        children.append(Weight("conv.bias", (width,), sharded=0))
+    return Block("short_conv", tuple(children), part="convolution")
+
+
 def _conv_bias(facts: Facts) -> bool:
     return facts.text.get("mamba_conv_bias", "use_conv_bias") is not False
 
@@ -93,7 +107,7 @@ def kimi_delta(facts: Facts, layer: KimiDeltaAttention) -> Block:
         Weight("conv1d.weight", (3 * width, 1, kernel), sharded=0, dtype="float32"),
     ]
     if facts.options.get("delta") == "k3":
-        merged = (width, width, width, width, heads)
+        merged: tuple[int, ...] = (width, width, width, width, heads)
         children.append(Linear("in_proj_qkvgfab", hidden, merged, replicated=(size,), align=16))
         if facts.capability >= (9, 0):  # copies for the decode kernel
             children += [

@@ -20,7 +20,7 @@ _SAME_LENGTH = frozenset({"default", "llama3", "dynamic", "ntk", "proportional",
 
 def rope_parameters(text: Config, layer_type: str | None = None) -> Mapping[str, Any]:
     """``rope_parameters`` of the config, of one type of layer where it has several."""
-    found: Any = None
+    found: Mapping[str, Any] | None = None
     for key in ("rope_parameters", "rope_scaling"):
         value = text.get(key)
         if isinstance(value, Mapping):

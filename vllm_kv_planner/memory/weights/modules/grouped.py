@@ -7,8 +7,8 @@ Source: vLLM 0.33 ``layers/mamba/mamba_mixer2.py``, ``mamba_utils.py``
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ....records import dataclass
 
+from ....records import dataclass
 from ..quantization.base import LinearShape
 from ..rank import Place
 from ..tensor import Tensor

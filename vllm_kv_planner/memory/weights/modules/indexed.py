@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from ....records import dataclass
 
+from ....records import dataclass
 from ..quantization.base import LinearShape
 from ..rank import Place
 from ..tensor import Tensor

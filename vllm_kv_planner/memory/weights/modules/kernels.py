@@ -7,7 +7,6 @@ Source: vLLM 0.33 ``layers/fused_moe/oracle/``: the backend is chosen by device 
 from __future__ import annotations
 
 from ....records import replace
-
 from ..quantization.base import ExpertsMethod, UnquantizedExperts
 from ..quantization.mxfp4 import Mxfp4Experts
 from ..rank import Rank

@@ -1,6 +1,7 @@
 """Rotary caches: one per distinct rope on a rank, however many layers use it.
 
-Source: vLLM 0.33 ``layers/rotary_embedding/__init__.py`` ``get_rope``, which remembers what it made.
+Source: vLLM 0.33 ``layers/rotary_embedding/__init__.py`` ``get_rope``,
+which remembers what it made.
 """
 
 from __future__ import annotations

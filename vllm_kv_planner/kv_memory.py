@@ -1,0 +1,124 @@
+"""What every rank has for its KV cache: given by the user, or predicted."""
+
+from __future__ import annotations
+
+from .engine_args.setup import EngineSetup
+from .errors import UnsupportedError
+from .plan_types import MemoryInfo
+from .records import dataclass
+from .units import GIB, gib
+
+
+@dataclass(frozen=True, kw_only=True)
+class KVMemory:
+    """KV memory of one GPU of each pipeline stage, in bytes.
+
+    Attributes:
+        info: The parts, of the tightest rank.
+        available: What is left, a figure for every stage.
+        pessimistic: The same if every part is as large as it may be.
+        refusal: Why the engine would not come as far as its KV cache; None where it does.
+        doubt: Why it may not; None where it surely does.
+        notes: Sentences for the reader.
+    """
+
+    info: MemoryInfo
+    available: tuple[int, ...]
+    pessimistic: tuple[int, ...]
+    refusal: str | None = None
+    doubt: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def kv_memory(setup: EngineSetup) -> KVMemory:
+    """The memory that ``--kv-cache-memory-bytes`` gives, else what the budget leaves.
+
+    Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` ``determine_available_memory``,
+    ``multimodal/gpu_ipc_memory.py`` ``reserve_mm_ipc_gpu_memory``.
+    """
+    args = setup.args
+    stages = len(setup.cache.stages)
+    if args.kv_cache_memory_bytes is not None:
+        reserve = int(args.mm_ipc_gpu_memory_gb * GIB) if setup.model.is_multimodal else 0
+        given = args.kv_cache_memory_bytes - reserve
+        return KVMemory(
+            info=known_only(given, "--kv-cache-memory-bytes"),
+            available=(given,) * stages,
+            pessimistic=(given,) * stages,
+        )
+    if not any(setup.cache.stages):
+        nothing = (0,) * stages
+        info = known_only(0, "the model keeps no KV cache")
+        return KVMemory(info=info, available=nothing, pessimistic=nothing)
+    return predicted(setup)
+
+
+def known_only(available: int, source: str) -> MemoryInfo:
+    """Parts where nothing but the KV memory is known."""
+    return MemoryInfo(
+        requested_bytes=None,
+        weights_bytes=None,
+        activation_peak_bytes=None,
+        cuda_graph_bytes=None,
+        non_torch_bytes=None,
+        available_kv_cache_bytes=available,
+        uncertainty_bytes=0,
+        provenance={"available_kv_cache_bytes": source},
+    )
+
+
+def predicted(setup: EngineSetup) -> KVMemory:
+    """The budget: requested memory less weights, activation peak, graphs and the rest.
+
+    Raises:
+        UnsupportedError: Some part has no rule for this model; says which.
+    """
+    from .memory.budget import Weights, memory_budget
+    from .memory.weights import weights_per_rank
+
+    try:
+        weights = weights_per_rank(
+            setup.model,
+            setup.args,
+            dtype=setup.resolved.dtype.name,
+            method=setup.facts.quantization,
+            compute_capability=setup.context.compute_capability,
+            max_model_len=setup.resolved.length.max_model_len,
+        )
+        budget = memory_budget(
+            setup,
+            lambda stage: Weights(
+                size_bytes=weights.loaded_bytes[stage],
+                uncertainty_bytes=weights.uncertainty_bytes,
+                how=weights.provenance,
+            ),
+        )
+    except UnsupportedError as refusal:
+        raise UnsupportedError(
+            f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
+        ) from None
+    info = MemoryInfo(
+        requested_bytes=budget.requested_bytes,
+        weights_bytes=budget.weights_bytes,
+        activation_peak_bytes=budget.activation_peak_bytes,
+        cuda_graph_bytes=budget.cuda_graph_bytes,
+        non_torch_bytes=budget.non_torch_bytes,
+        available_kv_cache_bytes=budget.available_kv_cache_bytes,
+        uncertainty_bytes=budget.uncertainty_bytes,
+        provenance=dict(budget.provenance),
+    )
+    return KVMemory(
+        info=info,
+        available=tuple(rank.available_bytes for rank in budget.ranks),
+        pessimistic=tuple(rank.available_bytes - rank.uncertainty_bytes for rank in budget.ranks),
+        refusal=None
+        if budget.starts
+        else (
+            f"free memory at start ({gib(budget.free_at_start_bytes)}) is less than the engine "
+            f"asks for ({gib(budget.requested_bytes)}): lower --gpu-memory-utilization"
+        ),
+        doubt=None
+        if budget.starts_surely
+        else "what the start takes after the KV cache may not find room on the GPU",
+        notes=weights.notes,
+    )
