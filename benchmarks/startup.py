@@ -13,7 +13,9 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -70,27 +72,27 @@ def imported(command: list[str]) -> str:
 def per_second(call: Callable[[], object], seconds: float = 1.0) -> float:
     """Calls per second on one core, after one to warm up."""
     call()
-    count, start = 0, time.perf_counter()
+    calls, start = 0, time.perf_counter()
     while (spent := time.perf_counter() - start) < seconds:
         call()
-        count += 1
-    return count / spent
+        calls += 1
+    return calls / spent
 
 
 def throughput() -> None:
     """Plans through the Python API, each with a length of its own."""
-    import vllm_kv_planner
-
     for name, model in PLANNED.items():
-        lengths = iter(range(1024, 1 << 30))
+        lengths = count(1024)
+        speed = per_second(partial(one_plan, model, lengths))
+        print(f"{name:<22}{speed:8,.0f} plans a second   {model}")
 
-        def one_plan(model: str = model) -> object:
-            length = 1024 + next(lengths) % 30_000
-            return vllm_kv_planner.plan(
-                model, gpu="H100", kv_cache_memory_bytes=40 << 30, max_model_len=length
-            )
 
-        print(f"{name:<22}{per_second(one_plan):8,.0f} plans a second   {model}")
+def one_plan(model: str, lengths: Iterator[int]) -> object:
+    """A plan with a length that no plan before it had."""
+    from vllm_kv_planner import plan  # only where it is needed: start-up is measured here
+
+    length = 1024 + next(lengths) % 30_000
+    return plan(model, gpu="H100", kv_cache_memory_bytes=40 << 30, max_model_len=length)
 
 
 def main() -> None:

@@ -27,7 +27,7 @@ else:
 
         __slots__ = ("compare", "default", "default_factory", "hash", "kw_only", "name", "repr")
 
-        def __init__(self, default, default_factory, repr, hash, compare):  # noqa: A002
+        def __init__(self, default, default_factory, repr, hash, compare):
             self.name = ""
             self.default = default
             self.default_factory = default_factory
@@ -36,7 +36,7 @@ else:
             self.compare = compare
             self.kw_only = False
 
-    def field(*, default=MISSING, default_factory=MISSING, repr=True, hash=None, compare=True):  # noqa: A002
+    def field(*, default=MISSING, default_factory=MISSING, repr=True, hash=None, compare=True):
         """As ``dataclasses.field``."""
         return Field(default, default_factory, repr, hash, compare)
 
@@ -126,7 +126,7 @@ else:
         star = ["*", *keyword] if keyword else []
         head = ", ".join(["self", *plain, *star])
         lines = "\n ".join(body or ["pass"])
-        exec(f"def __init__({head}):\n {lines}", scope)  # noqa: S102 (names come from the class)
+        exec(f"def __init__({head}):\n {lines}", scope)
         made = scope["__init__"]
         made.__qualname__ = f"{cls.__qualname__}.__init__"
         return made

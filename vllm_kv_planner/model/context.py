@@ -30,7 +30,8 @@ class CacheContext:
         tensor_parallel_size: Ranks that share a layer's heads.
         dtype: The model's dtype: ``bfloat16``, ``float16`` or ``float32``.
         kv_cache_dtype: Resolved KV cache dtype; ``auto`` is the model's dtype.
-        kv_cache_dtype_skip_layers: Layer indices (as text) and ``sliding_window``: kept unquantised.
+        kv_cache_dtype_skip_layers: Layer indices (as text) and ``sliding_window``: what is kept
+            unquantised.
         block_size: Tokens per block after backend and hybrid alignment.
         mamba_block_size: Tokens per block of state layers.
         mamba_page_size_padded: Bytes that state pages are padded to; None leaves them.

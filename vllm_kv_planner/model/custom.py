@@ -28,7 +28,9 @@ def custom_config(
     needed = {"--layers": layers, "--kv-heads": kv_heads, "--head-dim": head_dim}
     for flag, value in needed.items():
         if value is None:
-            raise InputError(f"--custom needs --layers, --kv-heads and --head-dim; {flag} is missing")
+            raise InputError(
+                f"--custom needs --layers, --kv-heads and --head-dim; {flag} is missing"
+            )
     for flag, value in {**needed, "--heads": heads}.items():
         if value is not None and not 0 < value <= LARGEST:
             raise InputError(f"{flag} {value}: a number from 1 to {LARGEST:,}")
@@ -50,6 +52,4 @@ def custom_config(
         "max_position_embeddings": LONGEST,
     }
     name = f"custom: {layers} layers, {kv_heads} KV heads of {head_dim}"
-    return FoundConfig(
-        id=name, config=config, source="custom", revision=None, path=None, files={}
-    )
+    return FoundConfig(id=name, config=config, source="custom", revision=None, path=None, files={})

@@ -138,9 +138,7 @@ class Attention(CacheLayer):
         shared = context.skip_page_size_padded
         spec = SlidingWindowSpec(block_size=1, sliding_window=window, **common)
         if backend is None:
-            return SlidingWindowSpec(
-                block_size=context.block_size, sliding_window=window, **common
-            )
+            return SlidingWindowSpec(block_size=context.block_size, sliding_window=window, **common)
         per_token = backend.customize(spec).unpadded_page_size_bytes
         block_size = backend.largest_kernel_block(
             per_token, shared or per_token * context.block_size, context.block_size
