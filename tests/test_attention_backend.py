@@ -196,6 +196,27 @@ def test_requested_backend() -> None:
         select_backend(LLAMA, capability=HOPPER, requested="flashinfr")
 
 
+def test_refused_when_layers_are_built() -> None:
+    capped = replace(EngineFacts.of_request(LLAMA), logits_soft_cap=True)
+    with pytest.raises(UnsupportedError, match="cap attention logits"):
+        select_backend(LLAMA, capability=HOPPER, requested="FLEX_ATTENTION", facts=capped)
+    with pytest.raises(UnsupportedError, match="--block-size 64 or 128"):
+        select_backend(LLAMA, capability=(12, 0), requested="B12X")
+    b12x = select_backend(LLAMA, capability=(12, 0), requested="B12X", block_size=64)
+    assert b12x.preferred_block_size() == 128
+    with pytest.raises(UnsupportedError, match="fp8_ds_mla"):
+        select_backend(
+            SPARSE,
+            capability=HOPPER,
+            requested="FLASHMLA_SPARSE",
+            facts=replace(V3, decode_context_parallel_size=2),
+        )
+    with pytest.raises(UnsupportedError, match="use --kv-cache-dtype float16"):
+        select_backend(
+            replace(LLAMA, dtype="float16", kv_cache_dtype="bfloat16"), capability=(7, 5)
+        )
+
+
 def test_unknown_kv_cache_dtype() -> None:
     assert all(check_known(name) == name for name in KV_CACHE_DTYPES)
     with pytest.raises(UnknownNameError, match="did you mean fp8"):

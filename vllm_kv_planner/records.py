@@ -51,7 +51,8 @@ else:
             for base in reversed(cls.__mro__[1:]):
                 for each in base.__dict__.get("__record_fields__", ()):
                     found[each.name] = each
-            for name, note in cls.__dict__.get("__annotations__", {}).items():
+            notes = cls.__dict__.get("__annotations__", {})  # noqa: RUF063 (inspect is what costs)
+            for name, note in notes.items():
                 if "ClassVar" in note:
                     continue
                 value = cls.__dict__.get(name, MISSING)

@@ -69,7 +69,11 @@ def attention_preferences(
             use_non_causal=bool(config.get("use_non_causal")),
         ),
         architecture=model.architecture,
-        head_sizes={layer.head_size for layer in model.layers if isinstance(layer, Attention)},
+        head_sizes={
+            layer.head_size
+            for layer in model.first_of_kind.values()
+            if isinstance(layer, Attention)
+        },
         capability=capability,
         kv_cache_dtype=kv_cache_dtype,
     )

@@ -205,10 +205,10 @@ def with_block_size(
                 use_mla=model.use_mla,
                 has_skip_layers=bool(context.kv_cache_dtype_skip_layers),
             ),
-            mamba_page_bytes=largest_state_bytes(model.layers, context),
+            mamba_page_bytes=largest_state_bytes(model.first_of_kind.values(), context),
             use_mla=model.use_mla,
             mamba_cache_mode=context.mamba_cache_mode,
-            checkpoint_alignment=common_checkpoint_alignment(model.layers, context),
+            checkpoint_alignment=common_checkpoint_alignment(model.first_of_kind.values(), context),
         )
     if context.kv_cache_dtype_skip_layers:
         quantised, skipped = (

@@ -72,11 +72,16 @@ class KVCacheGroup:
 
 def count_by_identity(specs: Iterable[KVCacheSpec]) -> list[tuple[KVCacheSpec, int]]:
     """Distinct spec objects and how many layers carry each; layers alike share one object."""
-    counts: dict[int, tuple[KVCacheSpec, int]] = {}
+    distinct: dict[int, KVCacheSpec] = {}
+    counts: dict[int, int] = {}
     for spec in specs:
-        seen = counts.get(id(spec))
-        counts[id(spec)] = (spec, 1 if seen is None else seen[1] + 1)
-    return list(counts.values())
+        key = id(spec)
+        if key in counts:
+            counts[key] += 1
+        else:
+            counts[key] = 1
+            distinct[key] = spec
+    return [(spec, counts[key]) for key, spec in distinct.items()]
 
 
 def bytes_per_block(groups: Iterable[KVCacheGroup], layout: str) -> int:

@@ -70,9 +70,10 @@ def unify_pages(layers: Layers) -> Layers | None:
     A page that divides the largest gets more tokens per block; another is padded (states and
     plain attention may be, latents may not).
     """
-    largest = max(spec.page_size_bytes for spec in layers.values())
+    distinct = [spec for spec, _ in count_by_identity(layers.values())]
+    largest = max(spec.page_size_bytes for spec in distinct)
     unified: dict[int, KVCacheSpec] = {}
-    for spec, _ in count_by_identity(layers.values()):
+    for spec in distinct:
         page = spec.page_size_bytes
         if page == largest:
             unified[id(spec)] = spec

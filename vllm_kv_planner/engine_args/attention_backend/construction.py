@@ -1,36 +1,55 @@
 """What a chosen backend still refuses when its layers are built.
 
-Source: vLLM 0.33: ``TritonAttentionImpl.__init__``, ``TritonMLAImpl.__init__``,
-``FlashInferMetadataBuilder.__init__``, ``FlashMLASparseImpl.__init__``.
+Source: vLLM 0.33, constructors of ``TritonAttentionImpl``, ``TritonMLAImpl``,
+``FlexAttentionImpl``, ``B12xPagedAttentionImpl``, ``FlashMLASparseImpl`` and
+``FlashInferMetadataBuilder``.
 """
 
 from __future__ import annotations
 
 from .facts import Situation
+from .quantisation import is_quantised
 
 TRITON = ("TRITON_ATTN", "TRITON_ATTN_DIFFKV", "TRITON_MLA")
+B12X_BLOCKS = (64, 128)
 
 
 def refusal(name: str, situation: Situation) -> str | None:
     """Why the engine would stop while it builds the layer; None where it does not."""
-    (major, minor), dtype = situation.capability, situation.request.kv_cache_dtype
-    plain = "bfloat16" if situation.capability >= (8, 0) else "float16"
-    if name in TRITON and dtype.startswith("fp8") and situation.capability < (8, 9):
-        return (
-            f"--kv-cache-dtype {dtype}: {name} needs compute capability 8.9 for fp8 and this GPU "
-            f"has {major}.{minor}; use --kv-cache-dtype {plain}"
-        )
-    if name in TRITON and dtype == "bfloat16" and situation.capability < (8, 0):
-        return (
-            "--kv-cache-dtype bfloat16 needs compute capability 8.0 and this GPU has "
-            f"{major}.{minor}; use --kv-cache-dtype float16"
-        )
+    dtype, capability = situation.request.kv_cache_dtype, situation.capability
+    device = f"this GPU has {capability[0]}.{capability[1]}"
+    floats = "bfloat16" if capability >= (8, 0) else "float16"
     dcp = situation.facts.decode_context_parallel_size > 1
-    if name == "FLASHINFER" and dcp and dtype.startswith("nvfp4") and major in (8, 9, 12):
-        return f"--kv-cache-dtype {dtype} cannot be combined with decode context parallel here"
-    if name == "FLASHMLA_SPARSE" and dcp and dtype in ("auto", "float16", "bfloat16"):
-        return (
+    checks = (
+        (
+            name in TRITON and dtype.startswith("fp8") and capability < (8, 9),
+            f"--kv-cache-dtype {dtype}: {name} needs compute capability 8.9 for fp8 and {device}; "
+            f"use --kv-cache-dtype {floats}",
+        ),
+        (
+            name in TRITON and dtype == "bfloat16" and capability < (8, 0),
+            f"--kv-cache-dtype bfloat16 needs compute capability 8.0 and {device}; "
+            "use --kv-cache-dtype float16",
+        ),
+        (
+            name == "FLASHINFER"
+            and dcp
+            and dtype.startswith("nvfp4")
+            and capability[0] in (8, 9, 12),
+            f"--kv-cache-dtype {dtype} cannot be combined with decode context parallel here",
+        ),
+        (
+            name == "FLASHMLA_SPARSE" and dcp and not is_quantised(dtype),
             "DCP for FlashMLA sparse requires an fp8_ds_mla kv-cache; use --kv-cache-dtype fp8 or "
-            "--decode-context-parallel-size 1"
-        )
-    return None
+            "--decode-context-parallel-size 1",
+        ),
+        (
+            name == "FLEX_ATTENTION" and situation.facts.logits_soft_cap,
+            "--attention-backend FLEX_ATTENTION cannot cap attention logits, as this model does",
+        ),
+        (
+            name == "B12X" and situation.block_size not in B12X_BLOCKS,
+            "--attention-backend B12X needs --block-size 64 or 128",
+        ),
+    )
+    return next((message for applies, message in checks if applies), None)
