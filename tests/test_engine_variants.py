@@ -18,8 +18,9 @@ from vllm_kv_planner import PlannerError, plan
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.setup import resolve_setup
 from vllm_kv_planner.gpu import find_gpu
+from vllm_kv_planner.kv_memory import kv_memory
 from vllm_kv_planner.model.find import find_config
-from vllm_kv_planner.planner import available_bytes, described, plan_blocks
+from vllm_kv_planner.planner import described, plan_blocks
 
 FILE = Path(__file__).parent / "data" / "vllm_0_33_variants.jsonl"
 HEAD, *ROWS = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
@@ -58,7 +59,7 @@ def groups_of_stages(row: dict[str, Any]) -> list[Counter[tuple[int, int, int]]]
     setup = resolve_setup(args, described(find_config(row["model"]), args), find_gpu(row["gpu"]))
     return [
         Counter((len(g.layers), g.spec.block_size, g.page_size_bytes) for g in worker.groups)
-        for worker in plan_blocks(setup, available_bytes(setup)).workers
+        for worker in plan_blocks(setup, kv_memory(setup).available).workers
     ]
 
 
