@@ -4,9 +4,11 @@
 python benchmarks/parity.py --vllm-python PYTHON [--slice N] [--output FILE]
 
 Every config in ../shared/configs, on three GPUs, at TP 1 and 8, with the KV cache as the
-checkpoint says and in fp8, for a fixed KV memory: layer groups, block size, bytes per block, blocks,
-tokens and concurrency must be the same. With --output every case is kept as it is done, and a
-second run goes on where the first ended. Exit code 1 where any case disagrees.
+checkpoint says and in fp8, for a fixed KV memory: layer groups, block size, bytes per block,
+blocks, tokens and concurrency must be the same. "No rule" is the stand-alone planner's honest refusal;
+"stand-alone refuses" is one of what vLLM accepts, and counts as a disagreement. With --output every
+case is kept as it is done, and a second run goes on where the first ended. Exit code 1 where any
+case disagrees.
 """
 
 from __future__ import annotations
@@ -163,7 +165,7 @@ def main() -> int:
     accepted = answered + counts["no rule"] + counts["stand-alone refuses"]
     if accepted:
         print(f"  stand-alone answers {answered} of the {accepted} that vLLM accepts")
-    wrong = counts["different"] + counts["stand-alone refuses"] + counts["vLLM refuses"]
+    wrong = counts["different"] + counts["stand-alone refuses"]
     return 1 if wrong else 0
 
 

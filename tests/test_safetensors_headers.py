@@ -10,8 +10,10 @@ from typing import Any
 
 import pytest
 
+from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.errors import ConfigError
 from vllm_kv_planner.memory.weights import headers
+from vllm_kv_planner.memory.weights.checkpoint import checkpoint_weights
 from vllm_kv_planner.memory.weights.headers import (
     CheckpointTensor,
     hub_headers,
@@ -72,6 +74,18 @@ def test_files_that_an_index_names(tmp_path: Path) -> None:
     found = local_headers(str(tmp_path))
     assert found is not None
     assert (sorted(found.tensors), found.total_bytes, found.dtype) == (["a", "b"], 17, "float16")
+
+
+def test_weights_of_an_architecture_without_a_rule(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(safetensors(TWO, bytes(80)))
+    found = local_headers(str(tmp_path))
+    assert found is not None
+    whole = checkpoint_weights(found, EngineArgs())
+    assert whole.num_bytes == (80,)
+    assert whole.provenance == "the checkpoint's tensors (1 file, local), divided evenly"
+    cut = checkpoint_weights(found, EngineArgs(tensor_parallel_size=2, pipeline_parallel_size=3))
+    assert cut.num_bytes == (14, 14, 14)
+    assert cut.uncertainty_bytes >= 32  # a stage may have the embedding
 
 
 def test_a_folder_without_any(tmp_path: Path) -> None:

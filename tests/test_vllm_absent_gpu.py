@@ -170,9 +170,7 @@ def test_a_draft_model_joins(planner: VLLMPlanner, tmp_path: Path) -> None:
 
 
 def test_what_does_not_fit_is_a_plan(planner: VLLMPlanner) -> None:
-    theirs, ours = both(
-        planner, "meta-llama/Llama-3.1-8B", gpu="H100", kv_cache_memory_bytes=GIB
-    )
+    theirs, ours = both(planner, "meta-llama/Llama-3.1-8B", gpu="H100", kv_cache_memory_bytes=GIB)
     assert not theirs.fits
     assert theirs.kv_cache == ours.kv_cache
     assert theirs.kv_cache.max_model_len_that_fits == 511 * 16  # 512 blocks, less the null block
@@ -208,19 +206,26 @@ def test_vllms_own_reason(planner: VLLMPlanner, arguments: dict[str, Any], reaso
     assert "\n" not in str(refused.value)
 
 
-def command(*words: str) -> subprocess.CompletedProcess[str]:
+def command(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "vllm_kv_planner", "plan", *words],
         capture_output=True,
         text=True,
-        env={**os.environ, "KV_PLANNER_PYTHON": PYTHON, "PYTHONPATH": str(ROOT)},
+        env={
+            **os.environ,
+            "KV_PLANNER_PYTHON": PYTHON,
+            "PYTHONPATH": str(ROOT),
+            "HOME": str(folder),
+            "TMPDIR": str(folder),
+        },
         timeout=900,
         check=False,
     )
 
 
-def test_the_command_line() -> None:
+def test_the_command_line_leaves_nothing_behind(tmp_path: Path) -> None:
     done = command(
+        tmp_path,
         *("deepseek-ai/DeepSeek-V3", "--planner", "vllm", "--gpu", "H200", "--format", "json"),
         *("--tensor-parallel-size", "8", "--kv-cache-memory-bytes", "40G"),
     )
@@ -231,6 +236,7 @@ def test_the_command_line() -> None:
     assert plan["planner"]["vllm_version"] == "0.33.0"
     assert plan["kv_cache"]["bytes_per_token"] == 70_272
     assert plan["gpu"]["num_gpus"] == 8
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_elsewhere_vllm_does_not_notice_the_plugin(tmp_path: Path) -> None:
@@ -238,8 +244,7 @@ def test_elsewhere_vllm_does_not_notice_the_plugin(tmp_path: Path) -> None:
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: vllm-kv-planner\nVersion: 9\n")
     (info / "entry_points.txt").write_text(
-        "[vllm.platform_plugins]\n"
-        "vllm_kv_planner = vllm_kv_planner.vllm_adapter.plugin:platform\n"
+        "[vllm.platform_plugins]\nvllm_kv_planner = vllm_kv_planner.vllm_adapter.plugin:platform\n"
     )
     code = "import vllm.platforms as p; print(type(p.current_platform).__name__)"
     done = subprocess.run(

@@ -316,7 +316,12 @@ def test_no_stand_in_for_other_machines(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def test_files_that_are_no_libraries_need_nothing(tmp_path: Path) -> None:
-    for content in (b"", b"text", b"\x7fELF\x02\x01" + bytes(20), b"\x7fELF\x02\x01" + b"\xff" * 90):
+    for content in (
+        b"",
+        b"text",
+        b"\x7fELF\x02\x01" + bytes(20),
+        b"\x7fELF\x02\x01" + b"\xff" * 90,
+    ):
         path = tmp_path / "x.so"
         path.write_bytes(content)
         assert undefined_functions(str(path), "libcuda.so.1") == set()

@@ -173,9 +173,7 @@ def test_vllms_own_reason_on_one_line(
     engines: dict[str, dict[str, Any]], planner: VLLMPlanner, folder: Path
 ) -> None:
     with pytest.raises(InputError, match="No common block size for 16") as refused:
-        planner.plan(
-            str(folder / "llama"), gpu="cpu", kv_cache_memory_bytes=MIB, block_size=16
-        )
+        planner.plan(str(folder / "llama"), gpu="cpu", kv_cache_memory_bytes=MIB, block_size=16)
     assert "\n" not in str(refused.value)
 
 

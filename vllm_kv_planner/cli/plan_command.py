@@ -146,10 +146,12 @@ def planned_with(
     from ..gpu.choose import choose_gpu
     from ..planner import plan_engine_args
 
+    # the CPU is no GPU of the catalogue: vLLM's CPU build plans for it, and nobody else
+    on_cpu = given.gpu == "cpu" and given.planner == "vllm"
     return plan_engine_args(
         args,
         found=found,
-        gpu=choose_gpu(given.gpu, given.gpu_memory),
+        gpu=given.gpu if on_cpu else choose_gpu(given.gpu, given.gpu_memory),
         planner=given.planner,
         vllm_version=given.vllm_version,
         environment=environment,

@@ -107,7 +107,7 @@ def plan_kv_cache(
         merged = {name: spec for worker in workers for name, spec in worker.layers.items()}
     model_groups = group_layers(merged, layout, hybrid_kv_cache_manager=hybrid_kv_cache_manager)
     if not model_groups:
-        return no_cache(limits)
+        return no_cache(limits, model_max_len)
     if limits.decode_context_parallel_size > 1:
         check_windows(model_groups)
     stages = [
@@ -196,7 +196,7 @@ class WorkerGroups:
         return bisect_right(range(1, model_max_len + 1), usable, key=needed)
 
 
-def no_cache(limits: RequestLimits) -> KVCachePlan:
+def no_cache(limits: RequestLimits, model_max_len: int) -> KVCachePlan:
     """A model that keeps nothing between steps: vLLM gives it the null block alone."""
     return KVCachePlan(
         workers=(),
@@ -205,6 +205,6 @@ def no_cache(limits: RequestLimits) -> KVCachePlan:
         max_concurrency=0.0,
         kv_cache_size_tokens=0,
         max_model_len=limits.max_model_len,
-        max_model_len_that_fits=limits.max_model_len,
+        max_model_len_that_fits=model_max_len,
         fits=True,
     )

@@ -109,14 +109,16 @@ class VLLMPlanner:
             config[key] = drafts_folder
             models.append(about_draft)
         self._progress(f"vLLM {child.ready['vllm_version']} plans {found.id}")
-        answer = child.ask(
-            {
-                "arguments": arguments,
-                "usage": args.usage_context,
-                "environment": variables(environment),
-                "models": models,
-            }
-        )
+        request = {
+            "arguments": arguments,
+            "usage": args.usage_context,
+            "environment": variables(environment),
+            "models": models,
+        }
+        try:
+            answer = child.ask(request)
+        except InputError as error:
+            raise InputError(str(error).replace(folder, found.id)) from None
         return finished(answer, child, device, found, notes)
 
     def child(

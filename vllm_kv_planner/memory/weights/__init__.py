@@ -5,6 +5,6 @@ checkpoint holds.
 """
 
 from .estimate import StageWeights, WeightsEstimate
-from .per_rank import weights_per_rank
+from .per_rank import setup_weights, weights_per_rank
 
-__all__ = ["StageWeights", "WeightsEstimate", "weights_per_rank"]
+__all__ = ["StageWeights", "WeightsEstimate", "setup_weights", "weights_per_rank"]

@@ -7,10 +7,9 @@ the draft model are loaded under one measurement, which "Model loading took" rep
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...engine_args.engine_args import EngineArgs
-from ...engine_args.environment import EngineEnvironment
 from ...engine_args.parallel import stage_ranges
 from ...errors import UnsupportedError
 from ...model.config import Config
@@ -27,6 +26,9 @@ from .quantization.choose import quantization
 from .rank import Place, Rank
 from .tensor import Tensor
 
+if TYPE_CHECKING:
+    from ...engine_args.setup import EngineSetup
+
 _WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix", "extract_hidden_states")
 
 
@@ -38,7 +40,8 @@ def weights_per_rank(
     method: str | None,
     compute_capability: tuple[int, int] = (9, 0),
     max_model_len: int = 0,
-    environment: EngineEnvironment | None = None,
+    version: tuple[int, int] = (0, 33),
+    layers_per_stage: tuple[int, ...] | None = None,
     draft_method: str | None = None,
     draft: ModelDescription | None = None,
     where: str = "config.json",
@@ -51,8 +54,9 @@ def weights_per_rank(
         dtype: The engine's dtype, resolved.
         method: The quantisation method, resolved (``engine_args.quantization``).
         compute_capability: Of the device.
-        max_model_len: Resolved.
-        environment: Variables of the engine's environment.
+        max_model_len: Tokens a request may have. No table of the known families follows it.
+        version: Of vLLM: where older ones are known to differ, they do.
+        layers_per_stage: As resolved (``ResolvedEngine.layers_per_stage``); even by default.
         draft_method: How it drafts (``Speculative.method``), if it does.
         draft: The draft model, where it has a checkpoint of its own.
         where: The config's name, for messages.
@@ -61,11 +65,12 @@ def weights_per_rank(
         UnsupportedError: No rule for the architecture, the quantisation or the draft.
         ConfigError: A value is missing or makes no sense.
     """
+    del max_model_len
     facts = facts_of(
         description,
         args,
         compute_capability=compute_capability,
-        max_model_len=max_model_len,
+        version=version,
         where=where,
     )
     row = family(description.architecture) or {}
@@ -76,14 +81,13 @@ def weights_per_rank(
         dtype=dtype,
         method=method,
         compute_capability=compute_capability,
-        max_model_len=max_model_len,
+        version=version,
         is_composite="wrapper" in row,
     )
-    ranges = stage_ranges(
-        len(tree.layers),
-        args.pipeline_parallel_size,
-        None if environment is None else environment.pp_layer_partition,
-    )
+    partition = None if layers_per_stage is None else ",".join(map(str, layers_per_stage))
+    if sum(layers_per_stage or ()) != len(tree.layers):
+        partition = None  # Whisper counts both halves
+    ranges = stage_ranges(len(tree.layers), args.pipeline_parallel_size, partition)
     embeddings = bool((text_row(description.architecture) or {}).get("lora_embeddings"))
     slots = lora_slots(args, dtype, embeddings=embeddings)
     drafted = draft_tensors(facts, rank, draft_method, draft, where=where)
@@ -110,12 +114,42 @@ def weights_per_rank(
     )
 
 
+def setup_weights(
+    setup: EngineSetup,
+    *,
+    draft: ModelDescription | None = None,
+    version: tuple[int, int] = (0, 33),
+) -> WeightsEstimate:
+    """``weights_per_rank`` of an engine that is set up.
+
+    Args:
+        setup: The engine.
+        draft: Its draft model, where that has a checkpoint of its own.
+        version: Of vLLM.
+
+    Raises:
+        UnsupportedError: As ``weights_per_rank``.
+    """
+    resolved = setup.resolved
+    return weights_per_rank(
+        setup.model,
+        setup.args,
+        dtype=resolved.dtype.name,
+        method=setup.facts.quantization,
+        compute_capability=setup.gpu.compute_capability or (9, 0),
+        version=version,
+        layers_per_stage=resolved.layers_per_stage,
+        draft_method=None if resolved.speculative is None else resolved.speculative.method,
+        draft=draft,
+    )
+
+
 def facts_of(
     description: ModelDescription,
     args: EngineArgs,
     *,
     compute_capability: tuple[int, int],
-    max_model_len: int,
+    version: tuple[int, int],
     where: str,
 ) -> Facts:
     """The model as the rules read it."""
@@ -123,7 +157,7 @@ def facts_of(
         description=description,
         text=Config(description.text_config, where),
         top=Config(description.config, where),
-        max_model_len=max_model_len,
+        version=version,
         capability=compute_capability,
         mm_limits=_limits(args.limit_mm_per_prompt),
         language_model_only=args.language_model_only,
@@ -147,7 +181,7 @@ def rank_of(
     dtype: str,
     method: str | None,
     compute_capability: tuple[int, int],
-    max_model_len: int,
+    version: tuple[int, int],
     is_composite: bool,
 ) -> Rank:
     """Rank 0 of any stage, which has the most of what does not divide evenly."""
@@ -165,7 +199,7 @@ def rank_of(
         compute_capability=compute_capability,
         moe_backend=args.moe_backend,
         vit_tensor_parallel_size=1 if args.mm_encoder_tp_mode == "data" else size,
-        max_model_len=max_model_len,
+        version=version,
     )
 
 
@@ -195,6 +229,7 @@ def draft_tensors(
             text=Config(draft.text_config, where),
             top=Config(draft.config, where),
             capability=target.capability,
+            version=target.version,
         )
         if method == "draft_model":
             tree = build(facts)

@@ -26,7 +26,7 @@ class Rank:
         moe_backend: ``--moe-backend``.
         vit_tensor_parallel_size: GPUs that share the vision tower; 1 where every GPU holds all
             of it (``--mm-encoder-tp-mode data``).
-        max_model_len: Tokens a request may have; a few position tables follow it.
+        version: Of vLLM; where older ones are known to differ, they do.
     """
 
     dtype: str
@@ -37,7 +37,7 @@ class Rank:
     compute_capability: tuple[int, int] = (9, 0)
     moe_backend: str = "auto"
     vit_tensor_parallel_size: int = 1
-    max_model_len: int = 0
+    version: tuple[int, int] = (0, 33)
 
     def for_tower(self, heads: int = 0) -> Rank:
         """The rank as a tower sees it; ``heads`` that do not divide keep it whole."""

@@ -19,6 +19,7 @@ from typing import Any
 from .kernel_blocks import check_kernel_blocks
 from .memory import KVMemory, kv_memory
 from .names import name
+from .own_length import own_length
 from .planning import Planning
 from .worker import RankReport, run_rank, run_rank_in_child
 
@@ -133,16 +134,3 @@ def budget(vllm_config: Any, available: int, bytes_per_block: int) -> int:
     """A rank's bytes after ``--num-gpu-blocks-override``, never below nothing."""
     override = vllm_config.cache_config.num_gpu_blocks_override
     return max(available, 0) if override is None else override * bytes_per_block
-
-
-def own_length(vllm_config: Any) -> int:
-    """The model's own longest context, or the one asked for where that is longer.
-
-    Where a config names no length, vLLM takes any; then it is the one asked for.
-    """
-    model = vllm_config.model_config
-    asked = int(model.max_model_len)
-    try:
-        return max(asked, int(model.get_and_verify_max_len(None)))
-    except (AttributeError, TypeError, ValueError):
-        return asked

@@ -5,8 +5,9 @@ The row of ``families.json`` says what the class adds or leaves out; see ``atten
 ``layers``, ``embed``, ``final_norm``, ``embed_norm`` (names), ``norms`` (names in a layer),
 ``norm_bias``,
 ``positions`` (learned: name, config key of rows, rows added, whether embedding-sized), ``head``
-(name), ``head_bias``, ``buffers`` (single values), ``on_every_stage`` (see
-``WeightTree``), ``inv_freq`` (Transformers' own rope), ``mask`` (a square of positions).
+(name), ``head_bias``, ``buffers`` (single values), ``on_every_stage`` (see ``WeightTree``),
+``inv_freq`` (Transformers' own rope; beginnings of names where there are several), ``mask`` (a
+square of positions).
 """
 
 from __future__ import annotations
@@ -147,9 +148,13 @@ def _beside_embedding(facts: Facts) -> list[Module]:
 
 def _inv_freq(facts: Facts) -> list[Module]:
     """``inv_freq`` and its copy, of models that run through Transformers' own code."""
-    share = facts.text.get("partial_rotary_factor", "rotary_pct")
-    width = int(facts.head_size * (share if isinstance(share, (int, float)) else 1.0)) // 2
+    share = facts.text.opt_float("partial_rotary_factor", "rotary_pct", maximum=1.0)
+    if share is None:
+        share = float(facts.options.get("inv_freq_share", 1.0))
+    width = int(facts.head_size * share) // 2
+    kinds = facts.options["inv_freq"]
     return [
-        Weight(f"rotary_emb.{name}", (width,), dtype="float32")
+        Weight(f"rotary_emb.{kind}{name}", (width,), dtype="float32")
+        for kind in (kinds if isinstance(kinds, list) else [""])
         for name in ("inv_freq", "original_inv_freq")
     ]

@@ -22,7 +22,7 @@ class Facts:
         top: The whole config.
         options: The family table's row.
         prefix: Name of the language model in vLLM's model: ``language_model`` or empty.
-        max_model_len: Tokens a request may have; 0 where it is not known.
+        version: Of vLLM; where older ones are known to differ, they do.
         capability: Of the device, for what models build only on some.
         mm_limits: ``--limit-mm-per-prompt``: items a request may have, by modality.
         language_model_only: ``--language-model-only``.
@@ -33,7 +33,7 @@ class Facts:
     top: Config
     options: Mapping[str, Any] = field(default_factory=dict)
     prefix: str = ""
-    max_model_len: int = 0
+    version: tuple[int, int] = (0, 33)
     capability: tuple[int, int] = (9, 0)
     mm_limits: Mapping[str, int] = field(default_factory=dict)
     language_model_only: bool = False

@@ -2,8 +2,8 @@
 
 ``rule`` names the function that builds the tree (``module:function`` in this folder), ``like``
 another row whose keys this one takes (its own win). A wrapper's row has ``text``, the architecture
-of the language model inside, ``text_options`` for its rule, and ``wrapper``, the function that
-lists the towers beside it. All other keys are options of the rule.
+of the language model inside (``by_type``: the config says), ``text_options`` for its rule, and
+``wrapper``, the function that lists the towers beside it. All other keys are options of the rule.
 """
 
 from __future__ import annotations
@@ -50,6 +50,26 @@ def text_row(architecture: str) -> Row | None:
     return None if inner is None else {**inner, **found.get("text_options", {})}
 
 
+_OF_TYPE = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""Language models of wrappers that take any; the common ones."""
+
+
+def text_architecture(facts: Facts, row: Row) -> str:
+    """Architecture of the language model inside a wrapper."""
+    if row["text"] != "by_type":
+        return str(row["text"])
+    listed = facts.text.get("architectures")
+    if isinstance(listed, list) and listed:
+        return str(listed[0])
+    kind = facts.text.str("model_type", default="llama")
+    return _OF_TYPE.get(kind, f"(language model of type {kind[:40]})")
+
+
 @cache
 def rule(name: str) -> Any:
     """The function that ``module:function`` names."""
@@ -77,9 +97,10 @@ def build_row(facts: Facts, row: Row) -> WeightTree:
     """The tree of a row; a wrapper's has towers around the language model's."""
     if "wrapper" not in row:
         return cast(Rule, rule(row["rule"]))(facts.with_options(row))
-    inner = family(str(row["text"]))
+    name = text_architecture(facts, row)
+    inner = family(name)
     if inner is None:
-        raise UnsupportedError(f"weights of {row['text']} are not known to the stand-alone planner")
+        raise UnsupportedError(f"weights of {name} are not known to the stand-alone planner")
     options: Row = {**inner, **row.get("text_options", {})}
     text = build_row(facts.with_options(options, "language_model"), options)
     towers: tuple[Module, ...] = tuple(rule(row["wrapper"])(facts.with_options(row)))

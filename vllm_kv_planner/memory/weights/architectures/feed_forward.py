@@ -71,8 +71,8 @@ def num_experts(facts: Facts) -> int:
     """Routed experts of a layer."""
     value = facts.text.get(*EXPERTS)
     if isinstance(value, list):
-        value = value[0] if value else 0
-    return value if isinstance(value, int) else 0
+        return facts.text.list_of_ints(*EXPERTS)[0] if value else 0
+    return facts.text.int(*EXPERTS, default=0, minimum=0)
 
 
 def moe(facts: Facts, options: Mapping[str, Any], *, hidden: int | None = None) -> Block:
@@ -150,10 +150,10 @@ def shared_experts(facts: Facts, options: Mapping[str, Any], width: int) -> list
 
 
 def _width(facts: Facts, keys: str) -> int:
-    value = facts.text.get(*keys.split("|"))
-    if isinstance(value, list):
-        value = value[0] if value else 0
-    return value if isinstance(value, int) else facts.text.int(*keys.split("|"))
+    names = keys.split("|")
+    if isinstance(facts.text.get(*names), list):  # by modality (Ernie): text comes first
+        return (facts.text.list_of_ints(*names) or [0])[0]
+    return facts.text.int(*names)
 
 
 def renormalizes(facts: Facts) -> bool:
@@ -173,8 +173,8 @@ def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:
 
     ``all``; ``first_dense`` (``first_k_dense_replace`` dense ones, then every
     ``moe_layer_freq``-th); ``step`` (``decoder_sparse_step`` and ``mlp_only_layers``);
-    ``interleaved`` (``interleave_moe_layer_step``). A config that lists its layers
-    (``mlp_layer_types``, ``moe_layer_freq``) overrules.
+    ``interleaved`` (``interleave_moe_layer_step``); ``between`` (Ernie's ``moe_layer_…``). A
+    config that lists its layers (``mlp_layer_types``, ``moe_layer_freq``) overrules.
     """
     if not num_experts(facts):
         return False
@@ -182,7 +182,7 @@ def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:
     how = str(options.get("layers", "all"))
     listed, every = text.get("mlp_layer_types"), text.get("moe_layer_freq")
     if how != "step" and isinstance(listed, list) and index < len(listed):
-        sparse = listed[index] == "sparse"
+        sparse = bool(listed[index] == "sparse")
     elif how != "step" and isinstance(every, list):
         sparse = index < len(every) and bool(every[index])
     elif how in _SPARSE:
@@ -193,7 +193,7 @@ def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:
 
 
 def _by_step(text: Config, index: int) -> bool:
-    dense = text.get("mlp_only_layers") or []
+    dense = text.list_of_ints("mlp_only_layers", default=())
     return index not in dense and (index + 1) % text.int("decoder_sparse_step", default=1) == 0
 
 
@@ -208,8 +208,16 @@ def _interleaved(text: Config, index: int) -> bool:
     return step > 0 and (index + 1) % step == 0
 
 
+def _between(text: Config, index: int) -> bool:
+    start = text.int("moe_layer_start_index", default=0, minimum=0)
+    end = text.opt_int("moe_layer_end_index", minimum=-1)
+    inside = index >= start and (end is None or end < 0 or index <= end)
+    return inside and (index + 1) % text.int("moe_layer_interval", default=1) == 0
+
+
 _SPARSE: Mapping[str, Callable[[Config, int], bool]] = {
     "step": _by_step,
     "first_dense": _after_dense,
     "interleaved": _interleaved,
+    "between": _between,
 }

@@ -14,7 +14,7 @@ from ....model.layers.attention import Attention
 from ....model.layers.base import CacheLayer
 from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ....model.layers.latent import LatentAttention
-from ....model.layers.mamba import Mamba1, Mamba2, ShortConv
+from ....model.layers.mamba import Mamba1, Mamba2
 from ....records import replace
 from ..modules import Block, Linear, Module, Norm, RoutedExperts, Weight
 from .attention import attention
@@ -22,7 +22,7 @@ from .decoder import assemble
 from .facts import Facts
 from .feed_forward import activation, is_sparse, mlp, moe, moe_options, num_experts
 from .latent import latent_attention
-from .mixers import delta_net, kimi_delta, mamba1, mamba2, short_conv
+from .mixers import delta_net, kimi_delta, mamba1, mamba2
 from .ropes import rotary
 from .tree import WeightTree
 
@@ -38,7 +38,6 @@ _MIXERS: Sequence[tuple[type[CacheLayer], Callable[[Facts, Any], Block]]] = (
     (GatedDeltaNet, delta_net),
     (Mamba2, mamba2),
     (Mamba1, mamba1),
-    (ShortConv, short_conv),
     (KimiDeltaAttention, kimi_delta),
     (LatentAttention, lambda facts, layer: latent_attention(facts)),
 )
@@ -98,6 +97,27 @@ def jamba(facts: Facts) -> WeightTree:
         return (blocks[index], sparse if is_moe else dense)
 
     return assemble(facts, layer)
+
+
+def granite(facts: Facts) -> WeightTree:
+    """Granite 4: a shared MLP in every layer, experts beside it where there are any.
+
+    Source: ``models/granitemoehybrid.py``, ``models/granitemoeshared.py``.
+    """
+    text = facts.text
+    turns = text.str("position_embedding_type", default="rope") == "rope"
+    blocks = mixers(facts.with_options({**facts.options, "rotary": turns}))
+    width = text.opt_int("shared_intermediate_size", minimum=0) or 0
+    parts: list[Module] = []
+    if num_experts(facts):
+        parts.append(moe(facts, facts.options["moe"]))
+    if width:
+        inner: tuple[Module, ...] = (
+            Linear("input_linear", facts.hidden, (width, width)),
+            Linear("output_linear", width, (facts.hidden,), "row"),
+        )
+        parts.append(Block("shared_mlp", inner, part="shared experts"))
+    return assemble(facts, lambda index: (blocks[index], *parts))
 
 
 def nemotron_h(facts: Facts) -> WeightTree:

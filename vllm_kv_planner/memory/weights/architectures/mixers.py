@@ -7,7 +7,7 @@ Source: vLLM 0.33 ``layers/mamba/``, ``models/qwen3_next.py``, ``models/kimi_k3/
 from __future__ import annotations
 
 from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
-from ....model.layers.mamba import Mamba1, Mamba2, ShortConv
+from ....model.layers.mamba import Mamba1, Mamba2
 from ..modules import Block, Linear, Module, Norm, Weight
 from ..modules.grouped import GroupedConv, GroupedLinear
 from .facts import Facts
@@ -70,20 +70,6 @@ def mamba2(facts: Facts, layer: Mamba2) -> Block:
         Weight("norm.weight", (inner,), sharded=0),
     ]
     return Block(facts.label("mamba", "mixer"), tuple(children), part="mamba")
-
-
-def short_conv(facts: Facts, layer: ShortConv) -> Block:
-    """``ShortConv`` of LFM2: two gates and a short convolution."""
-    width, hidden = layer.channels, facts.hidden
-    bias = bool(facts.text.get("conv_bias"))
-    children: list[Module] = [
-        Linear("in_proj", hidden, (width, width, width), bias=bias),
-        Weight("conv.weight", (width, 1, layer.conv_kernel), sharded=0),
-        Linear("out_proj", width, (hidden,), "row", bias=bias),
-    ]
-    if bias:
-        children.append(Weight("conv.bias", (width,), sharded=0))
-    return Block("short_conv", tuple(children), part="convolution")
 
 
 def _conv_bias(facts: Facts) -> bool:

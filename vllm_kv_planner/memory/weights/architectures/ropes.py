@@ -62,16 +62,18 @@ def rotary(
         name: As vLLM names the layer.
     """
     text = facts.text
-    given = rope_parameters(text, layer_type) if parameters is None else parameters
-    kind = str(given.get("rope_type") or given.get("type") or "default")
-    limit = max_position or text.int("max_position_embeddings", "max_sequence_length", default=8192)
+    found = rope_parameters(text, layer_type) if parameters is None else parameters
+    given = Config(found, text.where, prefix=f"{text.prefix}rope_parameters.")
+    kind = given.str("rope_type", "type", default="default")
+    keys = facts.label("max_position", "max_position_embeddings|max_sequence_length").split("|")
+    limit = max_position or text.int(*keys, default=8192)
     if width is None:
         width = _width(facts, given, head_size)
-    original = int(given.get("original_max_position_embeddings") or limit)
-    factor = float(given.get("factor") or 1.0)
+    original = given.int("original_max_position_embeddings", default=limit)
+    factor = given.float("factor", default=1.0, maximum=1e6)
     rows = limit
-    if "mrope_section" in given:
-        rows = (original if kind == "yarn" else limit) * int(facts.options.get("mrope_factor", 4))
+    if given.has("mrope_section"):
+        rows = (original if kind == "yarn" else limit) * _position_factor(facts)
         if kind == "yarn":
             rows = math.ceil(rows * factor)
     elif kind == "yarn" or (deepseek and kind not in _SAME_LENGTH):
@@ -79,23 +81,30 @@ def rotary(
     elif kind == "linear":
         rows = math.ceil(limit * factor)
     elif kind in ("longrope", "su"):
-        original = int(
-            given.get("original_max_position_embeddings")
-            or text.int("original_max_position_embeddings", default=limit)
+        rows = limit + given.int(
+            "original_max_position_embeddings",
+            default=text.int("original_max_position_embeddings", default=limit),
         )
-        rows = limit + original
     return Rotary(rows=rows, width=width, dtype=dtype, variant=variant, name=name)
 
 
-def _width(facts: Facts, given: Mapping[str, Any], head_size: int) -> int:
-    if given.get("rope_dim"):
-        return int(given["rope_dim"])
-    stated = facts.text.opt_int("rotary_dim")
+def _position_factor(facts: Facts) -> int:
+    """How much longer than the context multimodal positions may grow.
+
+    Qwen3-VL and later keep to the context in 0.33; 0.19 still made room for four times (engines
+    with Qwen3.5 there printed 0.09 to 0.10 GiB more, which is what three more caches take).
+    """
+    return 4 if facts.version <= (0, 19) else int(facts.options.get("mrope_factor", 4))
+
+
+def _width(facts: Facts, given: Config, head_size: int) -> int:
+    stated = given.opt_int("rope_dim") or facts.text.opt_int("rotary_dim")
     if stated is not None:
         return stated
-    share = given.get("partial_rotary_factor")
+    share = given.opt_float("partial_rotary_factor", maximum=1.0)
     if share is None:
-        share = facts.text.get("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")
+        keys = ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")
+        share = facts.text.opt_float(*keys, maximum=1.0)
     if share is None:
-        share = facts.options.get("partial_rotary", 1.0)
-    return int(head_size * float(share))
+        share = float(facts.options.get("partial_rotary", 1.0))
+    return int(head_size * share)

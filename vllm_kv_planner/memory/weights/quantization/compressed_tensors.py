@@ -14,7 +14,7 @@ from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, 
 from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
 from .fp8 import block_size
 from .mxfp4 import Mxfp4Experts
-from .names import ByLayerNumber, matches_any, renamed
+from .names import ByLayerNumber, listed, matches_any, renamed
 from .packed import Int8Linear, PackedWNA16
 
 _SCALES: Sequence[Spec] = (
@@ -29,14 +29,14 @@ class CompressedTensors(Quantization):
     name = "compressed-tensors"
 
     def __init__(self, config: Mapping[str, Any], *, is_composite: bool) -> None:
-        ignored = (str(name) for name in config.get("ignore") or ())
+        ignored = listed(config, "ignore")
         self.ignored = ByLayerNumber(renamed(ignored, is_composite=is_composite))
         self.groups: list[tuple[ByLayerNumber, _Scheme]] = []
         groups = config.get("config_groups")
         for group in groups.values() if isinstance(groups, Mapping) else ():
             if not isinstance(group, Mapping):
                 raise UnsupportedError("quantization_config: a config group must be an object")
-            targets = [str(target) for target in group.get("targets") or ()]
+            targets = listed(group, "targets")
             if len(targets) == 1 and targets[0].endswith("Attention"):
                 continue
             names = renamed(targets, is_composite=is_composite)

@@ -11,7 +11,7 @@ from typing import Any
 from ....errors import UnsupportedError
 from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
 from .blocks import Fp8Experts, Fp8Linear
-from .names import SkippedLayers, renamed
+from .names import SkippedLayers, listed, renamed
 
 
 class Fp8(Quantization):
@@ -22,10 +22,8 @@ class Fp8(Quantization):
     def __init__(
         self, config: Mapping[str, Any], *, is_composite: bool, scale_dtype: str = "float32"
     ) -> None:
-        skipped = config.get("ignored_layers") or config.get("modules_to_not_convert") or ()
-        self.skipped = SkippedLayers(
-            renamed((str(name) for name in skipped), is_composite=is_composite)
-        )
+        skipped = listed(config, "ignored_layers", "modules_to_not_convert")
+        self.skipped = SkippedLayers(renamed(skipped, is_composite=is_composite))
         block = config.get("weight_block_size")
         static = config.get("activation_scheme") == "static"
         strategy = "tensor"

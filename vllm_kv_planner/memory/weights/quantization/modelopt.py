@@ -13,7 +13,7 @@ from ....errors import UnsupportedError
 from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
 from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
 from .fp8 import SCALES
-from .names import ByLayerNumber, SkippedLayers, parts_of, renamed, wildcard
+from .names import ByLayerNumber, SkippedLayers, listed, parts_of, renamed, wildcard
 
 _TOWERS = ("vision_tower", "vision_model", "vit_large_projector")
 _LINEAR: Mapping[str, LinearMethod] = {
@@ -46,8 +46,8 @@ class ModelOpt(Quantization):
         self.algorithm = str(config.get("quant_algo") or "").upper()
         if self.algorithm not in (*_LINEAR, "MIXED_PRECISION"):
             raise UnsupportedError(f"ModelOpt quant_algo {self.algorithm[:40]!r} is not known")
-        listed = config.get("ignore", config.get("exclude_modules")) or ()
-        excluded = renamed(_split(str(name) for name in listed), is_composite=is_composite)
+        names = listed(config, "ignore" if "ignore" in config else "exclude_modules")
+        excluded = renamed(_split(names), is_composite=is_composite)
         self.skipped = SkippedLayers(excluded)
         self.patterns = ByLayerNumber(excluded)
         layers = config.get("quantized_layers")
@@ -117,7 +117,7 @@ class ModelOpt(Quantization):
         )
 
 
-def _split(names: Any) -> list[str]:
+def _split(names: Sequence[str]) -> list[str]:
     """``path*`` stands for the module and all below it (``apply_vllm_mapper``)."""
     found: list[str] = []
     for name in names:

@@ -11,6 +11,9 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from fnmatch import translate
 from functools import lru_cache
+from typing import Any
+
+from ....errors import ConfigError
 
 PACKED: Mapping[str, Sequence[str]] = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
@@ -32,6 +35,21 @@ _RENAMED = (
     ("lm_head.", "language_model.lm_head."),
 )
 """Checkpoint's beginnings of names and vLLM's, for models with a language model inside."""
+
+
+def listed(config: Mapping[str, Any], *keys: str) -> list[str]:
+    """Names under the first key that is set; none where no key is.
+
+    Raises:
+        ConfigError: It is no list of strings.
+    """
+    for key in keys:
+        value = config.get(key)
+        if value:
+            if not isinstance(value, list) or not all(isinstance(name, str) for name in value):
+                raise ConfigError(f"quantization_config: {key} must be a list of layer names")
+            return value
+    return []
 
 
 def renamed(names: Iterable[str], *, is_composite: bool) -> list[str]:

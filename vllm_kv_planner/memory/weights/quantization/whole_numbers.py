@@ -19,7 +19,7 @@ from .base import (
     Spec,
     UnquantizedExperts,
 )
-from .names import PACKED, regex, renamed
+from .names import PACKED, listed, regex, renamed
 from .packed import PackedLinear
 
 
@@ -39,9 +39,10 @@ class Packed(Quantization):
         self.has_head = bool(config.get("lm_head"))
         # Symmetric GPTQ needs none: kernels drop them once loaded.
         self.keeps_zeros = self.name != "gptq" or config.get("sym") is False
-        skipped = config.get("modules_to_not_convert") or ()
-        self.skipped = renamed((str(name) for name in skipped), is_composite=is_composite)
-        self.dynamic: Mapping[str, Any] = config.get("dynamic") or {}
+        skipped = listed(config, "modules_to_not_convert")
+        self.skipped = renamed(skipped, is_composite=is_composite)
+        dynamic = config.get("dynamic")
+        self.dynamic: Mapping[str, Any] = dynamic if isinstance(dynamic, Mapping) else {}
         self.description = f"{self.name}, {bits} bits, groups of {group}"
 
     def linear(self, prefix: str) -> LinearMethod | None:

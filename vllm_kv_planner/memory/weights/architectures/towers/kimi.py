@@ -52,11 +52,10 @@ def kimi(facts: Facts) -> Sequence[Module]:
         *(Block(f"encoder.blocks.{i}", layer) for i in range(count)),
         Norm("encoder.final_layernorm", hidden, is_layer_norm, part="vision"),
     )
-    merge = config.get("merge_kernel_size")
-    times = merge[0] * merge[1] if isinstance(merge, list) and len(merge) == 2 else 4
+    height, width = config.list_of_ints("merge_kernel_size", length=2, minimum=1, default=(2, 2))
     return (
         Block("vision_tower", tower, "vision", is_tower=True, heads=heads),
-        Block("mm_projector", _projector(facts, hidden, hidden * times), "vision"),
+        Block("mm_projector", _projector(facts, hidden, hidden * height * width), "vision"),
     )
 
 

@@ -35,7 +35,7 @@ def llama4(facts: Facts) -> Sequence[Module]:
         Norm("input_layernorm", hidden, True, part="vision"),
         Norm("post_attention_layernorm", hidden, True, part="vision"),
     )
-    ratio = config.float("pixel_shuffle_ratio", default=0.5)
+    ratio = config.float("pixel_shuffle_ratio", default=0.5, minimum=0.01, maximum=10.0)
     shuffled = int(hidden / ratio**2)
     projector_in = config.int("projector_input_dim", default=4096)
     projector_out = config.int("projector_output_dim", default=4096)

@@ -108,6 +108,12 @@ def llava(facts: Facts) -> Sequence[Module]:
     )
 
 
+def llava_next(facts: Facts) -> Sequence[Module]:
+    """LLaVA 1.5's parts and a separator of rows."""
+    found = llava(facts)
+    return (Weight("image_newline", (facts.hidden,)), *found) if found else ()
+
+
 def phi3v(facts: Facts) -> Sequence[Module]:
     """CLIP-L of 336 pixels, two separators, two projections; embeddings a second time."""
     outside = TokenEmbedding("embed_tokens", facts.vocab_size, facts.hidden)

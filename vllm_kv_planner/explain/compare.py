@@ -1,0 +1,237 @@
+"""Predicted and actual side by side, and the reason of every difference."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..logs.start_log import StartLog
+from ..memory.budget import MemoryBudget, RankBudget
+from ..records import dataclass
+from ..units import gib
+from .measured import Measured, measured
+from .part import ROUNDING, Part
+from .predict import Prediction
+from .reasons import blocks_reason, kv_reason, part_reason, start_reason, weights_reason
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explanation:
+    """A start, explained.
+
+    Attributes:
+        log: What the log says.
+        prediction: What would have been said; None where nothing.
+        parts: Memory first, then blocks.
+        notes: Sentences for the reader.
+    """
+
+    log: StartLog
+    prediction: Prediction | None
+    parts: tuple[Part, ...]
+    notes: tuple[str, ...]
+
+
+def compare(log: StartLog, prediction: Prediction | None, notes: tuple[str, ...]) -> Explanation:
+    """Every part that either side knows."""
+    budget = None if prediction is None else prediction.budget
+    figures = measured(
+        log,
+        requested=None if budget is None else budget.requested_bytes,
+        deducts_graphs=budget is not None and tightest(budget).graphs.deducted_bytes > 0,
+    )
+    memory = tuple(memory_parts(log, prediction, figures))
+    kv = kv_part(log, prediction, figures, memory)
+    parts = (*memory, kv, *block_parts(log, prediction))
+    told = () if prediction is None else prediction.notes
+    return Explanation(
+        log=log,
+        prediction=prediction,
+        parts=tuple(
+            part for part in parts if part.predicted is not None or part.actual is not None
+        ),
+        notes=(*notes, *told, *refusal_notes(log, prediction)),
+    )
+
+
+def tightest(budget: MemoryBudget) -> RankBudget:
+    """The rank with the least memory left."""
+    return min(budget.ranks, key=lambda rank: rank.available_bytes)
+
+
+def memory_parts(
+    log: StartLog, prediction: Prediction | None, figures: Measured
+) -> Iterator[Part]:
+    """The GPU, what was asked of it, and what came off."""
+    budget = None if prediction is None else prediction.budget
+    rank = None if budget is None else tightest(budget)
+    gpu = None if prediction is None else prediction.setup.gpu
+    total = Part(
+        name="GPU's total memory",
+        unit="bytes",
+        predicted=None if gpu is None else gpu.total_memory_bytes,
+        actual=figures.total,
+    )
+    estimated = gpu is not None and gpu.total_memory_is_estimated
+    yield part_reason(total, "the catalogue's figure is estimated from NVML's" if estimated else "")
+    free = Part(
+        name="free at start",
+        unit="bytes",
+        predicted=None if budget is None else budget.free_at_start_bytes,
+        actual=figures.free,
+        band=None if budget is None else budget.free_uncertainty_bytes,
+    )
+    yield start_reason(free)
+    requested = Part(
+        name="requested memory",
+        unit="bytes",
+        predicted=None if budget is None else budget.requested_bytes,
+        actual=log.size("requested"),
+    )
+    yield part_reason(requested, "total x gpu_memory_utilization: follows the total")
+    weights = Part(
+        name="weights",
+        unit="bytes",
+        predicted=predicted_weights(prediction, rank),
+        actual=figures.weights,
+        band=None if rank is None else rank.weights.uncertainty_bytes,
+    )
+    yield weights_reason(weights, prediction)
+    if rank is None:
+        yield Part(name="activation peak", unit="bytes", predicted=None, actual=figures.activation)
+        yield Part(name="outside PyTorch", unit="bytes", predicted=None, actual=figures.beside)
+        yield Part(name="CUDA graphs", unit="bytes", predicted=None, actual=figures.graphs)
+        return
+    yield from overhead_parts(rank, figures)
+
+
+def predicted_weights(prediction: Prediction | None, rank: RankBudget | None) -> int | None:
+    """Of the tightest rank; of the fullest stage where there is no budget."""
+    if rank is not None:
+        return rank.weights.size_bytes
+    if prediction is None or prediction.weights is None:
+        return None
+    return max(prediction.weights.loaded_bytes)
+
+
+def overhead_parts(rank: RankBudget, figures: Measured) -> Iterator[Part]:
+    """Activation, what stays beside the weights, graphs; their sum where the log has only that."""
+    beside = rank.outside.size_bytes + rank.buffer_bytes
+    graphs = rank.graphs
+    if figures.activation is None and figures.beside is None and figures.rest is not None:
+        band = rank.uncertainty_bytes - rank.weights.uncertainty_bytes
+        together = rank.activation.peak_bytes + beside + graphs.deducted_bytes
+        yield part_reason(
+            Part(
+                name="activation, outside PyTorch, graphs",
+                unit="bytes",
+                predicted=together,
+                actual=figures.rest,
+                band=band,
+            ),
+            "requested less weights and KV memory; a log at DEBUG level, or the line 'Actual usage "
+            f"is', tells them apart; of it outside PyTorch {gib(beside)}: {rank.outside.how}",
+        )
+    else:
+        yield part_reason(
+            Part(
+                name="activation peak",
+                unit="bytes",
+                predicted=rank.activation.peak_bytes,
+                actual=figures.activation,
+                band=rank.activation.uncertainty_bytes,
+            ),
+            rank.activation.how,
+        )
+        yield part_reason(
+            Part(
+                name="outside PyTorch",
+                unit="bytes",
+                predicted=beside,
+                actual=figures.beside,
+                band=rank.outside.uncertainty_bytes,
+            ),
+            rank.outside.how,
+        )
+    if figures.graph_estimate is not None or graphs.deducted_bytes:
+        yield part_reason(
+            Part(
+                name="CUDA graphs, estimated",
+                unit="bytes",
+                predicted=graphs.estimate_bytes,
+                actual=figures.graph_estimate,
+                band=graphs.uncertainty_bytes,
+            ),
+            graphs.how,
+        )
+    if figures.graphs is not None:
+        yield Part(
+            name="CUDA graphs, captured",
+            unit="bytes",
+            predicted=None,
+            actual=figures.graphs,
+            reason="after the KV cache is sized; not predicted",
+        )
+
+
+def kv_part(
+    log: StartLog,
+    prediction: Prediction | None,
+    figures: Measured,
+    memory: tuple[Part, ...],
+) -> Part:
+    """What is left for the KV cache."""
+    given = log.arguments.get("kv_cache_memory_bytes") is not None
+    budget = None if prediction is None or given else prediction.budget
+    part = Part(
+        name="KV cache memory",
+        unit="bytes",
+        predicted=None if budget is None else budget.available_kv_cache_bytes,
+        actual=figures.kv,
+        band=None if budget is None else budget.uncertainty_bytes,
+    )
+    if given:
+        return kv_reason(part, (), "given with --kv-cache-memory-bytes, not profiled")
+    return kv_reason(part, memory, "")
+
+
+def block_parts(log: StartLog, prediction: Prediction | None) -> Iterator[Part]:
+    """Blocks, tokens and concurrency; the log's against those of the predicted memory."""
+    blocks = None if prediction is None else prediction.blocks
+    actual = None if prediction is None else prediction.at_actual
+    rows = (
+        ("GPU blocks", "count", "blocks", "num_gpu_blocks"),
+        ("GPU KV cache size", "count", "tokens", "kv_cache_size_tokens"),
+        ("maximum concurrency", "times", "concurrency", "max_concurrency"),
+    )
+    for name, unit, measure, attribute in rows:
+        said = log.value(measure)
+        part = Part(
+            name=name,
+            unit=unit,
+            predicted=None if blocks is None else getattr(blocks, attribute),
+            actual=said,
+        )
+        again = None if actual is None else getattr(actual, attribute)
+        yield blocks_reason(part, again, log.kv_bytes, ROUNDING)
+
+
+def refusal_notes(log: StartLog, prediction: Prediction | None) -> Iterator[str]:
+    """What the engine gave up with, and what would have been said."""
+    if log.refusal is None:
+        return
+    yield f"the engine did not start: {log.refusal}"
+    needed, left = log.size("needed"), log.kv_bytes
+    if needed is not None and left is not None:
+        yield f"one request needed {gib(needed)} and {gib(left)} was left"
+    budget = None if prediction is None else prediction.budget
+    if prediction is None or budget is None:
+        return
+    blocks = prediction.blocks
+    if not budget.starts:
+        yield "predicted: it does not start, for less memory is free than it asks for"
+    elif blocks is not None and not blocks.fits:
+        yield "predicted: it does not fit"
+    elif budget.pessimistic_bytes <= 0 or not budget.starts_surely:
+        yield "predicted: borderline"
+    else:
+        yield "predicted: it fits; the figures above show what came otherwise"

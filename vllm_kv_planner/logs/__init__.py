@@ -1,0 +1,1 @@
+"""What a vLLM engine said when it started: its log, read into figures. No planning here."""

@@ -1,0 +1,84 @@
+"""Values out of the ``repr`` of a dictionary, a Namespace or a config, whatever else is in it.
+
+The line that lists an engine's arguments is no Python literal as a whole (``<function …>``,
+``<CUDAGraphMode.FULL: 2>``), so it is divided at its outermost commas and each value read alone.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+MAX_VALUE = 20_000
+MAX_PAIRS = 2_000
+_CLOSES = {"{": "}", "[": "]", "(": ")"}
+_PAIR = re.compile(r"""\s*(?:'([A-Za-z_]\w{0,80})'\s?:|"([A-Za-z_]\w{0,80})"\s?:|([A-Za-z_]\w{0,80})=)""")
+
+
+class _Absent:
+    def __repr__(self) -> str:
+        return "ABSENT"
+
+
+ABSENT = _Absent()
+
+
+def named_values(text: str) -> dict[str, Any]:
+    """Names and values of ``{'a': 1}``, ``Namespace(a=1)`` or ``a=1, b=2``; unreadable: ABSENT."""
+    text = text.strip()
+    for opening in ("Namespace(", "{"):
+        text = text.removeprefix(opening)
+    found: dict[str, Any] = {}
+    for part in outermost(text):
+        named = _PAIR.match(part)
+        if named is not None:
+            name = named[1] or named[2] or named[3]
+            found.setdefault(name, read_value(part[named.end() :].strip()))
+    return found
+
+
+def outermost(text: str) -> list[str]:
+    """``text`` divided at the commas that stand in no bracket and no quotes, up to its end."""
+    parts: list[str] = []
+    waiting: list[str] = []
+    begin = at = 0
+    while at < len(text) and len(parts) < MAX_PAIRS:
+        char = text[at]
+        if char in "'\"":
+            at = end_of_quoted(text, at)
+            continue
+        if char in _CLOSES:
+            waiting.append(_CLOSES[char])
+        elif waiting and char == waiting[-1]:
+            waiting.pop()
+        elif not waiting and char in ")}":
+            break
+        elif not waiting and char == ",":
+            parts.append(text[begin:at])
+            begin = at + 1
+        at += 1
+    return [*parts, text[begin:at]]
+
+
+def end_of_quoted(text: str, begin: int) -> int:
+    """The position behind the quoted text that begins here; the text's end if it has none."""
+    quote, at = text[begin], begin + 1
+    while at < len(text):
+        if text[at] == "\\":
+            at += 1
+        elif text[at] == quote:
+            return at + 1
+        at += 1
+    return len(text)
+
+
+def read_value(text: str) -> Any:
+    """A literal; a plain word as text; ABSENT where it is neither."""
+    import ast
+
+    if not text or len(text) > MAX_VALUE:
+        return ABSENT
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
+        return text if re.fullmatch(r"[\w./:+-]{1,300}", text) else ABSENT
