@@ -36,7 +36,7 @@ from benchmarks.ground_truth import (
 from vllm_kv_planner.errors import PlannerError, UnsupportedError
 from vllm_kv_planner.kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from vllm_kv_planner.memory.budget import MemoryBudget, Weights, memory_budget, request_limits
-from vllm_kv_planner.memory.weights import WeightsEstimate, weights_per_rank
+from vllm_kv_planner.memory.weights import WeightsEstimate, setup_weights
 
 
 @dataclass(frozen=True)
@@ -103,7 +103,7 @@ def budget_of(case: Case, weights: str) -> MemoryBudget | None:
     else:
         estimate = our_weights(case)
         given = lambda stage: Weights(  # noqa: E731
-            size_bytes=estimate.num_bytes[stage], uncertainty_bytes=estimate.uncertainty_bytes
+            size_bytes=estimate.loaded_bytes[stage], uncertainty_bytes=estimate.uncertainty_bytes
         )
     free = record.get("free_at_start_gib")
     return memory_budget(
@@ -117,15 +117,8 @@ def budget_of(case: Case, weights: str) -> MemoryBudget | None:
 
 def our_weights(case: Case) -> WeightsEstimate:
     """The planner's own weights."""
-    setup = case.setup
-    return weights_per_rank(
-        setup.model,
-        setup.args,
-        dtype=setup.resolved.dtype.name,
-        method=setup.facts.quantization,
-        compute_capability=setup.gpu.compute_capability or (9, 0),
-        max_model_len=setup.resolved.length.max_model_len,
-    )
+    major, minor = (int(part) for part in case.version.split(".")[:2])
+    return setup_weights(case.setup, version=(major, minor))
 
 
 def score(case: Case, budget: MemoryBudget, weights: str) -> Score:

@@ -56,10 +56,11 @@ def arguments(row: dict[str, Any]) -> dict[str, Any]:
 def groups_of_stages(row: dict[str, Any]) -> list[Counter[tuple[int, int, int]]]:
     """Layers, block size and page bytes of every group, stage by stage."""
     args = EngineArgs(model=row["model"], kv_cache_memory_bytes=row["kv_bytes"], **arguments(row))
-    setup = resolve_setup(args, described(find_config(row["model"]), args), find_gpu(row["gpu"]))
+    found = find_config(row["model"])
+    setup = resolve_setup(args, described(found, args), find_gpu(row["gpu"]))
     return [
         Counter((len(g.layers), g.spec.block_size, g.page_size_bytes) for g in worker.groups)
-        for worker in plan_blocks(setup, kv_memory(setup).available).workers
+        for worker in plan_blocks(setup, kv_memory(setup, found).available).workers
     ]
 
 

@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import os
+from typing import TYPE_CHECKING
+
 from .engine_args.setup import EngineSetup
 from .errors import UnsupportedError
 from .plan_types import MemoryInfo
 from .records import dataclass
 from .units import GIB, gib
+
+if TYPE_CHECKING:
+    from .memory.weights import WeightsEstimate
+    from .model.find import FoundConfig
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +37,7 @@ class KVMemory:
     notes: tuple[str, ...] = ()
 
 
-def kv_memory(setup: EngineSetup) -> KVMemory:
+def kv_memory(setup: EngineSetup, found: FoundConfig) -> KVMemory:
     """The memory that ``--kv-cache-memory-bytes`` gives, else what the budget leaves.
 
     Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` ``determine_available_memory``,
@@ -50,7 +57,7 @@ def kv_memory(setup: EngineSetup) -> KVMemory:
         nothing = (0,) * stages
         info = known_only(0, "the model keeps no KV cache")
         return KVMemory(info=info, available=nothing, pessimistic=nothing)
-    return predicted(setup)
+    return predicted(setup, weights_of(setup, found))
 
 
 def known_only(available: int, source: str) -> MemoryInfo:
@@ -67,36 +74,44 @@ def known_only(available: int, source: str) -> MemoryInfo:
     )
 
 
-def predicted(setup: EngineSetup) -> KVMemory:
-    """The budget: requested memory less weights, activation peak, graphs and the rest.
+def weights_of(setup: EngineSetup, found: FoundConfig) -> WeightsEstimate:
+    """Weights from the shapes of vLLM's layers; from the checkpoint where no rule knows them.
 
     Raises:
-        UnsupportedError: Some part has no rule for this model; says which.
+        UnsupportedError: No rule for the architecture, and no checkpoint at hand.
     """
-    from .memory.budget import Weights, memory_budget
-    from .memory.weights import weights_per_rank
+    from .memory.weights.per_rank import setup_weights
 
     try:
-        weights = weights_per_rank(
-            setup.model,
-            setup.args,
-            dtype=setup.resolved.dtype.name,
-            method=setup.facts.quantization,
-            compute_capability=setup.context.compute_capability,
-            max_model_len=setup.resolved.length.max_model_len,
-        )
-        budget = memory_budget(
-            setup,
-            lambda stage: Weights(
-                size_bytes=weights.loaded_bytes[stage],
-                uncertainty_bytes=weights.uncertainty_bytes,
-                how=weights.provenance,
-            ),
-        )
+        return setup_weights(setup)
     except UnsupportedError as refusal:
-        raise UnsupportedError(
-            f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
-        ) from None
+        from .memory.weights.checkpoint import checkpoint_weights
+        from .memory.weights.headers import hub_headers, local_headers
+
+        headers = None
+        if found.source in ("local", "hf-cache") and found.path is not None:
+            headers = local_headers(os.path.dirname(found.path))
+        elif found.source == "hub":
+            headers = hub_headers(found.id, found.revision or "main")
+        if headers is None:
+            raise UnsupportedError(
+                f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
+            ) from None
+        return checkpoint_weights(headers, setup.args)
+
+
+def predicted(setup: EngineSetup, weights: WeightsEstimate) -> KVMemory:
+    """The budget: requested memory less weights, activation peak, graphs and the rest."""
+    from .memory.budget import Weights, memory_budget
+
+    budget = memory_budget(
+        setup,
+        lambda stage: Weights(
+            size_bytes=weights.loaded_bytes[stage],
+            uncertainty_bytes=weights.uncertainty_bytes,
+            how=weights.provenance,
+        ),
+    )
     info = MemoryInfo(
         requested_bytes=budget.requested_bytes,
         weights_bytes=budget.weights_bytes,

@@ -122,7 +122,7 @@ def plan_standalone(
         notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
     device = gpu if isinstance(gpu, GPU) else find_gpu(gpu)
     setup = resolve_setup(args, described(found, args), device, environment)
-    memory = kv_memory(setup)
+    memory = kv_memory(setup, found)
     blocks = plan_blocks(setup, memory.available)
     pessimistic = blocks
     if memory.pessimistic != memory.available:

@@ -167,6 +167,7 @@ def memory_budget(
     *,
     vllm_version: str = DEFAULT_VERSION,
     free_memory_bytes: int | None = None,
+    other_processes_bytes: int = 0,
     estimate_cudagraphs: bool = True,
     overheads: Overheads | None = None,
 ) -> MemoryBudget:
@@ -177,6 +178,7 @@ def memory_budget(
         weights: Bytes of a rank's weights, or what gives them for each pipeline stage.
         vllm_version: From 0.10 to 0.33.
         free_memory_bytes: Free on the GPU at start; None: what an idle GPU has.
+        other_processes_bytes: What others hold of it, where ``free_memory_bytes`` is not given.
         estimate_cudagraphs: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS.
         overheads: Other measurements than the bundled ones.
 
@@ -198,7 +200,7 @@ def memory_budget(
     pessimistic = min(rank.available_bytes - rank.uncertainty_bytes for rank in ranks)
     first = Rank(setup=setup, rules=rules)
     taken = taken_at_start(first, measured)
-    free = setup.gpu.total_memory_bytes - taken.size_bytes
+    free = setup.gpu.total_memory_bytes - taken.size_bytes - other_processes_bytes
     return MemoryBudget(
         requested_bytes=tightest.requested_bytes,
         weights_bytes=tightest.weights.size_bytes,

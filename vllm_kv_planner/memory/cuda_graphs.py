@@ -26,6 +26,8 @@ _SPLITS = 32  # flash_attn_max_num_splits_for_cuda_graph
 _FLASHINFER_PER_GRAPH = 8 * MIB  # the integer workspace of each batch size's wrapper
 _UNSURE = {"FLASH_ATTN": 0.25}
 _VERY_UNSURE = 0.6
+_SEEN_UNSURE = 0.1
+"""Of an estimate that the same model's start on the device printed, should flags differ."""
 
 
 @dataclass(frozen=True)
@@ -68,10 +70,16 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
         further += (len(taken.full) - 1) * per_graph
     estimate = first + further
     backend = next(iter(rank.setup.cache.backends), "")
-    unsure = int(estimate * _UNSURE.get(backend, _VERY_UNSURE))
+    doubt, source = _UNSURE.get(backend, _VERY_UNSURE), costs.source
+    model = rank.setup.args.model
+    seen = costs.ratio(rank.setup.gpu.short_name, backend or None, model)
+    if seen is not None:
+        estimate, source = int(estimate * seen.ratio), seen.source
+        doubt = _SEEN_UNSURE if seen.model == model else doubt
+    unsure = int(estimate * doubt)
     applies = deduct and rank.rules.deducts_graphs(rank.uses_v2)
     how = (
-        f"{len(taken.piecewise)} piecewise and {len(taken.full)} full graphs; {costs.source}"
+        f"{len(taken.piecewise)} piecewise and {len(taken.full)} full graphs; {source}"
         if applies
         else f"vLLM {rank.rules.name} captures {count} graphs but deducts nothing for them"
     )

@@ -50,14 +50,32 @@ class Measured:
 
 
 @dataclass(frozen=True, kw_only=True)
+class GraphRatio:
+    """What vLLM estimated on a device over what the model of CUDA graphs says for that engine."""
+
+    device: str
+    backend: str | None
+    model: str
+    ratio: float
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GraphCosts:
-    """Constants of the CUDA graph model; bytes."""
+    """Constants of the CUDA graph model; bytes. ``ratios``: what starts on a device taught."""
 
     first_piecewise_bytes: int
     first_full_bytes: int
     piecewise_bytes_per_layer: int
     full_bytes_per_layer: int
     source: str
+    ratios: tuple[GraphRatio, ...] = ()
+
+    def ratio(self, device: str, backend: str | None, model: str) -> GraphRatio | None:
+        """The device's and backend's ratio, of this model rather than of another."""
+        alike = [each for each in self.ratios if (each.device, each.backend) == (device, backend)]
+        own = [each for each in alike if each.model == model]
+        return next(iter(own or alike), None)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -17,8 +17,11 @@ def unknown_backend(name: str, known: Iterable[str]) -> str:
 
 
 def not_valid(name: str, situation: Situation, reasons: Sequence[str]) -> str:
-    """The backend that was asked for turns the layer down."""
-    return f"--attention-backend {name} cannot run {describe(situation)}: {'; '.join(reasons)}"
+    """The backend that was asked for, by the user or the model's config, turns the layer down."""
+    return (
+        f"attention backend {name}, asked for by --attention-backend or by the model, cannot run "
+        f"{describe(situation)}: {'; '.join(reasons)}"
+    )
 
 
 def none_valid(situation: Situation, against: Mapping[str, Sequence[str]]) -> str:
@@ -32,11 +35,11 @@ def none_valid(situation: Situation, against: Mapping[str, Sequence[str]]) -> st
         why = "; ".join(shared)
     else:
         fewest = min(len(reasons) for reasons in against.values())
-        why = "; ".join(
-            f"{name}: {', '.join(reasons)}"
-            for name, reasons in against.items()
-            if len(reasons) == fewest
-        )
+        nearest: dict[str, list[str]] = {}
+        for name, reasons in against.items():
+            if len(reasons) == fewest:
+                nearest.setdefault(", ".join(reasons), []).append(name)
+        why = "; ".join(f"{', '.join(names)}: {reason}" for reason, names in nearest.items())
     return f"no attention backend of vLLM 0.33 runs {describe(situation)}: {why}"
 
 

@@ -1,0 +1,176 @@
+"""Lessons at work: rows before the bundled measurements, weights and totals as seen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from statistics import median
+
+from ..engine_args.setup import EngineSetup
+from ..gpu.gpu import GPU
+from ..memory.overheads import GraphRatio, Measured, Overheads, known_overheads
+from ..records import dataclass, replace
+from .lesson import Lesson, weights_key
+
+MIB = 1 << 20
+PRINTED = 6 * MIB
+"""How far a figure with two decimals of a GiB may be off."""
+LEAST_SPREAD = 20 * MIB
+ALIKE = (((0, 10), (0, 17)), ((0, 18), (0, 33)))
+"""Versions whose memory outside PyTorch is carried over, and counted alike..."""
+NOT_GIVEN_BACK = ((0, 27), (0, 31))
+"""...but for these, where freed memory counts in it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Every lesson of the file.
+
+    Attributes:
+        lessons: The oldest first.
+        where: The file's name, as told in provenance.
+    """
+
+    lessons: tuple[Lesson, ...]
+    where: str = "calibration"
+
+    def device(self, gpu: GPU) -> GPU:
+        """The GPU with the total that starts on it printed, where they agree on the device."""
+        totals = [each.total_bytes for each in self._of(gpu.short_name) if each.total_bytes]
+        known = gpu.total_memory_bytes
+        near = [total for total in totals if abs(total - known) <= known * 0.03]
+        if not near:
+            return gpu
+        # two decimals of a GiB: the catalogue's exact figure stays if it is the same
+        total = int(median(near))
+        if abs(total - known) <= PRINTED and not gpu.total_memory_is_estimated:
+            return gpu
+        sources = {**gpu.sources, "torch": self._told(self._of(gpu.short_name))}
+        return replace(gpu, torch_total_bytes=total, sources=sources)
+
+    def overheads(self, version: str) -> Overheads:
+        """The bundled measurements behind what the lessons say, for a version of vLLM."""
+        known = known_overheads()
+        wanted = _minor(version)
+        outside = [
+            *self._outside_rows(lambda minor: minor == wanted, wanted, carried=False),
+            *self._outside_rows(lambda minor: _alike(minor, wanted), wanted, carried=True),
+        ]
+        kept = [
+            Measured(
+                first=wanted,
+                last=wanted,
+                device=row.device,
+                ranks=(1, 1 << 20),
+                pipeline=False,
+                size_bytes=0,
+                spread_bytes=0,
+                source="contained in the calibrated figure",
+            )
+            for row in outside
+            if NOT_GIVEN_BACK[0] <= wanted <= NOT_GIVEN_BACK[1]
+        ]
+        return Overheads(
+            non_torch=(*outside, *known.non_torch),
+            not_given_back=(*kept, *known.not_given_back),
+            at_start=(*self._start_rows(), *known.at_start),
+            graphs=replace(known.graphs, ratios=tuple(self._ratios(wanted))),
+        )
+
+    def weights(self, setup: EngineSetup, version: str) -> tuple[int, str] | None:
+        """Weights of an engine that has been seen, and where; None where it has not."""
+        if setup.args.pipeline_parallel_size > 1:
+            return None
+        key = weights_key(setup.args.model, setup.resolved.dtype.name, setup.args)
+        wanted = _minor(version)
+        found = [
+            each
+            for each in self._of(setup.gpu.short_name)
+            if each.weights_bytes and each.weights_key == key and each.minor == wanted
+        ]
+        return (found[-1].weights_bytes or 0, self._told(found[-1:])) if found else None
+
+    def _of(self, device: str) -> list[Lesson]:
+        return [each for each in self.lessons if each.device == device]
+
+    def _told(self, lessons: Iterable[Lesson]) -> str:
+        found = list(lessons)
+        last = found[-1]
+        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
+        return (
+            f"{last.source}{more} (vLLM {last.vllm_version}, {last.model}, learned {last.learned}, "
+            f"in {self.where})"
+        )
+
+    def _outside_rows(
+        self, speaks: Callable[[tuple[int, int]], bool], wanted: tuple[int, int], *, carried: bool
+    ) -> Iterator[Measured]:
+        groups: dict[tuple[str, int, bool], list[Lesson]] = {}
+        for each in self.lessons:
+            if each.outside_bytes is not None and speaks(each.minor):
+                pipeline = each.tensor_parallel_size == 1 and each.pipeline_parallel_size > 1
+                groups.setdefault((each.device, each.tensor_parallel_size, pipeline), []).append(
+                    each
+                )
+        for (device, ranks, pipeline), lessons in groups.items():
+            sizes = [each.outside_bytes or 0 for each in lessons]
+            middle = int(median(sizes))
+            spread = max(
+                LEAST_SPREAD,
+                *(abs(size - middle) for size in sizes),
+                *(each.outside_spread_bytes for each in lessons),
+            )
+            yield Measured(
+                first=wanted,
+                last=wanted,
+                device=device,
+                ranks=(ranks, ranks),
+                pipeline=pipeline,
+                size_bytes=max(0, middle),
+                spread_bytes=spread + (max(0, middle) // 2 if carried else 0),
+                source=f"calibrated, {self._told(lessons)}",
+            )
+
+    def _start_rows(self) -> Iterator[Measured]:
+        groups: dict[tuple[str, int], list[Lesson]] = {}
+        for each in self.lessons:
+            if each.taken_at_start_bytes is not None:
+                world = each.tensor_parallel_size * each.pipeline_parallel_size
+                groups.setdefault((each.device, world), []).append(each)
+        for (device, world), lessons in groups.items():
+            sizes = [each.taken_at_start_bytes or 0 for each in lessons]
+            middle = int(median(sizes))
+            yield Measured(
+                first=(0, 0),
+                last=(9, 99),
+                device=device,
+                ranks=(world, world),
+                pipeline=False,
+                size_bytes=middle,
+                spread_bytes=max(LEAST_SPREAD, *(abs(size - middle) for size in sizes)),
+                source=f"calibrated, {self._told(lessons)}",
+            )
+
+    def _ratios(self, wanted: tuple[int, int]) -> Iterator[GraphRatio]:
+        for each in reversed(self.lessons):
+            estimate, predicted = each.graph_estimate_bytes, each.graph_predicted_bytes
+            if estimate and predicted and each.minor == wanted:
+                yield GraphRatio(
+                    device=each.device,
+                    backend=each.attention_backend,
+                    model=each.model,
+                    ratio=estimate / predicted,
+                    source=f"calibrated, {self._told([each])}",
+                )
+
+
+def _minor(version: str) -> tuple[int, int]:
+    major, minor = version.removeprefix("v").split(".")[:2]
+    return int(major), int(minor)
+
+
+def _alike(minor: tuple[int, int], wanted: tuple[int, int]) -> bool:
+    both = (minor, wanted)
+    odd = [NOT_GIVEN_BACK[0] <= each <= NOT_GIVEN_BACK[1] for each in both]
+    return odd[0] == odd[1] and any(
+        first <= minor <= last and first <= wanted <= last for first, last in ALIKE
+    )
