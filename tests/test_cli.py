@@ -138,7 +138,7 @@ def test_a_hand_made_model(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--kv-cache-dtype", "fp7"], "fp8"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "-tp", "5"], "divisible"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--max-model-len", "4096"], "1024"),
-        (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--vllm-version", "0.1"], "0.33"),
+        (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--vllm-version", "0.1"], "0.10"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--layers", "3"], "--custom"),
         (["plan", "--custom", "--layers", "3"], "--kv-heads"),
         (["plan", "gpt2", "--gpu", "auto", "--kv-cache-memory-bytes", "1G"], "--gpu H100"),

@@ -20,7 +20,7 @@ from vllm_kv_planner.engine_args.setup import resolve_setup
 from vllm_kv_planner.gpu import find_gpu
 from vllm_kv_planner.kv_memory import kv_memory
 from vllm_kv_planner.model.find import find_config
-from vllm_kv_planner.planner import described, plan_blocks
+from vllm_kv_planner.planner import VLLM_VERSION, described, plan_blocks
 
 FILE = Path(__file__).parent / "data" / "vllm_0_33_variants.jsonl"
 HEAD, *ROWS = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
@@ -58,9 +58,10 @@ def groups_of_stages(row: dict[str, Any]) -> list[Counter[tuple[int, int, int]]]
     args = EngineArgs(model=row["model"], kv_cache_memory_bytes=row["kv_bytes"], **arguments(row))
     found = find_config(row["model"])
     setup = resolve_setup(args, described(found, args), find_gpu(row["gpu"]))
+    memory = kv_memory(setup, found, VLLM_VERSION)
     return [
         Counter((len(g.layers), g.spec.block_size, g.page_size_bytes) for g in worker.groups)
-        for worker in plan_blocks(setup, kv_memory(setup, found).available).workers
+        for worker in plan_blocks(setup, memory.available, setup.limits).workers
     ]
 
 

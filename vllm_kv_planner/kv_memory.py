@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from .engine_args.setup import EngineSetup
 from .errors import UnsupportedError
+from .machine import UNKNOWN_MACHINE, Machine
 from .plan_types import MemoryInfo
 from .records import dataclass
 from .units import GIB, gib
@@ -37,7 +38,12 @@ class KVMemory:
     notes: tuple[str, ...] = ()
 
 
-def kv_memory(setup: EngineSetup, found: FoundConfig) -> KVMemory:
+def kv_memory(
+    setup: EngineSetup,
+    found: FoundConfig,
+    vllm_version: str,
+    machine: Machine = UNKNOWN_MACHINE,
+) -> KVMemory:
     """The memory that ``--kv-cache-memory-bytes`` gives, else what the budget leaves.
 
     Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` ``determine_available_memory``,
@@ -57,7 +63,7 @@ def kv_memory(setup: EngineSetup, found: FoundConfig) -> KVMemory:
         nothing = (0,) * stages
         info = known_only(0, "the model keeps no KV cache")
         return KVMemory(info=info, available=nothing, pessimistic=nothing)
-    return predicted(setup, weights_of(setup, found))
+    return predicted(setup, weights_of(setup, found, vllm_version), vllm_version, machine)
 
 
 def known_only(available: int, source: str) -> MemoryInfo:
@@ -74,7 +80,7 @@ def known_only(available: int, source: str) -> MemoryInfo:
     )
 
 
-def weights_of(setup: EngineSetup, found: FoundConfig) -> WeightsEstimate:
+def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> WeightsEstimate:
     """Weights from the shapes of vLLM's layers; from the checkpoint where no rule knows them.
 
     Raises:
@@ -82,8 +88,9 @@ def weights_of(setup: EngineSetup, found: FoundConfig) -> WeightsEstimate:
     """
     from .memory.weights.per_rank import setup_weights
 
+    major, minor = vllm_version.split(".")[:2]
     try:
-        return setup_weights(setup)
+        return setup_weights(setup, version=(int(major), int(minor)))
     except UnsupportedError as refusal:
         from .memory.weights.checkpoint import checkpoint_weights
         from .memory.weights.headers import hub_headers, local_headers
@@ -100,17 +107,29 @@ def weights_of(setup: EngineSetup, found: FoundConfig) -> WeightsEstimate:
         return checkpoint_weights(headers, setup.args)
 
 
-def predicted(setup: EngineSetup, weights: WeightsEstimate) -> KVMemory:
+def predicted(
+    setup: EngineSetup, weights: WeightsEstimate, vllm_version: str, machine: Machine
+) -> KVMemory:
     """The budget: requested memory less weights, activation peak, graphs and the rest."""
     from .memory.budget import Weights, memory_budget
 
+    known = machine.calibration
+    seen = None if known is None else known.weights(setup, vllm_version)
     budget = memory_budget(
         setup,
-        lambda stage: Weights(
-            size_bytes=weights.loaded_bytes[stage],
-            uncertainty_bytes=weights.uncertainty_bytes,
-            how=weights.provenance,
+        lambda stage: (
+            Weights(
+                size_bytes=weights.loaded_bytes[stage],
+                uncertainty_bytes=weights.uncertainty_bytes,
+                how=weights.provenance,
+            )
+            if seen is None
+            else seen
         ),
+        vllm_version=vllm_version,
+        free_memory_bytes=machine.free_memory_bytes,
+        other_processes_bytes=machine.other_processes_bytes,
+        overheads=None if known is None else known.overheads(vllm_version),
     )
     info = MemoryInfo(
         requested_bytes=budget.requested_bytes,
@@ -131,9 +150,16 @@ def predicted(setup: EngineSetup, weights: WeightsEstimate) -> KVMemory:
         else (
             f"free memory at start ({gib(budget.free_at_start_bytes)}) is less than the engine "
             f"asks for ({gib(budget.requested_bytes)}): lower --gpu-memory-utilization"
+            + would_start(budget.free_at_start_bytes, setup.gpu.total_memory_bytes)
         ),
         doubt=None
         if budget.starts_surely
         else "what the start takes after the KV cache may not find room on the GPU",
         notes=weights.notes,
     )
+
+
+def would_start(free: int, total: int) -> str:
+    """The largest utilization, in hundredths, whose share of ``total`` is free."""
+    share = int(100 * free / total) / 100 if total > 0 else 0.0
+    return f" to {share:.2f}" if share > 0 else ""

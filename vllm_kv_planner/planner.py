@@ -13,11 +13,14 @@ from .errors import InputError, UnsupportedError
 from .gpu.catalogue import find_gpu
 from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
+from .kv_cache.specs import RequestLimits
 from .kv_memory import kv_memory
+from .machine import UNKNOWN_MACHINE, Machine
 from .model.describe import describe
 from .model.description import ModelDescription
 from .model.find import FoundConfig, find_config
 from .model.multimodal_tokens import shows_nothing
+from .older_versions import as_logged, older_rules, request_limits, with_defaults
 from .plan_types import Plan
 from .standalone import assemble
 
@@ -32,6 +35,7 @@ def plan(
     gpu: str | GPU | None = None,
     planner: str = "auto",
     vllm_version: str | None = None,
+    machine: Machine = UNKNOWN_MACHINE,
     **engine_args: Any,
 ) -> Plan:
     """How much KV cache the engine will have, and what it holds.
@@ -40,7 +44,8 @@ def plan(
         model: Hub id, directory, config.json, or a config already found.
         gpu: Name of the GPU of every rank, or a ``GPU``; H100 where none is given.
         planner: ``standalone``, ``vllm`` or ``auto``.
-        vllm_version: vLLM's version to plan for; only 0.33 has rules here.
+        vllm_version: vLLM's version to plan for, from 0.10 on; 0.33 where none is given.
+        machine: Free memory of a shared GPU, and what ``calibrate`` learned of it.
         **engine_args: vLLM's own names (``max_model_len``, ``tensor_parallel_size``, …). With
             ``kv_cache_memory_bytes``, bytes of KV memory of every GPU, nothing is predicted.
 
@@ -59,6 +64,7 @@ def plan(
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,
+        machine=machine,
     )
 
 
@@ -70,6 +76,7 @@ def plan_engine_args(
     planner: str = "auto",
     vllm_version: str | None = None,
     environment: EngineEnvironment | None = None,
+    machine: Machine = UNKNOWN_MACHINE,
     notes: tuple[str, ...] = (),
 ) -> Plan:
     """The plan of flags that are already read, for a model that is already found.
@@ -90,8 +97,15 @@ def plan_engine_args(
             notes=notes,
         )
     try:
-        check_version(vllm_version)
-        return plan_standalone(args, found=found, gpu=gpu, environment=environment, notes=notes)
+        return plan_standalone(
+            args,
+            found=found,
+            gpu=gpu,
+            vllm_version=vllm_version,
+            environment=environment,
+            machine=machine,
+            notes=notes,
+        )
     except UnsupportedError as refusal:
         if planner == "standalone":
             raise
@@ -113,7 +127,9 @@ def plan_standalone(
     *,
     found: FoundConfig,
     gpu: str | GPU | None,
+    vllm_version: str | None,
     environment: EngineEnvironment | None,
+    machine: Machine = UNKNOWN_MACHINE,
     notes: tuple[str, ...],
 ) -> Plan:
     """The plan of vLLM's rules as restated here."""
@@ -121,16 +137,32 @@ def plan_standalone(
         gpu = DEFAULT_GPU
         notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
     device = gpu if isinstance(gpu, GPU) else find_gpu(gpu)
-    setup = resolve_setup(args, described(found, args), device, environment)
-    memory = kv_memory(setup, found)
-    blocks = plan_blocks(setup, memory.available)
+    model = described(found, args)
+    rules = None if vllm_version in (None, VLLM_VERSION) else older_rules(vllm_version)
+    if rules is not None:
+        args, said = with_defaults(args, model, rules)
+        notes = (*said, *notes)
+    setup = resolve_setup(args, model, device, environment)
+    limits = request_limits(setup, rules)
+    version = VLLM_VERSION if rules is None else rules.name
+    memory = kv_memory(setup, found, version, machine)
+    blocks = plan_blocks(setup, memory.available, limits)
     pessimistic = blocks
     if memory.pessimistic != memory.available:
-        pessimistic = plan_blocks(setup, memory.pessimistic)
-    return assemble(setup, found, memory, blocks, pessimistic, VLLM_VERSION, notes)
+        pessimistic = plan_blocks(setup, memory.pessimistic, limits)
+    return assemble(
+        setup,
+        found,
+        memory,
+        as_logged(blocks, rules),
+        pessimistic,
+        limits,
+        vllm_version=version,
+        notes=notes,
+    )
 
 
-def plan_blocks(setup: EngineSetup, available: Sequence[int]) -> KVCachePlan:
+def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLimits) -> KVCachePlan:
     """Divide each stage's ``available`` bytes of one GPU into blocks."""
     length = setup.resolved.length
     return plan_kv_cache(
@@ -138,7 +170,7 @@ def plan_blocks(setup: EngineSetup, available: Sequence[int]) -> KVCachePlan:
             Worker(layers=layers, available_bytes=size)
             for layers, size in zip(setup.cache.stages, available, strict=True)
         ],
-        setup.limits,
+        limits,
         layout=setup.cache.layout,
         model_max_len=longest_worth_trying(setup),
         auto_fit=length.auto_fit,
@@ -162,19 +194,6 @@ def check_planner(planner: str) -> None:
     """
     if planner not in ("auto", "standalone", "vllm"):
         raise InputError(f"--planner {planner!r}: one of auto, standalone, vllm")
-
-
-def check_version(vllm_version: str | None) -> None:
-    """Refuse versions whose rules are not restated here.
-
-    Raises:
-        UnsupportedError: No rules for that version.
-    """
-    if vllm_version is not None and vllm_version.split(".")[:2] != VLLM_VERSION.split(".")[:2]:
-        raise UnsupportedError(
-            f"--vllm-version {vllm_version}: the stand-alone planner has the rules of "
-            f"{VLLM_VERSION} only"
-        )
 
 
 def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:

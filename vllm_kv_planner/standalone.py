@@ -28,6 +28,8 @@ def assemble(
     memory: KVMemory,
     blocks: KVCachePlan,
     pessimistic: KVCachePlan,
+    limits: RequestLimits,
+    *,
     vllm_version: str,
     notes: tuple[str, ...],
 ) -> Plan:
@@ -39,6 +41,7 @@ def assemble(
         memory: KV memory of every rank.
         blocks: That memory in blocks.
         pessimistic: The blocks if every part of the budget is as large as it may be.
+        limits: What bounds one request.
         vllm_version: Whose rules were used.
         notes: Sentences to add.
     """
@@ -59,7 +62,7 @@ def assemble(
         ),
         engine=engine_info(setup, blocks),
         memory=memory.info,
-        kv_cache=cache_info(setup, blocks),
+        kv_cache=cache_info(blocks, limits),
         fits=not why_not,
         notes=(*why_not, *all_notes(setup, blocks, pessimistic), *memory.notes, *notes),
     )
@@ -114,10 +117,9 @@ def engine_block_size(setup: EngineSetup, blocks: KVCachePlan) -> int:
     return min(cacheable or [group.spec.block_size for group in groups])
 
 
-def cache_info(setup: EngineSetup, blocks: KVCachePlan) -> KVCacheInfo:
+def cache_info(blocks: KVCachePlan, limits: RequestLimits) -> KVCacheInfo:
     """Bytes and blocks of the tightest rank."""
     worker = blocks.workers[blocks.tightest] if blocks.workers else None
-    limits = setup.limits
     return KVCacheInfo(
         bytes_per_token=0 if worker is None else bytes_per_token(worker, limits),
         bytes_per_block=0 if worker is None else worker.bytes_per_block,

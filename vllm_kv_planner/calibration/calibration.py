@@ -7,6 +7,7 @@ from statistics import median
 
 from ..engine_args.setup import EngineSetup
 from ..gpu.gpu import GPU
+from ..memory.budget import Weights
 from ..memory.overheads import GraphRatio, Measured, Overheads, known_overheads
 from ..records import dataclass, replace
 from .lesson import Lesson, weights_key
@@ -76,8 +77,8 @@ class Calibration:
             graphs=replace(known.graphs, ratios=tuple(self._ratios(wanted))),
         )
 
-    def weights(self, setup: EngineSetup, version: str) -> tuple[int, str] | None:
-        """Weights of an engine that has been seen, and where; None where it has not."""
+    def weights(self, setup: EngineSetup, version: str) -> Weights | None:
+        """Weights of an engine that has been seen, as it said them; None where it has not."""
         if setup.args.pipeline_parallel_size > 1:
             return None
         key = weights_key(setup.args.model, setup.resolved.dtype.name, setup.args)
@@ -87,7 +88,13 @@ class Calibration:
             for each in self._of(setup.gpu.short_name)
             if each.weights_bytes and each.weights_key == key and each.minor == wanted
         ]
-        return (found[-1].weights_bytes or 0, self._told(found[-1:])) if found else None
+        if not found:
+            return None
+        return Weights(
+            size_bytes=found[-1].weights_bytes or 0,
+            uncertainty_bytes=PRINTED,
+            how=f"calibrated, {self._told(found[-1:])}",
+        )
 
     def _of(self, device: str) -> list[Lesson]:
         return [each for each in self.lessons if each.device == device]

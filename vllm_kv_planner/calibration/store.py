@@ -20,12 +20,6 @@ _OPTIONAL_TEXTS = frozenset({"attention_backend"})
 _COUNTS = frozenset({"tensor_parallel_size", "pipeline_parallel_size"})
 
 
-def default_path() -> str:
-    """``$XDG_CONFIG_HOME/vllm-kv-planner/calibration.json``, below ~/.config where not set."""
-    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
-    return os.path.join(base, "vllm-kv-planner", "calibration.json")
-
-
 def load(path: str) -> Calibration:
     """The file's lessons.
 

@@ -9,7 +9,11 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-COMMANDS = {"plan": "KV cache memory, blocks and concurrency of one engine"}
+COMMANDS = {
+    "plan": "KV cache memory, blocks and concurrency of one engine",
+    "explain": "a start-up log of vLLM: predicted and actual side by side",
+    "calibrate": "learn from start-up logs what later plans on the device use",
+}
 
 USAGE = """\
 usage: vllm-kv-planner [--version] [--help] COMMAND ...

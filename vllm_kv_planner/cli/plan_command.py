@@ -15,12 +15,14 @@ from ..engine_args.flags import (
     unsure_notes,
 )
 from ..errors import InputError
+from .log_flags import add_calibration_flags, calibration_of
 
 if TYPE_CHECKING:
     import argparse
 
     from ..engine_args.engine_args import EngineArgs
     from ..engine_args.environment import EngineEnvironment
+    from ..machine import Machine
     from ..model.find import FoundConfig
     from ..plan_types import Plan
 
@@ -74,6 +76,9 @@ def make_parser() -> FlagParser:
         "--gpu", metavar="NAME", help="GPU of every rank: H100 (default), L4, …; auto asks NVML"
     )
     own.add_argument("--gpu-memory", metavar="SIZE", help="its memory, such as 80GiB")
+    own.add_argument("--free-memory", metavar="SIZE", help="free on a shared GPU at the start")
+    own.add_argument("--other-processes", metavar="SIZE", help="or: what others hold of it")
+    add_calibration_flags(own)
     own.add_argument(
         "--planner",
         choices=("auto", "standalone", "vllm"),
@@ -155,8 +160,33 @@ def planned_with(
         planner=given.planner,
         vllm_version=given.vllm_version,
         environment=environment,
+        machine=machine_of(given),
         notes=tuple(notes),
     )
+
+
+def machine_of(given: argparse.Namespace) -> Machine:
+    """Free memory as said, and the lessons of earlier starts."""
+    from ..machine import Machine
+
+    free, others = given.free_memory, given.other_processes
+    if free is not None and others is not None:
+        raise InputError("--free-memory and --other-processes: one of them says it all")
+    return Machine(
+        free_memory_bytes=None if free is None else sized("--free-memory", free),
+        other_processes_bytes=0 if others is None else sized("--other-processes", others),
+        calibration=calibration_of(given),
+    )
+
+
+def sized(flag: str, text: str) -> int:
+    """A size, its refusal with the flag's name."""
+    from ..engine_args.quantities import parse_memory_size
+
+    try:
+        return parse_memory_size(text)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
 
 
 def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | None:

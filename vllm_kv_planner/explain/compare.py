@@ -34,13 +34,15 @@ class Explanation:
 def compare(log: StartLog, prediction: Prediction | None, notes: tuple[str, ...]) -> Explanation:
     """Every part that either side knows."""
     budget = None if prediction is None else prediction.budget
+    deducts = budget is not None and tightest(budget).graphs.deducted_bytes > 0
     figures = measured(
         log,
         requested=None if budget is None else budget.requested_bytes,
-        deducts_graphs=budget is not None and tightest(budget).graphs.deducted_bytes > 0,
+        deducts_graphs=deducts,
     )
     memory = tuple(memory_parts(log, prediction, figures))
-    kv = kv_part(log, prediction, figures, memory)
+    off = tuple(part for part in memory if deducts or part.name != "CUDA graphs, estimated")
+    kv = kv_part(log, prediction, figures, off)
     parts = (*memory, kv, *block_parts(log, prediction))
     told = () if prediction is None else prediction.notes
     return Explanation(
@@ -58,9 +60,7 @@ def tightest(budget: MemoryBudget) -> RankBudget:
     return min(budget.ranks, key=lambda rank: rank.available_bytes)
 
 
-def memory_parts(
-    log: StartLog, prediction: Prediction | None, figures: Measured
-) -> Iterator[Part]:
+def memory_parts(log: StartLog, prediction: Prediction | None, figures: Measured) -> Iterator[Part]:
     """The GPU, what was asked of it, and what came off."""
     budget = None if prediction is None else prediction.budget
     rank = None if budget is None else tightest(budget)
@@ -95,7 +95,9 @@ def memory_parts(
         actual=figures.weights,
         band=None if rank is None else rank.weights.uncertainty_bytes,
     )
-    yield weights_reason(weights, prediction)
+    estimate = None if prediction is None else prediction.weights
+    shapes = "" if estimate is None else estimate.provenance
+    yield weights_reason(weights, shapes if rank is None else rank.weights.how)
     if rank is None:
         yield Part(name="activation peak", unit="bytes", predicted=None, actual=figures.activation)
         yield Part(name="outside PyTorch", unit="bytes", predicted=None, actual=figures.beside)

@@ -15,7 +15,7 @@ from ..logs.start_log import StartLog
 from ..memory.budget import MemoryBudget, Weights, memory_budget, request_limits
 from ..memory.overheads import Overheads
 from ..memory.versions import FIRST, version_rules
-from ..memory.weights import WeightsEstimate, weights_per_rank
+from ..memory.weights import WeightsEstimate, setup_weights
 from ..model.find import find_config
 from ..planner import described, longest_worth_trying
 from ..records import dataclass
@@ -78,9 +78,10 @@ def predict(log: StartLog, given: Given, calibration: Calibration | None = None)
     weights: WeightsEstimate | None = None
     budget: MemoryBudget | None = None
     try:
-        weights = engine_weights(setup)
+        weights = setup_weights(setup, version=minor_version(version))
+        seen = None if calibration is None else calibration.weights(setup, version)
         overheads = None if calibration is None else calibration.overheads(version)
-        budget = budget_of(setup, weights, version, overheads)
+        budget = budget_of(setup, seen or weights, version, overheads)
     except UnsupportedError as refusal:
         notes.append(f"not predicted: {refusal}")
     actual = log.kv_bytes
@@ -176,32 +177,32 @@ def caches_prefixes(version: str) -> bool:
         return False
 
 
-def engine_weights(setup: EngineSetup) -> WeightsEstimate:
-    """The planner's own weights."""
-    return weights_per_rank(
-        setup.model,
-        setup.args,
-        dtype=setup.resolved.dtype.name,
-        method=setup.facts.quantization,
-        compute_capability=setup.context.compute_capability,
-        max_model_len=setup.resolved.length.max_model_len,
-    )
+def minor_version(version: str) -> tuple[int, int]:
+    """The minor version whose weights are added up; the oldest known for older ones."""
+    try:
+        return version_rules(version).version
+    except UnsupportedError:
+        return FIRST
 
 
 def budget_of(
-    setup: EngineSetup, weights: WeightsEstimate, version: str, overheads: Overheads | None
+    setup: EngineSetup,
+    weights: WeightsEstimate | Weights,
+    version: str,
+    overheads: Overheads | None,
 ) -> MemoryBudget:
     """The budget by the version's rules."""
-    return memory_budget(
-        setup,
-        lambda stage: Weights(
+
+    def of_stage(stage: int) -> Weights:
+        if isinstance(weights, Weights):
+            return weights
+        return Weights(
             size_bytes=weights.loaded_bytes[stage],
             uncertainty_bytes=weights.uncertainty_bytes,
             how=weights.provenance,
-        ),
-        vllm_version=version,
-        overheads=overheads,
-    )
+        )
+
+    return memory_budget(setup, of_stage, vllm_version=version, overheads=overheads)
 
 
 def blocks_of(setup: EngineSetup, available: list[int], version: str) -> KVCachePlan | None:

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..records import replace
 from ..units import gib
 from .part import Part
-
-if TYPE_CHECKING:
-    from .predict import Prediction
 
 SAME = "the same, as far as the log's digits go"
 INSIDE = "within its margin"
@@ -42,10 +38,9 @@ def start_reason(part: Part) -> Part:
     return part_reason(part, "an idle GPU as measured elsewhere")
 
 
-def weights_reason(part: Part, prediction: Prediction | None) -> Part:
+def weights_reason(part: Part, how: str) -> Part:
     """Weights are derived from tensor shapes: a difference is a layer or a kernel's layout."""
-    weights = None if prediction is None else prediction.weights
-    told = part_reason(part, "" if weights is None else weights.provenance)
+    told = part_reason(part, how)
     if told.difference is None or told.agrees or told.within_band:
         return told
     more = "more" if told.difference > 0 else "less"

@@ -96,7 +96,10 @@ MEASURES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "Estimated CUDA graph memory",
             rf"Estimated CUDA graph memory: {_n('graph_estimate')}{_GIB}",
         ),
-        ("Graph capturing finished", rf"finished in [\d.]{{1,12}} secs?, took {_n('graphs')}{_GIB}"),
+        (
+            "Graph capturing finished",
+            rf"finished in [\d.]{{1,12}} secs?, took {_n('graphs')}{_GIB}",
+        ),
         (
             "CUDA graph pool memory",
             rf"CUDA graph pool memory: {_n('graphs')}{_GIB} \(actual\), "
@@ -109,7 +112,10 @@ MEASURES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "Maximum concurrency for",
             rf"Maximum concurrency for {_w('length')} tokens per request: {_n('concurrency')}x",
         ),
-        ("max_num_batched_tokens=", rf"is enabled with max_num_batched_tokens={_w('tokens_a_step')}"),
+        (
+            "max_num_batched_tokens=",
+            rf"is enabled with max_num_batched_tokens={_w('tokens_a_step')}",
+        ),
         ("attention block size", rf"Setting attention block size to {_w('block_size')} tokens"),
         ("total capacity of", rf"GPU \d{{1,3}} has a total capacity of {_n('total')}{_GIB}"),
         ("max seq len", rf"max seq len \({_w('length')}\)"),
@@ -125,7 +131,9 @@ MEASURES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
 
 VERSION_AND_MODEL: tuple[re.Pattern[str], ...] = (
     re.compile(r"API server version (?P<version>v?\d[\w.+-]{1,60})"),
-    re.compile(r"server version (?P<version>v?\d[\w.+-]{1,60}), serving model (?P<model>\S{1,300})"),
+    re.compile(
+        r"server version (?P<version>v?\d[\w.+-]{1,60}), serving model (?P<model>\S{1,300})"
+    ),
     re.compile(r"[█▀▄ ]{3}\s{1,9}version (?P<version>v?\d[\w.+-]{1,60})\s*$"),
     re.compile(r"[█▀▄ ]{3}\s{1,9}model   (?P<model>\S{1,300})\s*$"),
     re.compile(r"Initializing an? (?:V1 )?LLM engine \((?P<version>v?\d[\w.+-]{1,60})\)"),

@@ -71,4 +71,6 @@ class StartLog:
     @property
     def started(self) -> bool:
         """Whether the engine got past sizing its cache, as far as the log goes."""
-        return self.refusal is None and bool({"blocks", "tokens", "concurrency"} & set(self.measures))
+        return self.refusal is None and bool(
+            {"blocks", "tokens", "concurrency"} & set(self.measures)
+        )

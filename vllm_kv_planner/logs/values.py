@@ -12,7 +12,9 @@ from typing import Any
 MAX_VALUE = 20_000
 MAX_PAIRS = 2_000
 _CLOSES = {"{": "}", "[": "]", "(": ")"}
-_PAIR = re.compile(r"""\s*(?:'([A-Za-z_]\w{0,80})'\s?:|"([A-Za-z_]\w{0,80})"\s?:|([A-Za-z_]\w{0,80})=)""")
+_PAIR = re.compile(
+    r"""\s*(?:'([A-Za-z_]\w{0,80})'\s?:|"([A-Za-z_]\w{0,80})"\s?:|([A-Za-z_]\w{0,80})=)"""
+)
 
 
 class _Absent:

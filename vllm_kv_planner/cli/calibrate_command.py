@@ -1,0 +1,62 @@
+"""``vllm-kv-planner calibrate``: keep what real starts teach about this machine's devices."""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections.abc import Sequence
+
+from ..engine_args.flags import FlagParser
+from ..errors import InputError, PlannerError
+from .log_flags import add_log_flags, gaps, read_logs, usual_path
+
+EPILOG = """\
+Later plans for the same device use the file and name it; plan --no-calibration ignores it.
+
+examples:
+  vllm-kv-planner calibrate vllm.log --gpu H100
+  vllm-kv-planner calibrate logs/*.log --gpu L40S --calibration ours.json
+
+exit codes: 0 learned, 2 the input is wrong (then nothing is written)
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Read, learn, write, and say what was learned; returns the exit code."""
+    import time
+
+    from ..calibration.learn import learn
+    from ..calibration.store import load, merged, save
+    from ..report.calibrate_report import to_json, to_text
+
+    given = make_parser().parse_args(list(arguments))
+    if given.no_calibration:
+        raise InputError("--no-calibration: calibrate writes that file; leave the flag out")
+    filled = gaps(given)
+    today = time.strftime("%Y-%m-%d")
+    lessons = []
+    for log in read_logs(given):
+        try:
+            lessons.append(learn(log, filled, today=today))
+        except PlannerError as error:
+            raise InputError(f"{log.where}: {error}") from None
+    path = given.calibration or usual_path()
+    old = load(path).lessons if os.path.exists(path) else ()
+    save(path, merged(old, tuple(lessons)))
+    print(to_json(path, lessons) if given.format == "json" else to_text(path, lessons))
+    return 0
+
+
+def make_parser() -> FlagParser:
+    """The command's flags."""
+    parser = FlagParser(
+        prog="vllm-kv-planner calibrate",
+        description="Learn from vLLM start-up logs what the planner cannot derive: memory outside "
+        "PyTorch, CUDA graphs, free memory at start and the GPU's total, by device and version.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_log_flags(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print")
+    return parser

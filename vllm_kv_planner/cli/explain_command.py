@@ -1,0 +1,59 @@
+"""``vllm-kv-planner explain``: a real start's log, predicted and actual side by side."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from ..engine_args.flags import FlagParser
+from ..errors import PlannerError
+from .log_flags import add_log_flags, calibration_of, gaps, read_logs
+
+EPILOG = """\
+examples:
+  vllm-kv-planner explain vllm.log --gpu H100
+  vllm serve gpt2 2>&1 | tee vllm.log; vllm-kv-planner explain vllm.log --gpu L4 --format json
+  kubectl logs vllm-0 | vllm-kv-planner explain - --gpu H200 --model Qwen/Qwen3-32B
+
+exit codes: 0 explained, 2 the input is wrong
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Read, plan again, compare, print; returns the exit code."""
+    from ..explain.compare import Explanation, compare
+    from ..explain.predict import predict
+
+    given = make_parser().parse_args(list(arguments))
+    filled = gaps(given)
+    calibration = calibration_of(given)
+    found: list[Explanation] = []
+    for log in read_logs(given):
+        try:
+            found.append(compare(log, predict(log, filled, calibration), ()))
+        except PlannerError as refusal:
+            found.append(compare(log, None, (f"not predicted: {refusal}",)))
+    from ..report.explain_report import to_json, to_text
+    from ..report.terminal import wants_colour
+
+    if given.format == "json":
+        print(to_json(found))
+    else:
+        print(to_text(found, colour=wants_colour(sys.stdout)))
+    return 0
+
+
+def make_parser() -> FlagParser:
+    """The command's flags."""
+    parser = FlagParser(
+        prog="vllm-kv-planner explain",
+        description="What a vLLM start-up log says of memory, beside what would have been "
+        "predicted, part by part, with the reason of each difference.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    add_log_flags(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print")
+    return parser

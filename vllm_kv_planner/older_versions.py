@@ -1,0 +1,68 @@
+"""``--vllm-version``: what an older engine does otherwise, beside its memory accounting.
+
+Blocks are planned by 0.33's rules; sizes of pages and blocks stayed since 0.10 (the records of
+real engines that are kept as reference say so), what is told here did not. Memory: see
+``memory/versions.py``.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .engine_args.engine_args import EngineArgs
+from .engine_args.setup import EngineSetup
+from .kv_cache.capacity import KVCachePlan
+from .kv_cache.specs import RequestLimits
+from .memory.versions import VersionRules, version_rules
+from .model.description import ModelDescription
+from .records import replace
+
+CURRENT = (0, 33)
+TOKENS_BY_CONCURRENCY = (0, 21)
+"""From here the log's token count is concurrency x length; before, blocks x size / groups."""
+
+
+def older_rules(vllm_version: str | None) -> VersionRules | None:
+    """The rules of an older version; None for 0.33, whose rules are restated.
+
+    Raises:
+        UnsupportedError: A version whose rules nobody read.
+    """
+    rules = None if vllm_version is None else version_rules(vllm_version)
+    return None if rules is None or rules.version == CURRENT else rules
+
+
+def with_defaults(
+    args: EngineArgs, model: ModelDescription, rules: VersionRules
+) -> tuple[EngineArgs, tuple[str, ...]]:
+    """The flags with that version's defaults in place of 0.33's, and notes that say so."""
+    changes: dict[str, Any] = {}
+    notes = [f"vLLM {rules.name}: memory by its rules, blocks by those of 0.33"]
+    default = rules.default_gpu_memory_utilization
+    # 0.33's default stands for "not given": nobody else asks for 0.92
+    if args.gpu_memory_utilization == EngineArgs().gpu_memory_utilization != default:
+        changes["gpu_memory_utilization"] = default
+        notes.append(f"gpu_memory_utilization {default}: the default of vLLM {rules.name}")
+    if args.enable_prefix_caching is None and model.is_hybrid and not rules.hybrids_cache_prefixes:
+        changes["enable_prefix_caching"] = False
+        notes.append(f"prefix caching off: the default of vLLM {rules.name} for hybrid models")
+    return (replace(args, **changes) if changes else args), tuple(notes)
+
+
+def request_limits(setup: EngineSetup, rules: VersionRules | None) -> RequestLimits:
+    """What bounds one request; before 0.26 a window held the tokens of one step only."""
+    limits = setup.limits
+    if rules is None or rules.steps_in_flight_hold_blocks:
+        return limits
+    return replace(limits, max_in_flight_tokens=setup.resolved.batch.max_num_batched_tokens)
+
+
+def as_logged(blocks: KVCachePlan, rules: VersionRules | None) -> KVCachePlan:
+    """The plan with the token count as that version's log has it."""
+    if rules is None or rules.version >= TOKENS_BY_CONCURRENCY or not blocks.workers:
+        return blocks
+    groups = blocks.workers[0].groups
+    if len(groups) < 2:
+        return blocks
+    tokens = blocks.num_gpu_blocks // len(groups) * min(group.spec.block_size for group in groups)
+    return replace(blocks, kv_cache_size_tokens=tokens)
