@@ -5,10 +5,10 @@ python benchmarks/parity.py --vllm-python PYTHON [--slice N] [--output FILE]
 
 Every config in ../shared/configs, on three GPUs, at TP 1 and 8, with the KV cache as the
 checkpoint says and in fp8, for a fixed KV memory: layer groups, block size, bytes per block,
-blocks, tokens and concurrency must be the same. "No rule" is the stand-alone planner's honest refusal;
-"stand-alone refuses" is one of what vLLM accepts, and counts as a disagreement. With --output every
-case is kept as it is done, and a second run goes on where the first ended. Exit code 1 where any
-case disagrees.
+blocks, tokens and concurrency must be the same. "No rule" is the stand-alone planner's honest
+refusal; "stand-alone refuses" is one of what vLLM accepts, and counts as a disagreement. With
+--output every case is kept as it is done, and a second run goes on where the first ended. Exit code
+1 where any case disagrees.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from ..gpu.gpu import GPU
 from ..memory.budget import Weights
 from ..memory.overheads import GraphRatio, Measured, Overheads, known_overheads
 from ..records import dataclass, replace
-from .lesson import Lesson, weights_key
+from .lesson import Lesson, minor_version, weights_key
 
 MIB = 1 << 20
 PRINTED = 6 * MIB
@@ -51,7 +51,7 @@ class Calibration:
     def overheads(self, version: str) -> Overheads:
         """The bundled measurements behind what the lessons say, for a version of vLLM."""
         known = known_overheads()
-        wanted = _minor(version)
+        wanted = minor_version(version)
         outside = [
             *self._outside_rows(lambda minor: minor == wanted, wanted, carried=False),
             *self._outside_rows(lambda minor: _alike(minor, wanted), wanted, carried=True),
@@ -82,7 +82,7 @@ class Calibration:
         if setup.args.pipeline_parallel_size > 1:
             return None
         key = weights_key(setup.args.model, setup.resolved.dtype.name, setup.args)
-        wanted = _minor(version)
+        wanted = minor_version(version)
         found = [
             each
             for each in self._of(setup.gpu.short_name)
@@ -168,11 +168,6 @@ class Calibration:
                     ratio=estimate / predicted,
                     source=f"calibrated, {self._told([each])}",
                 )
-
-
-def _minor(version: str) -> tuple[int, int]:
-    major, minor = version.removeprefix("v").split(".")[:2]
-    return int(major), int(minor)
 
 
 def _alike(minor: tuple[int, int], wanted: tuple[int, int]) -> bool:

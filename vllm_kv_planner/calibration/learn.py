@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from ..errors import InputError
 from ..explain.compare import tightest
-from ..explain.measured import measured
+from ..explain.measured import Measured, measured
 from ..explain.part import ROUNDING
-from ..explain.predict import Given, Prediction, predict
+from ..explain.predict import SAME_DEVICE, Given, Prediction, predict
+from ..gpu.catalogue import find_gpu
+from ..gpu.gpu import GPU
 from ..logs.start_log import StartLog
-from .lesson import Lesson, weights_key
+from .lesson import Lesson, minor_version, weights_key
 
 
 def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
@@ -23,6 +25,7 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
         PlannerError: The engine cannot be planned, or the log teaches nothing.
     """
     prediction = predict(log, given)
+    minor_version(prediction.version)
     setup, budget = prediction.setup, prediction.budget
     rank = None if budget is None else tightest(budget)
     deducts = rank is not None and rank.graphs.deducted_bytes > 0
@@ -33,18 +36,17 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
     )
     outside, spread = outside_of(prediction, log)
     estimate = figures.graph_estimate
-    free, total = figures.free, figures.total
     args = setup.args
     lesson = Lesson(
-        device=setup.gpu.short_name,
+        device=device_name(setup.gpu, figures.total),
         vllm_version=prediction.version,
         model=args.model,
         weights_key=weights_key(args.model, setup.resolved.dtype.name, args),
         tensor_parallel_size=args.tensor_parallel_size,
         pipeline_parallel_size=args.pipeline_parallel_size,
         attention_backend=next(iter(setup.cache.backends), None),
-        total_bytes=total,
-        taken_at_start_bytes=None if free is None or total is None else max(0, total - free),
+        total_bytes=figures.total,
+        taken_at_start_bytes=taken_at_start(figures),
         weights_bytes=figures.weights,
         outside_bytes=outside,
         outside_spread_bytes=spread,
@@ -53,9 +55,29 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
         source=log.where.replace("\\", "/").rsplit("/", 1)[-1][:200],
         learned=today,
     )
-    if not any((total, lesson.taken_at_start_bytes, lesson.weights_bytes, outside, estimate)):
+    if not any((figures.total, lesson.taken_at_start_bytes, lesson.weights_bytes, outside, estimate)):
         raise InputError(f"{lesson.source}: it tells nothing that a plan could use")
     return lesson
+
+
+def device_name(gpu: GPU, total: int | None) -> str:
+    """The catalogue's short name; with the total where a slice of the device was seen."""
+    known = find_gpu(gpu.short_name).total_memory_bytes
+    if total is None or abs(total - known) <= known * SAME_DEVICE:
+        return gpu.short_name
+    return f"{gpu.short_name}@{total / (1 << 30):.1f}GiB"
+
+
+def taken_at_start(figures: Measured) -> int | None:
+    """Gone before the engine looked first; None where other processes must hold some of it."""
+    if figures.free is None or figures.total is None:
+        return None
+    taken = max(0, figures.total - figures.free)
+    return taken if taken <= MOST_AT_START else None
+
+
+MOST_AT_START = 4 << 30
+"""Context, NCCL and a desktop take less; what is beyond is another program's."""
 
 
 def outside_of(prediction: Prediction, log: StartLog) -> tuple[int | None, int]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
+from ..errors import InputError
 from ..records import dataclass, fields
 
 WEIGHT_FLAGS = (
@@ -59,8 +61,7 @@ class Lesson:
     @property
     def minor(self) -> tuple[int, int]:
         """vLLM's minor version."""
-        major, minor = self.vllm_version.split(".")[:2]
-        return int(major), int(minor)
+        return minor_version(self.vllm_version)
 
     @property
     def engine(self) -> tuple[object, ...]:
@@ -70,6 +71,18 @@ class Lesson:
     def to_dict(self) -> dict[str, Any]:
         """As the file holds it."""
         return {each.name: getattr(self, each.name) for each in fields(self)}
+
+
+def minor_version(version: str) -> tuple[int, int]:
+    """``0.28.1rc1`` and ``v0.28`` as (0, 28).
+
+    Raises:
+        InputError: No version in it.
+    """
+    found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?!\d)", version)
+    if found is None:
+        raise InputError(f"{version[:40]!r} is no version of vLLM, such as 0.33.0")
+    return int(found[1]), int(found[2])
 
 
 def weights_key(model: str, dtype: str, args: Any) -> str:

@@ -82,7 +82,7 @@ def _lesson(row: Any, where: str) -> Lesson:
     lesson = Lesson(**row)
     try:
         _ = lesson.minor
-    except ValueError:
+    except InputError:
         raise ConfigError(f"{where}: vllm_version is not usable") from None
     return lesson
 

@@ -78,7 +78,7 @@ def predict(log: StartLog, given: Given, calibration: Calibration | None = None)
     weights: WeightsEstimate | None = None
     budget: MemoryBudget | None = None
     try:
-        weights = setup_weights(setup, version=minor_version(version))
+        weights = setup_weights(setup, version=weights_version(version))
         seen = None if calibration is None else calibration.weights(setup, version)
         overheads = None if calibration is None else calibration.overheads(version)
         budget = budget_of(setup, seen or weights, version, overheads)
@@ -177,7 +177,7 @@ def caches_prefixes(version: str) -> bool:
         return False
 
 
-def minor_version(version: str) -> tuple[int, int]:
+def weights_version(version: str) -> tuple[int, int]:
     """The minor version whose weights are added up; the oldest known for older ones."""
     try:
         return version_rules(version).version

@@ -8,7 +8,7 @@ from ..records import replace
 from ..units import gib
 from .part import Part
 
-SAME = "the same, as far as the log's digits go"
+SAME = "agrees"
 INSIDE = "within its margin"
 BEYOND = "beyond its margin"
 

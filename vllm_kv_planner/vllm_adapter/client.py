@@ -118,7 +118,7 @@ class VLLMPlanner:
         try:
             answer = child.ask(request)
         except InputError as error:
-            raise InputError(str(error).replace(folder, found.id)) from None
+            raise type(error)(str(error).replace(folder, found.id)) from None
         return finished(answer, child, device, found, notes)
 
     def child(

@@ -91,7 +91,7 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
     name("resolve_kv_cache_block_sizes")(scheduler, vllm_config)
     firsts = configs[::per_stage]
     for config, rank in zip(firsts, ranks, strict=True):
-        check_kernel_blocks(config, rank.backend_of)
+        check_kernel_blocks(vllm_config, config, rank.backend_of)
     per_block = [
         planning.bytes_per_block(c.kv_cache_groups) if c.kv_cache_groups else 0 for c in firsts
     ]

@@ -10,10 +10,10 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from .names import optional_name
+from .names import name, optional_name
 
 
-def check_kernel_blocks(config: Any, backend_of: Mapping[str, Any]) -> None:
+def check_kernel_blocks(vllm_config: Any, config: Any, backend_of: Mapping[str, Any]) -> None:
     """Refuse as the worker would; groups whose backends are not known are left alone.
 
     Raises:
@@ -24,17 +24,25 @@ def check_kernel_blocks(config: Any, backend_of: Mapping[str, Any]) -> None:
         return
     takes_specs = "kv_cache_specs" in inspect.signature(select).parameters
     for group in config.kv_cache_groups:
-        inner = getattr(group.kv_cache_spec, "kv_cache_specs", None)
-        spec = next(iter(inner.values())) if inner else group.kv_cache_spec
-        backends = list(
-            dict.fromkeys(backend_of[name] for name in group.layer_names if name in backend_of)
-        )
-        if not hasattr(spec, "num_kv_heads") or not getattr(spec, "has_layer_views", True):
-            continue  # states are never split
-        if not backends or is_packed(config.kv_cache_tensors, group.layer_names):
+        if is_packed(config.kv_cache_tensors, group.layer_names):
             continue
-        specs = ([spec] * len(backends),) if takes_specs else ()
-        select(group.kv_cache_spec.block_size, backends, *specs)
+        inner = getattr(group.kv_cache_spec, "kv_cache_specs", None) or {}
+        pairs = dict.fromkeys(
+            (backend_of[layer], inner.get(layer, group.kv_cache_spec))
+            for layer in group.layer_names
+            if layer in backend_of
+        )
+        backends, specs = [list(column) for column in zip(*pairs, strict=True)] or ([], [])
+        if not specs or not all(is_split(spec) for spec in specs):
+            continue
+        # FlashInfer names larger blocks where it sees the config of an engine that can use them
+        with name("set_current_vllm_config")(vllm_config):
+            select(group.kv_cache_spec.block_size, backends, *((specs,) if takes_specs else ()))
+
+
+def is_split(spec: Any) -> bool:
+    """Whether kernels may see its blocks in smaller ones; states are never split."""
+    return hasattr(spec, "num_kv_heads") and bool(getattr(spec, "has_layer_views", True))
 
 
 def is_packed(tensors: Iterable[Any], names: list[str]) -> bool:

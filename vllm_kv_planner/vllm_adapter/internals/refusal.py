@@ -10,7 +10,7 @@ from .one_line import one_line
 from .worker import RankError
 
 # What vLLM refuses on purpose; anything else is a failure of this adapter or of the model's code.
-_REFUSALS = (ValueError, NotImplementedError, AssertionError, ImportError, RuntimeError)
+_REFUSALS = (ValueError, NotImplementedError, AssertionError, ImportError, RuntimeError, OSError)
 
 
 def explain(error: BaseException) -> str:
