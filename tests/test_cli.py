@@ -108,6 +108,14 @@ def test_markdown_and_csv_say_the_same(capsys: pytest.CaptureFixture[str]) -> No
     assert json.loads(row["kv_cache.groups"])[0]["num_layers"] == 12
 
 
+def test_several_models(capsys: pytest.CaptureFixture[str]) -> None:
+    models = ["gpt2", "facebook/opt-125m"]
+    _, out, _ = run(["plan", *models, "--kv-cache-memory-bytes", "1G", "--format", "json"], capsys)
+    assert [plan["model"]["id"].split("/")[-1] for plan in json.loads(out)] == ["gpt2", "opt-125m"]
+    _, table, _ = run(["plan", *models, "--kv-cache-memory-bytes", "1G", "--format", "csv"], capsys)
+    assert len(list(csv.DictReader(io.StringIO(table)))) == 2
+
+
 def test_a_pasted_command_is_the_same_plan(capsys: pytest.CaptureFixture[str]) -> None:
     _, ours, _ = run([*GPT2, "1G", "--max-model-len", "512", "--format", "json"], capsys)
     command = "vllm serve gpt2 --kv_cache_memory_bytes 1G --max-model-len=512 --port 8000"

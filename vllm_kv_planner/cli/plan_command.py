@@ -44,9 +44,13 @@ def run(arguments: Sequence[str]) -> int:
     ours, pasted = split_at_dashes(list(arguments))
     parser = make_parser()
     given = parser.parse_args(prepare_arguments(ours))
-    plan = planned_command(given, pasted) if pasted else planned(given)
-    print(rendered(plan, given.format))
-    return 0 if plan.fits else 1
+    if pasted:
+        plans = [planned_command(given, pasted)]
+    else:
+        named = given.model_tags or [getattr(given, "model", None)]
+        plans = [planned(given, model) for model in named]
+    print(rendered(plans, given.format))
+    return 0 if all(plan.fits for plan in plans) else 1
 
 
 def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
@@ -66,11 +70,13 @@ def make_parser() -> FlagParser:
         description="KV cache memory, blocks and concurrency of one vLLM engine.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage="vllm-kv-planner plan MODEL [--gpu NAME] [vLLM engine flags]\n"
+        usage="vllm-kv-planner plan MODEL... [--gpu NAME] [vLLM engine flags]\n"
         "       vllm-kv-planner plan [--gpu NAME] -- vllm serve MODEL [flags]",
         allow_abbrev=False,
     )
-    parser.add_argument("model_tag", metavar="MODEL", nargs="?", help="Hub id, directory or file")
+    parser.add_argument(
+        "model_tags", metavar="MODEL", nargs="*", help="Hub id, directory or file; or several"
+    )
     own = parser.add_argument_group("planner")
     own.add_argument(
         "--gpu", metavar="NAME", help="GPU of every rank: H100 (default), L4, …; auto asks NVML"
@@ -106,11 +112,10 @@ CUSTOM_FLAGS = {
 }
 
 
-def planned(given: argparse.Namespace) -> Plan:
-    """The plan of our own flags."""
+def planned(given: argparse.Namespace, model: str | None) -> Plan:
+    """The plan of our own flags for one model."""
     import os
 
-    model = given.model_tag or getattr(given, "model", None)
     found = custom_model(given, model)
     if found is None:
         if model is None:
@@ -132,8 +137,10 @@ def planned_command(given: argparse.Namespace, pasted: list[str]) -> Plan:
     from ..engine_args.serve_command import parse_serve_command
     from ..model.find import find_config
 
-    if given.model_tag is not None:
-        raise InputError(f"{given.model_tag!r} before --: the model stands in the pasted command")
+    if given.model_tags:
+        raise InputError(
+            f"{given.model_tags[0]!r} before --: the model stands in the pasted command"
+        )
     command = parse_serve_command(pasted)
     args = command.engine_args
     found = find_config(args.model, revision=args.revision)
@@ -209,21 +216,22 @@ def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | 
     )
 
 
-def rendered(plan: Plan, form: str) -> str:
-    """The plan in the format asked for."""
+def rendered(plans: list[Plan], form: str) -> str:
+    """The plans in the format asked for; several are a JSON array, or CSV rows under one header."""
     if form == "json":
         from ..report.json_report import to_json
 
-        return to_json(plan)
-    if form == "markdown":
-        from ..report.markdown import to_markdown
-
-        return to_markdown(plan)
+        return to_json(*plans)
     if form == "csv":
         from ..report.csv_report import to_csv
 
-        return to_csv(plan)
+        return to_csv(*plans)
+    if form == "markdown":
+        from ..report.markdown import to_markdown
+
+        return "\n\n".join(map(to_markdown, plans))
     from ..report.terminal import wants_colour
     from ..report.text import to_text
 
-    return to_text(plan, colour=wants_colour(sys.stdout))
+    colour = wants_colour(sys.stdout)
+    return "\n\n".join(to_text(plan, colour=colour) for plan in plans)

@@ -72,7 +72,12 @@ def memory_parts(log: StartLog, prediction: Prediction | None, figures: Measured
         actual=figures.total,
     )
     estimated = gpu is not None and gpu.total_memory_is_estimated
-    yield part_reason(total, "the catalogue's figure is estimated from NVML's" if estimated else "")
+    yield part_reason(
+        total,
+        "the catalogue's figure is estimated from NVML's"
+        if estimated
+        else "another driver or board than the catalogue's: calibrate keeps this one's",
+    )
     free = Part(
         name="free at start",
         unit="bytes",
@@ -99,9 +104,12 @@ def memory_parts(log: StartLog, prediction: Prediction | None, figures: Measured
     shapes = "" if estimate is None else estimate.provenance
     yield weights_reason(weights, shapes if rank is None else rank.weights.how)
     if rank is None:
-        yield Part(name="activation peak", unit="bytes", predicted=None, actual=figures.activation)
-        yield Part(name="outside PyTorch", unit="bytes", predicted=None, actual=figures.beside)
-        yield Part(name="CUDA graphs", unit="bytes", predicted=None, actual=figures.graphs)
+        for name, size in (
+            ("activation peak", figures.activation),
+            ("outside PyTorch", figures.beside),
+            ("CUDA graphs, captured", figures.graphs),
+        ):
+            yield part_reason(Part(name=name, unit="bytes", predicted=None, actual=size), "")
         return
     yield from overhead_parts(rank, figures)
 

@@ -28,6 +28,8 @@ def read_log(path: str) -> list[str]:
     where = "standard input" if path == "-" else printable(path[:200])
     try:
         raw = sys.stdin.buffer.read(MAX_BYTES) if path == "-" else _read(path, where)
+    except InputError:
+        raise
     except OSError as error:
         raise InputError(f"{where}: cannot be read ({error.strerror or error})") from None
     except ValueError:  # a NUL byte in the name, or half a surrogate pair

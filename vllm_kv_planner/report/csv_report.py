@@ -11,14 +11,20 @@ from typing import Any
 from ..plan_types import Plan
 
 
-def to_csv(plan: Plan) -> str:
-    """Header and row; no final newline. Lists (groups, notes) are JSON in their cell."""
-    cells = list(flat(plan.to_dict(), ""))
+def to_csv(*plans: Plan) -> str:
+    """Header and rows; no final newline. Lists (groups, notes) are JSON in their cell."""
+    rows = [dict(flat({**plan.to_dict(), "memory": memory(plan)}, "")) for plan in plans]
     out = io.StringIO()
-    writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([name for name, _ in cells])
-    writer.writerow([value for _, value in cells])
+    writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
     return out.getvalue().rstrip("\n")
+
+
+def memory(plan: Plan) -> dict[str, Any]:
+    """The memory, its provenance in one cell: which parts it names differs from plan to plan."""
+    parts: dict[str, Any] = plan.to_dict()["memory"]
+    return {**parts, "provenance": json.dumps(parts["provenance"])}
 
 
 def flat(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -7,6 +7,7 @@ import json
 from ..plan_types import Plan
 
 
-def to_json(plan: Plan) -> str:
-    """The plan's dictionary, indented, without a final newline."""
-    return json.dumps(plan.to_dict(), indent=2, allow_nan=False)
+def to_json(*plans: Plan) -> str:
+    """The plan's dictionary, indented, without a final newline; an array of them for several."""
+    objects = [plan.to_dict() for plan in plans]
+    return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, allow_nan=False)

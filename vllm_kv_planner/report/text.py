@@ -61,6 +61,7 @@ def engine_rows(plan: Plan) -> Iterator[Row]:
         f", revision {model.revision}" if model.revision else ""
     )
     yield "Model", model.id, f"{model.architecture}, {model.num_layers} layers, {source}"
+    yield "Planner", plan.planner.name, f"rules of vLLM {plan.planner.vllm_version}"
     ranks = [
         f"{name} {size}"
         for name, size in (

@@ -1,0 +1,249 @@
+"""``calibrate``: what real starts teach, kept in a file that later plans use and name."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.memory_engines import setup_of
+from tests.start_logs import LLAMA, V019, V029, V066
+from vllm_kv_planner.calibration.learn import learn
+from vllm_kv_planner.calibration.lesson import Lesson
+from vllm_kv_planner.calibration.store import load, merged, save
+from vllm_kv_planner.cli import main
+from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.explain.predict import Given
+from vllm_kv_planner.gpu.catalogue import find_gpu
+from vllm_kv_planner.logs.parse import parse_lines
+from vllm_kv_planner.logs.read import clean_lines
+from vllm_kv_planner.memory.budget import memory_budget
+from vllm_kv_planner.records import replace
+
+GIB, MIB = 1 << 30, 1 << 20
+PLAN = ["plan", LLAMA, "--gpu", "H100", "--max-model-len", "8192", "--format", "json"]
+
+
+@pytest.fixture(autouse=True)
+def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+
+
+def lesson_of(text: str, gpu: str = "H100", where: str = "a.log") -> Lesson:
+    log = parse_lines(clean_lines(text), where=where)
+    return learn(log, Given(gpu=find_gpu(gpu)), today="2026-11-21")
+
+
+def output(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
+    assert main(arguments) in (0, 1)
+    out, err = capsys.readouterr()
+    assert err == ""
+    return json.loads(out)
+
+
+def test_what_a_start_teaches() -> None:
+    found = lesson_of(V019)
+    assert (found.device, found.vllm_version, found.model) == ("H100-SXM-80GB", "0.19.0", LLAMA)
+    assert found.weights_bytes == round(14.99 * GIB)
+    assert found.outside_bytes == round(0.25 * GIB)
+    assert found.total_bytes == round(79.19 * GIB)
+    assert found.taken_at_start_bytes == round(79.19 * GIB) - round(78.68 * GIB)
+    assert found.graph_estimate_bytes == round(0.75 * GIB)
+
+
+def test_an_info_log_teaches_by_subtraction() -> None:
+    lines = [line for line in V019.splitlines() if "DEBUG" not in line]
+    found = lesson_of("\n".join(line for line in lines if "for weight" not in line))
+    assert found.outside_bytes is not None
+    assert abs(found.outside_bytes - 0.25 * GIB) <= found.outside_spread_bytes
+
+
+def test_consumed_memory_is_less_weights_and_buffers() -> None:
+    found = lesson_of(V029)
+    # 32.9 consumed less 30.6 of weights, less what the runner keeps
+    assert found.outside_bytes is not None and 0 < found.outside_bytes < 2.3 * GIB
+    assert found.tensor_parallel_size == 2
+
+
+def test_memory_of_others_is_no_lesson() -> None:
+    assert lesson_of(V019.replace("78.68", "60.00")).taken_at_start_bytes is None
+    sliced = V019.replace("/79.19", "/39.59").replace("75.23", "37.61").replace("(78.68", "(39.08")
+    assert lesson_of(sliced).device == "H100-SXM-80GB@39.6GiB"
+
+
+def test_lessons_change_the_budget_and_are_named(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    lesson = replace(
+        lesson_of(V019), outside_bytes=900 * MIB, graph_estimate_bytes=400 * MIB, vllm_version="0.33.0"
+    )
+    save(path, (lesson,))
+    calibration = load(path)
+    setup = setup_of()
+    plain = memory_budget(setup, 15 * GIB)
+    taught = memory_budget(setup, 15 * GIB, overheads=calibration.overheads("0.33"))
+    assert taught.non_torch_bytes == 900 * MIB
+    assert taught.cuda_graph_bytes == pytest.approx(
+        plain.cuda_graph_bytes * 400 * MIB / (lesson.graph_predicted_bytes or 1), rel=1e-6
+    )
+    assert "a.log" in taught.provenance["non_torch_bytes"]
+    assert "a.log" in taught.provenance["cuda_graph_bytes"]
+    assert taught.uncertainty_bytes < plain.uncertainty_bytes
+    weights = calibration.weights(setup, "0.33")
+    assert weights is not None and weights.size_bytes == round(14.99 * GIB)
+    assert calibration.weights(setup_of(tensor_parallel_size=2), "0.33") is None
+    assert calibration.weights(setup, "0.32") is None
+
+
+def test_versions_and_devices_apart(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    save(path, (replace(lesson_of(V019), outside_bytes=900 * MIB),))
+    calibration = load(path)
+    carried = memory_budget(setup_of(), 15 * GIB, overheads=calibration.overheads("0.33"))
+    # carried over from 0.19: half as much again may be wrong
+    assert carried.non_torch_bytes == 900 * MIB
+    assert carried.ranks[0].outside.uncertainty_bytes >= 450 * MIB
+    older = memory_budget(
+        setup_of(), 15 * GIB, vllm_version="0.15", overheads=calibration.overheads("0.15")
+    )
+    assert older.non_torch_bytes != 900 * MIB
+    other = memory_budget(setup_of(gpu="L4"), 15 * GIB, overheads=calibration.overheads("0.33"))
+    assert other.non_torch_bytes != 900 * MIB
+
+
+def test_several_starts_give_median_and_spread(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    first = replace(lesson_of(V019), vllm_version="0.33.0")
+    sizes = (200, 300, 700)
+    save(
+        path,
+        tuple(replace(first, outside_bytes=size * MIB, source=f"{size}.log") for size in sizes),
+    )
+    outside = (
+        memory_budget(setup_of(), 15 * GIB, overheads=load(path).overheads("0.33")).ranks[0].outside
+    )
+    assert (outside.size_bytes, outside.uncertainty_bytes) == (300 * MIB, 400 * MIB)
+
+
+def test_a_log_read_again_replaces_its_lesson() -> None:
+    one = lesson_of(V019)
+    other = lesson_of(V019, where="b.log")
+    again = replace(one, outside_bytes=5)
+    assert merged((one, other), (again,)) == (other, again)
+
+
+def test_the_total_of_this_machine(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    save(path, (replace(lesson_of(V019), total_bytes=79 * GIB),))
+    gpu = find_gpu("H100")
+    assert load(path).device(gpu).total_memory_bytes == 79 * GIB
+    save(path, (lesson_of(V019),))
+    assert load(path).device(gpu) == gpu
+    save(path, (replace(lesson_of(V019), total_bytes=40 * GIB),))
+    assert load(path).device(gpu) == gpu
+
+
+def test_plans_use_the_usual_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = output(PLAN, capsys)
+    log = tmp_path / "first start.log"
+    log.write_text(V019, encoding="utf-8")
+    learned = output(["calibrate", str(log), "--gpu", "H100", "--format", "json"], capsys)
+    assert Path(learned["file"]) == tmp_path / "config" / "vllm-kv-planner" / "calibration.json"
+    after = output(PLAN, capsys)
+    assert "first start.log" in after["memory"]["provenance"]["non_torch_bytes"]
+    assert after["memory"]["non_torch_bytes"] == round(0.25 * GIB)
+    assert output([*PLAN, "--no-calibration"], capsys) == before
+    # a text for people, and the start it came from as predicted
+    assert main(["calibrate", str(log), "--gpu", "H100"]) == 0
+    assert "outside PyTorch         0.2500 GiB" in capsys.readouterr().out
+    assert len(load(learned["file"]).lessons) == 1
+
+
+def test_nothing_is_written_where_one_log_is_wrong(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good, bad, kept = tmp_path / "a.log", tmp_path / "b.log", tmp_path / "c.json"
+    good.write_text(V019, encoding="utf-8")
+    bad.write_text(V066.replace(LLAMA, "nobody/nothing"), encoding="utf-8")
+    where = ["--calibration", str(kept), "--gpu", "H100"]
+    assert main(["calibrate", str(good), str(bad), *where]) == 2
+    assert "b.log" in capsys.readouterr().err
+    assert not kept.exists()
+
+
+def test_files_nobody_wrote(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    save(str(path), (lesson_of(V019),))
+    (good,) = json.loads(path.read_text())["lessons"]
+    rows: list[Any] = [
+        [],
+        {"schema_version": 2, "lessons": []},
+        {"schema_version": 1, "lessons": {}},
+        {"schema_version": 1, "lessons": [{}]},
+        *(
+            {"schema_version": 1, "lessons": [{**good, **wrong}]}
+            for wrong in (
+                {"extra": 1},
+                {"weights_bytes": "1"},
+                {"weights_bytes": 1 << 60},
+                {"outside_spread_bytes": -1},
+                {"tensor_parallel_size": 0},
+                {"vllm_version": "new"},
+                {"source": "a\nb"},
+                {"device": True},
+            )
+        ),
+    ]
+    for row in rows:
+        path.write_text(json.dumps(row))
+        with pytest.raises(PlannerError):
+            load(str(path))
+    path.write_text("[" * 10000)
+    with pytest.raises(PlannerError):
+        load(str(path))
+
+
+def test_a_file_that_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
+    path = tmp_path / "c.json"
+    save(str(path), (lesson_of(V019),))
+    link = tmp_path / "link.json"
+    link.symlink_to(path)
+    save(str(link), ())
+    assert link.is_symlink() and load(str(path)).lessons == ()
+    with pytest.raises(InputError, match="cannot be written"):
+        save(str(path / "below.json"), ())
+    assert [each.name for each in tmp_path.glob("*.part")] == []
+
+
+@pytest.mark.parametrize(
+    ("flags", "fits", "said"),
+    [
+        (["--free-memory", "78GiB"], True, ""),
+        (["--free-memory", "40GiB"], False, "--gpu-memory-utilization to 0.50"),
+        (["--other-processes", "20GiB"], False, "--gpu-memory-utilization to 0.74"),
+        (["--other-processes", "20GiB", "--gpu-memory-utilization", "0.6"], True, ""),
+    ],
+)
+def test_a_shared_gpu(
+    flags: list[str], fits: bool, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plan = output([*PLAN, *flags], capsys)
+    assert plan["fits"] is fits
+    assert said in " ".join(plan["notes"])
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [
+        ["--free-memory", "many"],
+        ["--other-processes", "-1"],
+        ["--free-memory", "1GiB", "--other-processes", "1GiB"],
+        ["--calibration", "x.json", "--no-calibration"],
+    ],
+)
+def test_wrong_flags(flags: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*PLAN, *flags]) == 2
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and flags[0] in err
