@@ -77,7 +77,10 @@ def test_memory_of_others_is_no_lesson() -> None:
 def test_lessons_change_the_budget_and_are_named(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
     lesson = replace(
-        lesson_of(V019), outside_bytes=900 * MIB, graph_estimate_bytes=400 * MIB, vllm_version="0.33.0"
+        lesson_of(V019),
+        outside_bytes=900 * MIB,
+        graph_estimate_bytes=400 * MIB,
+        vllm_version="0.33.0",
     )
     save(path, (lesson,))
     calibration = load(path)

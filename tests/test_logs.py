@@ -167,7 +167,9 @@ def test_of_several_starts_the_last_counts() -> None:
 def test_values_of_an_odd_line() -> None:
     found = named_values("{'a': {'model': 'x', 'n': <f at 0x1>}, \"b\": [1, 2], 'c': 'it\\'s, {'}")
     assert (found["a"], found["b"], found["c"]) == (ABSENT, [1, 2], "it's, {")
-    assert read_arguments("{'hf_overrides': '{\"a\": 1}', 'kv_cache_dtype_skip_layers': ['1']}") == {
+    assert read_arguments(
+        "{'hf_overrides': '{\"a\": 1}', 'kv_cache_dtype_skip_layers': ['1']}"
+    ) == {
         "hf_overrides": {"a": 1},
         "kv_cache_dtype_skip_layers": ("1",),
     }

@@ -86,16 +86,26 @@ def plan_engine_args(
     """
     check_planner(planner)
     if planner == "vllm":
+        from .vllm_adapter.budget import predicted_memory, told, with_memory
         from .vllm_adapter.shared import plan_with_vllm
 
-        return plan_with_vllm(
+        memory = predicted_memory(
             args,
+            found=found,
+            gpu=gpu,
+            environment=environment,
+            machine=machine,
+            vllm_version=VLLM_VERSION,
+        )
+        answer = plan_with_vllm(
+            with_memory(args, memory),
             found=found,
             gpu=gpu,
             vllm_version=vllm_version,
             environment=environment,
             notes=notes,
         )
+        return told(answer, memory)
     try:
         return plan_standalone(
             args,

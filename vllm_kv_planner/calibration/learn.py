@@ -55,7 +55,9 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
         source=log.where.replace("\\", "/").rsplit("/", 1)[-1][:200],
         learned=today,
     )
-    if not any((figures.total, lesson.taken_at_start_bytes, lesson.weights_bytes, outside, estimate)):
+    if not any(
+        (figures.total, lesson.taken_at_start_bytes, lesson.weights_bytes, outside, estimate)
+    ):
         raise InputError(f"{lesson.source}: it tells nothing that a plan could use")
     return lesson
 

@@ -8,7 +8,7 @@ from functools import cache
 
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
-from ..errors import InputError, UnsupportedError
+from ..errors import UnsupportedError
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig
 from ..plan_types import Plan
@@ -84,8 +84,6 @@ def plan_instead(
         )
     except UnsupportedError as error:
         raise UnsupportedError(f"{refusal}; and vLLM cannot answer: {error}") from None
-    except InputError:
-        raise
 
 
 def is_installed() -> bool:
