@@ -41,7 +41,7 @@ def is_fp8(case: Case) -> bool:
 
 
 def hf_mem(case: Case) -> Answer:
-    """hf-mem knows weights and the cache of a batch, no GPU: what is left is requested - weights."""
+    """hf-mem knows weights and a batch's cache, no GPU: left is what is requested less weights."""
     module = import_module("hf_mem.safetensors.kv_cache")
     dtype = "F8_E4M3" if is_fp8(case) else "BF16"
     length = case["max_model_len"]
@@ -76,7 +76,7 @@ def ridgepoint(case: Case) -> Answer:
     """Ridgepoint: an H100 at 0.90; what more is asked for is added to its pool."""
     if case["pp"] > 1:
         raise NotExpressible("no pipeline parallelism")
-    hf = import_module("ridgepoint.hf")
+    hf: Any = import_module("ridgepoint.hf")
     hf._download_json = lambda *_: case["config"]
     params = case["weights_bytes"] * case["tp"] // 2
     hf._params_from_index = lambda *_: int(params)
@@ -101,7 +101,7 @@ def llm_d_planner(case: Case) -> Answer:
     """llm-d-planner: its own constants for activation and the rest, fitted to this very sweep."""
     if is_fp8(case):
         raise NotExpressible("the cache has the model's dtype")
-    module = import_module("planner.capacity_planner")
+    module: Any = import_module("planner.capacity_planner")
     gpus = case["tp"] * case["pp"]
     module.model_memory_req = lambda *_: case["weights_bytes"] * gpus / GIB
     config = as_object(case["config"])
@@ -119,7 +119,7 @@ def llm_d_planner(case: Case) -> Answer:
 
 
 def as_object(value: Any) -> Any:
-    """A config with attributes, as transformers makes it; quantization_config stays a dictionary."""
+    """A config with attributes, as transformers makes it; quantization_config stays as it is."""
     if not isinstance(value, dict):
         return value
     found = SimpleNamespace()

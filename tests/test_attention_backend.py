@@ -20,8 +20,8 @@ from vllm_kv_planner.engine_args.attention_backend import (
 from vllm_kv_planner.engine_args.attention_backend.facts import Situation
 from vllm_kv_planner.engine_args.attention_backend.kv_dtypes import check_known
 from vllm_kv_planner.engine_args.attention_backend.select import choose
-from vllm_kv_planner.engine_args.backend_request import BackendRequest
 from vllm_kv_planner.errors import UnknownNameError, UnsupportedError
+from vllm_kv_planner.model.backend_request import BackendRequest
 from vllm_kv_planner.records import replace
 
 ANSWERS = Path(__file__).parent / "fixtures" / "attention_backends_vllm_0_33_0.jsonl"

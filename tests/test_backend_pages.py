@@ -14,7 +14,6 @@ from vllm_kv_planner.engine_args.attention_backend.bytes_per_token import (
     hybrid_bytes_per_token,
     layer_bytes_per_token,
 )
-from vllm_kv_planner.engine_args.backend_request import BackendRequest
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.kv_cache.specs import (
     AttentionSpec,
@@ -22,6 +21,7 @@ from vllm_kv_planner.kv_cache.specs import (
     MLAAttentionSpec,
     SlidingWindowSpec,
 )
+from vllm_kv_planner.model.backend_request import BackendRequest
 from vllm_kv_planner.records import replace
 
 HOPPER, BLACKWELL = (9, 0), (10, 0)

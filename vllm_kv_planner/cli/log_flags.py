@@ -6,8 +6,8 @@ import argparse
 import os
 from typing import TYPE_CHECKING
 
+from ..engine_args.choose_gpu import choose_gpu
 from ..errors import InputError
-from ..gpu.choose import choose_gpu
 
 if TYPE_CHECKING:
     from ..calibration.calibration import Calibration
@@ -32,7 +32,7 @@ def add_calibration_flags(parser: argparse._ActionsContainer, *, ignorable: bool
     parser.add_argument(
         "--calibration",
         metavar="FILE",
-        help="lessons of calibrate (default: vllm-kv-planner/calibration.json in the user's config)",
+        help="lessons of calibrate (default: the user's own file)",
     )
     if ignorable:
         parser.add_argument("--no-calibration", action="store_true", help="use no lessons")

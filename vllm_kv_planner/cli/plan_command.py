@@ -155,7 +155,7 @@ def planned_with(
     notes: list[str],
 ) -> Plan:
     """Hand everything to the library."""
-    from ..gpu.choose import choose_gpu
+    from ..engine_args.choose_gpu import choose_gpu
     from ..planner import plan_engine_args
 
     # the CPU is no GPU of the catalogue: vLLM's CPU build plans for it, and nobody else

@@ -49,7 +49,7 @@ def parse_lines(lines: Sequence[str], *, where: str) -> StartLog:
     if last is None or (not last.measures and last.refusal is None):
         raise InputError(
             f"{where[:200]}: no line of it tells of memory as vLLM does ('Model loading took', "
-            "'Available KV cache memory', 'GPU KV cache size'): is it the start-up log of an engine?"
+            "'Available KV cache memory', 'GPU KV cache size'): is it an engine's start-up log?"
         )
     return last
 

@@ -147,7 +147,7 @@ BANNER = re.compile(r"API server version |server version \S{1,60}, serving model
 
 DEVICE = re.compile(r"device_name=(NVIDIA_[A-Za-z0-9_-]{1,60}|AMD_[A-Za-z0-9_-]{1,60})")
 NVIDIA = re.compile(
-    r"\bNVIDIA (?:GeForce |Tesla |Quadro )?(?:[A-Z]{1,3}\d{2,4}[A-Z]{0,2}|RTX|GH200|GB\d{1,3}|TITAN)"
+    r"\bNVIDIA (?:GeForce |Tesla |Quadro )?(?:[A-Z]{1,3}\d{1,4}[A-Z]{0,2}|RTX|TITAN)"
     r"(?:[ -][A-Za-z0-9.-]{1,16}){0,6}"
 )
 BACKENDS: tuple[re.Pattern[str], ...] = (

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ...model.backend_request import BackendRequest
 from ...records import dataclass
-from ..backend_request import BackendRequest
 
 Capability = tuple[int, int]
 """Compute capability, as (major, minor)."""

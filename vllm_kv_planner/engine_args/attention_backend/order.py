@@ -5,7 +5,7 @@ Source: vLLM 0.33 ``platforms/cuda.py`` ``_get_backend_priorities``.
 
 from __future__ import annotations
 
-from ..backend_request import BackendRequest
+from ...model.backend_request import BackendRequest
 from .facts import Capability
 from .quantisation import is_quantised
 

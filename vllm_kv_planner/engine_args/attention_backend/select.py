@@ -9,7 +9,7 @@ from __future__ import annotations
 from functools import lru_cache
 
 from ...errors import UnknownNameError, UnsupportedError
-from ..backend_request import BackendRequest
+from ...model.backend_request import BackendRequest
 from .backend import AttentionBackend
 from .construction import refusal
 from .declaration import Declaration

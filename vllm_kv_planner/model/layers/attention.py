@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import TypedDict
 
-from ...engine_args.backend_request import BackendRequest
 from ...kv_cache.specs import (
     AttentionSpec,
     ChunkedLocalAttentionSpec,
@@ -18,6 +17,7 @@ from ...kv_cache.specs import (
     SlidingWindowSpec,
 )
 from ...records import dataclass
+from ..backend_request import BackendRequest
 from ..context import Backend, CacheContext
 from ..dtypes import kv_cache_element_bytes
 from .base import CacheLayer

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from ...engine_args.backend_request import BackendRequest
 from ...errors import InputError
 from ...kv_cache.specs import AttentionSpec, KVCacheSpec
 from ...records import dataclass
+from ..backend_request import BackendRequest
 from ..context import Backend, CacheContext
 
 

@@ -5,10 +5,10 @@ Source: vLLM 0.33 ``model_executor/layers/attention/mla_attention.py`` ``MLAAtte
 
 from __future__ import annotations
 
-from ...engine_args.backend_request import BackendRequest
 from ...errors import InputError
 from ...kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowMLASpec
 from ...records import dataclass
+from ..backend_request import BackendRequest
 from ..context import Backend, CacheContext
 from ..dtypes import kv_cache_element_bytes
 from .base import CacheLayer, as_packed, per_rank

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from .catalogue import custom_gpu, find_gpu
-from .gpu import GPU
+from ..gpu.catalogue import custom_gpu, find_gpu
+from ..gpu.gpu import GPU
 
 
 def choose_gpu(name: str | None, memory: str | None = None) -> GPU | None:
@@ -24,14 +24,14 @@ def choose_gpu(name: str | None, memory: str | None = None) -> GPU | None:
     gpu = present_gpu() if name == "auto" else find_gpu(name or "H100")
     if memory is None:
         return gpu
-    from ..engine_args.quantities import parse_memory_size
+    from .quantities import parse_memory_size
 
     return custom_gpu(parse_memory_size(memory), like=gpu)
 
 
 def present_gpu() -> GPU:
     """The first GPU that a CUDA program started here would use."""
-    from .detect import present_gpus
+    from ..gpu.detect import present_gpus
 
     present = present_gpus()
     if not present:
