@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from vllm_kv_planner.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
@@ -17,7 +18,6 @@ from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.gpu.gpu import GPU
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.model.find import FoundConfig, find_config
-from vllm_kv_planner.planner import described
 
 ROOT = Path(__file__).resolve().parent
 FOLDER = ROOT.parents[1] / "shared" / "ground_truth"

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from .described import described
 from .engine_args.engine_args import EngineArgs
 from .engine_args.setup import EngineSetup, resolve_setup
 from .errors import InputError
-from .gpu.catalogue import find_gpu
+from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .kv_cache.capacity import Worker, plan_kv_cache
 from .kv_cache.group import count_by_identity
 from .kv_cache.specs import FullAttentionSpec, KVCacheSpec
 from .model.find import FoundConfig, find_config
-from .planner import DEFAULT_GPU, described
 from .records import dataclass, replace
 
 MODEL_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}

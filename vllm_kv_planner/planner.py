@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any
 
+from .described import described
 from .engine_args.engine_args import EngineArgs
 from .engine_args.environment import EngineEnvironment
 from .engine_args.setup import EngineSetup, resolve_setup
 from .errors import InputError, UnsupportedError
-from .gpu.catalogue import find_gpu
+from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from .kv_cache.specs import RequestLimits
 from .kv_memory import kv_memory
 from .machine import UNKNOWN_MACHINE, Machine
-from .model.describe import describe
-from .model.description import ModelDescription
 from .model.find import FoundConfig, find_config
-from .model.multimodal_tokens import shows_nothing
 from .older_versions import as_logged, older_rules, request_limits, with_defaults
 from .plan_types import Plan
 from .standalone import assemble
 
-DEFAULT_GPU = "H100"
 VLLM_VERSION = "0.33.0"
 """The version whose rules the stand-alone planner restates."""
 
@@ -204,58 +200,3 @@ def check_planner(planner: str) -> None:
     """
     if planner not in ("auto", "standalone", "vllm"):
         raise InputError(f"--planner {planner!r}: one of auto, standalone, vllm")
-
-
-def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
-    """The model of a config under these flags; the last ones are remembered."""
-    return _described(
-        # the object itself, which the cache keeps alive: its id cannot come to mean another
-        Keyed(found, id(found.config)),
-        Keyed(args.hf_overrides, repr(args.hf_overrides)),
-        text_only(found, args),
-        args.disable_sliding_window,
-        args.runner,
-        args.convert,
-    )
-
-
-def text_only(found: FoundConfig, args: EngineArgs) -> bool:
-    """Whether no image, audio or video can reach the model."""
-    if args.enable_mm_embeds:
-        return False
-    limits = args.limit_mm_per_prompt
-    return args.language_model_only or (bool(limits) and shows_nothing(found.config, limits))
-
-
-class Keyed:
-    """A value that compares by a key of its own, so that what follows from it can be remembered."""
-
-    def __init__(self, value: Any, key: object) -> None:
-        self.value = value
-        self.key = key
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Keyed) and other.key == self.key
-
-    def __hash__(self) -> int:
-        return hash(self.key)
-
-
-@lru_cache(maxsize=64)
-def _described(
-    found: Keyed,
-    hf_overrides: Keyed,
-    language_model_only: bool,
-    disable_sliding_window: bool,
-    runner: str,
-    convert: str,
-) -> ModelDescription:
-    return describe(
-        found.value.with_quantization,
-        where=found.value.path or found.value.id,
-        hf_overrides=hf_overrides.value,
-        language_model_only=language_model_only,
-        disable_sliding_window=disable_sliding_window,
-        runner=runner,
-        convert=convert,
-    )

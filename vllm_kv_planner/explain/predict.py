@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..described import described
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
 from ..engine_args.setup import EngineSetup, resolve_setup
@@ -17,7 +18,7 @@ from ..memory.overheads import Overheads
 from ..memory.versions import FIRST, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
 from ..model.find import find_config
-from ..planner import described, longest_worth_trying
+from ..planner import longest_worth_trying
 from ..records import dataclass
 
 if TYPE_CHECKING:

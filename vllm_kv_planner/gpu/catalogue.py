@@ -12,6 +12,9 @@ from ..records import dataclass, replace
 from .gpu import GIB, GPU, MIB
 from .naming import Naming, fold, nearest
 
+DEFAULT_GPU = "H100"
+"""Where nobody names a GPU."""
+
 
 @dataclass(frozen=True)
 class _Entry:

@@ -8,6 +8,7 @@ them), ``config/vllm.py`` ``VllmConfig.__str__`` (the config's line).
 from __future__ import annotations
 
 import json
+from functools import lru_cache
 from typing import Any
 
 from ..engine_args.engine_args import EngineArgs
@@ -17,6 +18,10 @@ from .values import ABSENT, named_values
 FORMER_NAMES = {"model_tag": "model", "kv_cache_memory": "kv_cache_memory_bytes"}
 """Spellings of older versions, or of the command line."""
 NOT_TAKEN = frozenset({"usage_context", "hf_config_path"})
+
+MOST_TEXT = 1000
+MOST_NUMBER = 1 << 60
+"""Longer texts and larger numbers are no flags of an engine."""
 
 CONFIG_LINE = {
     "model": "model",
@@ -37,12 +42,12 @@ CONFIG_LINE = {
 
 def read_arguments(text: str) -> dict[str, Any]:
     """Flags that ``text`` states, by ``EngineArgs``' names; what it does not know is left out."""
-    known = {each.name for each in fields(EngineArgs)} - NOT_TAKEN
     found: dict[str, Any] = {}
     for name, value in named_values(text).items():
         flag = FORMER_NAMES.get(name, name)
-        if flag in known and value is not ABSENT and value is not None:
-            found[flag] = _settled(flag, value)
+        value = settled(flag, value)
+        if value is not ABSENT:
+            found[flag] = value
     return found
 
 
@@ -51,16 +56,56 @@ def read_config_line(text: str) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for name, value in named_values(text).items():
         flag = CONFIG_LINE.get(name)
-        if flag is not None and value is not ABSENT and value is not None:
-            found[flag] = value.removeprefix("torch.") if isinstance(value, str) else value
+        if flag is None:
+            continue
+        value = settled(flag, value.removeprefix("torch.") if isinstance(value, str) else value)
+        if value is not ABSENT:
+            found[flag] = value
     return found
 
 
-def _settled(name: str, value: Any) -> Any:
-    """JSON in quotes as what it says; lists as the tuples that ``EngineArgs`` holds."""
-    if isinstance(value, str) and value[:1] in "{[" and name != "model":
+def settled(flag: str, value: Any) -> Any:
+    """The value as ``EngineArgs`` holds it; ABSENT where that flag has no such value.
+
+    JSON in quotes is what it says, a list the tuple that is kept.
+    """
+    kind = flag_kinds().get(flag)
+    if kind is None or value is None or value is ABSENT:
+        return ABSENT
+    if "JsonDict" in kind:
+        return _json_object(value)
+    if "tuple[" in kind:
+        item = int if "tuple[int" in kind else str
+        fits = isinstance(value, (list, tuple)) and all(type(each) is item for each in value)
+        return tuple(value) if fits else ABSENT
+    if "str" in kind:
+        # --optimization-level is a text here, and a number in some logs
+        text = str(value) if type(value) is int else value
+        return text if isinstance(text, str) and len(text) <= MOST_TEXT else ABSENT
+    if "bool" in kind:
+        return value if isinstance(value, bool) else ABSENT
+    return _number(value, whole="float" not in kind)
+
+
+@lru_cache(maxsize=1)
+def flag_kinds() -> dict[str, str]:
+    """What kind of value each flag takes: ``EngineArgs``' annotations."""
+    known = {each.name for each in fields(EngineArgs)} - NOT_TAKEN
+    return {name: kind for name, kind in EngineArgs.__annotations__.items() if name in known}
+
+
+def _json_object(value: Any) -> Any:
+    if isinstance(value, str):
         try:
             value = json.loads(value)
         except (ValueError, RecursionError):
-            return value
-    return tuple(value) if isinstance(value, list) else value
+            return ABSENT
+    return value if isinstance(value, dict) else ABSENT
+
+
+def _number(value: Any, *, whole: bool) -> Any:
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return ABSENT
+    if whole and not isinstance(value, int):
+        return ABSENT
+    return value if abs(value) < MOST_NUMBER else ABSENT

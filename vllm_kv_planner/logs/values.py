@@ -77,10 +77,13 @@ def end_of_quoted(text: str, begin: int) -> int:
 def read_value(text: str) -> Any:
     """A literal; a plain word as text; ABSENT where it is neither."""
     import ast
+    import warnings
 
     if not text or len(text) > MAX_VALUE:
         return ABSENT
     try:
-        return ast.literal_eval(text)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of "0if", which is no literal either
+            return ast.literal_eval(text)
     except (ValueError, SyntaxError, MemoryError, RecursionError, TypeError):
         return text if re.fullmatch(r"[\w./:+-]{1,300}", text) else ABSENT

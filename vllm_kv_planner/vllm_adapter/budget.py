@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from ..described import described
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
+from ..engine_args.setup import resolve_setup
 from ..errors import UnsupportedError
-from ..gpu.catalogue import find_gpu
+from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.gpu import GPU
 from ..kv_memory import KVMemory, kv_memory
 from ..machine import Machine
@@ -34,9 +36,6 @@ def predicted_memory(
     given = args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
     if given or gpu == "cpu":
         return None
-    from ..engine_args.setup import resolve_setup
-    from ..planner import DEFAULT_GPU, described
-
     device = gpu if isinstance(gpu, GPU) else find_gpu(gpu or DEFAULT_GPU)
     try:
         setup = resolve_setup(args, described(found, args), device, environment)

@@ -1,0 +1,67 @@
+"""The model of a config under an engine's flags; the last ones are remembered."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+from .engine_args.engine_args import EngineArgs
+from .model.describe import describe
+from .model.description import ModelDescription
+from .model.find import FoundConfig
+from .model.multimodal_tokens import shows_nothing
+
+
+def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
+    """The model of a config under these flags; the last ones are remembered."""
+    return _described(
+        # the object itself, which the cache keeps alive: its id cannot come to mean another
+        Keyed(found, id(found.config)),
+        Keyed(args.hf_overrides, repr(args.hf_overrides)),
+        text_only(found, args),
+        args.disable_sliding_window,
+        args.runner,
+        args.convert,
+    )
+
+
+def text_only(found: FoundConfig, args: EngineArgs) -> bool:
+    """Whether no image, audio or video can reach the model."""
+    if args.enable_mm_embeds:
+        return False
+    limits = args.limit_mm_per_prompt
+    return args.language_model_only or (bool(limits) and shows_nothing(found.config, limits))
+
+
+class Keyed:
+    """A value that compares by a key of its own, so that what follows from it can be remembered."""
+
+    def __init__(self, value: Any, key: object) -> None:
+        self.value = value
+        self.key = key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keyed) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=64)
+def _described(
+    found: Keyed,
+    hf_overrides: Keyed,
+    language_model_only: bool,
+    disable_sliding_window: bool,
+    runner: str,
+    convert: str,
+) -> ModelDescription:
+    return describe(
+        found.value.with_quantization,
+        where=found.value.path or found.value.id,
+        hf_overrides=hf_overrides.value,
+        language_model_only=language_model_only,
+        disable_sliding_window=disable_sliding_window,
+        runner=runner,
+        convert=convert,
+    )
