@@ -250,3 +250,14 @@ def test_wrong_flags(flags: list[str], capsys: pytest.CaptureFixture[str]) -> No
     assert main([*PLAN, *flags]) == 2
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and flags[0] in err
+
+
+def test_a_total_that_the_user_gave_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tmp_path / "c.json")
+    save(path, (replace(lesson_of(V019), total_bytes=79 * GIB),))
+    plan = output([*PLAN, "--calibration", path], capsys)
+    assert plan["gpu"]["total_memory_bytes"] == 79 * GIB
+    plan = output([*PLAN, "--calibration", path, "--gpu-memory", "80GiB"], capsys)
+    assert plan["gpu"]["total_memory_bytes"] == 80 * GIB

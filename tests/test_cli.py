@@ -149,6 +149,10 @@ def test_a_hand_made_model(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--vllm-version", "0.1"], "0.10"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--layers", "3"], "--custom"),
         (["plan", "--custom", "--layers", "3"], "--kv-heads"),
+        (
+            ["plan", "--custom", "--layers", "3", "--kv-heads", "1", "--head-dim", "8"],
+            "--kv-cache-memory-bytes",
+        ),
         (["plan", "gpt2", "--gpu", "auto", "--kv-cache-memory-bytes", "1G"], "--gpu H100"),
         (["plan", "gpt2", "--gpu-memory", "many", "--kv-cache-memory-bytes", "1G"], "many"),
         (["plan"], "no model"),

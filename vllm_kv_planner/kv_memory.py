@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .engine_args.setup import EngineSetup
-from .errors import UnsupportedError
+from .errors import InputError, UnsupportedError
 from .machine import UNKNOWN_MACHINE, Machine
 from .plan_types import MemoryInfo
 from .records import dataclass
@@ -84,10 +84,16 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
     """Weights from the shapes of vLLM's layers; from the checkpoint where no rule knows them.
 
     Raises:
+        InputError: A hand-made model, of which only the cache is described.
         UnsupportedError: No rule for the architecture, and no checkpoint at hand.
     """
     from .memory.weights.per_rank import setup_weights
 
+    if found.source == "custom":
+        raise InputError(
+            "a hand-made model's weights are not known: give the memory left for its KV cache with "
+            "--kv-cache-memory-bytes N (bytes of one GPU, such as 40G)"
+        )
     major, minor = vllm_version.split(".")[:2]
     try:
         return setup_weights(setup, version=(int(major), int(minor)))

@@ -8,6 +8,7 @@ from .records import dataclass
 
 if TYPE_CHECKING:
     from .calibration.calibration import Calibration
+    from .gpu.gpu import GPU
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,6 +24,10 @@ class Machine:
     free_memory_bytes: int | None = None
     other_processes_bytes: int = 0
     calibration: Calibration | None = None
+
+    def device(self, gpu: GPU) -> GPU:
+        """The GPU with the total that starts on this machine printed."""
+        return gpu if self.calibration is None else self.calibration.device(gpu)
 
 
 UNKNOWN_MACHINE = Machine()

@@ -62,7 +62,5 @@ def as_logged(blocks: KVCachePlan, rules: VersionRules | None) -> KVCachePlan:
     if rules is None or rules.version >= TOKENS_BY_CONCURRENCY or not blocks.workers:
         return blocks
     groups = blocks.workers[0].groups
-    if len(groups) < 2:
-        return blocks
     tokens = blocks.num_gpu_blocks // len(groups) * min(group.spec.block_size for group in groups)
     return replace(blocks, kv_cache_size_tokens=tokens)

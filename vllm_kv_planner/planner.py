@@ -142,7 +142,7 @@ def plan_standalone(
     if gpu is None:
         gpu = DEFAULT_GPU
         notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
-    device = gpu if isinstance(gpu, GPU) else find_gpu(gpu)
+    device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
     model = described(found, args)
     rules = None if vllm_version in (None, VLLM_VERSION) else older_rules(vllm_version)
     if rules is not None:

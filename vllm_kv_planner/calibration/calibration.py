@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator
 from statistics import median
 
 from ..engine_args.setup import EngineSetup
+from ..gpu.catalogue import GIVEN
 from ..gpu.gpu import GPU
 from ..memory.budget import Weights
 from ..memory.overheads import GraphRatio, Measured, Overheads, known_overheads
@@ -38,6 +39,8 @@ class Calibration:
         """The GPU with the total that starts on it printed, where they agree on the device."""
         totals = [each.total_bytes for each in self._of(gpu.short_name) if each.total_bytes]
         known = gpu.total_memory_bytes
+        if gpu.sources.get("torch") == GIVEN:
+            return gpu
         near = [total for total in totals if abs(total - known) <= known * 0.03]
         if not near:
             return gpu

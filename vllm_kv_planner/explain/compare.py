@@ -7,12 +7,11 @@ from collections.abc import Callable, Iterator
 from ..kv_cache.capacity import KVCachePlan
 from ..logs.start_log import StartLog
 from ..memory.budget import MemoryBudget, RankBudget
-from ..memory.versions import FIRST
 from ..records import dataclass
 from ..units import gib
 from .measured import Measured, measured
 from .part import ROUNDING, Part
-from .predict import Prediction, weights_version
+from .predict import Prediction
 from .reasons import blocks_reason, kv_reason, part_reason, start_reason, weights_reason
 
 
@@ -210,10 +209,9 @@ def block_parts(log: StartLog, prediction: Prediction | None) -> Iterator[Part]:
     """Blocks, tokens and concurrency; the log's against those of the predicted memory."""
     blocks = None if prediction is None else prediction.blocks
     actual = None if prediction is None else prediction.at_actual
-    version = FIRST if prediction is None else weights_version(prediction.version)
     rows: tuple[tuple[str, str, str, Callable[[KVCachePlan], float]], ...] = (
         ("GPU blocks", "count", "blocks", lambda plan: plan.num_gpu_blocks),
-        ("GPU KV cache size", "count", "tokens", lambda plan: logged_tokens(plan, version)),
+        ("GPU KV cache size", "count", "tokens", lambda plan: plan.kv_cache_size_tokens),
         ("maximum concurrency", "times", "concurrency", lambda plan: plan.max_concurrency),
     )
     for name, unit, measure, figure in rows:
@@ -226,18 +224,6 @@ def block_parts(log: StartLog, prediction: Prediction | None) -> Iterator[Part]:
         )
         again = None if actual is None else figure(actual)
         yield blocks_reason(part, again, log.kv_bytes, ROUNDING)
-
-
-def logged_tokens(plan: KVCachePlan, version: tuple[int, int]) -> int:
-    """``GPU KV cache size`` as the version counts it.
-
-    Up to 0.20 the blocks of one group, whatever the groups keep of a token. Source: vLLM 0.19
-    ``v1/core/kv_cache_utils.py`` ``_report_kv_cache_config``; from 0.21 on ``get_kv_cache_capacity``.
-    """
-    groups = plan.workers[plan.tightest].groups if plan.workers else ()
-    if version >= (0, 21) or not groups:
-        return plan.kv_cache_size_tokens
-    return plan.num_gpu_blocks // len(groups) * min(group.spec.block_size for group in groups)
 
 
 def refusal_notes(log: StartLog, prediction: Prediction | None) -> Iterator[str]:

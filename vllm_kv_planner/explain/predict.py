@@ -13,11 +13,12 @@ from ..gpu.catalogue import custom_gpu, find_gpu
 from ..gpu.gpu import GPU
 from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from ..logs.start_log import StartLog
-from ..memory.budget import MemoryBudget, Weights, memory_budget, request_limits
+from ..memory.budget import MemoryBudget, Weights, memory_budget
 from ..memory.overheads import Overheads
-from ..memory.versions import FIRST, version_rules
+from ..memory.versions import FIRST, VersionRules, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
 from ..model.find import find_config
+from ..older_versions import as_logged, request_limits
 from ..planner import longest_worth_trying
 from ..records import dataclass
 
@@ -79,7 +80,7 @@ def predict(log: StartLog, given: Given, calibration: Calibration | None = None)
     weights: WeightsEstimate | None = None
     budget: MemoryBudget | None = None
     try:
-        weights = setup_weights(setup, version=weights_version(version))
+        weights = setup_weights(setup, version=rules_of(version).version)
         seen = None if calibration is None else calibration.weights(setup, version)
         overheads = None if calibration is None else calibration.overheads(version)
         budget = budget_of(setup, seen or weights, version, overheads)
@@ -121,11 +122,13 @@ def setup_of(log: StartLog, version: str, model: str, gpu: GPU) -> EngineSetup:
     found = find_config(model)
     flags = engine_flags(log)
     flags["model"] = found.id
-    flags.setdefault("gpu_memory_utilization", default_utilization(log, version))
+    rules = rules_of(version)
+    share = log.value("utilization") or rules.default_gpu_memory_utilization
+    flags.setdefault("gpu_memory_utilization", share)
     try:
         args = EngineArgs(**flags)
         description = described(found, args)
-        if description.is_hybrid and not caches_prefixes(version):
+        if description.is_hybrid and not rules.hybrids_cache_prefixes:
             flags.setdefault("enable_prefix_caching", False)
             args = EngineArgs(**flags)
         return resolve_setup(args, description, gpu, environment_of(log))
@@ -159,31 +162,12 @@ def environment_of(log: StartLog) -> EngineEnvironment:
     return EngineEnvironment(use_v2_model_runner=True if log.uses_v2 else None)
 
 
-def default_utilization(log: StartLog, version: str) -> float:
-    """``gpu_memory_utilization`` as some line states it, else the version's default."""
-    stated = log.value("utilization")
-    if stated is not None:
-        return stated
+def rules_of(version: str) -> VersionRules:
+    """The version's rules; of older ones those of the oldest that is known."""
     try:
-        return version_rules(version).default_gpu_memory_utilization
+        return version_rules(version)
     except UnsupportedError:
-        return 0.9
-
-
-def caches_prefixes(version: str) -> bool:
-    """Whether a hybrid caches prefixes by default."""
-    try:
-        return version_rules(version).hybrids_cache_prefixes
-    except UnsupportedError:
-        return False
-
-
-def weights_version(version: str) -> tuple[int, int]:
-    """The minor version whose weights are added up; the oldest known for older ones."""
-    try:
-        return version_rules(version).version
-    except UnsupportedError:
-        return FIRST
+        return VersionRules(FIRST)
 
 
 def budget_of(
@@ -207,19 +191,15 @@ def budget_of(
 
 
 def blocks_of(setup: EngineSetup, available: list[int], version: str) -> KVCachePlan | None:
-    """The KV memory in blocks; None where the version's limits are not known."""
+    """The KV memory in blocks, counted as the version's log does; None where they do not divide."""
+    rules = rules_of(version)
     try:
-        limits = request_limits(setup, version)
-    except UnsupportedError:
-        oldest = f"{FIRST[0]}.{FIRST[1]}"
-        limits = request_limits(setup, oldest)
-    try:
-        return plan_kv_cache(
+        plan = plan_kv_cache(
             [
                 Worker(layers=layers, available_bytes=memory)
                 for layers, memory in zip(setup.cache.stages, available, strict=True)
             ],
-            limits,
+            request_limits(setup, rules),
             layout=setup.cache.layout,
             model_max_len=longest_worth_trying(setup),
             auto_fit=setup.resolved.length.auto_fit,
@@ -228,3 +208,4 @@ def blocks_of(setup: EngineSetup, available: list[int], version: str) -> KVCache
         )
     except PlannerError:
         return None
+    return as_logged(plan, rules)

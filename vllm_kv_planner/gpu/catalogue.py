@@ -16,6 +16,10 @@ DEFAULT_GPU = "H100"
 """Where nobody names a GPU."""
 
 
+GIVEN = "given by the user"
+"""Source of a total that ``--gpu-memory`` says."""
+
+
 @dataclass(frozen=True)
 class _Entry:
     gpu: GPU
@@ -61,7 +65,7 @@ def custom_gpu(memory_bytes: int, *, like: GPU | None = None, name: str | None =
     """
     if memory_bytes <= 0:
         raise InputError(f"--gpu-memory: {memory_bytes} bytes; it must be positive")
-    sources = {"nvml": "given by the user", "torch": "given by the user"}
+    sources = {"nvml": GIVEN, "torch": GIVEN}
     if like is not None:
         return replace(
             like,

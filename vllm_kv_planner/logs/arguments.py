@@ -43,9 +43,9 @@ CONFIG_LINE = {
 def read_arguments(text: str) -> dict[str, Any]:
     """Flags that ``text`` states, by ``EngineArgs``' names; what it does not know is left out."""
     found: dict[str, Any] = {}
-    for name, value in named_values(text).items():
+    for name, said in named_values(text).items():
         flag = FORMER_NAMES.get(name, name)
-        value = settled(flag, value)
+        value = settled(flag, said)
         if value is not ABSENT:
             found[flag] = value
     return found
@@ -54,11 +54,11 @@ def read_arguments(text: str) -> dict[str, Any]:
 def read_config_line(text: str) -> dict[str, Any]:
     """The flags that the engine's config has settled."""
     found: dict[str, Any] = {}
-    for name, value in named_values(text).items():
+    for name, said in named_values(text).items():
         flag = CONFIG_LINE.get(name)
         if flag is None:
             continue
-        value = settled(flag, value.removeprefix("torch.") if isinstance(value, str) else value)
+        value = settled(flag, said.removeprefix("torch.") if isinstance(said, str) else said)
         if value is not ABSENT:
             found[flag] = value
     return found

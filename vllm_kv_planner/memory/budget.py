@@ -146,8 +146,8 @@ class MemoryBudget:
 
     @property
     def starts(self) -> bool:
-        """Whether the GPU has, free, what the engine asks for (``request_memory``)."""
-        return self.free_at_start_bytes >= self.requested_bytes
+        """Whether the GPU may have, free, what the engine asks for (``request_memory``)."""
+        return self.free_at_start_bytes + self.free_uncertainty_bytes >= self.requested_bytes
 
     @property
     def starts_surely(self) -> bool:

@@ -53,4 +53,5 @@ def taken_at_start(rank: Rank, overheads: Overheads) -> Outside:
 
 
 def _how(source: str, device: str | None) -> str:
-    return f"{'measured' if device is not None else 'carried over'}: {source}"
+    measured = device is not None and not source.startswith("as other")
+    return f"{'measured' if measured else 'carried over'}: {source}"
