@@ -9,14 +9,24 @@ published ones come with the planner. vLLM itself is not needed.
 
 import argparse
 import sys
+from typing import NoReturn
 
 from vllm_kv_planner import KVCacheEstimate, PlannerError, estimate_kv_cache
+from vllm_kv_planner.cli.output import printing
 from vllm_kv_planner.units import gib
+
+
+class Parser(argparse.ArgumentParser):
+    """An argparse parser whose complaint is one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Exit code 2."""
+        self.exit(2, f"error: {message}\n")
 
 
 def parse_args() -> argparse.Namespace:
     """The flags of vLLM pull request 29736."""
-    parser = argparse.ArgumentParser(description="Estimate KV cache memory.")
+    parser = Parser(description="Estimate KV cache memory.")
     parser.add_argument("--model", required=True, help="Hub id, directory or config.json")
     parser.add_argument("--seq-len", type=int, required=True, help="tokens of one sequence")
     parser.add_argument("--batch-size", type=int, default=1, help="sequences at once (1)")
@@ -66,4 +76,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(printing(main))

@@ -16,7 +16,7 @@ from vllm_kv_planner.calibration.store import load, merged, save
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import InputError, PlannerError
 from vllm_kv_planner.explain.predict import Given
-from vllm_kv_planner.gpu.catalogue import find_gpu
+from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
 from vllm_kv_planner.logs.parse import parse_lines
 from vllm_kv_planner.logs.read import clean_lines
 from vllm_kv_planner.memory.budget import memory_budget
@@ -261,3 +261,30 @@ def test_a_total_that_the_user_gave_stays(
     assert plan["gpu"]["total_memory_bytes"] == 79 * GIB
     plan = output([*PLAN, "--calibration", path, "--gpu-memory", "80GiB"], capsys)
     assert plan["gpu"]["total_memory_bytes"] == 80 * GIB
+
+
+def test_the_activation_of_the_same_engine(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    flags: dict[str, Any] = {"enable_prefix_caching": False, "gpu_memory_utilization": 0.95}
+    save(path, (replace(lesson_of(V019), activation_bytes=3 * GIB),))
+    known = load(path).overheads("0.19")
+    seen = memory_budget(setup_of(**flags), 15 * GIB, vllm_version="0.19.0", overheads=known)
+    assert seen.activation_peak_bytes == 3 * GIB
+    assert "a.log" in seen.provenance["activation_peak_bytes"]
+    for other in ({"max_num_seqs": 8}, {"enforce_eager": True}, {"tensor_parallel_size": 2}):
+        setup = setup_of(**{**flags, **other})
+        budget = memory_budget(setup, 15 * GIB, vllm_version="0.19.0", overheads=known)
+        assert budget.activation_peak_bytes < 3 * GIB
+
+
+def test_a_slice_learns_for_itself(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    sliced = V019.replace("/79.19", "/39.59").replace("75.23", "37.61").replace("(78.68", "(39.08")
+    save(path, (replace(lesson_of(sliced), outside_bytes=900 * MIB),))
+    known = load(path).overheads("0.19")
+    whole = memory_budget(setup_of(), 15 * GIB, vllm_version="0.19.0", overheads=known)
+    assert whole.non_torch_bytes != 900 * MIB
+    gpu = custom_gpu(round(39.59 * GIB), like=find_gpu("H100"))
+    setup = replace(setup_of(), gpu=gpu)
+    part = memory_budget(setup, 15 * GIB, vllm_version="0.19.0", overheads=known)
+    assert part.non_torch_bytes == 900 * MIB

@@ -33,7 +33,7 @@ def test_the_engine_of_a_log() -> None:
     }
     assert log.settled["dtype"] == "bfloat16"
     assert log.settled["model"] == LLAMA
-    assert log.is_server and log.started and not log.uses_v2
+    assert log.is_server and log.started and log.runner == "V1"
 
 
 def test_the_figures_of_v1() -> None:
@@ -62,7 +62,7 @@ def test_the_figures_of_v0() -> None:
 
 def test_ranks_prefixes_colours_and_the_logo() -> None:
     log = parsed(V029)
-    assert (log.version, log.model, log.uses_v2) == ("0.29.0", "Qwen/Qwen3-32B", True)
+    assert (log.version, log.model, log.runner) == ("0.29.0", "Qwen/Qwen3-32B", "V2")
     assert log.measures["load"] == {"Worker_TP0": 30.59, "Worker_TP1": 30.6}
     # the rank with the least left decides
     assert (log.value("kv"), log.value("load"), log.value("consumed")) == (36.05, 30.6, 32.9)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
 from .engine_args.engine_args import EngineArgs
+from .errors import ConfigError
 from .model.describe import describe
 from .model.description import ModelDescription
 from .model.find import FoundConfig
@@ -31,6 +34,19 @@ def text_only(found: FoundConfig, args: EngineArgs) -> bool:
         return False
     limits = args.limit_mm_per_prompt
     return args.language_model_only or (bool(limits) and shows_nothing(found.config, limits))
+
+
+@contextmanager
+def named(found: FoundConfig) -> Iterator[None]:
+    """Say which config a complaint about ``config.json`` means."""
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        if not message.startswith("config.json: "):
+            raise
+        where = found.path or found.id
+        raise type(error)(where + message.removeprefix("config.json")) from None
 
 
 class Keyed:
@@ -59,6 +75,7 @@ def _described(
     return describe(
         found.value.with_quantization,
         where=found.value.path or found.value.id,
+        name=found.value.id,
         hf_overrides=hf_overrides.value,
         language_model_only=language_model_only,
         disable_sliding_window=disable_sliding_window,

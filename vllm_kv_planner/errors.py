@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+LONGEST = 2000
+"""Characters of a message; what it quotes may come from anywhere."""
+
+
+def printable(text: str) -> str:
+    """``text`` with whatever would not print (control characters, lone surrogates) escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
+
+
+def one_line(text: str) -> str:
+    """``text`` as one printable line of bounded length."""
+    line = printable(" ".join(text[: 4 * LONGEST].split()))
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
 
 class PlannerError(Exception):
-    """Base of everything the planner raises on purpose. Command-line exit code 2."""
+    """Base of everything the planner raises on purpose. Command-line exit code 2.
+
+    Whatever it is made with, its message is one printable line.
+    """
+
+    def __init__(self, message: object = "") -> None:
+        super().__init__(one_line(str(message)))
 
 
 class InputError(PlannerError, ValueError):

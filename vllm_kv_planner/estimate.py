@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
-from .described import described
+import os
+
+from .described import described, named
 from .engine_args.engine_args import EngineArgs
 from .engine_args.setup import EngineSetup, resolve_setup
+from .engine_args.value_types import shown
 from .errors import InputError
 from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .kv_cache.capacity import Worker, plan_kv_cache
 from .kv_cache.group import count_by_identity
 from .kv_cache.specs import FullAttentionSpec, KVCacheSpec
-from .model.find import FoundConfig, find_config
+from .model.find import FoundConfig, found_config
 from .records import dataclass, replace
 
-MODEL_DTYPES = {"fp16": "float16", "bf16": "bfloat16", "fp32": "float32"}
-"""Short names that choose the model's dtype; any other is a ``--kv-cache-dtype`` of vLLM."""
+MODEL_DTYPES = {
+    "fp16": "float16",
+    "float16": "float16",
+    "half": "float16",
+    "bf16": "bfloat16",
+    "bfloat16": "bfloat16",
+    "fp32": "float32",
+    "float32": "float32",
+    "float": "float32",
+}
+"""Names that choose the model's dtype; any other is a ``--kv-cache-dtype`` of vLLM."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,7 +113,11 @@ class KVCacheEstimate:
 
 
 def estimate_kv_cache(
-    model: str | FoundConfig, *, seq_len: int, batch_size: int = 1, dtype: str = "auto"
+    model: str | os.PathLike[str] | FoundConfig,
+    *,
+    seq_len: int,
+    batch_size: int = 1,
+    dtype: str = "auto",
 ) -> KVCacheEstimate:
     """KV cache of ``batch_size`` sequences of ``seq_len`` tokens on one GPU.
 
@@ -116,9 +132,11 @@ def estimate_kv_cache(
         PlannerError: The input is wrong or not plannable.
     """
     for name, value in (("--seq-len", seq_len), ("--batch-size", batch_size)):
-        if value < 1:
-            raise InputError(f"{name} {value}: a number from 1 up")
-    found = find_config(model) if isinstance(model, str) else model
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise InputError(f"{name} {shown(value)}: a number from 1 up")
+    if not isinstance(dtype, str):
+        raise InputError(f"--dtype {shown(dtype)}: auto, fp16, bf16, fp32 or a --kv-cache-dtype")
+    found = found_config(model)
     setup = setup_for(found, seq_len, dtype)
     (layers,) = setup.cache.stages
     kinds = tuple(
@@ -168,10 +186,16 @@ def setup_for(found: FoundConfig, seq_len: int, dtype: str) -> EngineSetup:
         kv_cache_dtype="auto" if short in MODEL_DTYPES else dtype,
     )
     environment = EngineEnvironment(allow_long_max_model_len=True)
-    return resolve_setup(args, described(found, args), find_gpu(DEFAULT_GPU), environment)
+    model = described(found, args)
+    with named(found):
+        return resolve_setup(args, model, find_gpu(DEFAULT_GPU), environment)
 
 
 def stored_dtype(setup: EngineSetup) -> str:
     """What the cache is stored in, by name."""
     name = setup.resolved.kv_cache_dtype.name
+    if setup.model.use_mla:
+        from .standalone import stored_kv_cache_dtype  # imports every report's types
+
+        name = stored_kv_cache_dtype(setup)
     return setup.resolved.dtype.name if name == "auto" else name

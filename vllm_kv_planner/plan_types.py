@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .records import dataclass, fields, is_dataclass
+from .records import dataclass, field, fields, is_dataclass
 
 SCHEMA_VERSION = 1
 
@@ -75,7 +75,7 @@ class MemoryInfo:
     non_torch_bytes: int | None
     available_kv_cache_bytes: int
     uncertainty_bytes: int | None
-    provenance: dict[str, str]
+    provenance: dict[str, str] = field(hash=False)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -140,7 +140,7 @@ class Plan:
 def as_plain(value: object) -> object:
     """Dataclasses as dictionaries and tuples as lists, all the way down."""
     if is_dataclass(value):
-        return {field.name: as_plain(getattr(value, field.name)) for field in fields(value)}
+        return {each.name: as_plain(getattr(value, each.name)) for each in fields(value)}
     if isinstance(value, tuple):
         return [as_plain(item) for item in value]
     return value

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .described import described
+from .described import described, named
 from .engine_args.engine_args import EngineArgs
 from .engine_args.environment import EngineEnvironment
 from .engine_args.setup import EngineSetup, resolve_setup
+from .engine_args.value_types import shown
 from .errors import InputError, UnsupportedError
 from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .gpu.gpu import GPU
@@ -16,7 +18,7 @@ from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from .kv_cache.specs import RequestLimits
 from .kv_memory import kv_memory
 from .machine import UNKNOWN_MACHINE, Machine
-from .model.find import FoundConfig, find_config
+from .model.find import FoundConfig, found_config
 from .older_versions import as_logged, older_rules, request_limits, with_defaults
 from .plan_types import Plan
 from .standalone import assemble
@@ -26,7 +28,7 @@ VLLM_VERSION = "0.33.0"
 
 
 def plan(
-    model: str | FoundConfig,
+    model: str | os.PathLike[str] | FoundConfig,
     *,
     gpu: str | GPU | None = None,
     planner: str = "auto",
@@ -37,7 +39,7 @@ def plan(
     """How much KV cache the engine will have, and what it holds.
 
     Args:
-        model: Hub id, directory, config.json, or a config already found.
+        model: Hub id, directory, config.json (text or path), or a config already found.
         gpu: Name of the GPU of every rank, or a ``GPU``; H100 where none is given.
         planner: ``standalone``, ``vllm`` or ``auto``.
         vllm_version: vLLM's version to plan for, from 0.10 on; 0.33 where none is given.
@@ -48,15 +50,11 @@ def plan(
     Raises:
         PlannerError: The input is wrong or not plannable; one line says what and where.
     """
-    if isinstance(model, str):
-        model = find_config(model, revision=engine_args.get("revision"))
-    try:
-        args = EngineArgs(model=model.id, **engine_args)
-    except TypeError as error:
-        raise InputError(f"plan(): {error}") from None
+    found = found_config(model, engine_args.get("revision"))
+    args = engine_args_of(found.id, engine_args)
     return plan_engine_args(
         args,
-        found=model,
+        found=found,
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,
@@ -81,6 +79,7 @@ def plan_engine_args(
         PlannerError: As ``plan``.
     """
     check_planner(planner)
+    check_inputs(gpu, vllm_version, machine)
     if planner == "vllm":
         from .vllm_adapter.budget import predicted_memory, told, with_memory
         from .vllm_adapter.shared import plan_with_vllm
@@ -148,7 +147,8 @@ def plan_standalone(
     if rules is not None:
         args, said = with_defaults(args, model, rules)
         notes = (*said, *notes)
-    setup = resolve_setup(args, model, device, environment)
+    with named(found):
+        setup = resolve_setup(args, model, device, environment)
     limits = request_limits(setup, rules)
     version = VLLM_VERSION if rules is None else rules.name
     memory = kv_memory(setup, found, version, machine)
@@ -192,6 +192,46 @@ def longest_worth_trying(setup: EngineSetup) -> int:
     return max(length.max_model_len, int(derived) if derived < 1 << 40 else 0)
 
 
+def engine_args_of(model: str, given: Mapping[str, Any]) -> EngineArgs:
+    """The flags that a caller gave by vLLM's names.
+
+    Raises:
+        InputError: A value that cannot be.
+        UnknownNameError: No such flag; names the nearest.
+    """
+    try:
+        return EngineArgs(model=model, **given)
+    except TypeError as error:
+        from .engine_args.flag_table import unknown_argument
+
+        raise unknown_argument(given, EngineArgs) or InputError(f"plan(): {error}") from None
+
+
+def check_inputs(
+    gpu: object, vllm_version: object = None, machine: object = UNKNOWN_MACHINE
+) -> None:
+    """Refuse what is neither a name nor one of our own objects.
+
+    Raises:
+        InputError: Which, and what it should be.
+    """
+    if gpu is not None and not isinstance(gpu, (str, GPU)):
+        raise InputError(f"gpu: {shown(gpu)} is neither the name of a GPU nor a GPU")
+    if not isinstance(machine, Machine):
+        raise InputError(f"machine: {shown(machine)} is not a Machine")
+    if vllm_version is None or vllm_version == VLLM_VERSION:
+        return
+    import re
+
+    if not isinstance(vllm_version, str) or not re.fullmatch(
+        r"v?\d{1,4}(\.\d{1,4})+([.+-]?[A-Za-z][\w.+-]{0,80})?", vllm_version, re.ASCII
+    ):
+        raise InputError(
+            f"--vllm-version: {shown(vllm_version)} is not a version such as '0.33.0' or "
+            "'0.26.1rc1'"
+        )
+
+
 def check_planner(planner: str) -> None:
     """Refuse planners that do not exist.
 
@@ -199,4 +239,4 @@ def check_planner(planner: str) -> None:
         InputError: No such planner.
     """
     if planner not in ("auto", "standalone", "vllm"):
-        raise InputError(f"--planner {planner!r}: one of auto, standalone, vllm")
+        raise InputError(f"--planner {shown(planner)}: one of auto, standalone, vllm")

@@ -86,18 +86,28 @@ else:
     class _StandardFields:
         """``__dataclass_fields__``: lets ``dataclasses.asdict`` and the like take a record."""
 
+        def __init__(self):
+            self._made = {}
+
         def __get__(self, _, cls):
+            found = self._made.get(cls)
+            if found is None:
+                found = self._made[cls] = self._make(cls)
+            return found
+
+        @staticmethod
+        def _make(of):
             import dataclasses
 
             shape = []
-            for each in cls.__record_fields__:
+            for each in of.__record_fields__:
                 filled = {}
                 if each.default is not MISSING:
                     filled["default"] = each.default
                 elif each.default_factory is not MISSING:
                     filled["default_factory"] = each.default_factory
                 shape.append((each.name, object, dataclasses.field(kw_only=True, **filled)))
-            return dataclasses.make_dataclass(cls.__name__, shape).__dataclass_fields__
+            return dataclasses.make_dataclass(of.__name__, shape).__dataclass_fields__
 
     def _first_init(cls, frozen):
         def __init__(self, *args, **kwargs):

@@ -9,7 +9,7 @@ from ..engine_args.setup import EngineSetup
 from ..gpu.catalogue import GIVEN
 from ..gpu.gpu import GPU
 from ..memory.budget import Weights
-from ..memory.overheads import GraphRatio, Measured, Overheads, known_overheads
+from ..memory.overheads import GraphRatio, Measured, Overheads, SeenActivation, known_overheads
 from ..records import dataclass, replace
 from .lesson import Lesson, minor_version, weights_key
 
@@ -78,6 +78,7 @@ class Calibration:
             not_given_back=(*kept, *known.not_given_back),
             at_start=(*self._start_rows(), *known.at_start),
             graphs=replace(known.graphs, ratios=tuple(self._ratios(wanted))),
+            activation=tuple(self._peaks(wanted)),
         )
 
     def weights(self, setup: EngineSetup, version: str) -> Weights | None:
@@ -121,7 +122,8 @@ class Calibration:
                 groups.setdefault((each.device, each.tensor_parallel_size, pipeline), []).append(
                     each
                 )
-        for (device, ranks, pipeline), lessons in groups.items():
+        # a slice before the whole device, whose name its own begins with
+        for (device, ranks, pipeline), lessons in sorted(groups.items(), reverse=True):
             sizes = [each.outside_bytes or 0 for each in lessons]
             middle = int(median(sizes))
             spread = max(
@@ -146,7 +148,7 @@ class Calibration:
             if each.taken_at_start_bytes is not None:
                 world = each.tensor_parallel_size * each.pipeline_parallel_size
                 groups.setdefault((each.device, world), []).append(each)
-        for (device, world), lessons in groups.items():
+        for (device, world), lessons in sorted(groups.items(), reverse=True):
             sizes = [each.taken_at_start_bytes or 0 for each in lessons]
             middle = int(median(sizes))
             yield Measured(
@@ -159,6 +161,17 @@ class Calibration:
                 spread_bytes=max(LEAST_SPREAD, *(abs(size - middle) for size in sizes)),
                 source=f"calibrated, {self._told(lessons)}",
             )
+
+    def _peaks(self, wanted: tuple[int, int]) -> Iterator[SeenActivation]:
+        """The newest first."""
+        for each in reversed(self.lessons):
+            if each.activation_bytes and each.activation_key and each.minor == wanted:
+                yield SeenActivation(
+                    engine=each.activation_key,
+                    size_bytes=each.activation_bytes,
+                    spread_bytes=2 * PRINTED,
+                    source=f"calibrated, {self._told([each])}",
+                )
 
     def _ratios(self, wanted: tuple[int, int]) -> Iterator[GraphRatio]:
         for each in reversed(self.lessons):

@@ -6,10 +6,13 @@ from ..errors import InputError
 from ..explain.compare import tightest
 from ..explain.measured import Measured, measured
 from ..explain.part import ROUNDING
-from ..explain.predict import SAME_DEVICE, Given, Prediction, predict
-from ..gpu.catalogue import find_gpu
+from ..explain.predict import Given, Prediction, predict
+from ..gpu.catalogue import sized_name
 from ..gpu.gpu import GPU
 from ..logs.start_log import StartLog
+from ..memory.activation import engine_of
+from ..memory.rank import Rank
+from ..memory.versions import version_rules
 from .lesson import Lesson, minor_version, weights_key
 
 
@@ -45,6 +48,8 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
         tensor_parallel_size=args.tensor_parallel_size,
         pipeline_parallel_size=args.pipeline_parallel_size,
         attention_backend=next(iter(setup.cache.backends), None),
+        activation_key=activation_key(prediction),
+        activation_bytes=figures.activation,
         total_bytes=figures.total,
         taken_at_start_bytes=taken_at_start(figures),
         weights_bytes=figures.weights,
@@ -62,12 +67,17 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
     return lesson
 
 
+def activation_key(prediction: Prediction) -> str | None:
+    """The engine, where it has one stage and its version's rules are known."""
+    setup = prediction.setup
+    if prediction.budget is None or setup.args.pipeline_parallel_size > 1:
+        return None
+    return engine_of(Rank(setup=setup, rules=version_rules(prediction.version)))
+
+
 def device_name(gpu: GPU, total: int | None) -> str:
     """The catalogue's short name; with the total where a slice of the device was seen."""
-    known = find_gpu(gpu.short_name).total_memory_bytes
-    if total is None or abs(total - known) <= known * SAME_DEVICE:
-        return gpu.short_name
-    return f"{gpu.short_name}@{total / (1 << 30):.1f}GiB"
+    return gpu.short_name if total is None else sized_name(gpu.short_name, total)
 
 
 def taken_at_start(figures: Measured) -> int | None:

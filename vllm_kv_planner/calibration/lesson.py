@@ -29,6 +29,8 @@ class Lesson:
         tensor_parallel_size: Ranks a layer is divided among.
         pipeline_parallel_size: Stages.
         attention_backend: The first layer's.
+        activation_key: What the activation peak depends on, as one text.
+        activation_bytes: Peak of the profile run, without the CUDA graph estimate.
         total_bytes: The GPU's memory as CUDA reports it.
         taken_at_start_bytes: Gone before the engine looked first.
         weights_bytes: "Model loading took".
@@ -48,6 +50,8 @@ class Lesson:
     tensor_parallel_size: int
     pipeline_parallel_size: int
     attention_backend: str | None
+    activation_key: str | None
+    activation_bytes: int | None
     total_bytes: int | None
     taken_at_start_bytes: int | None
     weights_bytes: int | None

@@ -16,7 +16,7 @@ SCHEMA_VERSION = 1
 MOST_LESSONS = 500
 MOST_BYTES = 1 << 50
 _TEXTS = frozenset({"device", "vllm_version", "model", "weights_key", "source", "learned"})
-_OPTIONAL_TEXTS = frozenset({"attention_backend"})
+_OPTIONAL_TEXTS = frozenset({"attention_backend", "activation_key"})
 _COUNTS = frozenset({"tensor_parallel_size", "pipeline_parallel_size"})
 
 
@@ -91,10 +91,10 @@ def _is_valid(name: str, value: Any) -> bool:
     if name in _TEXTS:
         return isinstance(value, str) and len(value) <= 5000 and value.isprintable()
     if name in _OPTIONAL_TEXTS:
-        return value is None or (isinstance(value, str) and len(value) <= 200)
+        return value is None or (isinstance(value, str) and len(value) <= 5000)
     whole = isinstance(value, int) and not isinstance(value, bool)
     if name in _COUNTS:
-        return whole and 1 <= value <= 1 << 20
+        return whole and 1 <= value <= 1 << 30
     if name == "outside_spread_bytes":
         return whole and 0 <= value <= MOST_BYTES
     return value is None or (whole and -MOST_BYTES <= value <= MOST_BYTES)

@@ -30,14 +30,9 @@ vllm-kv-planner COMMAND --help tells more.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return run(arguments)
-    except BrokenPipeError:
-        # the reader (head, less) has gone; a second error at exit would only confuse
-        sys.stdout = None
-        return 0
-    except KeyboardInterrupt:
-        return 130
+    from .output import printing
+
+    return printing(lambda: run(arguments), "vllm-kv-planner: ")
 
 
 def run(arguments: list[str]) -> int:
@@ -69,5 +64,7 @@ def run(arguments: list[str]) -> int:
 
 def complain(message: str) -> int:
     """One line on stderr; exit code 2."""
-    print(f"vllm-kv-planner: error: {' '.join(message.split())}", file=sys.stderr)
+    from ..errors import one_line
+
+    print(f"vllm-kv-planner: error: {one_line(message)}", file=sys.stderr)
     return 2

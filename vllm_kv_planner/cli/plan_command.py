@@ -79,7 +79,7 @@ def make_parser() -> FlagParser:
     )
     own = parser.add_argument_group("planner")
     own.add_argument(
-        "--gpu", metavar="NAME", help="GPU of every rank: H100 (default), L4, …; auto asks NVML"
+        "--gpu", metavar="NAME", help="GPU of every rank: H100 (default), L4, ...; auto asks NVML"
     )
     own.add_argument("--gpu-memory", metavar="SIZE", help="its memory, such as 80GiB")
     own.add_argument("--free-memory", metavar="SIZE", help="free on a shared GPU at the start")
@@ -158,6 +158,8 @@ def planned_with(
     from ..engine_args.choose_gpu import choose_gpu
     from ..planner import plan_engine_args
 
+    if given.gpu is None and given.gpu_memory is not None:
+        notes = [*notes, "no GPU named: one like an H100 with this memory; --gpu NAME for another"]
     # the CPU is no GPU of the catalogue: vLLM's CPU build plans for it, and nobody else
     on_cpu = given.gpu == "cpu" and given.planner == "vllm"
     return plan_engine_args(
@@ -230,8 +232,9 @@ def rendered(plans: list[Plan], form: str) -> str:
         from ..report.markdown import to_markdown
 
         return "\n\n".join(map(to_markdown, plans))
+    from ..report.printable import printable_plan
     from ..report.terminal import wants_colour
     from ..report.text import to_text
 
     colour = wants_colour(sys.stdout)
-    return "\n\n".join(to_text(plan, colour=colour) for plan in plans)
+    return "\n\n".join(to_text(printable_plan(plan), colour=colour) for plan in plans)

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError, InputError, UnsupportedError
+from ..model.json_file import shown
 
 Checkpoint = Mapping[str, Any]
 
@@ -54,7 +55,7 @@ def _own(part: Mapping[str, Any], key: str) -> Checkpoint | None:
     value = part.get(key)
     if value is None or isinstance(value, Mapping):
         return value
-    raise ConfigError(f"config.json: {key} is {str(value)[:40]!r}; expected an object")
+    raise ConfigError(f"config.json: {key} is {shown(value)}; expected an object")
 
 
 def quant_method(checkpoint: Checkpoint) -> str:

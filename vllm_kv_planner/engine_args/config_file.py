@@ -7,9 +7,9 @@ Restates ``FlexibleArgumentParser.load_config_file`` of vLLM 0.33
 from __future__ import annotations
 
 import json
-import os
 
 from ..errors import InputError
+from ..model.json_file import read_regular_file
 from .flag_table import all_spellings
 
 _LARGEST = 1 << 20  # bytes; these files hold a few lines
@@ -26,13 +26,16 @@ def read_config_file(path: str) -> list[str]:
     if path.rsplit(".", 1)[-1] not in ("yaml", "yml"):
         raise InputError(f"--config: {path[:200]!r} must be a .yaml or .yml file")
     try:
-        if os.path.getsize(path) > _LARGEST:
+        raw = read_regular_file(path, _LARGEST + 1)
+        if raw is None:
+            raise InputError(f"--config: {path[:200]!r} is not a regular file")
+        if len(raw) > _LARGEST:
             raise InputError(f"--config: {path[:200]!r} is larger than 1 MiB")
-        with open(path, encoding="utf-8") as file:
-            text = file.read(_LARGEST + 1)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise InputError(f"--config: cannot read {path[:200]!r}: {reason}") from None
+        text = raw.decode("utf-8")
+    except OSError as error:
+        raise InputError(f"--config: cannot read {path[:200]!r}: {error.strerror}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"--config: cannot read {path[:200]!r}: not UTF-8 text") from None
     content = _load_yaml(text, path)
     if content is None:
         return []

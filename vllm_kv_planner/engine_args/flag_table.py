@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, cast
 
+from ..errors import UnknownNameError
 from ..records import dataclass
 
 Effect = Literal["kv_cache", "memory", "none", "unsure"]
@@ -90,6 +91,19 @@ def all_flags() -> tuple[Flag, ...]:
 def all_spellings() -> list[str]:
     """Every option string, turned-off forms included."""
     return [name for flag in all_flags() for name in (*flag.spellings, *flag.turn_off)]
+
+
+def unknown_argument(given: Iterable[str], args: type) -> UnknownNameError | None:
+    """The refusal of the first keyword that is no field of ``args``; None where all are."""
+    fields = frozenset(args.__annotations__)
+    flags = {flag.field for flag in all_flags()}
+    for name in given:
+        if name in flags and name not in fields:
+            return UnknownNameError(f"plan(): {name} changes nothing that is planned; leave it out")
+        if name not in fields:
+            message = unknown_flag_message("--" + name)
+            return UnknownNameError(f"plan(): {message.replace('unknown flag', 'no flag', 1)}")
+    return None
 
 
 def unknown_flag_message(option: str, also_known: Iterable[str] = ()) -> str:

@@ -140,6 +140,12 @@ def skip_layers(requested: tuple[str, ...], kv_cache_dtype: str, facts: ModelFac
 
     As ``create_engine_config`` and ``TurboQuantConfig.get_boundary_skip_layers`` (0.33).
     """
+    for word in requested:
+        if word.isdigit() and int(word) >= facts.num_hidden_layers:
+            raise InputError(
+                f"--kv-cache-dtype-skip-layers: {word[:20]}; the model's layers are 0 to "
+                f"{facts.num_hidden_layers - 1}"
+            )
     boundary: set[str] = set()
     packed = kv_cache_dtype.startswith("turboquant_") or kv_cache_dtype == "ultraquant_4bit"
     if packed and not facts.is_hybrid:

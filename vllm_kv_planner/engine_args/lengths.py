@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ConfigError, InputError
+from ..model.json_file import shown
 from ..records import dataclass
 
 # Tried in this order; the smallest wins.
@@ -90,7 +91,11 @@ def resolve_max_model_len(
         length = int(derived)
         if any(rope_type(parameters) == "longrope" for parameters in rope):
             original = text_config.get("original_max_position_embeddings")
-            length = length if original is None else int(_positive(original, "original_max_…"))
+            length = (
+                length
+                if original is None
+                else int(_positive(original, "original_max_position_embeddings"))
+            )
         return ModelLength(length, derived, key, requested == -1, note)
     if requested > derived:
         note = _check_longer(requested, derived, key, text_config, allow_long) or note
@@ -170,5 +175,8 @@ def _positive(value: Any, name: str) -> float:
         or not isinstance(value, (int, float))
         or not 0 < value <= 1 << 48  # also refuses NaN
     ):
-        raise ConfigError(f"config.json: {name} is {str(value)[:40]}; expected a positive number")
+        raise ConfigError(
+            f"config.json: {name} is {shown(value)}; expected a positive number, "
+            f"at most {1 << 48:,}"
+        )
     return value

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..model.config import Config
 from ..model.description import ModelDescription
 from ..model.layers.attention import Attention
 from ..model.multimodal_tokens import largest_item
@@ -88,7 +89,7 @@ def engine_facts(
     preferences: Preferences,
 ) -> EngineFacts:
     """What some attention backends look up beside the layer's own request."""
-    text = model.text_config
+    text = Config(model.text_config, "config.json")
     return EngineFacts(
         head_size=model.head_size,
         num_attention_heads=model.num_attention_heads // args.tensor_parallel_size,
@@ -103,10 +104,10 @@ def engine_facts(
         prefill_context_parallel_size=args.prefill_context_parallel_size,
         flash_attn_version=preferences.flash_attn_version,
         use_trtllm_attention=args.attention_config.get("use_trtllm_attention"),
-        qk_nope_head_dim=text.get("qk_nope_head_dim"),
-        qk_rope_head_dim=text.get("qk_rope_head_dim"),
-        v_head_dim=text.get("v_head_dim"),
-        kv_lora_rank=text.get("kv_lora_rank"),
-        index_topk=text.get("index_topk"),
-        index_kpool=text.get("index_kpool"),
+        qk_nope_head_dim=text.opt_int("qk_nope_head_dim", minimum=0),
+        qk_rope_head_dim=text.opt_int("qk_rope_head_dim", minimum=0),
+        v_head_dim=text.opt_int("v_head_dim", minimum=0),
+        kv_lora_rank=text.opt_int("kv_lora_rank", minimum=0),
+        index_topk=text.opt_int("index_topk", minimum=0),
+        index_kpool=text.opt_int("index_kpool", minimum=0),
     )

@@ -1,7 +1,8 @@
 """A pasted command, ``vllm serve MODEL --flag …``, as EngineArgs.
 
-Understood: ``vllm serve``, ``python -m vllm.entrypoints.openai.api_server``, a container of the
-``vllm-openai`` image, and whatever stands before them (``sudo``, ``nohup``, assignments).
+Understood: ``vllm serve`` (also as ``python -m vllm.entrypoints.cli.main serve``),
+``python -m vllm.entrypoints.openai.api_server``, a container of the ``vllm-openai`` image, and
+whatever stands before them (``sudo``, ``nohup``, assignments).
 """
 
 from __future__ import annotations
@@ -16,6 +17,8 @@ from .engine_args import EngineArgs
 from .environment import EngineEnvironment, read_environment
 
 _MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.launchers.api_server.entry")
+_CLI_MODULE = "vllm.entrypoints.cli.main"
+"""What the ``vllm`` program runs."""
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 # Where the shell would end the command or send its output elsewhere.
 _SHELL_END = re.compile(r"(&&?|\|\|?|;|\d?>{1,2}.*|&>.*|\d>&\d|<.*)")
@@ -116,6 +119,8 @@ def _find_server(words: Sequence[str]) -> tuple[dict[str, str], list[str], bool]
             return variables, _until_shell_end(words[i + 2 :]), True
         if program == "vllm" and following and not following.startswith("-"):
             raise InputError(f"vllm {following[:40]} is not a server; only vllm serve is planned")
+        if word == "-m" and following == _CLI_MODULE and words[i + 2 : i + 3] == ["serve"]:
+            return variables, _until_shell_end(words[i + 3 :]), True
         if word == "-m" and following in _MODULES:
             return variables, _until_shell_end(words[i + 2 :]), False
         if program.split(":", 1)[0].split("@", 1)[0].startswith("vllm-openai"):
@@ -124,8 +129,8 @@ def _find_server(words: Sequence[str]) -> tuple[dict[str, str], list[str], bool]
         if assignment:
             variables[assignment[1]] = assignment[2]
     raise InputError(
-        "no vLLM server in the command; expected vllm serve MODEL … or "
-        "python -m vllm.entrypoints.openai.api_server --model MODEL …"
+        "no vLLM server in the command; expected vllm serve MODEL ... or "
+        "python -m vllm.entrypoints.openai.api_server --model MODEL ..."
     )
 
 

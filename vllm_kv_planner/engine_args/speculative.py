@@ -113,7 +113,7 @@ def resolve_speculative(args: EngineArgs) -> Speculative | None:
         )
     if model is None and method not in _WITHOUT_MODEL:
         raise InputError(
-            f"--speculative-config: method {method!r} needs a draft model ('model': …)"
+            f"--speculative-config: method {method!r} needs a draft model ('model': ...)"
         )
     if tokens is None and method in ("ngram", "ngram_gpu"):
         raise InputError("--speculative-config: num_speculative_tokens must be provided")

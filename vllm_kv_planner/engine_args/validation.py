@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnknownNameError
 from .choices import ATTENTION_BACKENDS, CHOICES, KV_CACHE_DTYPES, QUANTIZATION_METHODS
+from .nested_values import check_capture_sizes, check_compilation, check_multimodal_limits
+from .value_types import check_types, flag_name, shown
 
 if TYPE_CHECKING:
     from .engine_args import EngineArgs
@@ -48,13 +50,19 @@ _AT_LEAST = {
 }
 
 
-def flag_name(field: str) -> str:
-    """The command-line spelling of a field: ``max_num_seqs`` to ``--max-num-seqs``."""
-    return "--" + field.replace("_", "-")
+_LARGEST = 1 << 62
+"""No count or size of vLLM's comes near."""
+
+# field: largest allowed value, where that is not the largest of all
+_AT_MOST = {"data_parallel_size": 1 << 16}
+
+_SKIP_LAYERS = ("sliding_window",)
+"""Kinds of layers whose cache can keep the model's dtype; other words are layer indices."""
 
 
 def check_engine_args(args: EngineArgs) -> None:
     """Raise InputError for the first field whose value vLLM would refuse by itself."""
+    check_types(args)
     for name, least in _AT_LEAST.items():
         _check_number(name, getattr(args, name), least)
     for name, valid in CHOICES.items():
@@ -62,13 +70,13 @@ def check_engine_args(args: EngineArgs) -> None:
     _check_choice("kv_cache_dtype", args.kv_cache_dtype, KV_CACHE_DTYPES)
     if not 0 < args.gpu_memory_utilization <= 1:
         raise InputError(
-            f"--gpu-memory-utilization: {args.gpu_memory_utilization}; "
+            f"--gpu-memory-utilization: {shown(args.gpu_memory_utilization)}; "
             "it must be greater than 0 and at most 1"
         )
     length = args.max_model_len
-    if length is not None and (not _is_int(length) or (length < 1 and length != -1)):
+    if length is not None and not (1 <= length <= _LARGEST or length == -1):
         raise InputError(
-            f"--max-model-len: max_model_len must be a positive integer, got {length!r}; "
+            f"--max-model-len: max_model_len must be a positive integer, got {shown(length)}; "
             "-1 or auto fits it to the memory"
         )
     backend = args.attention_backend
@@ -77,21 +85,29 @@ def check_engine_args(args: EngineArgs) -> None:
     if args.quantization is not None:
         # marlin: a name for GPTQ and AWQ checkpoints alone
         _check_choice("quantization", args.quantization.lower(), (*QUANTIZATION_METHODS, "marlin"))
+    if args.limit_mm_per_prompt:
+        check_multimodal_limits(args.limit_mm_per_prompt)
+    if args.compilation_config:
+        check_compilation(args.compilation_config)
+    check_capture_sizes("--cudagraph-capture-sizes", args.cudagraph_capture_sizes)
+    for word in args.kv_cache_dtype_skip_layers:
+        if word not in _SKIP_LAYERS and not (word.isascii() and word.isdigit()):
+            raise InputError(
+                f"--kv-cache-dtype-skip-layers: {shown(word)}; valid: a layer's index, "
+                f"{', '.join(_SKIP_LAYERS)}"
+            )
     if args.usage_context not in ("server", "llm"):
-        raise InputError(f"usage context {args.usage_context!r}; valid: server, llm")
-
-
-def _is_int(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+        raise InputError(f"usage context {shown(args.usage_context)}; valid: server, llm")
 
 
 def _check_number(name: str, value: Any, least: int) -> None:
-    if value is None:
+    most = _AT_MOST.get(name, _LARGEST)
+    if value is None or least <= value <= most:
         return
-    if not _is_int(value) and not (isinstance(value, float) and math.isfinite(value)):
+    if isinstance(value, float) and not math.isfinite(value):
         raise InputError(f"{flag_name(name)}: {value!r} is not a number")
-    if value < least:
-        raise InputError(f"{flag_name(name)}: {value}; it must be at least {least}")
+    bound = f"at least {least}" if value < least else f"at most {most:,}"
+    raise InputError(f"{flag_name(name)}: {shown(value)}; it must be {bound}")
 
 
 def _check_choice(name: str, value: Any, valid: tuple[Any, ...]) -> None:
@@ -103,6 +119,7 @@ def _check_choice(name: str, value: Any, valid: tuple[Any, ...]) -> None:
 
         near = get_close_matches(str(value), words, n=4, cutoff=0.3) or words[:6]
         raise UnknownNameError(
-            f"{flag_name(name)}: {value!r} is not known to vLLM 0.33; nearest: {', '.join(near)}"
+            f"{flag_name(name)}: {shown(value)} is not known to vLLM 0.33; "
+            f"nearest: {', '.join(near)}"
         )
-    raise InputError(f"{flag_name(name)}: {value!r}; valid: {', '.join(words)}")
+    raise InputError(f"{flag_name(name)}: {shown(value)}; valid: {', '.join(words)}")

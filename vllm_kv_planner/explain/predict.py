@@ -9,7 +9,7 @@ from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
 from ..engine_args.setup import EngineSetup, resolve_setup
 from ..errors import InputError, PlannerError, UnsupportedError
-from ..gpu.catalogue import custom_gpu, find_gpu
+from ..gpu.catalogue import SAME_DEVICE, custom_gpu, find_gpu
 from ..gpu.gpu import GPU
 from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from ..logs.start_log import StartLog
@@ -24,9 +24,6 @@ from ..records import dataclass
 
 if TYPE_CHECKING:
     from ..calibration.calibration import Calibration
-
-SAME_DEVICE = 0.03
-"""Share of its total by which the log's figure may differ from the catalogue's device."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,7 +156,7 @@ def engine_flags(log: StartLog) -> dict[str, Any]:
 
 def environment_of(log: StartLog) -> EngineEnvironment:
     """The runner, where the log says which one ran."""
-    return EngineEnvironment(use_v2_model_runner=True if log.uses_v2 else None)
+    return EngineEnvironment(use_v2_model_runner=None if log.runner is None else log.runner == "V2")
 
 
 def rules_of(version: str) -> VersionRules:

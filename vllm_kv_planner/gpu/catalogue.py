@@ -70,6 +70,7 @@ def custom_gpu(memory_bytes: int, *, like: GPU | None = None, name: str | None =
         return replace(
             like,
             name=name or like.name,
+            short_name=sized_name(like.short_name, memory_bytes),
             nvml_total_bytes=memory_bytes,
             torch_total_bytes=memory_bytes,
             sources={**like.sources, **sources},
@@ -84,6 +85,19 @@ def custom_gpu(memory_bytes: int, *, like: GPU | None = None, name: str | None =
         memory_bandwidth_gb_s=None,
         sources=sources,
     )
+
+
+SAME_DEVICE = 0.03
+"""Share of its total by which a device's own figure may differ from the catalogue's."""
+
+
+def sized_name(short_name: str, total_bytes: int) -> str:
+    """The short name; with the total where that is not the device's own, as of a MIG slice."""
+    base = short_name.partition("@")[0]
+    known = next((e.gpu.total_memory_bytes for e in _entries() if e.gpu.short_name == base), 0)
+    if abs(total_bytes - known) <= known * SAME_DEVICE:
+        return base
+    return f"{base}@{total_bytes / GIB:.1f}GiB"
 
 
 @lru_cache(maxsize=1)

@@ -17,6 +17,7 @@ from .patterns import (
     NVIDIA,
     PROCESS,
     REFUSALS,
+    RUNNER_V1,
     RUNNER_V2,
     VERSION_AND_MODEL,
 )
@@ -65,7 +66,7 @@ class _Reader:
         self.settled: dict[str, Any] = {}
         self.measures: dict[str, dict[str, float]] = {}
         self.backend: str | None = None
-        self.uses_v2 = False
+        self.runner: str | None = None
         self.is_server = False
         self.refusal: str | None = None
 
@@ -81,7 +82,7 @@ class _Reader:
             settled=self.settled,
             measures=self.measures,
             backend=self.backend,
-            uses_v2=self.uses_v2,
+            runner=self.runner,
             is_server=self.is_server,
             refusal=self.refusal,
         )
@@ -106,7 +107,9 @@ class _Reader:
         if "ackend" in line:
             self.attention(line)
         if RUNNER_V2 in line:
-            self.uses_v2 = True
+            self.runner = "V2"
+        elif RUNNER_V1 in line and "Model loading took" in line:
+            self.runner = self.runner or "V1"
         for needle, pattern in MEASURES:
             if needle in line and (found := pattern.search(line)) is not None:
                 self.figures(line, found.groupdict())

@@ -155,6 +155,8 @@ BACKENDS: tuple[re.Pattern[str], ...] = (
     re.compile(r"Using (?:AttentionBackendEnum\.)?([A-Z][A-Z0-9_]{2,40}) backend\b"),
 )
 FLASH = re.compile(r"Using Flash ?Attention(?:-2)? backend")
+RUNNER_V1 = "gpu_model_runner.py:"
+"""The file that says of itself, in the line's prefix, that it has loaded the model."""
 RUNNER_V2 = "Using V2 Model Runner"
 PROCESS = re.compile(r"\(([A-Za-z][\w-]{0,60}(?: rank=\d{1,5})?) (?:pid|ip)=")
 

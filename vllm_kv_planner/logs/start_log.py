@@ -25,7 +25,7 @@ class StartLog:
         settled: What the engine's config line says, once defaults were resolved.
         measures: Figures by name (``patterns.py``), for each process that printed them.
         backend: Attention backend.
-        uses_v2: Model Runner V2 said that it runs.
+        runner: ``V1`` or ``V2``: the model runner that loaded the model.
         is_server: A server's banner was seen.
         refusal: The line with which the engine gave up.
     """
@@ -38,7 +38,7 @@ class StartLog:
     settled: dict[str, Any] = field(hash=False)
     measures: dict[str, dict[str, float]] = field(hash=False)
     backend: str | None
-    uses_v2: bool
+    runner: str | None
     is_server: bool
     refusal: str | None
 

@@ -11,6 +11,7 @@ from ..records import dataclass
 from .encoder import encoder_profile
 from .experts import expert_workspace
 from .forward import forward_phase
+from .overheads import Overheads
 from .phase import Phase, parts
 from .rank import Rank
 from .sampler import sampler_phase
@@ -33,6 +34,37 @@ class ActivationPeak:
     peak_bytes: int
     uncertainty_bytes: int
     how: str
+
+
+def seen_activation(rank: Rank, overheads: Overheads) -> ActivationPeak | None:
+    """The peak that a start of this very engine printed; None where none was seen."""
+    engine = engine_of(rank)
+    seen = next((each for each in overheads.activation if each.engine == engine), None)
+    if seen is None:
+        return None
+    phase = Phase("seen", parts(activation=seen.size_bytes))
+    return ActivationPeak((phase,), phase, seen.size_bytes, seen.spread_bytes, seen.source)
+
+
+def engine_of(rank: Rank) -> str:
+    """What the peak of a single stage depends on, as one text."""
+    setup, args = rank.setup, rank.setup.args
+    named = {
+        "device": setup.gpu.short_name,
+        "vllm": rank.rules.name,
+        "model": args.model,
+        "dtype": setup.resolved.dtype.name,
+        "quantization": setup.facts.quantization,
+        "ranks": (rank.tp, args.pipeline_parallel_size, args.enable_expert_parallel),
+        "tokens": rank.tokens,
+        "rows": rank.rows,
+        "eager": args.enforce_eager,
+        "backends": ",".join(setup.cache.backends),
+        "images": (args.language_model_only, sorted(map(str, args.limit_mm_per_prompt.items()))),
+        "lora": args.enable_lora,
+        "draft": setup.resolved.speculative is not None,
+    }
+    return " ".join(f"{name}={value}" for name, value in named.items())
 
 
 def activation_peak(rank: Rank) -> ActivationPeak:

@@ -20,7 +20,7 @@ from math import ceil
 from ..engine_args.setup import EngineSetup
 from ..kv_cache.specs import RequestLimits
 from ..records import dataclass, replace
-from .activation import ActivationPeak, activation_peak
+from .activation import ActivationPeak, activation_peak, seen_activation
 from .cuda_graphs import GraphEstimate, graph_estimate
 from .non_torch import Outside, non_torch, taken_at_start
 from .overheads import Overheads, known_overheads
@@ -231,7 +231,7 @@ def rank_budget(
     """One rank's budget."""
     args, model = rank.setup.args, rank.setup.model
     reserve = int(args.mm_ipc_gpu_memory_gb * GIB) if model.is_multimodal else 0
-    activation = activation_peak(rank)
+    activation = seen_activation(rank, overheads) or activation_peak(rank)
     buffers = runner_buffers(rank)
     graphs = graph_estimate(rank, overheads.graphs, deduct=estimate_cudagraphs)
     uncounted = 0 if rank.rules.counts_runner_buffers else sum(size for _, size in buffers)

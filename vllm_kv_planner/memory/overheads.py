@@ -61,6 +61,23 @@ class GraphRatio:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SeenActivation:
+    """The activation peak that a start printed; bytes of a rank of one stage.
+
+    Attributes:
+        engine: Device, version, model and flags, as ``activation.engine_of`` writes them.
+        size_bytes: The peak.
+        spread_bytes: What its digits leave open.
+        source: Which start.
+    """
+
+    engine: str
+    size_bytes: int
+    spread_bytes: int
+    source: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class GraphCosts:
     """Constants of the CUDA graph model; bytes. ``ratios``: what starts on a device taught."""
 
@@ -80,12 +97,13 @@ class GraphCosts:
 
 @dataclass(frozen=True, kw_only=True)
 class Overheads:
-    """The whole file."""
+    """The whole file; ``activation``: what starts on this machine printed."""
 
     non_torch: tuple[Measured, ...]
     not_given_back: tuple[Measured, ...]
     at_start: tuple[Measured, ...]
     graphs: GraphCosts
+    activation: tuple[SeenActivation, ...] = ()
 
 
 @lru_cache(maxsize=1)

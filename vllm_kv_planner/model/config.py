@@ -114,14 +114,14 @@ class Config:
             return None
         is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not is_number or not minimum <= value <= maximum:  # NaN compares false
-            raise self._refused(key, value, f"must be a number from {minimum:g} to {maximum:g}")
+            raise self.refused(key, value, f"must be a number from {minimum:g} to {maximum:g}")
         return float(value)
 
     def bool(self, *keys: _Str, default: _Bool | None = None) -> _Bool:
         """``true`` or ``false``."""
         key, value = self._find(keys)
         if value is not None and not isinstance(value, bool):
-            raise self._refused(key, value, "must be true or false")
+            raise self.refused(key, value, "must be true or false")
         return self._or_default(keys, value, default)
 
     def str(self, *keys: _Str, default: _Str | None = None) -> _Str:
@@ -132,7 +132,7 @@ class Config:
         """As ``str``; None where nothing is set."""
         key, value = self._find(keys)
         if value is not None and (not isinstance(value, str) or len(value) > 1000):
-            raise self._refused(key, value, "must be a short string")
+            raise self.refused(key, value, "must be a short string")
         return value
 
     def list_of_ints(
@@ -164,7 +164,7 @@ class Config:
             return list(self._or_default(keys, None, default))
         for index, value in enumerate(values):
             if not isinstance(value, str):
-                raise self._refused(f"{key}[{index}]", value, "must be a string")
+                raise self.refused(f"{key}[{index}]", value, "must be a string")
         return list(values)
 
     def sub(self, *keys: _Str) -> Config:
@@ -177,7 +177,7 @@ class Config:
         if value is None:
             return None
         if not isinstance(value, Mapping):
-            raise self._refused(key, value, "must be an object")
+            raise self.refused(key, value, "must be an object")
         return Config(value, self.where, prefix=f"{self.prefix}{key}.")
 
     def list_of_subs(self, *keys: _Str, length: _Int | None = None) -> list[Config]:
@@ -185,7 +185,7 @@ class Config:
         key, values = self._found_list(keys, length)
         for index, value in enumerate(values or ()):
             if not isinstance(value, Mapping):
-                raise self._refused(f"{key}[{index}]", value, "must be an object")
+                raise self.refused(f"{key}[{index}]", value, "must be an object")
         return [
             Config(value, self.where, prefix=f"{self.prefix}{key}[{index}].")
             for index, value in enumerate(values or ())
@@ -210,7 +210,7 @@ class Config:
         if value is None:
             return key, None
         if not isinstance(value, (list, tuple)):
-            raise self._refused(key, value, "must be a list")
+            raise self.refused(key, value, "must be a list")
         if length is not None and len(value) != length:
             raise self.error(key, f"must be a list of {length} items, has {len(value)}")
         return key, list(value)
@@ -218,10 +218,11 @@ class Config:
     def _checked_int(self, key: _Str, value: object, minimum: _Int, maximum: _Int | None) -> _Int:
         top = _MAXIMUM.get(key, _DEFAULT_MAXIMUM) if maximum is None else maximum
         if not isinstance(value, int) or isinstance(value, bool) or not minimum <= value <= top:
-            raise self._refused(key, value, f"must be a whole number from {minimum:,} to {top:,}")
+            raise self.refused(key, value, f"must be a whole number from {minimum:,} to {top:,}")
         return value
 
-    def _refused(self, key: _Str, value: object, valid: _Str) -> ConfigError:
+    def refused(self, key: _Str, value: object, valid: _Str) -> ConfigError:
+        """A ConfigError about a value of ``key``: what is valid, what it is."""
         return self.error(key, f"{valid}, is {shown(value)}")
 
     def _or_default(

@@ -22,7 +22,9 @@ from .architectures.registry import Row, row, rule, unsupported
 from .architectures.resolve import Resolved, inner_architecture, model_types, resolve
 from .config import Config
 from .description import ModelDescription
+from .named_quantization import named_quantization, planned_without
 from .overrides import overridden
+from .plausible import check_layers, check_plausible
 
 
 def describe(
@@ -35,6 +37,7 @@ def describe(
     runner: str = "auto",
     convert: str = "auto",
     is_pooling: bool = False,
+    name: str = "",
 ) -> ModelDescription:
     """What a model is, from its config alone.
 
@@ -48,6 +51,7 @@ def describe(
         runner: ``--runner``.
         convert: ``--convert``.
         is_pooling: The checkpoint has a sentence-transformers pooling configuration.
+        name: The model's, where it has one.
 
     Raises:
         UnsupportedError: Nobody wrote a rule for the architecture.
@@ -64,6 +68,7 @@ def describe(
         where=where,
     )
     text = stated = language_config(top, model_type, resolved.row.get("text_type", ""))
+    check_plausible(top, text)
     if disable_sliding_window or text.get("sliding_window") == 0:
         check_windowless(text.opt_str("model_type") or model_type, where)
         text = Config({**text.data, "sliding_window": None}, where, prefix=text.prefix)
@@ -72,7 +77,10 @@ def describe(
     reader = read(top, text, facts, resolved, mm_prefix)
     inner = inner_reader(reader, resolved.row)
     layers = tuple(rule(inner.options["rule"])(inner))
+    check_layers(text, layers)
     flags = resolved.row.get("flags", ())
+    dtype = config_dtype(top, text)
+    named = named_quantization(name, top.data)
     return ModelDescription(
         architecture=resolved.architecture,
         config=top.data,
@@ -84,7 +92,7 @@ def describe(
         head_size=reader.head_size,
         hidden_size=text.int("hidden_size", default=0, minimum=0),
         vocab_size=text.int("vocab_size", default=0, minimum=0),
-        dtype=config_dtype(top, text),
+        dtype=dtype,
         is_hybrid="hybrid" in flags and not all_attention(top),
         is_attention_free="attention_free" in flags,
         is_multimodal="multimodal" in flags,
@@ -98,7 +106,11 @@ def describe(
         supports_pp="no_pp" not in flags,
         default_mamba_ssm_cache_dtype=ssm_cache_dtype(resolved.row, text),
         removed_in=resolved.row.get("removed_in"),
-        notes=notes(resolved),
+        unstated_quantization=named,
+        notes=(
+            *(() if named is None else (planned_without(named, top.data, dtype),)),
+            *notes(resolved),
+        ),
     )
 
 

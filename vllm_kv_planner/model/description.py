@@ -37,6 +37,7 @@ class ModelDescription:
         supports_pp: Whether vLLM's class can be cut into pipeline stages.
         default_mamba_ssm_cache_dtype: What the model's own config rule sets under ``auto``.
         removed_in: Last vLLM version that had the architecture, when 0.33 has it no more.
+        unstated_quantization: What the model's name says of its weights and its config does not.
         notes: Sentences for the reader of the plan.
     """
 
@@ -62,6 +63,7 @@ class ModelDescription:
     supports_pp: bool = True
     default_mamba_ssm_cache_dtype: str = "auto"
     removed_in: str | None = None
+    unstated_quantization: str | None = None
     notes: tuple[str, ...] = field(default=())
 
     @cached_property

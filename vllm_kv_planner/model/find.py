@@ -11,10 +11,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigError, UnknownNameError
+from ..errors import ConfigError, InputError, UnknownNameError
 from ..records import dataclass, field
 from . import hf_cache, presets
-from .json_file import printable, read_config_file
+from .json_file import printable, read_config_file, shown
 
 # Beside config.json: where ModelOpt checkpoints before 0.31 keep their quantization config.
 QUANT_FILE = "hf_quant_config.json"
@@ -77,8 +77,8 @@ def find_config(
 
     Args:
         reference: A folder with a config.json, a JSON file, a Hub id, or a short name.
-        revision: Branch, tag or commit of a Hub repository; bundled presets have none, so
-            with it they are not asked. Default: ``main``.
+        revision: Branch, tag or commit of a Hub repository; bundled presets stand for
+            ``main`` (the default) alone.
         offline: Never ask the Hub. Default: what ``HF_HUB_OFFLINE`` or
             ``TRANSFORMERS_OFFLINE`` says.
 
@@ -96,17 +96,36 @@ def find_config(
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
         raise ConfigError(f"--revision {_shown(revision)}: not a branch, tag or commit hash")
     # A repository may be cached under its former or short name too, so ask for both.
-    name = reference if "/" in reference else presets.canonical_name(reference)
+    name = presets.canonical_name(reference)
     found = _cached(reference, revision) or (_cached(name, revision) if name != reference else None)
     if found:
         return found
-    if revision is None:
+    if revision in (None, "main"):
         preset = presets.find_preset(reference)
         if preset:
             return FoundConfig(preset.id, preset.config, "bundled", files=preset.files)
     if _is_offline() if offline is None else offline:
         raise _unknown(name, "is not cached, and offline the Hub is not asked", revision)
     return _from_hub(name, revision)
+
+
+def found_config(model: object, revision: object = None) -> FoundConfig:
+    """The config of what the Python API takes for a model: a name, a path, or a config found.
+
+    Raises:
+        InputError: It is none of these.
+    """
+    if isinstance(model, FoundConfig):
+        return model
+    if isinstance(model, os.PathLike):
+        model = os.fsdecode(model)
+    if not isinstance(model, str):
+        raise InputError(
+            f"model: {shown(model)} is no Hub id, path of a folder or config.json, or FoundConfig"
+        )
+    if revision is not None and not isinstance(revision, str):
+        raise InputError(f"--revision: {shown(revision)} is not text")
+    return find_config(model, revision=revision)
 
 
 def known_names() -> list[str]:
@@ -185,22 +204,10 @@ def _unknown(name: str, why: str, revision: str | None) -> UnknownNameError:
 
 
 def _hint(name: str, revision: str | None) -> str:
-    near = [] if revision else _nearest(name)
+    from .nearest import nearest_models  # imports difflib: for this message only
+
+    near = [] if revision else nearest_models(name)
     return f"; did you mean {' or '.join(near)}?" if near else "; give a folder or config.json"
-
-
-def _nearest(name: str) -> list[str]:
-    """Up to three bundled ids that look like ``name``, the nearest first."""
-    import difflib  # slow to import, and needed for this message only
-
-    ids: dict[str, str] = {}
-    for known in known_names():
-        ids[known.lower()] = known
-        ids.setdefault(known.lower().rpartition("/")[2], known)
-    ids.update(presets.known_aliases())
-    close = difflib.get_close_matches(name.lower(), ids, n=5, cutoff=0.6)
-    close += difflib.get_close_matches(name.lower().rpartition("/")[2], ids, n=3, cutoff=0.6)
-    return list(dict.fromkeys(ids[match] for match in close))[:3]
 
 
 def _shown(text: str) -> str:

@@ -12,7 +12,16 @@ import stat
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigError
+from ..errors import ConfigError, printable
+
+__all__ = [
+    "MAX_FILE_BYTES",
+    "parse_config",
+    "printable",
+    "read_config_file",
+    "read_regular_file",
+    "shown",
+]
 
 # Bounds on one file. The largest config.json known (nvidia/MiniMax-M3-NVFP4, which lists the
 # quantization of every expert) is 3 MB with 60,000 values, nested 5 deep.
@@ -42,13 +51,6 @@ def shown(value: object, limit: int = 60) -> str:
     return printable(text)
 
 
-def printable(text: str) -> str:
-    """``text`` with whatever would not print (control characters, lone surrogates) escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in text)
-
-
 def read_config_file(path: str) -> dict[str, Any]:
     """The JSON object in the file at ``path``.
 
@@ -57,21 +59,23 @@ def read_config_file(path: str) -> dict[str, Any]:
     """
     where = printable(path if len(path) <= 200 else path[:200] + "…")
     try:
-        is_file = stat.S_ISREG(os.stat(path).st_mode)
-        raw = _read(path) if is_file else b""
+        raw = read_regular_file(path, MAX_FILE_BYTES + 1)
     except OSError as error:
         raise ConfigError(f"{where}: cannot be read ({error.strerror or error})") from None
     except ValueError:  # a NUL byte in the name, or half a surrogate pair
         raise ConfigError(f"{where}: not a usable file name") from None
-    if not is_file:
+    if raw is None:
         raise ConfigError(f"{where}: not a regular file, so not a config.json")
     return parse_config(raw, where)
 
 
-def _read(path: str) -> bytes:
+def read_regular_file(path: str, limit: int) -> bytes | None:
+    """Up to ``limit`` bytes; None for a pipe, a device or a folder. OSError, ValueError as open."""
+    if not stat.S_ISREG(os.stat(path).st_mode):
+        return None
     # Non-blocking: should a pipe take the file's place meanwhile, open must not wait.
     with open(os.open(path, os.O_RDONLY | _BINARY_NON_BLOCKING), "rb") as file:
-        return file.read(MAX_FILE_BYTES + 1)
+        return file.read(limit)
 
 
 def parse_config(raw: bytes, where: str) -> dict[str, Any]:

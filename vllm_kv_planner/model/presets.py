@@ -24,10 +24,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from ..errors import UnknownNameError
 from ..records import dataclass, field
 
 _FOLDER = os.path.dirname(__file__)
@@ -50,8 +52,7 @@ def find_preset(name: str) -> Preset | None:
     lowered = name.lower()
     line = find_line("presets.jsonl", lowered)
     if line is None:
-        alias = _aliases().get(lowered)
-        line = None if alias is None else find_line("presets.jsonl", alias.lower())
+        line = find_line("presets.jsonl", canonical_name(name).lower())
         if line is None:
             return None
     config = line.get("config", {})
@@ -65,8 +66,31 @@ def find_preset(name: str) -> Preset | None:
 
 
 def canonical_name(name: str) -> str:
-    """The Hub id that ``name`` is an alias of; ``name`` itself when it is none."""
-    return _aliases().get(name.lower(), name)
+    """The Hub id that ``name`` stands for: an alias, or a repository without its owner.
+
+    ``name`` itself when it is neither. Raises UnknownNameError where several owners have it.
+    """
+    lowered = name.lower()
+    alias = _aliases().get(lowered)
+    if alias is not None:
+        return alias
+    owned = [] if "/" in name else _with_owner(lowered)
+    if len(owned) > 1:
+        raise UnknownNameError(f"{name} is not one model: {' or '.join(owned)}?")
+    return owned[0] if owned else name
+
+
+@lru_cache(maxsize=64)
+def _with_owner(lowered: str) -> list[str]:
+    """The models called so after their owner's name; by an alias where no id is."""
+    pattern = rb'\n{"id":"([^"/]*/' + re.escape(lowered.encode()) + rb')",'
+    text = _text("presets.jsonl")
+    found = [
+        text[match.start(1) : match.end(1)].decode()
+        for match in re.finditer(pattern, _text("presets.jsonl", lowered=True))
+    ]
+    aliased = (model for name, model in _aliases().items() if name.rpartition("/")[2] == lowered)
+    return found or sorted(set(aliased))
 
 
 def known_names() -> list[str]:

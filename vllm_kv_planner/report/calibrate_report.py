@@ -13,6 +13,7 @@ LABELS = {
     "total_bytes": "GPU's total memory",
     "taken_at_start_bytes": "taken before the start",
     "weights_bytes": "weights",
+    "activation_bytes": "activation peak",
     "outside_bytes": "outside PyTorch",
     "graph_estimate_bytes": "CUDA graphs, estimated",
 }

@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from ..plan_types import Plan
+from .printable import printable_plan
 
 
 def to_csv(*plans: Plan) -> str:
     """Header and rows; no final newline. Lists (groups, notes) are JSON in their cell."""
-    rows = [dict(flat({**plan.to_dict(), "memory": memory(plan)}, "")) for plan in plans]
+    safe = [printable_plan(plan) for plan in plans]
+    rows = [dict(flat({**plan.to_dict(), "memory": memory(plan)}, "")) for plan in safe]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()

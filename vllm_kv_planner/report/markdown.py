@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from ..plan_types import Plan
+from .printable import printable_plan
 from .text import sections, verdict
 
 
 def to_markdown(plan: Plan) -> str:
     """One table a section; no final newline."""
+    plan = printable_plan(plan)
     lines = [f"# KV cache of {cell(plan.model.id)} on {cell(plan.gpu.name)}", ""]
     for title, rows in sections(plan):
         lines += [f"| {title} | | |", "| --- | ---: | --- |"]

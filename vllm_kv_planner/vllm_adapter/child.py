@@ -6,12 +6,14 @@ import contextlib
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+import weakref
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from ..errors import InputError, UnsupportedError
@@ -19,6 +21,9 @@ from .absent_gpu import AbsentGPU
 from .child_environment import child_environment, make_path
 
 Progress = Callable[[str], None]
+
+_REMOVAL_TRIES = 50
+_REMOVAL_PAUSE = 0.05  # seconds
 
 
 class Child:
@@ -41,21 +46,23 @@ class Child:
         self._progress = progress
         self._requests = 0
         self._unread = b""
-        self._folder = tempfile.TemporaryDirectory(prefix="vllm-kv-planner-")
-        self.models = os.path.join(self._folder.name, "models")
+        folder = tempfile.mkdtemp(prefix="vllm-kv-planner-")
+        self.models = os.path.join(folder, "models")
         os.mkdir(self.models)
-        make_path(self._folder.name)
-        self._log_path = os.path.join(self._folder.name, "log")
-        with open(self._log_path, "wb") as log:
+        make_path(folder)
+        self._log_path = os.path.join(folder, "log")
+        with _removed_on_error(folder), open(self._log_path, "wb") as log:
             self._process = subprocess.Popen(
-                [python, "-m", "vllm_kv_planner.vllm_adapter.server", self._folder.name],
+                [python, "-m", "vllm_kv_planner.vllm_adapter.server", folder],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
                 cwd=self.models,
-                env=child_environment(self._folder.name, gpu, else_own_device=else_own_device),
+                env=child_environment(folder, gpu, else_own_device=else_own_device),
                 start_new_session=True,  # so that forks of forks end with it
             )
+        # Also when it is forgotten and at the interpreter's end: the process, then its folder.
+        self._end = weakref.finalize(self, _end, self._process, folder)
         try:
             self.ready: dict[str, Any] = self._read("ready")
         except BaseException:
@@ -87,14 +94,7 @@ class Child:
 
     def close(self) -> None:
         """End the process and remove its folder."""
-        for pipe in (self._process.stdin, self._process.stdout):
-            if pipe is not None:
-                with contextlib.suppress(OSError):
-                    pipe.close()
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self._process.pid, signal.SIGKILL)
-        self._process.wait()
-        self._folder.cleanup()
+        self._end()
 
     def _read(self, wanted: str) -> dict[str, Any]:
         """Messages up to the one that holds ``wanted``."""
@@ -143,6 +143,31 @@ class Child:
             lines = log.read().decode("utf-8", "replace").split("\n")
             return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing")
         return "nothing"
+
+
+@contextlib.contextmanager
+def _removed_on_error(folder: str) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
+
+
+def _end(process: subprocess.Popen[bytes], folder: str) -> None:
+    """End a process and its forks, and remove its folder."""
+    for pipe in (process.stdin, process.stdout):
+        if pipe is not None:
+            with contextlib.suppress(OSError):
+                pipe.close()
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for _ in range(_REMOVAL_TRIES):  # forks killed a moment ago may still be writing
+        shutil.rmtree(folder, ignore_errors=True)
+        if not os.path.exists(folder):
+            return
+        time.sleep(_REMOVAL_PAUSE)
 
 
 def say_on_terminal(line: str) -> None:

@@ -17,7 +17,7 @@ from ..errors import InputError, UnsupportedError
 from ..gpu.catalogue import find_gpu
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
-from ..model.find import FoundConfig, find_config
+from ..model.find import FoundConfig, find_config, found_config
 from ..plan_types import Plan
 from .absent_gpu import describe_gpu
 from .arguments import variables, vllm_arguments
@@ -63,17 +63,23 @@ class VLLMPlanner:
         self._progress = progress
         self._children: dict[str, Child] = {}
 
-    def plan(self, model: str, *, gpu: str | GPU | None = None, **engine_args: Any) -> Plan:
+    def plan(
+        self,
+        model: str | os.PathLike[str] | FoundConfig,
+        *,
+        gpu: str | GPU | None = None,
+        **engine_args: Any,
+    ) -> Plan:
         """As ``vllm_kv_planner.plan``, answered by vLLM.
 
         Raises:
             PlannerError: vLLM's refusal, or a reason why it cannot be asked, in one line.
         """
-        try:
-            args = EngineArgs(model=model, **engine_args)
-        except TypeError as error:
-            raise InputError(f"plan(): {error}") from None
-        found = find_config(model, revision=args.revision)
+        from ..planner import check_inputs, engine_args_of
+
+        check_inputs(gpu)
+        found = found_config(model, engine_args.get("revision"))
+        args = engine_args_of(found.id, engine_args)
         return self.plan_args(args, found=found, gpu=gpu)
 
     def plan_args(

@@ -14,6 +14,7 @@ from ...engine_args.parallel import stage_ranges
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
+from ...model.named_quantization import weights_unknown
 from .architectures.draft import eagle, mtp
 from .architectures.facts import Facts
 from .architectures.families import build, family, text_row
@@ -130,6 +131,9 @@ def setup_weights(
     Raises:
         UnsupportedError: As ``weights_per_rank``.
     """
+    named = setup.model.unstated_quantization
+    if named is not None and setup.facts.quantization is None:
+        raise UnsupportedError(weights_unknown(named))
     resolved = setup.resolved
     return weights_per_rank(
         setup.model,

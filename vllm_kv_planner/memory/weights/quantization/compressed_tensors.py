@@ -14,9 +14,10 @@ from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, 
 from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
 from .fp8 import block_size
 from .mxfp4 import Mxfp4Experts
-from .names import ByLayerNumber, listed, matches_any, renamed
+from .names import Targets, listed, renamed
 from .packed import Int8Linear, PackedWNA16
 
+_MAX_GROUPS = 64
 _SCALES: Sequence[Spec] = (
     *((name, (1,), "float32") for name in ("k_scale", "v_scale", "q_scale")),
     *((name, (1,), "bfloat16") for name in ("k_zero_point", "v_zero_point", "q_zero_point")),
@@ -30,10 +31,16 @@ class CompressedTensors(Quantization):
 
     def __init__(self, config: Mapping[str, Any], *, is_composite: bool) -> None:
         ignored = listed(config, "ignore")
-        self.ignored = ByLayerNumber(renamed(ignored, is_composite=is_composite))
-        self.groups: list[tuple[ByLayerNumber, _Scheme]] = []
+        self.ignored = Targets(renamed(ignored, is_composite=is_composite))
+        self.groups: list[tuple[Targets, _Scheme]] = []
         groups = config.get("config_groups")
-        for group in groups.values() if isinstance(groups, Mapping) else ():
+        groups = groups if isinstance(groups, Mapping) else {}
+        if len(groups) > _MAX_GROUPS:
+            raise UnsupportedError(
+                f"quantization_config: {len(groups):,} config_groups; the stand-alone planner "
+                f"reads at most {_MAX_GROUPS}"
+            )
+        for group in groups.values():
             if not isinstance(group, Mapping):
                 raise UnsupportedError("quantization_config: a config group must be an object")
             targets = listed(group, "targets")
@@ -41,7 +48,7 @@ class CompressedTensors(Quantization):
                 continue
             names = renamed(targets, is_composite=is_composite)
             scheme = _Scheme(group, str(config.get("format") or ""))
-            self.groups.append((ByLayerNumber(names), scheme))
+            self.groups.append((Targets(names), scheme))
         self.description = "compressed-tensors, " + ", ".join(
             dict.fromkeys(scheme.description for _, scheme in self.groups)
         )
@@ -69,13 +76,13 @@ class CompressedTensors(Quantization):
         return () if is_latent else _SCALES
 
     def _scheme(self, prefix: str, *classes: str) -> _Scheme | None:
-        if matches_any(prefix, self.ignored.candidates(prefix)):
+        if prefix in self.ignored:
             return None
         for targets, scheme in self.groups:
-            if matches_any(prefix, targets.candidates(prefix)):
+            if prefix in targets:
                 return scheme
         for targets, scheme in self.groups:
-            if any(name in targets.everywhere for name in classes):
+            if any(name in targets.names for name in classes):
                 return scheme
         return None
 

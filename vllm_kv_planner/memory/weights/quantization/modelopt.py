@@ -13,9 +13,10 @@ from ....errors import UnsupportedError
 from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
 from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
 from .fp8 import SCALES
-from .names import ByLayerNumber, SkippedLayers, listed, parts_of, renamed, wildcard
+from .names import Parts, SkippedLayers, listed, parts_of, renamed
 
 _TOWERS = ("vision_tower", "vision_model", "vit_large_projector")
+_LONGEST_NAME, _MOST_PARENTS = 200, 100_000
 _LINEAR: Mapping[str, LinearMethod] = {
     "FP8": Fp8Linear("tensor", has_input_scale=True),
     "FP8_PER_CHANNEL_PER_TOKEN": Fp8Linear("channel"),
@@ -49,7 +50,7 @@ class ModelOpt(Quantization):
         names = listed(config, "ignore" if "ignore" in config else "exclude_modules")
         excluded = renamed(_split(names), is_composite=is_composite)
         self.skipped = SkippedLayers(excluded)
-        self.patterns = ByLayerNumber(excluded)
+        self.excluded = Parts(excluded, has_wildcards=True)
         layers = config.get("quantized_layers")
         self.layers: dict[str, str] = {}
         self.parents: dict[str, str] = {}
@@ -65,8 +66,14 @@ class ModelOpt(Quantization):
         for name, said in zip(names, layers.values(), strict=True):
             algorithm = said.get("quant_algo") if isinstance(said, Mapping) else None
             self.layers[name] = str(algorithm or "").upper()
-            while name := name.rpartition(".")[0]:
-                self.parents.setdefault(name, self.layers[next(reversed(self.layers))])
+            if len(name) > _LONGEST_NAME or len(self.parents) > _MOST_PARENTS:
+                raise UnsupportedError(
+                    "quantization_config: quantized_layers has longer names, or more modules, "
+                    "than the stand-alone planner reads"
+                )
+            algorithm = self.layers[name]
+            while (name := name.rpartition(".")[0]) and name not in self.parents:
+                self.parents[name] = algorithm
 
     def linear(self, prefix: str) -> LinearMethod | None:
         """Unless excluded, by the one algorithm or the layer's own."""
@@ -109,12 +116,7 @@ class ModelOpt(Quantization):
     def _is_excluded(self, prefix: str) -> bool:
         if prefix in self.skipped:
             return True
-        inner = prefix.removeprefix("language_model.")
-        return any(
-            (pattern != prefix and (pattern in prefix or pattern in inner))
-            or ("*" in pattern and wildcard(pattern).match(prefix) is not None)
-            for pattern in self.patterns.candidates(prefix)
-        )
+        return self.excluded.match(prefix, prefix.removeprefix("language_model."))
 
 
 def _split(names: Sequence[str]) -> list[str]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Any
 
 from ....errors import ConfigError
+from .patterns import MAX_WILDCARDS, Patterns, bounded
 
 PACKED: Mapping[str, Sequence[str]] = {
     "qkv_proj": ("q_proj", "k_proj", "v_proj"),
@@ -81,36 +82,71 @@ class SkippedLayers:
 
     def __init__(self, names: Iterable[str]) -> None:
         self.names = frozenset(names)
-        self.experts = [name for name in self.names if "experts" in name]
+        self.experts = ByLayerNumber(name for name in self.names if "experts" in name)
 
     def __contains__(self, prefix: str) -> bool:
         last = prefix.rpartition(".")[2]
         if last in PACKED:
             return prefix in self.names or all(part in self.names for part in parts_of(prefix))
         if "experts" in prefix:
-            return any(prefix in name for name in self.experts)
+            return any(prefix in name for name in self.experts.candidates(prefix))
         return prefix in self.names
 
 
 class ByLayerNumber:
-    """Patterns sorted by the layer number they name, so that few are tried for each name."""
+    """Names sorted by the layer number in them, so that few are tried for each layer.
 
-    _NUMBER = re.compile(r"(?:layers|blocks)\.(\d+)\.")
+    Raises:
+        UnsupportedError: More name no layer than any checkpoint's do.
+    """
 
-    def __init__(self, patterns: Iterable[str]) -> None:
-        self.everywhere: list[str] = []
+    _NUMBER = re.compile(r"(?:^|\.)(?:layers?|blocks?|h)\.(\d+)\.")
+
+    def __init__(self, names: Iterable[str]) -> None:
+        everywhere: list[str] = []
         self.numbered: dict[str, list[str]] = {}
-        for pattern in patterns:
-            found = self._NUMBER.search(pattern)
+        for name in names:
+            found = self._NUMBER.search(name)
             if found:
-                self.numbered.setdefault(found[1], []).append(pattern)
+                self.numbered.setdefault(found[1], []).append(name)
             else:
-                self.everywhere.append(pattern)
+                everywhere.append(name)
+        self.everywhere = bounded(everywhere, "names of modules in no layer")
 
     def candidates(self, name: str) -> list[str]:
         """Those that may match ``name``."""
         found = self._NUMBER.search(name)
-        return self.everywhere + (self.numbered.get(found[1], []) if found else [])
+        if found is None:
+            return self.everywhere
+        return self.everywhere + self.numbered.get(found[1], [])
+
+
+class Parts:
+    """Parts of names, and shell-style patterns: what a name holds or matches.
+
+    Attributes:
+        has_wildcards: Names with a ``*`` are patterns too.
+    """
+
+    def __init__(self, names: Iterable[str], *, has_wildcards: bool = False) -> None:
+        found = list(names)
+        self.parts = ByLayerNumber(found)
+        if has_wildcards:
+            bounded((name for name in found if "*" in name), "wildcards", most=MAX_WILDCARDS)
+        self.has_wildcards = has_wildcards
+        self._known: dict[str, bool] = {}
+
+    def match(self, *names: str) -> bool:
+        """Whether any of the names of one layer holds a part; the first one may match a pattern."""
+        name = names[0]
+        known = self._known.get(name)
+        if known is None:
+            known = self._known[name] = any(
+                any(part in each for each in names)
+                or (self.has_wildcards and "*" in part and wildcard(part).match(name) is not None)
+                for part in self.parts.candidates(name)
+            )
+        return known
 
 
 @lru_cache(maxsize=4096)
@@ -119,29 +155,27 @@ def wildcard(pattern: str) -> re.Pattern[str]:
     return re.compile(translate(pattern))
 
 
-@lru_cache(maxsize=1024)
-def regex(pattern: str) -> re.Pattern[str] | None:
-    """A checkpoint's regular expression, compiled; None where it is none, or far too long."""
-    if len(pattern) > 10_000:
-        return None
-    try:
-        return re.compile(pattern)
-    except (re.error, RecursionError, OverflowError):
-        return None
+class Targets:
+    """``is_equal_or_regex_match``: names, and regular expressions after ``re:``.
 
+    Raises:
+        UnsupportedError: Too many expressions, or one that may take far too long.
+    """
 
-def matches(name: str, target: str) -> bool:
-    """``is_equal_or_regex_match``: equal, or matching where the target begins with ``re:``."""
-    if target.startswith("re:"):
-        found = regex(target[3:])
-        return found is not None and found.match(name) is not None
-    return name == target
+    def __init__(self, targets: Iterable[str]) -> None:
+        found = list(targets)
+        self.names = frozenset(found)
+        self.patterns = Patterns(
+            (each.removeprefix("re:") for each in found if each.startswith("re:")),
+            "expressions of layer names",
+        )
 
+    def __contains__(self, prefix: str) -> bool:
+        """Whether a layer, or every part of a merged one, is among the targets."""
+        if self._has(prefix):
+            return True
+        parts = parts_of(prefix)
+        return len(parts) > 1 and all(self._has(part) for part in parts)
 
-def matches_any(prefix: str, targets: Iterable[str]) -> bool:
-    """Whether a layer, or every part of a merged one, is among the targets."""
-    listed = list(targets)
-    if any(matches(prefix, target) for target in listed):
-        return True
-    parts = parts_of(prefix)
-    return len(parts) > 1 and all(any(matches(part, target) for target in listed) for part in parts)
+    def _has(self, name: str) -> bool:
+        return name in self.names or self.patterns.first(name) is not None

@@ -19,8 +19,9 @@ from .base import (
     Spec,
     UnquantizedExperts,
 )
-from .names import PACKED, listed, regex, renamed
+from .names import Parts, listed, renamed
 from .packed import PackedLinear
+from .patterns import Patterns
 
 
 class Packed(Quantization):
@@ -40,14 +41,17 @@ class Packed(Quantization):
         # Symmetric GPTQ needs none: kernels drop them once loaded.
         self.keeps_zeros = self.name != "gptq" or config.get("sym") is False
         skipped = listed(config, "modules_to_not_convert")
-        self.skipped = renamed(skipped, is_composite=is_composite)
+        self.skipped = Parts(renamed(skipped, is_composite=is_composite))
         dynamic = config.get("dynamic")
-        self.dynamic: Mapping[str, Any] = dynamic if isinstance(dynamic, Mapping) else {}
+        self.rules = list(dynamic if isinstance(dynamic, Mapping) else ())
+        self.dynamic = Patterns(
+            (rule.removeprefix("-:").removeprefix("+:") for rule in self.rules), "dynamic rules"
+        )
         self.description = f"{self.name}, {bits} bits, groups of {group}"
 
     def linear(self, prefix: str) -> LinearMethod | None:
         """Unless left out by name (AWQ) or by a rule (GPTQ's ``dynamic``)."""
-        if any(name in prefix for name in self.skipped) or self._excluded(prefix):
+        if self._left_out(prefix):
             return None
         return self.method
 
@@ -57,16 +61,13 @@ class Packed(Quantization):
 
     def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """As linear layers."""
-        left_out = any(name in prefix for name in self.skipped) or self._excluded(prefix)
-        return UnquantizedExperts() if left_out else self.method
+        return UnquantizedExperts() if self._left_out(prefix) else self.method
 
-    def _excluded(self, prefix: str) -> bool:
-        last = prefix.rpartition(".")[2]
-        parts = [prefix.replace(last, part) for part in PACKED.get(last, (last,))]
-        for rule in self.dynamic:
-            if rule.startswith("-:") and (found := regex(rule[2:])) is not None:
-                return all(found.match(part) for part in parts)
-        return False
+    def _left_out(self, prefix: str) -> bool:
+        if self.skipped.match(prefix):
+            return True
+        first = self.dynamic.first(prefix)
+        return first is not None and self.rules[first].startswith("-:")
 
 
 class ExpertsInt8(Quantization):

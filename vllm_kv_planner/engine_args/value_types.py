@@ -1,0 +1,101 @@
+"""One table of types for the fields of EngineArgs, made from its own annotations."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError
+
+if TYPE_CHECKING:
+    from .engine_args import EngineArgs
+
+# annotation: exact types that need no second look, and what to call them
+_NONE = type(None)
+_PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
+    "str": ((str,), "text"),
+    "UsageContext": ((str,), "text"),
+    "bool": ((bool,), "True or False"),
+    "int": ((int,), "a whole number"),
+    "float": ((float, int), "a number"),
+    "JsonDict": ((dict,), "a dictionary"),
+    "tuple[str, ...]": ((tuple,), "a list of texts"),
+    "tuple[int, ...]": ((tuple,), "a list of whole numbers"),
+}
+_ITEMS: dict[str, type] = {"tuple[str, ...]": str, "tuple[int, ...]": int}
+
+
+def flag_name(field: str) -> str:
+    """The command-line spelling of a field: ``max_num_seqs`` to ``--max-num-seqs``."""
+    return "--" + field.replace("_", "-")
+
+
+def check_types(args: EngineArgs) -> None:
+    """Raise InputError for the first field whose value is not what its annotation says."""
+    exact = _exact_types()
+    for name, value in vars(args).items():
+        kind = type(value)
+        if kind not in exact[name] or (value and (kind is tuple or kind is dict)):
+            _look_closer(name, value)
+
+
+@lru_cache(maxsize=1)
+def _exact_types() -> dict[str, frozenset[type]]:
+    return {name: frozenset(_allowed(name)) for name in _annotations()}
+
+
+@lru_cache(maxsize=1)
+def _annotations() -> dict[str, str]:
+    from .engine_args import EngineArgs
+
+    notes = EngineArgs.__annotations__
+    return {name: str(note) for name, note in notes.items()}
+
+
+def _allowed(name: str) -> tuple[type, ...]:
+    note = _annotations()[name]
+    plain = note.removesuffix(" | None")
+    return _PLAIN[plain][0] + ((_NONE,) if plain != note else ())
+
+
+def _look_closer(name: str, value: Any) -> None:
+    """What is not exactly of the type: subclasses, lists for tuples; and what containers hold."""
+    note = _annotations()[name].removesuffix(" | None")
+    types, words = _PLAIN[note]
+    if note in _ITEMS:
+        item = _ITEMS[note]
+        good = isinstance(value, (list, tuple)) and all(_is(each, (item,)) for each in value)
+    elif note == "JsonDict":
+        good = isinstance(value, Mapping) and all(isinstance(key, str) for key in value)
+        words = "a dictionary with texts as keys" if isinstance(value, Mapping) else words
+        if good and not _can_be_shown(value):
+            raise InputError(f"{flag_name(name)}: nested too deep, or numbers of too many digits")
+    else:
+        good = _is(value, types)
+    if not good:
+        raise InputError(f"{flag_name(name)}: {shown(value)} is not {words}")
+
+
+def _is(value: Any, types: Iterable[type]) -> bool:
+    # True is an int to Python, and nobody's number
+    return isinstance(value, tuple(types)) and (bool in types or not isinstance(value, bool))
+
+
+def _can_be_shown(value: Any) -> bool:
+    try:
+        repr(value)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def shown(value: Any) -> str:
+    """A value for a message: its ``repr``, kept short."""
+    if isinstance(value, int) and value.bit_length() > 200:
+        return "a number of more than 60 digits"
+    try:
+        text = repr(value)
+    except Exception:  # objects may do as they like
+        text = f"a {type(value).__name__}"
+    return text if len(text) <= 80 else text[:80] + "…"
