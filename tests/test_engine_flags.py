@@ -175,6 +175,7 @@ def test_refusals_in_one_line(line: str, message: str) -> None:
         ("--swap-space", "leave it out"),
         ("--task", "--runner pooling"),
         ("--num-scheduler-steps", "multi-step scheduling is gone"),
+        ("-tp2", "-tp 2"),
     ],
 )
 def test_flags_vllm_does_not_know(flag: str, hint: str) -> None:

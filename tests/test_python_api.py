@@ -77,6 +77,8 @@ def test_paths_are_models(tmp_path: Path) -> None:
         ("compilation_config", {"max_cudagraph_capture_size": -1}, "from 0 up"),
         ("compilation_config", {"cudagraph_mode": []}, "valid: NONE, PIECEWISE"),
         ("compilation_config", {"mode": "x"}, "valid: 0 to 3"),
+        ("attention_config", {"backend": 3}, "expected a backend's name"),
+        ("attention_config", {"flash_attn_version": True}, "valid: 2, 3, 4"),
         ("cudagraph_capture_sizes", 5, "5 is not a list of whole numbers"),
         ("cudagraph_capture_sizes", ["a"], "is not a list of whole numbers"),
         ("cudagraph_capture_sizes", [0, 4], "whole numbers from 1 up"),

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Iterable
 from functools import lru_cache
 from typing import Literal, cast
@@ -115,6 +116,9 @@ def unknown_flag_message(option: str, also_known: Iterable[str] = ()) -> str:
         return f"vLLM 0.33 has no {name}: {removed}"
     from difflib import get_close_matches
 
+    attached = re.fullmatch(r"(-[a-z]+)(\d+)", name)
+    if attached is not None and attached[1] in all_spellings():
+        return f"unknown flag {name[:60]}; did you mean {attached[1]} {attached[2][:20]}?"
     known = dict.fromkeys((*also_known, *all_spellings()))
     near = get_close_matches(name, known, n=3, cutoff=0.6)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -35,6 +35,17 @@ def check_multimodal_limits(limits: Mapping[str, Any]) -> None:
                 )
 
 
+def check_attention(config: Mapping[str, Any]) -> None:
+    """The parts of ``--attention-config`` that choose the kernels."""
+    flag = "--attention-config"
+    backend = config.get("backend")
+    if backend is not None and not isinstance(backend, str):
+        raise InputError(f"{flag}: backend is {shown(backend)}; expected a backend's name")
+    version = config.get("flash_attn_version")
+    if version is not None and (type(version) is not int or version not in (2, 3, 4)):
+        raise InputError(f"{flag}: flash_attn_version is {shown(version)}; valid: 2, 3, 4")
+
+
 def check_compilation(config: Mapping[str, Any]) -> None:
     """The parts of ``--compilation-config`` that decide what graphs are captured."""
     flag = "--compilation-config"

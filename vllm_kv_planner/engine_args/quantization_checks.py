@@ -17,11 +17,17 @@ _OWNED = {
     "modelopt": ("FP8", "FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO"),
     "modelopt_fp4": ("NVFP4", "W4A16_NVFP4"),
 }
+_LAYER_NAMES = ("ignore", "ignored_layers", "exclude_modules", "modules_to_not_convert")
 _ALGORITHMS = (*_OWNED["modelopt"], *_OWNED["modelopt_fp4"], "MXFP8", "MIXED_PRECISION")
 
 
 def check_checkpoint(method: str, checkpoint: Checkpoint) -> None:
     """Raise InputError, in vLLM's words, where the method's class would refuse the config."""
+    inner = checkpoint.get("quantization")
+    for part in (checkpoint, inner if isinstance(inner, Mapping) else {}):
+        for key in _LAYER_NAMES:
+            if part.get(key) and not isinstance(part[key], list):
+                raise InputError(f"quantization_config: {key} must be a list of layer names")
     check = _CHECKS.get(method)
     if check is not None:
         check(method, checkpoint)

@@ -10,7 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnknownNameError
 from .choices import ATTENTION_BACKENDS, CHOICES, KV_CACHE_DTYPES, QUANTIZATION_METHODS
-from .nested_values import check_capture_sizes, check_compilation, check_multimodal_limits
+from .nested_values import (
+    check_attention,
+    check_capture_sizes,
+    check_compilation,
+    check_multimodal_limits,
+)
 from .value_types import check_types, flag_name, shown
 
 if TYPE_CHECKING:
@@ -87,6 +92,8 @@ def check_engine_args(args: EngineArgs) -> None:
         _check_choice("quantization", args.quantization.lower(), (*QUANTIZATION_METHODS, "marlin"))
     if args.limit_mm_per_prompt:
         check_multimodal_limits(args.limit_mm_per_prompt)
+    if args.attention_config:
+        check_attention(args.attention_config)
     if args.compilation_config:
         check_compilation(args.compilation_config)
     check_capture_sizes("--cudagraph-capture-sizes", args.cudagraph_capture_sizes)

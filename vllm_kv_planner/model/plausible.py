@@ -19,16 +19,18 @@ _AT_LEAST_ONE = (
     *("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"),
     *("hidden_size", "n_embd", "d_model", "intermediate_size", "ffn_hidden_size"),
     *("vocab_size", "kv_lora_rank", "index_topk", "index_kpool", "index_head_dim"),
-    "spatial_merge_size",
 )
 _NOT_NEGATIVE = (
     *("v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "num_nextn_predict_layers"),
-    *("first_k_dense_replace", "n_shared_experts"),
+    "first_k_dense_replace",
 )
 _NOT_NEGATIVE_OR_LISTED = (
     *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
 )
-_EXPERTS = ("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts")
+_EXPERTS = (
+    *("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"),
+    *("n_shared_experts", "num_shared_experts"),
+)
 _SHARES = ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")
 _DTYPES = frozenset(
     [
@@ -42,6 +44,7 @@ _HEAD_DIM_OF_ZERO = LATENT_TYPES | {"deepseek_vl_v2", "deepseek_ocr", "deepseek_
 """Text types that never read it: latents, and a class that writes 0 for none (DeepSeek-VL2)."""
 _MOST_EXPERTS = 100_000
 _LARGEST_SIDE = 100_000
+_MOST_MERGED = 1_000
 
 
 def check_plausible(top: Config, text: Config) -> None:
@@ -52,6 +55,8 @@ def check_plausible(top: Config, text: Config) -> None:
     """
     for config in (top,) if text.data is top.data else (top, text):
         _check_sizes(config)
+        _check_others(config)
+        _check_sides(config, ("spatial_merge_size",), _MOST_MERGED)
         _check_ropes(config)
         for key in ("dtype", "torch_dtype"):
             value = config.data.get(key)
@@ -88,12 +93,18 @@ def _check_sizes(config: Config) -> None:
             config.list_of_ints(key, maximum=_MOST_EXPERTS)
         elif key in data:
             config.opt_int(key, minimum=0, maximum=_MOST_EXPERTS)
-    for key in _SHARES:
-        if key in data and not isinstance(data[key], Mapping):
-            config.opt_float(key, maximum=1.0)
     if "head_dim" in data:
         is_unread = config.opt_str("model_type") in _HEAD_DIM_OF_ZERO
         config.opt_int("head_dim", minimum=0 if is_unread else 1)
+
+
+def _check_others(config: Config) -> None:
+    data = config.data
+    for key in _SHARES:
+        if key in data and not isinstance(data[key], Mapping):
+            config.opt_float(key, maximum=1.0)
+    if "mlp_only_layers" in data:
+        config.list_of_ints("mlp_only_layers", default=())
     for key in ("mamba_ssm_dtype", "mamba_ssm_cache_dtype"):
         value = data.get(key)
         if value is not None and (not isinstance(value, str) or value not in _STATE_DTYPES):
@@ -101,10 +112,12 @@ def _check_sizes(config: Config) -> None:
 
 
 def _check_ropes(config: Config) -> None:
+    if "rope_theta" in config.data:
+        config.opt_float("rope_theta", maximum=1e30)
     for key in ("rope_parameters", "rope_scaling"):
-        found = config.data.get(key)
-        if not isinstance(found, Mapping):
+        if config.opt_sub(key) is None:
             continue
+        found = config.data[key]
         own = Config(found, config.where, prefix=f"{config.prefix}{key}.")
         _check_rope(own)
         for name, value in found.items():
@@ -126,9 +139,15 @@ def _check_rope(rope: Config) -> None:
 
 
 def _check_tower(tower: Config) -> None:
-    for key in ("patch_size", "image_size", "temporal_patch_size"):
-        if isinstance(tower.data.get(key), (int, float, str, bool)):
-            tower.opt_int(key, maximum=_LARGEST_SIDE)
+    _check_sides(tower, ("patch_size", "image_size", "temporal_patch_size"), _LARGEST_SIDE)
+    _check_sides(tower, ("spatial_merge_size", "pooling_kernel_size"), _MOST_MERGED)
     deep = tower.data.get("deepstack_visual_indexes")
     if deep is not None and len(tower.list_of_ints("deepstack_visual_indexes")) > 1000:
         raise tower.refused("deepstack_visual_indexes", deep, "must name at most 1,000 layers")
+
+
+def _check_sides(config: Config, keys: Iterable[str], maximum: int) -> None:
+    """One number each; lists are for those who read them."""
+    for key in keys:
+        if isinstance(config.data.get(key), (int, float, str)):
+            config.opt_int(key, maximum=maximum)
