@@ -7,13 +7,23 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.hostile_configs import (
+    DEEP,
+    LLAMA,
+    MOE,
+    JsonDict,
+    awq,
+    fp8,
+    gptq,
+    modelopt,
+    planned,
+    tensors,
+)
 from vllm_kv_planner import PlannerError
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.weights.quantization.names import Parts, SkippedLayers, Targets
 from vllm_kv_planner.memory.weights.quantization.patterns import Patterns
 from vllm_kv_planner.memory.weights.quantization.whole_numbers import Packed
-
-from .hostile_configs import DEEP, LLAMA, MOE, JsonDict, awq, fp8, gptq, modelopt, planned, tensors
 
 NESTED = ["re:(a+)+$", "re:(.*)*x", "re:((.*a)*)*b", "re:(.*.*)*z", "re:(a|a)*b", "re:([^z]*)+z"]
 EXPENSIVE: dict[str, Callable[[], tuple[JsonDict, JsonDict]]] = {

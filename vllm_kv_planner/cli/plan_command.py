@@ -232,9 +232,8 @@ def rendered(plans: list[Plan], form: str) -> str:
         from ..report.markdown import to_markdown
 
         return "\n\n".join(map(to_markdown, plans))
-    from ..report.printable import printable_plan
     from ..report.terminal import wants_colour
     from ..report.text import to_text
 
     colour = wants_colour(sys.stdout)
-    return "\n\n".join(to_text(printable_plan(plan), colour=colour) for plan in plans)
+    return "\n\n".join(to_text(plan, colour=colour) for plan in plans)

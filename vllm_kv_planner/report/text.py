@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from ..plan_types import GroupInfo, Plan
 from ..units import gib
+from .printable import printable_plan
 from .terminal import paint
 
 Row = tuple[str, str, str]
@@ -30,6 +31,7 @@ def to_text(plan: Plan, *, colour: bool = False) -> str:
         plan: What to show.
         colour: Whether the reader is a terminal.
     """
+    plan = printable_plan(plan)
     parts = sections(plan)
     rows = [row for _, part in parts for row in part]
     label_width = max(len(label) for label, _, _ in rows)
