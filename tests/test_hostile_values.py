@@ -36,6 +36,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ({"partial_rotary_factor": 1e30}, "partial_rotary_factor must be a number from 0 to 1"),
         ({"rope_scaling": "abc"}, "rope_scaling must be an object"),
         ({"rope_theta": "abc"}, "rope_theta must be a number"),
+        ({"time_step_rank": 10**30}, "time_step_rank must be a whole number"),
         ({"mlp_only_layers": 5}, "mlp_only_layers must be a list"),
         ({"rope_scaling": {**YARN, "factor": 0}}, "rope_scaling.factor must be above 0"),
         ({"rope_scaling": {**YARN, "factor": -8}}, "rope_scaling.factor must be a number"),

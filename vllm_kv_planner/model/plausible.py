@@ -103,6 +103,8 @@ def _check_others(config: Config) -> None:
     for key in _SHARES:
         if key in data and not isinstance(data[key], Mapping):
             config.opt_float(key, maximum=1.0)
+    if data.get("time_step_rank", "auto") != "auto":
+        config.opt_int("time_step_rank", maximum=1_000_000)
     if "mlp_only_layers" in data:
         config.list_of_ints("mlp_only_layers", default=())
     for key in ("mamba_ssm_dtype", "mamba_ssm_cache_dtype"):
