@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import os
 from collections.abc import Sequence
 
-from ..engine_args.flags import FlagParser
 from ..errors import InputError, PlannerError
-from .log_flags import add_log_flags, gaps, read_logs, usual_path
+from .log_flags import gaps, log_parser, read_logs, usual_path
 
+DESCRIPTION = (
+    "Learn from vLLM start-up logs what the planner cannot derive: memory outside "
+    "PyTorch, CUDA graphs, free memory at start and the GPU's total, by device and version."
+)
 EPILOG = """\
 Later plans for the same device use the file and name it; plan --no-calibration ignores it.
 
@@ -29,7 +31,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..calibration.store import load, merged, save
     from ..report.calibrate_report import to_json, to_text
 
-    given = make_parser().parse_args(list(arguments))
+    given = log_parser("calibrate", DESCRIPTION, EPILOG).parse_args(list(arguments))
     if given.no_calibration:
         raise InputError("--no-calibration: calibrate writes that file; leave the flag out")
     filled = gaps(given)
@@ -45,18 +47,3 @@ def run(arguments: Sequence[str]) -> int:
     save(path, merged(old, tuple(lessons)))
     print(to_json(path, lessons) if given.format == "json" else to_text(path, lessons))
     return 0
-
-
-def make_parser() -> FlagParser:
-    """The command's flags."""
-    parser = FlagParser(
-        prog="vllm-kv-planner calibrate",
-        description="Learn from vLLM start-up logs what the planner cannot derive: memory outside "
-        "PyTorch, CUDA graphs, free memory at start and the GPU's total, by device and version.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_log_flags(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print")
-    return parser

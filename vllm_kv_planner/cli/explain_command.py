@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-import argparse
 import sys
 from collections.abc import Sequence
 
-from ..engine_args.flags import FlagParser
 from ..errors import PlannerError
-from .log_flags import add_log_flags, calibration_of, gaps, read_logs
+from .log_flags import calibration_of, gaps, log_parser, read_logs
 
+DESCRIPTION = (
+    "What a vLLM start-up log says of memory, beside what would have been "
+    "predicted, part by part, with the reason of each difference."
+)
 EPILOG = """\
 examples:
   vllm-kv-planner explain vllm.log --gpu H100
@@ -25,7 +27,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..explain.compare import Explanation, compare
     from ..explain.predict import predict
 
-    given = make_parser().parse_args(list(arguments))
+    given = log_parser("explain", DESCRIPTION, EPILOG).parse_args(list(arguments))
     filled = gaps(given)
     calibration = calibration_of(given)
     found: list[Explanation] = []
@@ -42,18 +44,3 @@ def run(arguments: Sequence[str]) -> int:
     else:
         print(to_text(found, colour=wants_colour(sys.stdout)))
     return 0
-
-
-def make_parser() -> FlagParser:
-    """The command's flags."""
-    parser = FlagParser(
-        prog="vllm-kv-planner explain",
-        description="What a vLLM start-up log says of memory, beside what would have been "
-        "predicted, part by part, with the reason of each difference.",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    add_log_flags(parser)
-    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print")
-    return parser

@@ -7,6 +7,7 @@ import os
 from typing import TYPE_CHECKING
 
 from ..engine_args.choose_gpu import choose_gpu
+from ..engine_args.flags import FlagParser
 from ..errors import InputError
 
 if TYPE_CHECKING:
@@ -17,14 +18,23 @@ if TYPE_CHECKING:
 MOST_LOGS = 200
 
 
-def add_log_flags(parser: argparse.ArgumentParser) -> None:
-    """The logs, and what fills their gaps."""
+def log_parser(command: str, description: str, epilog: str) -> FlagParser:
+    """The flags of a command that reads logs: the logs, what fills their gaps, the format."""
+    parser = FlagParser(
+        prog=f"vllm-kv-planner {command}",
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
     parser.add_argument("logs", metavar="LOG", nargs="+", help="start-up log; - is standard input")
     parser.add_argument("--gpu", metavar="NAME", help="the GPU, where the log does not name it")
     parser.add_argument("--gpu-memory", metavar="SIZE", help="its memory, such as 80GiB")
     parser.add_argument("--model", metavar="ID", help="Hub id, directory or config.json")
     parser.add_argument("--vllm-version", metavar="V", help="where the log does not state it")
     add_calibration_flags(parser)
+    parser.add_argument("--format", choices=("text", "json"), default="text", help="how to print")
+    return parser
 
 
 def add_calibration_flags(parser: argparse._ActionsContainer, *, ignorable: bool = True) -> None:
