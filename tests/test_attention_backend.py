@@ -200,6 +200,10 @@ def test_refused_when_layers_are_built() -> None:
     capped = replace(EngineFacts.of_request(LLAMA), logits_soft_cap=True)
     with pytest.raises(UnsupportedError, match="cap attention logits"):
         select_backend(LLAMA, capability=HOPPER, requested="FLEX_ATTENTION", facts=capped)
+    alibi = replace(EngineFacts.of_request(LLAMA), alibi=True)
+    assert select_backend(LLAMA, capability=HOPPER, facts=alibi).name == "FLASH_ATTN"
+    with pytest.raises(UnsupportedError, match="ALiBi"):
+        select_backend(replace(LLAMA, kv_cache_dtype="fp8"), capability=HOPPER, facts=alibi)
     with pytest.raises(UnsupportedError, match="--block-size 64 or 128"):
         select_backend(LLAMA, capability=(12, 0), requested="B12X")
     b12x = select_backend(LLAMA, capability=(12, 0), requested="B12X", block_size=64)

@@ -14,6 +14,12 @@ from .parallel import kv_heads_per_rank
 from .pooling import pooling_facts
 from .quantization import resolve_quantization
 
+ALIBI = frozenset({"BloomForCausalLM", "Step1ForCausalLM"})
+"""Architectures whose attention always has ALiBi slopes; Falcon's config says whether.
+
+Source: vLLM 0.33 ``model_executor/models`` ``bloom.py``, ``step1.py``, ``falcon.py``.
+"""
+
 
 def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
     """The model as the engine's defaults see it."""
@@ -98,6 +104,7 @@ def engine_facts(
         ),
         kv_cache_dtype=kv_cache_dtype,
         logits_soft_cap=text.get("attn_logit_softcapping") is not None,
+        alibi=model.architecture in ALIBI or text.get("alibi") is True,
         is_mm_prefix_lm=facts.is_mm_prefix_lm,
         is_diffusion=facts.is_diffusion,
         decode_context_parallel_size=args.decode_context_parallel_size,

@@ -1,7 +1,7 @@
 """What a chosen backend still refuses when its layers are built.
 
-Source: vLLM 0.33, constructors of ``TritonAttentionImpl``, ``TritonMLAImpl``,
-``FlexAttentionImpl``, ``B12xPagedAttentionImpl``, ``FlashMLASparseImpl`` and
+Source: vLLM 0.33, constructors of ``FlashAttentionImpl``, ``TritonAttentionImpl``,
+``TritonMLAImpl``, ``FlexAttentionImpl``, ``B12xPagedAttentionImpl``, ``FlashMLASparseImpl`` and
 ``FlashInferMetadataBuilder``.
 """
 
@@ -30,6 +30,11 @@ def refusal(name: str, situation: Situation) -> str | None:
             name in TRITON and dtype == "bfloat16" and capability < (8, 0),
             f"--kv-cache-dtype bfloat16 needs compute capability 8.0 and {device}; "
             "use --kv-cache-dtype float16",
+        ),
+        (
+            name == "FLASH_ATTN" and situation.facts.alibi and is_quantised(dtype),
+            f"--kv-cache-dtype {dtype}: FlashAttention runs ALiBi, as this model has it, in "
+            "version 2, which has no quantised KV cache; use --kv-cache-dtype auto",
         ),
         (
             name == "FLASHINFER"

@@ -21,6 +21,7 @@ class EngineFacts:
         num_kv_heads: KV heads of the model on this rank; 1 with MLA.
         kv_cache_dtype: The engine's, resolved as far as the config goes.
         logits_soft_cap: Whether the model caps attention logits (Gemma 2).
+        alibi: Whether its attention has ALiBi slopes (Bloom).
         is_mm_prefix_lm: Whether images attend in both directions somewhere in the model.
         is_diffusion: Whether it is a block-diffusion model.
         decode_context_parallel_size: Ranks that share one sequence's tokens in decode.
@@ -41,6 +42,7 @@ class EngineFacts:
     num_kv_heads: int = 0
     kv_cache_dtype: str = "auto"
     logits_soft_cap: bool = False
+    alibi: bool = False
     is_mm_prefix_lm: bool = False
     is_diffusion: bool = False
     decode_context_parallel_size: int = 1
