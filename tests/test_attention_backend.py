@@ -24,30 +24,10 @@ from vllm_kv_planner.errors import UnknownNameError, UnsupportedError
 from vllm_kv_planner.model.backend_request import BackendRequest
 from vllm_kv_planner.records import replace
 
+from .backend_cases import BLACKWELL, DEEPSEEK, HOPPER, LLAMA, V3
+
 ANSWERS = Path(__file__).parent / "fixtures" / "attention_backends_vllm_0_33_0.jsonl"
-LLAMA = BackendRequest(
-    head_size=128, dtype="bfloat16", kv_cache_dtype="auto", num_heads=32, num_kv_heads=8
-)
-DEEPSEEK = BackendRequest(
-    head_size=576,
-    dtype="bfloat16",
-    kv_cache_dtype="auto",
-    num_heads=16,
-    num_kv_heads=1,
-    use_mla=True,
-)
 SPARSE = replace(DEEPSEEK, use_sparse=True)
-V3 = EngineFacts(
-    head_size=576,
-    num_attention_heads=16,
-    num_kv_heads=1,
-    qk_nope_head_dim=128,
-    qk_rope_head_dim=64,
-    v_head_dim=128,
-    kv_lora_rank=512,
-    index_topk=2048,
-)
-HOPPER, BLACKWELL = (9, 0), (10, 0)
 
 REQUEST_FIELDS = {
     "sink": "has_sink",

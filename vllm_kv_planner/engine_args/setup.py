@@ -65,6 +65,42 @@ class EngineSetup:
         )
 
 
+def check_rules(
+    args: EngineArgs,
+    model: ModelDescription,
+    facts: ModelFacts,
+    resolved: ResolvedEngine,
+    capability: tuple[int, int],
+) -> None:
+    """Refuse drafts, which have no rule here, and quantization that vLLM refuses.
+
+    Raises:
+        InputError: What vLLM refuses, in its words.
+        UnsupportedError: What the stand-alone planner has no rule for.
+    """
+    if resolved.speculative is not None and resolved.speculative.has_draft_layers:
+        raise UnsupportedError(
+            f"speculative method {resolved.speculative.method!r}: its draft layers keep a KV cache "
+            "of their own, which is not planned for yet; --planner vllm can answer"
+        )
+    check_quantization(
+        facts.quantization,
+        facts.config,
+        dtype=resolved.dtype.name,
+        compute_capability=capability,
+        has_online_config=args.quantization_config is not None,
+    )
+    if facts.quantization is not None:
+        from .quantization_blocks import check_blocks
+
+        check_blocks(
+            facts,
+            head_size=model.head_size,
+            tensor_parallel_size=args.tensor_parallel_size,
+            expert_parallel=args.enable_expert_parallel,
+        )
+
+
 def resolve_setup(
     args: EngineArgs,
     model: ModelDescription,
@@ -84,27 +120,7 @@ def resolve_setup(
         )
     facts = model_facts(args, model)
     resolved = resolve_engine(args, facts, gpu, environment, outside_facts(args, facts))
-    if resolved.speculative is not None and resolved.speculative.has_draft_layers:
-        raise UnsupportedError(
-            f"speculative method {resolved.speculative.method!r}: its draft layers keep a KV cache "
-            "of their own, which is not planned for yet"
-        )
-    check_quantization(
-        facts.quantization,
-        facts.config,
-        dtype=resolved.dtype.name,
-        compute_capability=gpu.compute_capability,
-        has_online_config=args.quantization_config is not None,
-    )
-    if facts.quantization is not None:
-        from .quantization_blocks import check_blocks
-
-        check_blocks(
-            facts,
-            head_size=model.head_size,
-            tensor_parallel_size=args.tensor_parallel_size,
-            expert_parallel=args.enable_expert_parallel,
-        )
+    check_rules(args, model, facts, resolved, gpu.compute_capability)
     preferences = attention_preferences(
         args,
         model,

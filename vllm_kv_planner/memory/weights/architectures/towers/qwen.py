@@ -16,6 +16,15 @@ _MODALITIES = ("image", "video")
 _ROTARY_ROWS = 8192
 
 
+def _layer(hidden: int, heads: int, mlp: tuple[Module, ...]) -> tuple[Module, ...]:
+    return (
+        Norm("norm1", hidden, True, part="vision"),
+        Norm("norm2", hidden, True, part="vision"),
+        _attention(hidden, heads),
+        Block("mlp", mlp),
+    )
+
+
 def _attention(hidden: int, heads: int) -> Block:
     children: tuple[Module, ...] = (
         QKVLinear("qkv", hidden, heads, heads, hidden // heads, bias=True),
@@ -54,12 +63,7 @@ def qwen2(facts: Facts) -> Sequence[Module]:
         Linear("fc1", hidden, (inner,), bias=True),
         Linear("fc2", inner, (hidden,), "row", bias=True),
     )
-    layer: tuple[Module, ...] = (
-        Norm("norm1", hidden, True, part="vision"),
-        Norm("norm2", hidden, True, part="vision"),
-        _attention(hidden, heads),
-        Block("mlp", mlp),
-    )
+    layer = _layer(hidden, heads, mlp)
     wide = hidden * config.int("spatial_merge_size", default=2) ** 2
     out = config.int("hidden_size", default=facts.hidden)
     merger = _merger(Norm("ln_q", hidden, True, part="vision"), wide, out)
@@ -122,12 +126,7 @@ def qwen3(facts: Facts) -> Sequence[Module]:
         Linear("linear_fc1", hidden, (inner,), bias=True),
         Linear("linear_fc2", inner, (hidden,), "row", bias=True),
     )
-    layer: tuple[Module, ...] = (
-        Norm("norm1", hidden, True, part="vision"),
-        Norm("norm2", hidden, True, part="vision"),
-        _attention(hidden, heads),
-        Block("mlp", mlp),
-    )
+    layer = _layer(hidden, heads, mlp)
     wide = hidden * config.int("spatial_merge_size", default=2) ** 2
     out = config.int("out_hidden_size", default=facts.hidden)
     deep = config.get("deepstack_visual_indexes")
