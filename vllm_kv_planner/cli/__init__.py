@@ -11,6 +11,12 @@ from collections.abc import Sequence
 
 COMMANDS = {
     "plan": "KV cache memory, blocks and concurrency of one engine",
+    "fit": "set-ups that serve what you need, and what one more flag would buy",
+    "compare": "models side by side: bytes per token, per request, concurrency",
+    "paging": "what paging saves against reserving max_model_len for every request",
+    "workload": "how many of your requests really run together",
+    "sweep": "many set-ups to CSV, JSONL or Parquet, resumable",
+    "launch": "plan a vllm serve command, then start it where it fits",
     "explain": "a start-up log of vLLM: predicted and actual side by side",
     "calibrate": "learn from start-up logs what later plans on the device use",
 }

@@ -1,0 +1,1 @@
+"""So what? Set-ups that fit, models compared, paging, requests that really run, sweeps."""

@@ -1,0 +1,195 @@
+"""Flags of every command that plans: the device, the planner, a hand-made model, vLLM's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..engine_args.environment import read_environment
+from ..engine_args.flags import FlagParser, engine_args_from, unsure_notes
+from ..errors import InputError
+from .log_flags import add_calibration_flags, calibration_of
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..capacity.request import PlanRequest
+    from ..engine_args.engine_args import EngineArgs
+    from ..engine_args.environment import EngineEnvironment
+    from ..machine import Machine
+    from ..model.find import FoundConfig
+
+CUSTOM_LENGTH = 8192
+"""Tokens, where ``--custom`` comes without ``--max-model-len``."""
+
+CUSTOM_FLAGS = {
+    "layers": "decoder layers",
+    "kv-heads": "KV heads of a layer",
+    "head-dim": "width of a head",
+    "heads": "query heads (default: as many as KV heads)",
+}
+
+
+def command_parser(command: str, *, description: str, usage: str, epilog: str) -> FlagParser:
+    """An empty parser of a subcommand; ``usage`` after the program and command, lines split."""
+    import argparse
+
+    program = f"vllm-kv-planner {command}"
+    indented = "\n       ".join(f"{program} {line}" for line in usage.splitlines())
+    return FlagParser(
+        prog=program,
+        description=description,
+        epilog=epilog,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        usage=indented,
+        allow_abbrev=False,
+    )
+
+
+def add_planner_flags(group: argparse._ActionsContainer, *, gpu: bool = True) -> None:
+    """Flags beside vLLM's: the device as it is, and who plans."""
+    if gpu:
+        group.add_argument(
+            "--gpu",
+            metavar="NAME",
+            help="GPU of every rank: H100 (default), L4, ...; auto asks NVML",
+        )
+    group.add_argument("--gpu-memory", metavar="SIZE", help="its memory, such as 80GiB")
+    group.add_argument("--free-memory", metavar="SIZE", help="free on a shared GPU at the start")
+    group.add_argument("--other-processes", metavar="SIZE", help="or: what others hold of it")
+    add_calibration_flags(group)
+    group.add_argument(
+        "--planner",
+        choices=("auto", "standalone", "vllm"),
+        default="auto",
+        help="rules restated (standalone), or vLLM's own code",
+    )
+    group.add_argument("--vllm-version", metavar="V", help="vLLM to plan for (0.33)")
+
+
+def add_custom_flags(parser: argparse.ArgumentParser) -> None:
+    """The flags of a hand-made model."""
+    custom = parser.add_argument_group("a hand-made model in place of MODEL")
+    custom.add_argument("--custom", action="store_true", help="describe the model by hand")
+    for name, help_text in CUSTOM_FLAGS.items():
+        custom.add_argument(f"--{name}", type=int, metavar="N", help=help_text)
+
+
+def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
+    """What stands before ``--``, and the pasted command behind it."""
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
+    """What our own flags ask for, of one model.
+
+    Raises:
+        PlannerError: The input is wrong; one line says what and where.
+    """
+    import os
+
+    found = custom_model(given, model)
+    if found is None:
+        if model is None:
+            raise InputError("no model named: a Hub id, a directory or a config.json, or --custom")
+        from ..model.find import find_config
+
+        found = find_config(model, revision=getattr(given, "revision", None))
+    also: dict[str, object] = {"model": found.id}
+    notes = unsure_notes(given)
+    if given.custom and getattr(given, "max_model_len", None) is None:
+        also["max_model_len"] = CUSTOM_LENGTH
+        notes.append(f"a hand-made model has no length of its own: {CUSTOM_LENGTH:,} tokens taken")
+    args = engine_args_from(given, **also)
+    return _request(given, args, found, read_environment(os.environ), notes)
+
+
+def request_of_command(given: argparse.Namespace, pasted: list[str]) -> PlanRequest:
+    """What a pasted ``vllm serve`` line asks for.
+
+    Raises:
+        PlannerError: The input is wrong; one line says what and where.
+    """
+    from ..engine_args.serve_command import parse_serve_command
+    from ..model.find import find_config
+
+    before = getattr(given, "model_tags", None)
+    if before:
+        raise InputError(f"{before[0]!r} before --: the model stands in the pasted command")
+    command = parse_serve_command(pasted)
+    args = command.engine_args
+    found = find_config(args.model, revision=args.revision)
+    return _request(given, args, found, command.environment, list(command.notes))
+
+
+def _request(
+    given: argparse.Namespace,
+    args: EngineArgs,
+    found: FoundConfig,
+    environment: EngineEnvironment,
+    notes: list[str],
+) -> PlanRequest:
+    from ..capacity.request import PlanRequest
+    from ..engine_args.choose_gpu import choose_gpu
+
+    gpu = getattr(given, "gpu", None)
+    if gpu is None and given.gpu_memory is not None:
+        notes = [*notes, "no GPU named: one like an H100 with this memory; --gpu NAME for another"]
+    # the CPU is no GPU of the catalogue: vLLM's CPU build plans for it, and nobody else
+    on_cpu = gpu == "cpu" and given.planner == "vllm"
+    return PlanRequest(
+        found=found,
+        args=args,
+        gpu=gpu if on_cpu else choose_gpu(gpu, given.gpu_memory),
+        planner=given.planner,
+        vllm_version=given.vllm_version,
+        environment=environment,
+        machine=machine_of(given),
+        notes=tuple(notes),
+    )
+
+
+def machine_of(given: argparse.Namespace) -> Machine:
+    """Free memory as said, and the lessons of earlier starts."""
+    from ..machine import Machine
+
+    free, others = given.free_memory, given.other_processes
+    if free is not None and others is not None:
+        raise InputError("--free-memory and --other-processes: one of them says it all")
+    return Machine(
+        free_memory_bytes=None if free is None else sized("--free-memory", free),
+        other_processes_bytes=0 if others is None else sized("--other-processes", others),
+        calibration=calibration_of(given),
+    )
+
+
+def sized(flag: str, text: str) -> int:
+    """A size, its refusal with the flag's name."""
+    from ..engine_args.quantities import parse_memory_size
+
+    try:
+        return parse_memory_size(text)
+    except InputError as error:
+        raise InputError(f"{flag}: {error}") from None
+
+
+def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | None:
+    """The hand-made model's config; None where none is described."""
+    values = {name: getattr(given, name.replace("-", "_")) for name in CUSTOM_FLAGS}
+    if not given.custom:
+        stray = [name for name, value in values.items() if value is not None]
+        if stray:
+            raise InputError(f"--{stray[0]} describes a hand-made model: add --custom")
+        return None
+    if model is not None:
+        raise InputError(f"--custom describes the model by hand; MODEL {model!r} is one too many")
+    from ..model.custom import custom_config
+
+    return custom_config(
+        layers=values["layers"],
+        kv_heads=values["kv-heads"],
+        head_dim=values["head-dim"],
+        heads=values["heads"],
+    )
