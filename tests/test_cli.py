@@ -140,7 +140,7 @@ def test_a_hand_made_model(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["plan", "gpt2", "--no-such-flag", "1"], "--no-such-flag"),
+        (["plan", "gpt2", "--max-model-length", "1"], "--max-model-len?"),
         (["plan", "gpt2", "--gpu", "H1000", "--kv-cache-memory-bytes", "1G"], "H100"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1GX"], "kv-cache-memory-bytes"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--kv-cache-dtype", "fp7"], "fp8"),

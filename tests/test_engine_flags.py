@@ -172,13 +172,15 @@ def test_refusals_in_one_line(line: str, message: str) -> None:
     [
         ("--max-model-length", "--max-model-len"),
         ("--tensor_paralel_size", "--tensor-parallel-size"),
-        ("--swap-space", "leave it out"),
-        ("--task", "--runner pooling"),
-        ("--num-scheduler-steps", "multi-step scheduling is gone"),
+        ("--gpu-util", "--gpu-memory-utilization"),
+        ("--max-len", "--max-model-len"),
+        ("--tp-size", "--tensor-parallel-size"),
         ("-tp2", "-tp 2"),
     ],
 )
-def test_flags_vllm_does_not_know(flag: str, hint: str) -> None:
+def test_what_may_be_meant_for_a_flag_that_changes_the_plan_is_refused(
+    flag: str, hint: str
+) -> None:
     with pytest.raises(UnknownNameError) as caught:
         serve(f"org/model {flag} 4")
     assert hint in str(caught.value)

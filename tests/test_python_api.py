@@ -125,7 +125,7 @@ def test_numbers_python_will_not_print() -> None:
     ("name", "hint"),
     [
         ("max_model_length", "did you mean --max-model-len"),
-        ("swap_space", "leave it out"),
+        ("swap_space", "has no --swap-space"),
         ("port", "leave it out"),
     ],
 )

@@ -44,7 +44,7 @@ BOMB = "a0: &a0 [x]\n" + "".join(
         ("a.yaml", "- 1\n- 2\n", "flag: value lines"),
         ("a.yaml", "a: [", "is not YAML"),
         ("a.yaml", "a: &a [*a]", "more than"),
-        ("a.yaml", "x: 1", "unknown flag --x"),
+        ("a.yaml", "max-model-length: 1", "unknown flag --max-model-length"),
         ("a.yaml", BOMB, "more than 10000 values"),
         ("a.yaml", "x" * (1 << 20) + "xx", "larger than 1 MiB"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "is not YAML"),

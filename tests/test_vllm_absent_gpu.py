@@ -78,6 +78,15 @@ def test_both_planners_agree(planner: VLLMPlanner, gpu: str, model: str, tp: int
         assert getattr(theirs.engine, name) == getattr(ours.engine, name), name
 
 
+def test_both_planners_agree_on_amd(planner: VLLMPlanner) -> None:
+    """Every kind of attention: vLLM's ROCm platform from the wheel for CUDA."""
+    for model in (*MODELS[1:], "deepseek-ai/DeepSeek-V3.2", "openai/whisper-tiny"):
+        theirs, ours = both(planner, model, gpu="MI300X", kv_cache_memory_bytes=40 * GIB)
+        assert unordered(theirs.kv_cache) == unordered(ours.kv_cache), model
+        for name in SETTINGS:
+            assert getattr(theirs.engine, name) == getattr(ours.engine, name), (model, name)
+
+
 def test_fixed_figures(planner: VLLMPlanner) -> None:
     """By hand: 61 layers x 576 elements x 2 bytes; 32 layers x 8 heads x 128 x 2 x 2 bytes."""
     deepseek = planner.plan(

@@ -15,6 +15,7 @@ from vllm_kv_planner import InputError, UnsupportedError
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
 from vllm_kv_planner.model.find import FoundConfig
+from vllm_kv_planner.records import replace
 from vllm_kv_planner.vllm_adapter import libcuda, plugin
 from vllm_kv_planner.vllm_adapter.absent_gpu import describe_gpu
 from vllm_kv_planner.vllm_adapter.arguments import vllm_arguments
@@ -26,8 +27,10 @@ from vllm_kv_planner.vllm_adapter.model_folder import write_model_folder
 def test_the_plugin_is_silent_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv(plugin.ABSENT_GPU, raising=False)
     assert plugin.platform() is None
-    monkeypatch.setenv(plugin.ABSENT_GPU, "{}")
+    monkeypatch.setenv(plugin.ABSENT_GPU, describe_gpu(find_gpu("H100")).to_json())
     assert str(plugin.platform()).endswith("internals.platform.AbsentGPUPlatform")
+    monkeypatch.setenv(plugin.ABSENT_GPU, describe_gpu(find_gpu("MI300X")).to_json())
+    assert str(plugin.platform()).endswith("internals.rocm_platform.AbsentROCmPlatform")
 
 
 def test_the_child_writes_in_one_folder_and_asks_no_network(tmp_path: Path) -> None:
@@ -45,8 +48,10 @@ def test_the_child_writes_in_one_folder_and_asks_no_network(tmp_path: Path) -> N
 
 
 def test_devices_vllm_cannot_stand_for() -> None:
-    with pytest.raises(UnsupportedError, match="rocm"):
-        describe_gpu(find_gpu("MI300X"))
+    assert describe_gpu(find_gpu("MI300X")).gcn_architecture == "gfx942"
+    unknown = replace(find_gpu("MI300X"), compute_capability=(8, 0))
+    with pytest.raises(UnsupportedError, match="gfx90a, gfx942, gfx950"):
+        describe_gpu(unknown)
     with pytest.raises(UnsupportedError, match="compute capability"):
         describe_gpu(custom_gpu(80 << 30))
 

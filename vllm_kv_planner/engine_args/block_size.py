@@ -49,12 +49,13 @@ def preferred_block_size(
 ) -> int:
     """Smallest block, in tokens, that every backend accepts; the default where all do.
 
-    Source: ``Platform._preferred_block_size_for_backends``.
+    Source: ``Platform._preferred_block_size_for_backends``. vLLM counts classes, and layers other
+    than decoders' (cross-attention) derive one of their own.
 
     Raises:
         UnsupportedError: The backends share no size.
     """
-    distinct = list({backend.name: backend for backend in backends}.values())
+    distinct = list({(each.name, each.attn_type): each for each in backends}.values())
     if len(distinct) == 1:
         return distinct[0].preferred_block_size(default)
     if all(backend.supports_block_size(default) for backend in distinct):
@@ -63,7 +64,7 @@ def preferred_block_size(
     for candidate in sorted({lcm(*combination) for combination in product(*sizes)}):
         if all(backend.supports_block_size(candidate) for backend in distinct):
             return candidate
-    names = ", ".join(backend.name for backend in distinct)
+    names = ", ".join(dict.fromkeys(backend.name for backend in distinct))
     raise UnsupportedError(f"the attention backends {names} share no KV cache block size")
 
 

@@ -16,11 +16,11 @@ from itertools import accumulate
 
 from ..kv_cache.group import Layers
 from ..kv_cache.layout import resolve_layout, supported_by_all
-from ..kv_cache.specs import KVCacheSpec
+from ..kv_cache.specs import KVCacheSpec, SlidingWindowSpec
 from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.base import CacheLayer
-from ..records import dataclass
+from ..records import dataclass, replace
 from .attention_backend import AttentionBackend
 
 Chooser = Callable[[CacheLayer, CacheContext], AttentionBackend | None]
@@ -29,6 +29,41 @@ Chooser = Callable[[CacheLayer, CacheContext], AttentionBackend | None]
 
 Sizer = Callable[[list[AttentionBackend]], CacheContext]
 """The context with the block size that a stage with these backends settles on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DraftCache:
+    """A draft model's cache layers, which lie on the last stage, behind the target's.
+
+    Attributes:
+        layers: The layers.
+        backends: Of each its backend; None for states.
+        inside: The engine as they see it.
+        extra_retained_tokens: Tokens that all windows of the engine keep for it.
+    """
+
+    layers: tuple[CacheLayer, ...]
+    backends: tuple[AttentionBackend | None, ...]
+    inside: Callable[[CacheContext], CacheContext]
+    extra_retained_tokens: int = 0
+
+    def specs(self, context: CacheContext) -> Layers:
+        """What the layers keep, by name."""
+        seen = self.inside(context)
+        each = zip(self.layers, self.backends, strict=True)
+        specs = [layer.cache_spec(seen, backend) for layer, backend in each]
+        return {f"draft.{i}": spec for i, spec in enumerate(specs) if spec is not None}
+
+    def retained(self, layers: Layers) -> Layers:
+        """The same layers, their windows with room for several modules that predict tokens."""
+        extra = self.extra_retained_tokens
+        if not extra:
+            return layers
+        made: dict[int, KVCacheSpec] = {}
+        for spec in layers.values():
+            if isinstance(spec, SlidingWindowSpec) and id(spec) not in made:
+                made[id(spec)] = replace(spec, extra_retained_tokens=extra)
+        return {name: made.get(id(spec), spec) for name, spec in layers.items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,8 +117,9 @@ def backend_of_each(
 
 
 def distinct(backends: Iterable[AttentionBackend | None]) -> list[AttentionBackend]:
-    """Each backend class once, in layer order."""
-    return list({backend.name: backend for backend in backends if backend is not None}.values())
+    """Each backend class once, in layer order; cross-attention derives classes of its own."""
+    found = {(each.name, each.attn_type): each for each in backends if each is not None}
+    return list(found.values())
 
 
 def build_cache_layers(
@@ -92,30 +128,39 @@ def build_cache_layers(
     backends: Mapping[Variant, AttentionBackend | None],
     layers_per_stage: Sequence[int],
     with_block_size: Sizer,
+    draft: DraftCache | None = None,
 ) -> CacheLayers:
     """Every layer's spec, dealt out to the pipeline stages.
 
     Each stage settles on a block size by the backends of its own layers: one without attention
     keeps the default.
     """
+    drafted = () if draft is None else draft.backends
     first, each = representatives(model, context), variants(model, context)
     stages: list[Layers] = []
-    made: dict[tuple[str, ...], dict[Variant, KVCacheSpec]] = {}
-    for stage in stage_layers(model, tuple(layers_per_stage)):
+    made: dict[tuple[tuple[str, str], ...], dict[Variant, KVCacheSpec]] = {}
+    by_stage = stage_layers(model, tuple(layers_per_stage))
+    for number, stage in enumerate(by_stage):
+        is_last = number == len(by_stage) - 1
         present = first if len(layers_per_stage) == 1 else {each[i] for _, i in stage}
-        own = distinct(backends[variant] for variant in first if variant in present)
-        names = tuple(backend.name for backend in own)
-        if names not in made:
-            made[names] = cache_specs(first, backends, with_block_size(own))
-        specs = made[names]
+        chosen = [backends[variant] for variant in first if variant in present]
+        own = distinct([*chosen, *drafted] if is_last else chosen)
+        classes = tuple((backend.name, backend.attn_type) for backend in own)
+        if classes not in made:
+            made[classes] = cache_specs(first, backends, with_block_size(own))
+        specs = made[classes]
         stages.append({name: specs[each[i]] for name, i in stage if each[i] in specs})
-    used = [backend for backend in backends.values() if backend is not None]
+        if draft is not None and is_last:
+            stages[-1] = {**stages[-1], **draft.specs(with_block_size(own))}
+    if draft is not None:
+        stages = [draft.retained(stage) for stage in stages]
+    used = [backend for backend in (*backends.values(), *drafted) if backend is not None]
     candidates = supported_by_all([backend.layouts for backend in used])
-    kept = [spec for specs in made.values() for spec in specs.values()]
+    kept = [spec for specs in (*made.values(), stages[-1]) for spec in specs.values()]
     return CacheLayers(
         stages=tuple(stages),
         layout=resolve_layout(candidates, kept),
-        backends=tuple(backend.name for backend in distinct(used)),
+        backends=tuple(dict.fromkeys(backend.name for backend in distinct(used))),
     )
 
 

@@ -11,6 +11,7 @@ import json
 from ..errors import InputError
 from ..model.json_file import read_regular_file
 from .flag_table import all_spellings
+from .older_flags import older_names
 
 _LARGEST = 1 << 20  # bytes; these files hold a few lines
 _MOST_VALUES = 10_000
@@ -20,8 +21,9 @@ def read_config_file(path: str) -> list[str]:
     """Words in the file's order: ``port: 8000`` to ``--port 8000``.
 
     ``true`` gives the flag alone, ``false`` its ``--no-`` form where vLLM has one (else
-    nothing, as vLLM does), lists several words, mappings JSON. Raises InputError for a file
-    that is missing, too large, no YAML mapping, or when PyYAML is not installed.
+    nothing, as vLLM does), lists several words, mappings JSON. The value of a key that is no flag
+    hangs on it, ``--key=value``. Raises InputError for a file that is missing, too large, no YAML
+    mapping, or when PyYAML is not installed.
     """
     if path.rsplit(".", 1)[-1] not in ("yaml", "yml"):
         raise InputError(f"--config: {path[:200]!r} must be a .yaml or .yml file")
@@ -43,7 +45,7 @@ def read_config_file(path: str) -> list[str]:
         raise InputError(f"--config: {path[:200]!r} must hold flag: value lines")
     _check_size(content, path)
     words: list[str] = []
-    known = frozenset(all_spellings())
+    known = frozenset((*all_spellings(), *older_names()))
     for key, value in content.items():
         if key == "config":
             raise InputError(f"--config: {path[:200]!r} names another config file")
@@ -83,6 +85,9 @@ def _check_size(content: object, path: str) -> None:
 
 def _words(key: str, value: object, known: frozenset[str]) -> list[str]:
     flag = "--" + key
+    name = flag.partition(".")[0].replace("_", "-")
+    if not any(each.startswith(name) for each in known):  # argparse takes beginnings, too
+        return [flag if value is True else f"{flag}={json.dumps(value, default=str)}"]
     if isinstance(value, bool):
         if value:
             return [flag]

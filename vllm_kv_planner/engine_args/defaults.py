@@ -6,10 +6,13 @@ speculative. This one only calls them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import UnsupportedError
 from ..gpu.gpu import GPU
 from ..records import dataclass, replace
 from .batch import BatchSizes, batch_defaults, resolve_batch_sizes
+from .draft_limits import check_slots, limited_length
 from .dtypes import ModelDtype, checkpoint_dtype, resolve_dtype
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment
@@ -20,6 +23,9 @@ from .parallel import check_parallel, split_layers
 from .prefix_caching import CachingMode, hybrid_manager_disabled, resolve_caching_mode
 from .runner import Runner, resolve_runner
 from .speculative import Speculative, resolve_speculative
+
+if TYPE_CHECKING:
+    from ..model.draft import Draft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +42,8 @@ class OutsideFacts:
     """Largest single image, video or audio in tokens: multimodal prefix-LM models only."""
     connector_supports_hybrid: bool | None = None
     """Of the KV connector; None without one."""
+    draft: Draft | None = None
+    """What drafts, where its layers keep a cache."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,7 +99,7 @@ def resolve_engine(
         compute_capability=gpu.compute_capability,
     )
     check_parallel(args, facts, environment)
-    speculative = resolve_speculative(args)
+    speculative = resolve_speculative(args, outside.draft)
     batch = resolve_batch_sizes(
         args,
         batch_defaults(
@@ -107,6 +115,9 @@ def resolve_engine(
     if facts.architecture == "DiffusionGemmaForBlockDiffusion" and batch.max_num_seqs >= 128:
         batch = replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
     runner = resolve_runner(args, facts, speculative, environment)
+    if outside.draft is not None and speculative is not None:
+        check_slots(speculative, batch.max_num_batched_tokens)
+        length = limited_length(length, speculative, outside.draft, uses_v2=runner.uses_v2)
     reasons = (dtype.note, length.note, runner.reason)
     return ResolvedEngine(
         dtype=dtype,

@@ -23,6 +23,8 @@ class EngineEnvironment:
     allow_chunked_local_attn_with_hybrid_kv_cache: bool = True
     estimate_cudagraphs: bool = True
     """VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS: deduct CUDA graphs from the KV cache."""
+    rocm_use_aiter: bool = False
+    """VLLM_ROCM_USE_AITER: AMD's own kernels for attention and mixture of experts."""
     visible_devices: tuple[str, ...] | None = None
     """CUDA_VISIBLE_DEVICES (or HIP_…), split at commas; None where not set."""
     others: tuple[str, ...] = field(default=())
@@ -39,6 +41,7 @@ _BOOLS = {
         None,
     ),
     "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS": ("estimate_cudagraphs", None),
+    "VLLM_ROCM_USE_AITER": ("rocm_use_aiter", ("1", "true")),
 }
 _DEVICES = ("CUDA_VISIBLE_DEVICES", "HIP_VISIBLE_DEVICES", "ROCR_VISIBLE_DEVICES")
 

@@ -5,13 +5,11 @@ The table itself is data, ``vllm_flags.json`` beside this file.
 
 from __future__ import annotations
 
-import json
-import os
-import re
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Literal, cast
+from typing import Literal
 
+from ..data_files import read_json
 from ..errors import UnknownNameError
 from ..records import dataclass
 
@@ -63,11 +61,10 @@ class Flag:
 
 
 @lru_cache(maxsize=1)
-def _table() -> tuple[tuple[Flag, ...], dict[str, str]]:
-    path = os.path.join(os.path.dirname(__file__), "vllm_flags.json")
-    with open(path, encoding="utf-8") as file:
-        table = json.load(file)
-    flags = tuple(
+def all_flags() -> tuple[Flag, ...]:
+    """The flags of ``vllm serve`` 0.33, in its order; 319 of them."""
+    table = read_json(__file__, "vllm_flags.json")
+    return tuple(
         Flag(
             spellings=tuple(row["flags"]),
             field=row["field"],
@@ -81,12 +78,6 @@ def _table() -> tuple[tuple[Flag, ...], dict[str, str]]:
         )
         for row in table["flags"]
     )
-    return flags, cast("dict[str, str]", table["removed"])
-
-
-def all_flags() -> tuple[Flag, ...]:
-    """The flags of ``vllm serve`` 0.33, in its order; 319 of them."""
-    return _table()[0]
 
 
 def all_spellings() -> list[str]:
@@ -108,18 +99,15 @@ def unknown_argument(given: Iterable[str], args: type) -> UnknownNameError | Non
 
 
 def unknown_flag_message(option: str, also_known: Iterable[str] = ()) -> str:
-    """One line for a flag nobody knows: what replaced it, else the nearest spellings."""
+    """One line for a flag nobody knows: what became of it, else the nearest spelling."""
+    from .near_flags import near_flags
+    from .older_flags import older_flag
+
     name = option.split("=", 1)[0]
     name = "--" + name[2:].replace("_", "-") if name.startswith("--") else name
-    removed = _table()[1].get(name)
-    if removed is not None:
-        return f"vLLM 0.33 has no {name}: {removed}"
-    from difflib import get_close_matches
-
-    attached = re.fullmatch(r"(-[a-z]+)(\d+)", name)
-    if attached is not None and attached[1] in all_spellings():
-        return f"unknown flag {name[:60]}; did you mean {attached[1]} {attached[2][:20]}?"
-    known = dict.fromkeys((*also_known, *all_spellings()))
-    near = get_close_matches(name, known, n=3, cutoff=0.6)
+    older = older_flag(name)
+    if older is not None:
+        return older.message
+    near, _ = near_flags(name, also_known)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return f"unknown flag {name[:60]}{hint}"

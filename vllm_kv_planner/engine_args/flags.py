@@ -15,12 +15,47 @@ from typing import Any, NoReturn
 from ..errors import InputError, UnknownNameError
 from .engine_args import EngineArgs
 from .flag_help import HELP
-from .flag_table import Flag, all_flags, unknown_flag_message
+from .flag_table import Flag, all_flags, all_spellings, unknown_flag_message
 from .quantities import parse_quantity, parse_quantity_or_auto
 
 
 class FlagParser(argparse.ArgumentParser):
-    """An argparse parser that raises InputError instead of printing and leaving."""
+    """An argparse parser that raises InputError instead of printing and leaving.
+
+    With vLLM's engine flags on it, it also names flags that vLLM 0.33 does not have in
+    ``flag_notes`` of its namespace, see ``unknown_flags.py``; other parsers refuse them.
+    """
+
+    has_engine_flags = False
+
+    def parse_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> argparse.Namespace:
+        """As argparse, after unknown flags were sorted out."""
+        if not self.has_engine_flags or args is None or not any(map(self._is_doubtful, args)):
+            return super().parse_args(args, namespace)
+        from .unknown_flags import sort_out
+
+        spellings = frozenset(all_spellings())
+        own = [name for name in self._option_string_actions if name not in spellings]
+        sorted_out = sort_out(args, own, self._knows)
+        given = super().parse_args(sorted_out.words)
+        if not any(vars(given).get(name) for name in _MODEL_NAMES):
+            given = super().parse_args(sorted_out.give_back())
+        given.flag_notes = sorted_out.notes
+        return given
+
+    def _knows(self, name: str) -> bool:
+        known = self._option_string_actions
+        if name in known or (name[:2] != "--" and name[:2] in known):
+            return True  # the second as in -qawq
+        return self.allow_abbrev and any(each.startswith(name) for each in known)
+
+    def _is_doubtful(self, word: str) -> bool:
+        """A flag not known as it stands, or the value that older versions took for a switch."""
+        if word[:1] != "-":
+            return word.lower() in ("true", "false")
+        return word not in self._option_string_actions
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError; for an unknown flag UnknownNameError with the nearest names."""
@@ -58,6 +93,8 @@ def add_engine_flags(
     Nothing has a default: only what the user gave lands in the namespace. Flags that change
     nothing here are left out of ``--help``.
     """
+    if isinstance(parser, FlagParser):
+        parser.has_engine_flags = True
     group = parser.add_argument_group("vLLM engine flags", "as in vllm serve 0.33")
     for flag in all_flags():
         names = [n for n in (*flag.spellings, *flag.turn_off) if n not in omit]
@@ -100,9 +137,10 @@ def ignored_flags(namespace: argparse.Namespace) -> list[str]:
 
 
 def unsure_notes(namespace: argparse.Namespace) -> list[str]:
-    """One note for each given flag that may change memory in a way nobody modelled."""
+    """One note for each flag that 0.33 does not have, or that changes memory in unknown ways."""
     given = vars(namespace)
-    return [
+    notes: list[str] = given.get("flag_notes", [])
+    return notes + [
         f"{flag.spellings[0]} is not modelled: {flag.why}"
         for flag in all_flags()
         if flag.effect == "unsure" and given.get(flag.field) not in (None, False)
@@ -160,6 +198,8 @@ def _read_json(text: str) -> Any:
     return value
 
 
+_MODEL_NAMES = ("model_tag", "model_tags", "model", "custom")
+"""Where a namespace holds a model; without any of them a word is given back."""
 _BARE_QUANTITY = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
 _JSON_STRING = re.compile(r'("(?:[^"\\]|\\.)*")')
 

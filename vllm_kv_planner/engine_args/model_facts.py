@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ..gpu.gpu import Platform
 from ..model.config import Config
 from ..model.description import ModelDescription
 from ..model.layers.attention import Attention
@@ -65,7 +66,12 @@ def outside_facts(args: EngineArgs, facts: ModelFacts) -> OutsideFacts:
 
 
 def attention_preferences(
-    args: EngineArgs, model: ModelDescription, *, kv_cache_dtype: str, capability: tuple[int, int]
+    args: EngineArgs,
+    model: ModelDescription,
+    *,
+    kv_cache_dtype: str,
+    capability: tuple[int, int],
+    platform: Platform,
 ) -> Preferences:
     """The attention backend that the user, else the model's own config rule, asks for."""
     config = args.attention_config
@@ -83,6 +89,7 @@ def attention_preferences(
         },
         capability=capability,
         kv_cache_dtype=kv_cache_dtype,
+        platform=platform,
     )
 
 
@@ -93,6 +100,7 @@ def engine_facts(
     *,
     kv_cache_dtype: str,
     preferences: Preferences,
+    rocm: tuple[int, int] | None = None,
 ) -> EngineFacts:
     """What some attention backends look up beside the layer's own request."""
     text = Config(model.text_config, "config.json")
@@ -107,6 +115,8 @@ def engine_facts(
         alibi=model.architecture in ALIBI or text.get("alibi") is True,
         is_mm_prefix_lm=facts.is_mm_prefix_lm,
         is_diffusion=facts.is_diffusion,
+        is_encoder_decoder=facts.attn_type == "encoder_decoder",
+        rocm=rocm,
         decode_context_parallel_size=args.decode_context_parallel_size,
         prefill_context_parallel_size=args.prefill_context_parallel_size,
         flash_attn_version=preferences.flash_attn_version,

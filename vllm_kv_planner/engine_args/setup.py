@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from ..errors import UnsupportedError
 from ..gpu.gpu import GPU
 from ..kv_cache.specs import RequestLimits
 from ..model.context import CacheContext
 from ..model.description import ModelDescription
-from ..model.layers.base import CacheLayer
 from ..model.layers.state import common_checkpoint_alignment, largest_state_bytes
 from ..records import dataclass, replace
-from .attention_backend import AttentionBackend, fixed_backend, select_backend
+from .attention_backend import AttentionBackend, EngineFacts, Preferences
 from .attention_backend.bytes_per_token import hybrid_bytes_per_token, layer_bytes_per_token
 from .block_size import (
     DEFAULT_BLOCK_SIZE,
@@ -21,13 +22,24 @@ from .block_size import (
     preferred_block_size,
     validate_block_size,
 )
-from .cache_layers import CacheLayers, backend_of_each, build_cache_layers, distinct
+from .cache_layers import (
+    CacheLayers,
+    DraftCache,
+    backend_of_each,
+    build_cache_layers,
+    distinct,
+)
+from .chooser import chooser
 from .defaults import ResolvedEngine, resolve_engine
+from .draft import draft_args, draft_cache, find_draft
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts
 from .model_facts import attention_preferences, engine_facts, model_facts, outside_facts
 from .quantization import check_quantization
+
+if TYPE_CHECKING:
+    from ..model.draft import Draft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +54,7 @@ class EngineSetup:
         resolved: Every default resolved.
         context: What the cache layers see of it, final block size included.
         cache: The cache layers' specs, layout and backends.
+        draft: What drafts, where its layers keep a cache.
     """
 
     args: EngineArgs
@@ -51,6 +64,7 @@ class EngineSetup:
     resolved: ResolvedEngine
     context: CacheContext
     cache: CacheLayers
+    draft: Draft | None = None
 
     @property
     def limits(self) -> RequestLimits:
@@ -72,17 +86,12 @@ def check_rules(
     resolved: ResolvedEngine,
     capability: tuple[int, int],
 ) -> None:
-    """Refuse drafts, which have no rule here, and quantization that vLLM refuses.
+    """Refuse quantization that vLLM refuses.
 
     Raises:
         InputError: What vLLM refuses, in its words.
         UnsupportedError: What the stand-alone planner has no rule for.
     """
-    if resolved.speculative is not None and resolved.speculative.has_draft_layers:
-        raise UnsupportedError(
-            f"speculative method {resolved.speculative.method!r}: its draft layers keep a KV cache "
-            "of their own, which is not planned for yet; --planner vllm can answer"
-        )
     check_quantization(
         facts.quantization,
         facts.config,
@@ -113,45 +122,42 @@ def resolve_setup(
         InputError: What vLLM refuses, in its words.
         UnsupportedError: What the stand-alone planner has no rule for.
     """
-    if gpu.platform != "cuda" or gpu.compute_capability is None:
+    capability = gpu.compute_capability
+    if capability is None:
         raise UnsupportedError(
-            f"{gpu.name}: vLLM's rules for {gpu.platform} are not restated here; "
-            "--planner vllm on such a machine can answer"
+            f"{gpu.name}: its compute capability is not known, and vLLM's rules go by it; name a "
+            "GPU that is like it"
         )
     facts = model_facts(args, model)
-    resolved = resolve_engine(args, facts, gpu, environment, outside_facts(args, facts))
-    check_rules(args, model, facts, resolved, gpu.compute_capability)
+    if gpu.platform == "rocm":
+        from .rocm_rules import on_rocm
+
+        args = on_rocm(args, facts, environment or EngineEnvironment())
+    draft = find_draft(args, model)
+    outside = replace(outside_facts(args, facts), draft=draft)
+    resolved = resolve_engine(args, facts, gpu, environment, outside)
+    check_rules(args, model, facts, resolved, capability)
     preferences = attention_preferences(
         args,
         model,
         kv_cache_dtype=resolved.kv_cache_dtype.name,
-        capability=gpu.compute_capability,
+        capability=capability,
+        platform=gpu.platform,
     )
-    context = first_context(args, model, resolved, gpu.compute_capability, preferences.backend)
+    context = first_context(args, model, resolved, gpu.cuda_capability, preferences.backend)
     engine = engine_facts(
-        args, facts, model, kv_cache_dtype=context.kv_cache_dtype, preferences=preferences
+        args,
+        facts,
+        model,
+        kv_cache_dtype=context.kv_cache_dtype,
+        preferences=preferences,
+        rocm=capability if gpu.platform == "rocm" else None,
     )
 
-    def choose(layer: CacheLayer, context: CacheContext) -> AttentionBackend | None:
-        request = layer.backend_request(context)
-        fixed = layer.fixed_backend(context)
-        if fixed is not None:
-            return fixed_backend(
-                fixed, capability=context.compute_capability, request=request, facts=engine
-            )
-        if request is None:
-            return None
-        if preferences.use_non_causal:
-            request = replace(request, use_non_causal=True)
-        return select_backend(
-            request,
-            capability=context.compute_capability,
-            requested=preferences.backend,
-            block_size=args.block_size,
-            facts=engine,
-        )
-
-    backends = backend_of_each(model, context, choose)
+    backends = backend_of_each(model, context, chooser(args, engine, preferences))
+    drafted = None
+    if draft is not None:
+        drafted = cached_draft(args, draft, resolved, gpu, context, preferences, engine)
 
     def sized(own: list[AttentionBackend]) -> CacheContext:
         return with_block_size(args, model, context, own)
@@ -162,9 +168,44 @@ def resolve_setup(
         model=model,
         facts=facts,
         resolved=resolved,
-        context=sized(distinct(backends.values())),
-        cache=build_cache_layers(model, context, backends, resolved.layers_per_stage, sized),
+        context=sized(distinct([*backends.values(), *(drafted.backends if drafted else ())])),
+        cache=build_cache_layers(
+            model, context, backends, resolved.layers_per_stage, sized, drafted
+        ),
+        draft=draft,
     )
+
+
+def cached_draft(
+    args: EngineArgs,
+    draft: Draft,
+    resolved: ResolvedEngine,
+    gpu: GPU,
+    context: CacheContext,
+    preferences: Preferences,
+    engine: EngineFacts,
+) -> DraftCache:
+    """The draft's cache layers in this engine.
+
+    Raises:
+        InputError: What vLLM refuses, in its words.
+        UnsupportedError: What the stand-alone planner has no rule for.
+    """
+    speculative = resolved.speculative
+    assert speculative is not None, "the engine has a draft"
+    own_args = draft_args(args, draft, speculative)
+    facts = model_facts(own_args, draft.model)
+    if draft.found is not None:
+        check_rules(own_args, draft.model, facts, resolved, context.compute_capability)
+    own = engine_facts(
+        own_args,
+        facts,
+        draft.model,
+        kv_cache_dtype=context.kv_cache_dtype,
+        preferences=preferences,
+        rocm=capability if gpu.platform == "rocm" else None,
+    )
+    return draft_cache(args, draft, speculative, context, preferences, engine, own)
 
 
 def first_context(

@@ -6,13 +6,20 @@ Restates parts of ``SpeculativeConfig`` (vllm/config/speculative.py) and of ``Vl
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..records import dataclass
+from ..model.json_file import shown
+from ..records import dataclass, replace
+from .choices import ATTENTION_BACKENDS, KV_CACHE_DTYPES, QUANTIZATION_METHODS
 from .engine_args import EngineArgs
 
+if TYPE_CHECKING:
+    from ..model.draft import Draft
+
+LARGEST = 1 << 40
+"""Of a count in the object; far above any that makes sense."""
 _EAGLE_LIKE = ("eagle", "eagle3", "mtp", "dflash", "dspark")
 # Words in a draft model's name that tell its method, in vLLM's order.
 _BY_NAME = (("eagle-", "eagle"), ("eagle3", "eagle3"), ("dflash", "dflash"), ("dspark", "dspark"))
@@ -38,10 +45,17 @@ class Speculative:
     """None: the draft model's config says (``n_predict``, a block size)."""
     parallel_drafting: bool = False
     kv_cache_dtype: str | None = None
+    """Of the draft's cache; None: the engine's."""
+    attention_backend: str | None = None
+    """Of the draft; None: the engine's choice."""
+    quantization: str | None = None
+    """Of a draft with a checkpoint of its own."""
     draft_tensor_parallel_size: int | None = None
     max_model_len: int | None = None
     use_heterogeneous_vocab: bool = False
     disable_padded_drafter_batch: bool = False
+    samples_probabilistically: bool = False
+    """Whether the draft's logits are kept for the verification."""
     num_mtp_layers: int = 1
     """``num_nextn_predict_layers`` of the draft, for multi-module MTP."""
     samples_from_anchor: bool = True
@@ -98,19 +112,32 @@ def merged_speculative_config(args: EngineArgs) -> Mapping[str, Any] | None:
     return config
 
 
-def resolve_speculative(args: EngineArgs) -> Speculative | None:
-    """What drafts, or None. Raises InputError for a config that says too little or nonsense."""
+def resolve_speculative(args: EngineArgs, draft: Draft | None = None) -> Speculative | None:
+    """What drafts, or None; with what its config says, once that is known.
+
+    Raises:
+        InputError: A config that says too little, or nonsense.
+    """
+    asked = asked_for(args)
+    if asked is None or draft is None:
+        return asked
+    tokens, n_predict = asked.num_speculative_tokens or 0, draft.n_predict
+    if n_predict and tokens > n_predict and tokens % n_predict:
+        raise InputError(
+            f"--speculative-config: num_speculative_tokens:{tokens} must be divisible by "
+            f"n_predict={n_predict}"
+        )
+    return replace(asked, method=draft.method, num_mtp_layers=draft.num_mtp_layers)
+
+
+def asked_for(args: EngineArgs) -> Speculative | None:
+    """What the flags say of it."""
     config = merged_speculative_config(args)
     if config is None:
         return None
-    model = config.get("model")
-    method = _method(config.get("method"), model)
-    tokens = config.get("num_speculative_tokens")
-    if tokens is not None and (not isinstance(tokens, int) or tokens < 1):
-        raise InputError(
-            f"--speculative-config: num_speculative_tokens is {str(tokens)[:40]}; "
-            "it must be a positive integer"
-        )
+    model = text_of(config, "model")
+    method = _method(text_of(config, "method"), model)
+    tokens = count_of(config, "num_speculative_tokens")
     if model is None and method not in _WITHOUT_MODEL:
         raise InputError(
             f"--speculative-config: method {method!r} needs a draft model ('model': ...)"
@@ -122,19 +149,67 @@ def resolve_speculative(args: EngineArgs) -> Speculative | None:
             "--speculative-config: 'tensor_parallel_size' is not valid there; "
             "use 'draft_tensor_parallel_size'"
         )
+    ranks = count_of(config, "draft_tensor_parallel_size")
+    if ranks not in (None, 1, args.tensor_parallel_size):
+        raise InputError(
+            f"--speculative-config: draft_tensor_parallel_size={ranks} cannot be other value than "
+            "1 or target model tensor_parallel_size"
+        )
     if tokens is None and method == "suffix":
-        tokens = int(config.get("suffix_decoding_max_tree_depth", 24))
+        tokens = count_of(config, "suffix_decoding_max_tree_depth") or 24
+    backend = text_of(config, "attention_backend", ATTENTION_BACKENDS)
     return Speculative(
         method=method,
         model=model if method not in ("ngram", "ngram_gpu", "suffix") else None,
         num_speculative_tokens=tokens,
         parallel_drafting=bool(config.get("parallel_drafting")) or method in ("dflash", "dspark"),
-        kv_cache_dtype=config.get("kv_cache_dtype"),
-        draft_tensor_parallel_size=config.get("draft_tensor_parallel_size"),
-        max_model_len=config.get("max_model_len"),
+        kv_cache_dtype=text_of(config, "kv_cache_dtype", KV_CACHE_DTYPES),
+        attention_backend=None if backend == "AUTO" else backend,
+        quantization=text_of(config, "quantization", QUANTIZATION_METHODS),
+        draft_tensor_parallel_size=ranks,
+        max_model_len=count_of(config, "max_model_len"),
         use_heterogeneous_vocab=bool(config.get("use_heterogeneous_vocab")),
         disable_padded_drafter_batch=bool(config.get("disable_padded_drafter_batch")),
+        samples_probabilistically=config.get("draft_sample_method") == "probabilistic",
     )
+
+
+def text_of(config: Mapping[str, Any], key: str, choices: Sequence[str] = ()) -> str | None:
+    """A name of the object, one of ``choices`` where there are any (those in capitals in any case).
+
+    Raises:
+        InputError: It is none.
+    """
+    value = config.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, str) or not value:
+        raise InputError(f"--speculative-config: {key} is {shown(value)}; it must be a name")
+    if choices and choices[0].isupper():
+        value = value.upper()
+    if choices and value not in (*choices, "AUTO"):
+        from difflib import get_close_matches  # for this message only
+
+        near = get_close_matches(value, choices, n=3, cutoff=0.4)
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise InputError(f"--speculative-config: {key} is {shown(value)}, which is none{hint}")
+    return value
+
+
+def count_of(config: Mapping[str, Any], key: str) -> int | None:
+    """A positive number of the object.
+
+    Raises:
+        InputError: It is none.
+    """
+    value = config.get(key)
+    if value is None:
+        return None
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST:
+        raise InputError(
+            f"--speculative-config: {key} is {shown(value)}; it must be a positive integer"
+        )
+    return value
 
 
 def _method(given: Any, model: Any) -> str:

@@ -10,6 +10,8 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 Platform = Literal["cuda", "rocm"]
+NOT_CUDA = (0, 0)
+"""A compute capability that none of CUDA's kernels asks for."""
 
 # What CUDA leaves of NVML's total, where nobody has printed the device's own figure: the
 # least seen in the catalogue for each kind (T4 0.971, L4 0.980, RTX 4090 0.981; H100 0.994,
@@ -56,6 +58,14 @@ class GPU:
             return int(self.nvml_total_bytes * _CUDA_SHARE_OF_NVML[kind])
         # AMD's gigabytes are GiB: a 192 GB MI300X shows 191.98 GiB.
         return int((self.nominal_gb or 0) * GIB * 0.999)
+
+    @property
+    def cuda_capability(self) -> tuple[int, int]:
+        """The compute capability, for rules about CUDA's kernels; ``NOT_CUDA`` on AMD GPUs.
+
+        (9, 0) is Hopper's number there and MI250X's here.
+        """
+        return self.compute_capability or NOT_CUDA if self.platform == "cuda" else NOT_CUDA
 
     @property
     def total_memory_is_estimated(self) -> bool:

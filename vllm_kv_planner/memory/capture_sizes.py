@@ -75,7 +75,7 @@ def capture_sizes(rank: Rank) -> tuple[int, ...]:
     asked = setup.args.cudagraph_capture_sizes or config.get("cudagraph_capture_sizes")
     if asked:
         return tuple(sorted({int(size) for size in asked if int(size) <= tokens}))
-    major = (setup.gpu.compute_capability or (0, 0))[0]
+    major = setup.gpu.cuda_capability[0]
     ceiling = 1024 if major == 10 and rank.rules.version >= (0, 29) else 512
     largest = setup.args.max_cudagraph_capture_size or config.get("max_cudagraph_capture_size")
     chosen = largest is None

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from ..records import dataclass
 from .capture_sizes import captures
+from .lora import capture_cases
 from .overheads import GraphCosts
 from .rank import Rank
 
@@ -52,7 +53,9 @@ class GraphEstimate:
 def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> GraphEstimate:
     """The estimate for one rank; ``deduct`` is VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS."""
     taken = captures(rank)
-    count = len(taken.piecewise) + len(taken.full)
+    cases = capture_cases(rank)
+    piecewise, full = len(taken.piecewise) * cases, len(taken.full) * cases
+    count = piecewise + full
     if count == 0:
         return GraphEstimate(0, 0, 0, 0, "no CUDA graphs are captured")
     layers = rank.setup.resolved.layers_per_stage[rank.stage]
@@ -61,13 +64,13 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
     if taken.piecewise:
         pool = pool_activation_bytes(rank, taken.piecewise[-1])
         first = costs.first_piecewise_bytes + pool
-        further += (len(taken.piecewise) - 1) * _per_graph(costs.piecewise_bytes_per_layer, layers)
+        further += (piecewise - 1) * _per_graph(costs.piecewise_bytes_per_layer, layers)
     if taken.full:
         first = max(first, costs.first_full_bytes + accumulator_bytes(rank, taken.full[-1]))
         per_graph = _per_graph(costs.full_bytes_per_layer, layers)
         if _uses(rank, "FLASHINFER"):
             per_graph += _FLASHINFER_PER_GRAPH
-        further += (len(taken.full) - 1) * per_graph
+        further += (full - 1) * per_graph
     estimate = first + further
     backend = next(iter(rank.setup.cache.backends), "")
     doubt, source = _UNSURE.get(backend, _VERY_UNSURE), costs.source
@@ -79,7 +82,7 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
     unsure = int(estimate * doubt)
     applies = deduct and rank.rules.deducts_graphs(rank.uses_v2)
     how = (
-        f"{len(taken.piecewise)} piecewise and {len(taken.full)} full graphs; {source}"
+        f"{piecewise} piecewise and {full} full graphs; {source}"
         if applies
         else f"vLLM {rank.rules.name} captures {count} graphs but deducts nothing for them"
     )
@@ -101,7 +104,7 @@ def pool_activation_bytes(rank: Rank, tokens: int) -> int:
 
 def accumulator_bytes(rank: Rank, tokens: int) -> int:
     """FlashAttention 3's buffers for split keys and values."""
-    major = (rank.setup.gpu.compute_capability or (0, 0))[0]
+    major = rank.setup.gpu.cuda_capability[0]
     sinks = any(getattr(layer, "has_sink", False) for layer in rank.setup.model.layers)
     if major != 9 or not _uses(rank, "FLASH_ATTN") or sinks:
         return 0

@@ -19,6 +19,7 @@ Source: ``workspace_shapes`` of vLLM 0.33 ``model_executor/layers/fused_moe/expe
 from __future__ import annotations
 
 from .allocator import round_up
+from .lora import expert_bytes
 from .rank import Rank
 
 _OPENAI_TRITON = ("mxfp4", "gpt_oss_mxfp4")
@@ -54,7 +55,8 @@ def transient_expert_bytes(rank: Rank) -> int:
     if kernel == "openai_triton":
         # gate and up, their activation, and the down projection before it is summed
         return routed * max(experts.up + experts.down_in, experts.down_in + rank.hidden) * 2
-    chosen = routed * 2 * 8  # weights and ids of the chosen experts, sorted ids
+    # weights and ids of the chosen experts, sorted ids; and once more for adapters
+    chosen = routed * 2 * 8 + expert_bytes(rank, expert_tokens(rank))
     if "fp8" not in (rank.setup.facts.quantization or "").lower():
         return chosen
     return chosen + expert_tokens(rank) * rank.hidden + routed * experts.down_in  # one byte each
@@ -75,11 +77,11 @@ def expert_kernel(rank: Rank) -> str:
     """
     setup = rank.setup
     method = (setup.facts.quantization or "").lower()
-    major = (setup.gpu.compute_capability or (0, 0))[0]
+    major = setup.gpu.cuda_capability[0]
     if major == 10 and rank.rules.version >= (0, 20):
         return "own"
-    if major == 9 and method in _OPENAI_TRITON:
-        return "openai_triton"
+    if major == 9 and method in _OPENAI_TRITON and not setup.args.enable_lora:
+        return "openai_triton"  # with adapters its parts run one by one, in workspaces
     grouped = setup.args.enable_expert_parallel and setup.args.num_gpus > 1
     if major == 9 and grouped and method in _FP8_BLOCK and _has_blocks(rank):
         return "own"

@@ -15,6 +15,7 @@ profiling allocates in place of the up-projected context), ``_dummy_run`` of bot
 from __future__ import annotations
 
 from .experts import expert_workspace, transient_expert_bytes
+from .lora import linear_bytes
 from .phase import Parts, Phase, parts
 from .rank import Rank
 from .shapes import LatentShapes
@@ -62,11 +63,16 @@ def _stream(rank: Rank) -> Parts:
 
 def _mlp(rank: Rank) -> Parts:
     shapes = rank.shapes
+    slices = 2 if shapes.mlp_up > shapes.mlp_down_in else 1
     return (
         *_stream(rank),
         *parts(
             gate_and_up=_width(rank, shapes.mlp_up),
-            activated=_width(rank, shapes.mlp_down_in),
+            # while gate and up are computed, their input and an adapter's buffer live instead
+            activated=max(
+                _width(rank, shapes.mlp_down_in),
+                _width(rank, rank.hidden) + linear_bytes(rank, slices),
+            ),
         ),
     )
 

@@ -101,8 +101,7 @@ class Rank:
         """
         if self.rules.blas_workspace_before_profile:
             return 0
-        capability = self.setup.gpu.compute_capability
-        large = capability is not None and capability[0] in (9, 10)
+        large = self.setup.gpu.cuda_capability[0] in (9, 10)
         return 32 * MIB if large else 8 * MIB + 128 * 1024
 
     @property

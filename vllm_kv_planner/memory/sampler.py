@@ -98,7 +98,6 @@ def _triton_scratch(rank: Rank) -> int:
 
 def _uses_flashinfer(rank: Rank) -> bool:
     gpu = rank.setup.gpu
-    capability = gpu.compute_capability or (0, 0)
     enough = gpu.num_sms is None or gpu.num_sms >= _FLASHINFER_SMS
-    supported = gpu.platform == "cuda" and capability >= _FLASHINFER_FROM
+    supported = gpu.cuda_capability >= _FLASHINFER_FROM
     return rank.rules.flashinfer_samples and supported and enough

@@ -40,7 +40,8 @@ class CacheContext:
         mamba_ssm_cache_dtype: ``auto`` or a dtype for recurrent states.
         skip_page_size_padded: Bytes that unquantised layers' pages are padded to beside others.
         num_speculative_tokens: Draft tokens per step.
-        compute_capability: Of the GPU, as (major, minor).
+        compute_capability: Of the GPU, as (major, minor); (0, 0) on AMD GPUs, whose numbers CUDA's
+            rules must not take for their own.
         max_num_batched_tokens: Tokens per step.
         attention_backend: The backend asked for by name (``--attention-backend``); None for vLLM's
             own choice. For models whose layers pick their own by it.

@@ -111,6 +111,7 @@ def describe(
             *(() if named is None else (planned_without(named, top.data, dtype),)),
             *notes(resolved),
         ),
+        reader=inner,
     )
 
 

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import Any
 
 from ..records import dataclass, field, fields
+from .architectures.reader import ModelReader
 from .layers.base import CacheLayer
 
 
@@ -39,6 +40,7 @@ class ModelDescription:
         removed_in: Last vLLM version that had the architecture, when 0.33 has it no more.
         unstated_quantization: What the model's name says of its weights and its config does not.
         notes: Sentences for the reader of the plan.
+        reader: What the rule of its layers read; None for models made by hand.
     """
 
     architecture: str
@@ -65,6 +67,7 @@ class ModelDescription:
     removed_in: str | None = None
     unstated_quantization: str | None = None
     notes: tuple[str, ...] = field(default=())
+    reader: ModelReader | None = None
 
     @cached_property
     def plain_variants(self) -> tuple[tuple[int, bool], ...]:

@@ -29,6 +29,10 @@ _SHARED_MEMORY = {
     (12, 1): 101376,
 }
 _OLDEST = 49152
+# The local data share of a CDNA compute unit. Source: AMD's CDNA 3 and CDNA 4 ISA guides.
+_LOCAL_DATA_SHARE = {(9, 0): 65536, (9, 4): 65536, (9, 5): 163840}
+# AMD's name of an architecture. Source: vLLM 0.33 platforms/rocm.py ``_capability_from_gcn_arch``.
+_GCN_ARCHITECTURES = {(9, 0): "gfx90a", (9, 4): "gfx942", (9, 5): "gfx950"}
 _UNIFIED_MEMORY = ("gb10", "thor", "orin")
 
 
@@ -43,6 +47,8 @@ class AbsentGPU:
     num_sms: int
     is_integrated: bool
     shared_memory_bytes: int
+    gcn_architecture: str = ""
+    """``gfx942`` and the like; empty on NVIDIA GPUs."""
 
     def to_json(self) -> str:
         """For the environment variable."""
@@ -53,13 +59,8 @@ def describe_gpu(gpu: GPU) -> AbsentGPU:
     """A GPU of the catalogue as the child needs it.
 
     Raises:
-        UnsupportedError: vLLM's CUDA code cannot stand for this device.
+        UnsupportedError: vLLM's code cannot stand for this device.
     """
-    if gpu.platform != "cuda":
-        raise UnsupportedError(
-            f"--planner vllm plans for NVIDIA GPUs; {gpu.name} needs vLLM's {gpu.platform} build "
-            "and such a GPU"
-        )
     if gpu.compute_capability is None:
         raise UnsupportedError(
             f"--planner vllm needs the compute capability of {gpu.name}: name a GPU that is like it"
@@ -71,8 +72,32 @@ def describe_gpu(gpu: GPU) -> AbsentGPU:
         torch_total_bytes=gpu.total_memory_bytes,
         num_sms=gpu.num_sms or 108,
         is_integrated=any(word in gpu.name.lower() for word in _UNIFIED_MEMORY),
-        shared_memory_bytes=_SHARED_MEMORY.get(gpu.compute_capability, _OLDEST),
+        shared_memory_bytes=shared_memory(gpu.compute_capability, gpu.platform),
+        gcn_architecture=gcn_architecture(gpu),
     )
+
+
+def shared_memory(capability: tuple[int, int], platform: str) -> int:
+    """Bytes that one block of threads may use."""
+    known = _SHARED_MEMORY if platform == "cuda" else _LOCAL_DATA_SHARE
+    return known.get(capability, _OLDEST)
+
+
+def gcn_architecture(gpu: GPU) -> str:
+    """AMD's name of the GPU's architecture; empty on NVIDIA GPUs.
+
+    Raises:
+        UnsupportedError: An AMD architecture that is not known here.
+    """
+    if gpu.platform == "cuda":
+        return ""
+    name = _GCN_ARCHITECTURES.get(gpu.compute_capability or (0, 0))
+    if name is None:
+        raise UnsupportedError(
+            f"--planner vllm: the architecture of {gpu.name} is none of "
+            f"{', '.join(_GCN_ARCHITECTURES.values())}"
+        )
+    return name
 
 
 @lru_cache(maxsize=1)

@@ -31,6 +31,7 @@ class Child:
 
     Attributes:
         ready: What it said of itself: vLLM's version, its device, whether it is tested.
+        conversing: A request is being answered in many messages; it takes no other.
     """
 
     def __init__(
@@ -45,6 +46,7 @@ class Child:
         self._timeout = timeout
         self._progress = progress
         self._requests = 0
+        self.conversing = False
         self._unread = b""
         folder = tempfile.mkdtemp(prefix="vllm-kv-planner-")
         self.models = os.path.join(folder, "models")
@@ -64,7 +66,7 @@ class Child:
         # Also when it is forgotten and at the interpreter's end: the process, then its folder.
         self._end = weakref.finalize(self, _end, self._process, folder)
         try:
-            self.ready: dict[str, Any] = self._read("ready")
+            self.ready: dict[str, Any] = self.read("ready")
         except BaseException:
             self.close()
             raise
@@ -75,17 +77,20 @@ class Child:
         Raises:
             InputError: vLLM's refusal, in one line.
         """
+        if self.conversing:
+            raise InputError("vLLM's process runs a workload: end that first, or ask another")
         self._requests += 1
-        line = json.dumps({"id": self._requests, **request}) + "\n"
+        self.send({"id": self._requests, **request})
+        return self.read("plan")
+
+    def send(self, message: dict[str, Any]) -> None:
+        """One JSON line to the process."""
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(line.encode())
+            self._process.stdin.write((json.dumps(message) + "\n").encode())
             self._process.stdin.flush()
         except BrokenPipeError:
             raise self._died() from None
-        plan = self._read("plan")
-        assert isinstance(plan, dict)
-        return plan
 
     @property
     def is_alive(self) -> bool:
@@ -96,8 +101,12 @@ class Child:
         """End the process and remove its folder."""
         self._end()
 
-    def _read(self, wanted: str) -> dict[str, Any]:
-        """Messages up to the one that holds ``wanted``."""
+    def read(self, wanted: str) -> dict[str, Any]:
+        """Messages up to the one that holds ``wanted``, and what it holds.
+
+        Raises:
+            InputError: vLLM's refusal, in one line.
+        """
         deadline = time.monotonic() + self._timeout
         while True:
             message = self._message(deadline)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from types import TracebackType
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
@@ -33,6 +33,22 @@ DEFAULT_GPU = "H100"
 """Where none is named, none is there, and vLLM is built for CUDA."""
 OWN_DEVICE = "own device"
 TIMEOUT = 900.0
+
+
+class Asked(NamedTuple):
+    """A child's answer, and what it was asked about."""
+
+    answer: dict[str, Any]
+    child: Child
+    device: GPU | None
+    found: FoundConfig
+    defaulted: bool
+
+    def plan(self, notes: tuple[str, ...]) -> Plan:
+        """As a plan."""
+        if self.defaulted:
+            notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
+        return finished(self.answer, self.child, self.device, self.found, notes)
 
 
 class VLLMPlanner:
@@ -97,11 +113,33 @@ class VLLMPlanner:
         Raises:
             PlannerError: As ``plan``.
         """
+        asked = self.ask(
+            args, found=found, gpu=gpu, vllm_version=vllm_version, environment=environment
+        )
+        return asked.plan(notes)
+
+    def ask(
+        self,
+        args: EngineArgs,
+        *,
+        found: FoundConfig,
+        gpu: str | GPU | None = None,
+        vllm_version: str | None = None,
+        environment: EngineEnvironment | None = None,
+        **more: Any,
+    ) -> Asked:
+        """The child's answer about flags that are already read.
+
+        Args:
+            more: What else the request says.
+
+        Raises:
+            PlannerError: As ``plan``.
+        """
         if gpu is None:
             gpu = next(iter(present_gpus()), None)
         child, device = self.child(gpu, default_gpu=DEFAULT_GPU)
-        if gpu is None and device is not None:
-            notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
+        defaulted = gpu is None and device is not None
         check_version(child.ready["vllm_version"], vllm_version)
         folder, about = write_model_folder(found, child.models)
         arguments = vllm_arguments(args, folder)
@@ -120,12 +158,13 @@ class VLLMPlanner:
             "usage": args.usage_context,
             "environment": variables(environment),
             "models": models,
+            **more,
         }
         try:
             answer = child.ask(request)
         except InputError as error:
             raise type(error)(str(error).replace(folder, found.id)) from None
-        return finished(answer, child, device, found, notes)
+        return Asked(answer, child, device, found, defaulted)
 
     def child(
         self, gpu: str | GPU | None, *, default_gpu: str | None = None

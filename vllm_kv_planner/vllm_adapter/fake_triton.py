@@ -20,7 +20,7 @@ class _Utilities:
             "max_shared_mem": gpu.shared_memory_bytes,
             "max_num_regs": 65536,
             "multiprocessor_count": gpu.num_sms,
-            "warpSize": 32,
+            "warpSize": 64 if gpu.gcn_architecture else 32,
             "sm_clock_rate": 1_000_000,
             "mem_clock_rate": 1_000_000,
             "mem_bus_width": 4096,
@@ -33,10 +33,13 @@ class FakeDriver:
     utils = _Utilities
 
     def get_current_target(self) -> Any:
-        """The capability as Triton writes it: 90 for Hopper."""
+        """The capability as Triton writes it: 90 for Hopper, gfx942 for MI300X."""
         from triton.backends.compiler import GPUTarget
 
-        major, minor = absent_gpu().capability
+        gpu = absent_gpu()
+        if gpu.gcn_architecture:
+            return GPUTarget("hip", gpu.gcn_architecture, 64)
+        major, minor = gpu.capability
         return GPUTarget("cuda", major * 10 + minor, 32)
 
     def get_current_device(self) -> int:

@@ -14,6 +14,12 @@ ABSENT_GPU = "KV_PLANNER_ABSENT_GPU"
 
 def platform() -> str | None:
     """The platform class to use; None outside the planner's child process."""
-    if not os.environ.get(ABSENT_GPU):
+    asked = os.environ.get(ABSENT_GPU)
+    if not asked:
         return None
-    return "vllm_kv_planner.vllm_adapter.internals.platform.AbsentGPUPlatform"
+    import json
+
+    home = "vllm_kv_planner.vllm_adapter.internals"
+    if json.loads(asked)["gcn_architecture"]:
+        return f"{home}.rocm_platform.AbsentROCmPlatform"
+    return f"{home}.platform.AbsentGPUPlatform"

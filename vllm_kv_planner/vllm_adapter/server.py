@@ -51,7 +51,7 @@ class Server:
         self.send({"ready": ready})
         for line in requests:
             request = json.loads(line)
-            answered = answer_in_fork(request)
+            answered = answer_in_fork(request, self)
             modules = answered.pop("imported", [])
             self.send({"id": request["id"], **answered})
             import_all(modules)  # while nobody waits, so that the next fork has them
@@ -93,6 +93,7 @@ class Server:
 
         from ..errors import UnsupportedError
         from . import fake_torch, fake_triton
+        from .absent_gpu import absent_gpu
         from .libcuda import load_libcuda
 
         if torch.version.cuda is None:
@@ -104,6 +105,10 @@ class Server:
         load_libcuda(self.folder, extensions())
         fake_torch.pretend()
         fake_triton.pretend()
+        if absent_gpu().gcn_architecture:
+            from . import fake_rocm_kernels
+
+            fake_rocm_kernels.pretend()
 
     def send(self, message: dict[str, Any]) -> None:
         """One JSON line to the parent."""
@@ -133,7 +138,7 @@ def import_all(modules: Iterable[str]) -> None:
             traceback.print_exc()
 
 
-def answer_in_fork(request: dict[str, Any]) -> dict[str, Any]:
+def answer_in_fork(request: dict[str, Any], server: Server) -> dict[str, Any]:
     """The answer of a forked process; a refusal where that process died."""
     reading, writing = os.pipe()
     sys.stdout.flush()
@@ -143,7 +148,7 @@ def answer_in_fork(request: dict[str, Any]) -> dict[str, Any]:
         os.close(reading)
         try:
             known = set(sys.modules)
-            answered = answer(request)
+            answered = answer(request, server)
             answered["imported"] = [name for name in sys.modules if name not in known]
             data = json.dumps(answered)
             with os.fdopen(writing, "w", encoding="utf-8") as pipe:
@@ -164,7 +169,7 @@ def answer_in_fork(request: dict[str, Any]) -> dict[str, Any]:
     return answered
 
 
-def answer(request: dict[str, Any]) -> dict[str, Any]:
+def answer(request: dict[str, Any], server: Server) -> dict[str, Any]:
     """Plan, in this process; what vLLM raises becomes one line."""
     from .internals.refusal import explain
 
@@ -179,8 +184,17 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
             note = register_remote_config(model["config"], model["names_code"])
             if note is not None:
                 notes.append(note)
+        workload = request.get("workload")
+        if workload is not None:
+            request["arguments"] |= workload["flags"]
         config = engine_config(request)
-        return {"plan": plan_values(config, initialize_kv_caches(config, explain), notes)}
+        report = initialize_kv_caches(config, explain)
+        plan = plan_values(config, report, notes)
+        if workload is None:
+            return {"plan": plan}
+        from .workload_server import answer_workload
+
+        return answer_workload(workload, config, report, plan, sys.stdin, server.send)
     except BaseException as error:
         traceback.print_exc()
         return {"refused": explain(error)}

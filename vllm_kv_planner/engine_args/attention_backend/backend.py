@@ -22,6 +22,7 @@ class AttentionBackend:
         head_size_v: The layer's value width; None like the key.
         kv_cache_dtype: The layer's KV cache dtype.
         use_rswa: Whether the model uses reference sliding window attention.
+        attn_type: The layer's; cross-attention runs a subclass of its own.
     """
 
     name: str
@@ -32,6 +33,7 @@ class AttentionBackend:
     head_size_v: int | None = None
     kv_cache_dtype: str = "auto"
     use_rswa: bool = False
+    attn_type: str = "decoder"
 
     @property
     def layouts(self) -> Layouts | None:

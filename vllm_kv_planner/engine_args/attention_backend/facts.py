@@ -24,6 +24,8 @@ class EngineFacts:
         alibi: Whether its attention has ALiBi slopes (Bloom).
         is_mm_prefix_lm: Whether images attend in both directions somewhere in the model.
         is_diffusion: Whether it is a block-diffusion model.
+        is_encoder_decoder: Whether an encoder's states are attended to (Whisper).
+        rocm: Compute capability of an AMD GPU, whose backends are others; None on CUDA.
         decode_context_parallel_size: Ranks that share one sequence's tokens in decode.
         prefill_context_parallel_size: The same in prefill.
         flash_attn_version: ``--attention-config.flash_attn_version``, or what the model's own
@@ -45,6 +47,8 @@ class EngineFacts:
     alibi: bool = False
     is_mm_prefix_lm: bool = False
     is_diffusion: bool = False
+    is_encoder_decoder: bool = False
+    rocm: Capability | None = None
     decode_context_parallel_size: int = 1
     prefill_context_parallel_size: int = 1
     flash_attn_version: int | None = None

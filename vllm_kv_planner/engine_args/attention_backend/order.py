@@ -1,4 +1,4 @@
-"""In which order vLLM tries attention backends on CUDA.
+"""In which order vLLM tries attention backends on CUDA (``rocm.py``: on AMD GPUs).
 
 Source: vLLM 0.33 ``platforms/cuda.py`` ``_get_backend_priorities``.
 """

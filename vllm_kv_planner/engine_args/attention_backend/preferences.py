@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from ...errors import UnsupportedError
+from ...gpu.gpu import Platform
 from ...records import dataclass, replace
 from .facts import Capability
 from .flash_attention import version_runs
@@ -47,6 +48,7 @@ def preferences_of(
     head_sizes: Iterable[int],
     capability: Capability,
     kv_cache_dtype: str,
+    platform: Platform = "cuda",
 ) -> Preferences:
     """What the user asked for, filled in by the KV cache dtype and then by the model.
 
@@ -56,6 +58,7 @@ def preferences_of(
         head_sizes: Of the model's kinds of layers (Gemma 4: windowed and full), in elements.
         capability: Of the GPU.
         kv_cache_dtype: Of the engine.
+        platform: ``cuda`` or ``rocm``, whose builds have no FlashAttention of vLLM.
 
     Raises:
         UnsupportedError: The model refuses what was asked for.
@@ -66,10 +69,11 @@ def preferences_of(
     packed = kv_cache_dtype.startswith("turboquant_") or kv_cache_dtype == "ultraquant_4bit"
     if packed and (asked.flash_attn_version or 3) >= 3:
         asked = replace(asked, flash_attn_version=2)
+    has_fa4 = platform == "cuda" and version_runs(4, capability)
     if architecture == UNLIMITED_OCR:
-        return unlimited_ocr(asked, capability)
+        return unlimited_ocr(asked, capability, has_fa4)
     if architecture in (*GEMMA4, EMBEDDING_GEMMA2, DIFFUSION_GEMMA):
-        asked = gemma4(asked, frozenset(head_sizes), capability, kv_cache_dtype)
+        asked = gemma4(asked, frozenset(head_sizes), capability, kv_cache_dtype, has_fa4)
     if architecture == EMBEDDING_GEMMA2 and asked.backend is None:
         return replace(asked, backend="TRITON_ATTN")
     if architecture == DIFFUSION_GEMMA:
@@ -83,22 +87,25 @@ def preferences_of(
 
 
 def gemma4(
-    asked: Preferences, head_sizes: frozenset[int], capability: Capability, kv_cache_dtype: str
+    asked: Preferences,
+    head_sizes: frozenset[int],
+    capability: Capability,
+    kv_cache_dtype: str,
+    has_fa4: bool,
 ) -> Preferences:
     """One kernel for layers of different head size: FlashAttention 4, or Triton without it."""
     if len(head_sizes) <= 1:
         return asked
-    if version_runs(4, capability) and max(head_sizes) <= 512:
+    if has_fa4 and max(head_sizes) <= 512:
         each_its_own = capability[0] == 9 and kv_cache_dtype.startswith("fp8")
         free = asked.flash_attn_version is None and asked.backend in (None, "FLASH_ATTN")
         return replace(asked, flash_attn_version=4) if free and not each_its_own else asked
     return asked if asked.backend is not None else replace(asked, backend="TRITON_ATTN")
 
 
-def unlimited_ocr(asked: Preferences, capability: Capability) -> Preferences:
+def unlimited_ocr(asked: Preferences, capability: Capability, has_fa4: bool) -> Preferences:
     """Reference sliding window attention: FlashAttention 4 where it runs, else Triton."""
-    runs = version_runs(4, capability)
-    backend = asked.backend or ("FLASH_ATTN" if runs else "TRITON_ATTN")
+    backend = asked.backend or ("FLASH_ATTN" if has_fa4 else "TRITON_ATTN")
     if backend not in WINDOWED_DECODE:
         raise UnsupportedError(
             f"--attention-backend {backend} cannot run this model's reference sliding window "
@@ -106,7 +113,7 @@ def unlimited_ocr(asked: Preferences, capability: Capability) -> Preferences:
         )
     if backend != "FLASH_ATTN":
         return replace(asked, backend=backend)
-    if not runs:
+    if not has_fa4:
         raise UnsupportedError(
             "--attention-backend FLASH_ATTN: this model needs FlashAttention 4, which does not "
             f"run on compute capability {capability[0]}.{capability[1]}"

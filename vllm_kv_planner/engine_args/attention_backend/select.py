@@ -1,11 +1,13 @@
 """Which attention backend vLLM gives a layer.
 
 Source: vLLM 0.33 ``platforms/cuda.py`` ``CudaPlatformBase.get_attn_backend_cls`` and
-``get_valid_backends``; ``platforms/cpu.py`` ``CpuPlatform.get_attn_backend_cls``.
+``get_valid_backends``, the same in ``platforms/rocm.py``; ``platforms/cpu.py``
+``CpuPlatform.get_attn_backend_cls``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from ...errors import UnknownNameError, UnsupportedError
@@ -32,7 +34,7 @@ def select_backend(
     dcp: int = 1,
     facts: EngineFacts | None = None,
 ) -> AttentionBackend:
-    """The backend of a layer that leaves the choice to vLLM, on a CUDA GPU.
+    """The backend of a layer that leaves the choice to vLLM, on a GPU.
 
     Args:
         request: What the layer needs.
@@ -47,8 +49,10 @@ def select_backend(
         UnknownNameError: Nobody knows the requested name, or the KV cache dtype.
         UnsupportedError: The requested backend, or every backend, turns the layer down.
     """
-    check_on_cuda(check_known(request.kv_cache_dtype), requested)
     facts = facts or EngineFacts.of_request(request, dcp)
+    check_known(request.kv_cache_dtype)
+    if facts.rocm is None:
+        check_on_cuda(request.kv_cache_dtype, requested)
     situation = Situation(request, capability, block_size, facts)
     chosen = choose(situation, requested)
     problem = refusal(chosen.name, situation)
@@ -60,19 +64,29 @@ def select_backend(
 def choose(situation: Situation, requested: str | None) -> AttentionBackend:
     """The requested backend, or the first of vLLM's order that has nothing against the layer."""
     if requested is not None and requested.lower() != "auto":
-        backend = bind(known(requested), situation)
+        backend = bind(known(requested, on_rocm=situation.facts.rocm is not None), situation)
         reasons = reasons_against(backend, situation)
         if reasons:
             raise UnsupportedError(not_valid(backend.name, situation, reasons))
         return backend
     against: dict[str, list[str]] = {}
-    for name in backend_order(situation.request, situation.capability):
-        backend = bind(SELECTABLE[name], situation)
+    for row in candidates(situation):
+        backend = bind(row, situation)
         reasons = reasons_against(backend, situation)
         if not reasons:
             return backend
-        against[name] = reasons
+        against[row.name] = reasons
     raise UnsupportedError(none_valid(situation, against))
+
+
+def candidates(situation: Situation) -> Iterator[Declaration]:
+    """The platform's backends in the order vLLM tries them."""
+    if situation.facts.rocm is not None:
+        from . import rocm
+
+        return (rocm.ROCM[name] for name in rocm.backend_order(situation) if name in rocm.ROCM)
+    order = backend_order(situation.request, situation.capability)
+    return (SELECTABLE[name] for name in order)
 
 
 @lru_cache(maxsize=1024)
@@ -98,7 +112,7 @@ def fixed_backend(
             num_heads=facts.num_attention_heads,
             num_kv_heads=facts.num_kv_heads,
         )
-    return bind(known(name), Situation(request, capability, None, facts))
+    return bind(known(name, on_rocm=facts.rocm is not None), Situation(request, capability, None, facts))
 
 
 @lru_cache(maxsize=1024)
@@ -147,15 +161,27 @@ def bind(row: Declaration, situation: Situation) -> AttentionBackend:
         head_size_v=request.head_size_v,
         kv_cache_dtype=request.kv_cache_dtype,
         use_rswa=request.use_rswa,
+        attn_type=request.attn_type,
     )
 
 
-def known(name: str) -> Declaration:
+def known(name: str, *, on_rocm: bool = False) -> Declaration:
     """The declaration of that name, whatever its case.
 
     Raises:
-        UnknownNameError: No such backend, or none of CUDA's.
+        UnknownNameError: No such backend, or none of the platform's.
+        UnsupportedError: A backend of AMD GPUs without a rule.
     """
+    if on_rocm:
+        from .rocm import ROCM
+
+        row = ROCM.get(name) or ROCM.get(name.upper())
+        if row is None:
+            raise UnsupportedError(
+                f"attention backend {name}: no rule for it on AMD GPUs, which know "
+                f"{', '.join(sorted(ROCM))}; --planner vllm can answer"
+            )
+        return row
     tables = {**SELECTABLE, **MODEL_SPECIFIC}
     row = tables.get(name) or tables.get(name.upper())
     if row is None:

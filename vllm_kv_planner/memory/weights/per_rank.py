@@ -140,7 +140,7 @@ def setup_weights(
         setup.args,
         dtype=resolved.dtype.name,
         method=setup.facts.quantization,
-        compute_capability=setup.gpu.compute_capability or (9, 0),
+        compute_capability=setup.gpu.cuda_capability,
         version=version,
         layers_per_stage=resolved.layers_per_stage,
         draft_method=None if resolved.speculative is None else resolved.speculative.method,

@@ -12,7 +12,6 @@ from ...kv_cache.math import round_up
 from .estimate import StageWeights
 from .modules.kernels import uses_triton_mxfp4
 from .quantization.mxfp4 import GptOssMxfp4
-from .quantization.whole_numbers import Packed
 from .rank import Rank
 from .tensor import Tensor
 
@@ -27,7 +26,7 @@ def processed(tensors: Sequence[Tensor], rank: Rank) -> list[Tensor]:
         return [_swizzled(tensor) for tensor in tensors]
     # Machete, on Hopper only, leaves the zero points of symmetric GPTQ where they are.
     is_marlin = rank.compute_capability != (9, 0)
-    if is_marlin and isinstance(rank.quantization, Packed) and not rank.quantization.keeps_zeros:
+    if is_marlin and not rank.quantization.keeps_zeros:
         return [tensor for tensor in tensors if not tensor.name.endswith("qzeros")]
     return list(tensors)
 

@@ -39,6 +39,7 @@ class EngineReport:
         max_concurrency: As the engine logs it.
         max_model_len_that_fits: vLLM's own estimate, up to the model's own length.
         refusals: What vLLM says against the memory; empty where it fits.
+        scheduler_config: The one ``KVCacheConfig`` the scheduler works with.
     """
 
     ranks: list[RankReport]
@@ -51,6 +52,7 @@ class EngineReport:
     max_concurrency: float
     max_model_len_that_fits: int
     refusals: list[str]
+    scheduler_config: Any
 
 
 def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], str]) -> EngineReport:
@@ -114,6 +116,7 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
         max_concurrency=concurrency,
         max_model_len_that_fits=min(lengths, default=longest_asked),
         refusals=planning.refusals,
+        scheduler_config=scheduler,
     )
 
 

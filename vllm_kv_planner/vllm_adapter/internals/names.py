@@ -63,6 +63,17 @@ PLACES: dict[str, tuple[str, ...]] = {
     "reserve_mm_ipc_gpu_memory": ("vllm.multimodal.gpu_ipc_memory:reserve_mm_ipc_gpu_memory",),
     "resolve_kv_cache_block_sizes": ("vllm.v1.core.kv_cache_utils:resolve_kv_cache_block_sizes",),
     "resolve_kv_cache_layout": ("vllm.v1.attention.backends.utils:resolve_kv_cache_layout",),
+    # the scheduler
+    "ModelRunnerOutput": ("vllm.v1.outputs:ModelRunnerOutput",),
+    "Request": ("vllm.v1.request:Request",),
+    "SamplingParams": ("vllm.sampling_params:SamplingParams",),
+    "StructuredOutputManager": ("vllm.v1.structured_output:StructuredOutputManager",),
+    "get_hash_fn_by_name": ("vllm.utils.hashing:get_hash_fn_by_name",),
+    "get_request_block_hasher": ("vllm.v1.core.kv_cache_utils:get_request_block_hasher",),
+    "init_none_hash": ("vllm.v1.core.kv_cache_utils:init_none_hash",),
+    "resolve_cache_hit_alignment_tokens": (
+        "vllm.v1.core.kv_cache_utils:resolve_cache_hit_alignment_tokens",
+    ),
     # the CPU engine
     "get_allowed_cpu_list": ("vllm.utils.cpu_resource_utils:get_allowed_cpu_list",),
     "get_memory_node_info": ("vllm.utils.cpu_resource_utils:get_memory_node_info",),

@@ -6,6 +6,7 @@ Source: vLLM 0.33 ``layers/fused_moe/oracle/``: the backend is chosen by device 
 
 from __future__ import annotations
 
+from ....gpu.gpu import NOT_CUDA
 from ....records import replace
 from ..quantization.base import ExpertsMethod, UnquantizedExperts
 from ..quantization.mxfp4 import Mxfp4Experts
@@ -45,4 +46,5 @@ def _mxfp4(method: Mxfp4Experts, rank: Rank) -> Mxfp4Experts:
     """By device: ``mxfp4_round_up_hidden_size_and_intermediate_size``."""
     if method.prefers_triton and uses_triton_mxfp4(rank):
         return replace(method, align_hidden=1, align_intermediate=64)
-    return replace(method, align_hidden=256, align_intermediate=128)
+    intermediate = 256 if rank.compute_capability == NOT_CUDA else 128
+    return replace(method, align_hidden=256, align_intermediate=intermediate)

@@ -117,6 +117,8 @@ class Quantization:
 
     name: str | None = None
     description = "unquantised"
+    keeps_zeros = True
+    """Zero points stay once weights are loaded, see ``processing.py``."""
 
     def linear(self, prefix: str) -> LinearMethod | None:
         """Method of the linear layer of this name."""

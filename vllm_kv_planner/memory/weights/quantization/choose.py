@@ -7,6 +7,7 @@ from typing import Any
 
 from ....engine_args.checkpoint_quantization import layer_quantization
 from ....errors import UnsupportedError
+from .auto_round import AutoRound
 from .base import Quantization
 from .compressed_tensors import CompressedTensors
 from .fp8 import Fp8
@@ -32,6 +33,7 @@ _METHODS: Mapping[str, Make] = {
     "gpt_oss_mxfp4": lambda config, composite: GptOssMxfp4(config),
     "mxfp4": lambda config, composite: Mxfp4(config, is_composite=composite),
     "deepseek_v4_fp8": lambda config, composite: DeepSeekV4(config, is_composite=composite),
+    "inc": lambda config, composite: AutoRound(config, is_composite=composite),
     "experts_int8": lambda config, composite: ExpertsInt8(),
 }
 

@@ -106,7 +106,7 @@ class _Scheme:
             self.linear = Fp4Linear(16, has_inputs)
             self.experts = Fp4Experts(16, has_inputs)
         elif kind == "float" and bits == 4 and size == 32:
-            self.linear = _Mxfp4Linear()
+            self.linear = Mxfp4Linear()
             self.experts = Mxfp4Experts()
         elif kind == "float" and bits == 8 and size == 32:
             self.linear = self.experts = Mxfp8()
@@ -130,7 +130,9 @@ class _Scheme:
         self.format = str(group.get("format") or default_format)
 
 
-class _Mxfp4Linear:
+class Mxfp4Linear:
+    """4-bit floats with an 8-bit exponent per 32."""
+
     def linear(self, shape: Any) -> Sequence[Spec]:
         """Two weights a byte, an exponent per 32."""
         rows = sum(shape.outputs)

@@ -7,9 +7,9 @@ Source: vLLM 0.33 ``layers/quantization/auto_gptq.py``, ``auto_awq.py``, ``moe_w
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, cast
 
-from ....errors import UnsupportedError
+from ....errors import ConfigError, UnsupportedError
 from .base import (
     PROJECTIONS,
     ExpertsMethod,
@@ -19,7 +19,7 @@ from .base import (
     Spec,
     UnquantizedExperts,
 )
-from .names import Parts, listed, renamed
+from .names import Parts, listed, parts_of, renamed
 from .packed import PackedLinear
 from .patterns import Patterns
 
@@ -31,43 +31,104 @@ class Packed(Quantization):
         self.name = str(config.get("quant_method") or "gptq")
         bits = config.get("bits", config.get("w_bit", 4))
         group = config.get("group_size", config.get("q_group_size", 128))
-        if bits not in (2, 3, 4, 8) or not isinstance(group, int) or (group < 1 and group != -1):
-            raise UnsupportedError(
-                f"quantization_config: {self.name} with bits {str(bits)[:20]} and group_size "
-                f"{str(group)[:20]} is not known"
-            )
-        self.method = PackedLinear(bits=bits, group_size=group)
+        self.method = packed_linear(self.name, bits, group)
         self.has_head = bool(config.get("lm_head"))
         # Symmetric GPTQ needs none: kernels drop them once loaded.
         self.keeps_zeros = self.name != "gptq" or config.get("sym") is False
         skipped = listed(config, "modules_to_not_convert")
         self.skipped = Parts(renamed(skipped, is_composite=is_composite))
-        dynamic = config.get("dynamic")
-        self.rules = list(dynamic if isinstance(dynamic, Mapping) else ())
-        self.dynamic = Patterns(
-            (rule.removeprefix("-:").removeprefix("+:") for rule in self.rules), "dynamic rules"
-        )
+        chosen = _flattened(config.get("modules_in_block_to_quantize"))
+        self.chosen = Parts(renamed(chosen, is_composite=is_composite)) if chosen else None
+        self.dynamic = DynamicRules(config.get("dynamic"), self.method, self.name)
         self.description = f"{self.name}, {bits} bits, groups of {group}"
 
     def linear(self, prefix: str) -> LinearMethod | None:
-        """Unless left out by name (AWQ) or by a rule (GPTQ's ``dynamic``)."""
-        if self._left_out(prefix):
+        """Unless left out by name (AWQ), not chosen, or by a rule (GPTQ's ``dynamic``)."""
+        if has_part(self.skipped, prefix):
             return None
-        return self.method
+        if self.chosen is not None and not has_part(self.chosen, prefix):
+            return None
+        return self.dynamic.method(prefix)
 
     def lm_head(self, prefix: str) -> LinearMethod | None:
         """Where the checkpoint says that it is quantised."""
-        return self.method if self.has_head else None
+        return self.linear(prefix) if self.has_head else None
 
     def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
-        """As linear layers."""
-        return UnquantizedExperts() if self._left_out(prefix) else self.method
-
-    def _left_out(self, prefix: str) -> bool:
+        """As linear layers, whatever ``modules_in_block_to_quantize`` says."""
         if self.skipped.match(prefix):
-            return True
-        first = self.dynamic.first(prefix)
-        return first is not None and self.rules[first].startswith("-:")
+            return UnquantizedExperts()
+        return self.dynamic.method(prefix) or UnquantizedExperts()
+
+
+class DynamicRules:
+    """GPTQModel's rules: ``-:`` leaves out what matches, others change its bits or groups.
+
+    Source: vLLM 0.33 ``layers/quantization/utils/gptq_utils.py`` ``get_dynamic_override``,
+    ``override_config``.
+    """
+
+    def __init__(self, rules: object, base: PackedLinear, name: str) -> None:
+        found = rules if isinstance(rules, Mapping) else {}
+        first: dict[str, object] = {}  # of equal patterns the first one decides
+        for rule, change in found.items():
+            pattern = rule.removeprefix("-:").removeprefix("+:")
+            first.setdefault(pattern, None if rule.startswith("-:") else change or {})
+        self.base = base
+        self.patterns = Patterns(first, "dynamic rules")
+        self.methods = [
+            None if change is None else _changed(base, name, change) for change in first.values()
+        ]
+
+    def method(self, prefix: str) -> PackedLinear | None:
+        """By the first rule that matches; None where it leaves the layer out."""
+        first = self.patterns.first(prefix)
+        return self.base if first is None else self.methods[first]
+
+
+def _changed(base: PackedLinear, name: str, change: object) -> PackedLinear:
+    if not isinstance(change, Mapping):
+        return base
+    bits, group = change.get("bits", base.bits), change.get("group_size", base.group_size)
+    return packed_linear(name, bits, group)
+
+
+def packed_linear(name: str, bits: object, group_size: object) -> PackedLinear:
+    """The method of layers with so many bits and inputs a group.
+
+    Raises:
+        UnsupportedError: Values that no such checkpoint has.
+    """
+    known = isinstance(bits, int) and bits in (2, 3, 4, 8) and not isinstance(bits, bool)
+    whole = isinstance(group_size, int) and not isinstance(group_size, bool)
+    if not known or not whole or (cast(int, group_size) < 1 and group_size != -1):
+        raise UnsupportedError(
+            f"quantization_config: {name[:40]} with bits {str(bits)[:20]} and group_size "
+            f"{str(group_size)[:20]} is not known"
+        )
+    return PackedLinear(bits=cast(int, bits), group_size=cast(int, group_size))
+
+
+def has_part(names: Parts, prefix: str) -> bool:
+    """``is_layer_skipped`` by parts of names: of a merged layer, or of all that it was made of."""
+    parts = parts_of(prefix)
+    return names.match(prefix) or (len(parts) > 1 and all(names.match(part) for part in parts))
+
+
+def _flattened(found: object) -> list[str]:
+    """``modules_in_block_to_quantize``: names, or lists of names."""
+    if not found:
+        return []
+    names = [
+        name
+        for each in (found if isinstance(found, list) else [None])
+        for name in (each if isinstance(each, list) else [each])
+    ]
+    if not all(isinstance(name, str) for name in names):
+        raise ConfigError(
+            "quantization_config: modules_in_block_to_quantize must list names, or lists of names"
+        )
+    return cast("list[str]", names)
 
 
 class ExpertsInt8(Quantization):

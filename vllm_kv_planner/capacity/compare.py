@@ -1,0 +1,199 @@
+"""``compare``: models side by side, each figure what vLLM would say of that engine.
+
+Every length is planned as an engine of its own: what stands under 8,192 tokens is what vLLM logs
+when it is started with ``--max-model-len 8192``.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..errors import InputError, PlannerError
+from ..machine import UNKNOWN_MACHINE, Machine
+from .common_models import COMMON_MODELS
+from .compared import ComparedModel, ModelComparison, RequestFigures
+from .hand_made import with_some_memory
+from .request import PlanRequest
+
+if TYPE_CHECKING:
+    from ..gpu.gpu import GPU
+    from ..model.find import FoundConfig
+    from ..plan_types import Plan
+
+LENGTHS = (8192, 32768)
+"""Tokens of one request, beside each model's own maximum."""
+MOST_LENGTHS = 20
+
+
+def compare_models(
+    models: Sequence[str | os.PathLike[str] | FoundConfig] = COMMON_MODELS,
+    *,
+    gpu: str | GPU | None = None,
+    lengths: Sequence[int] = LENGTHS,
+    planner: str = "auto",
+    vllm_version: str | None = None,
+    machine: Machine = UNKNOWN_MACHINE,
+    **engine_args: Any,
+) -> ModelComparison:
+    """Models side by side on one kind of GPU: bytes per token, per request, requests at once.
+
+    Args:
+        models: Hub ids, directories, config.json files or configs already found; the common ones
+            where none are named.
+        gpu: The GPU of every rank; H100 where none is given.
+        lengths: Tokens of one request, beside each model's own maximum.
+        planner: As ``plan()`` takes it.
+        vllm_version: As ``plan()`` takes it.
+        machine: As ``plan()`` takes it.
+        **engine_args: vLLM's own names, the same for every model.
+
+    Raises:
+        PlannerError: A flag, the GPU or a length is wrong. A model that cannot be planned raises
+            nothing: its row says why.
+    """
+    from ..gpu.catalogue import find_gpu
+    from ..planner import check_inputs, check_planner, engine_args_of
+    from ..records import replace
+
+    if isinstance(models, str | os.PathLike):
+        raise InputError("models: a list of models, such as [MODEL, MODEL]")
+    check_planner(planner)
+    check_inputs(gpu, vllm_version, machine)
+    if isinstance(gpu, str) and planner != "vllm":
+        gpu = find_gpu(gpu)
+    args = engine_args_of("", engine_args)
+    rows: list[PlanRequest | ComparedModel] = []
+    for model in models:
+        found = found_or_refused(model, args.revision)
+        if isinstance(found, ComparedModel):
+            rows.append(found)
+            continue
+        rows.append(
+            PlanRequest(
+                found=found,
+                args=replace(args, model=found.id),
+                gpu=gpu,
+                planner=planner,
+                vllm_version=vllm_version,
+                machine=machine,
+            )
+        )
+    return compare(rows, lengths)
+
+
+def found_or_refused(model: object, revision: object = None) -> FoundConfig | ComparedModel:
+    """The model's config, or the row that says why there is none."""
+    from ..model.find import found_config
+
+    try:
+        return found_config(model, revision)
+    except PlannerError as refusal:
+        return ComparedModel(model=str(model), reason=str(refusal))
+
+
+def compare(
+    rows: Iterable[PlanRequest | ComparedModel], lengths: Sequence[int] = LENGTHS
+) -> ModelComparison:
+    """The comparison of requests; rows that are answered already stay as they are.
+
+    Raises:
+        InputError: A length that cannot be.
+    """
+    checked = checked_lengths(lengths)
+    gpu = None
+    models = []
+    for row in rows:
+        if isinstance(row, ComparedModel):
+            models.append(row)
+            continue
+        try:
+            answer, plan = compared(row, checked)
+            gpu = gpu or plan.gpu
+        except PlannerError as refusal:
+            answer = ComparedModel(model=row.found.id, reason=str(refusal))
+        models.append(answer)
+    return ModelComparison(
+        gpu=None if gpu is None else gpu.name,
+        num_gpus=None if gpu is None else gpu.num_gpus,
+        lengths=checked,
+        models=tuple(models),
+    )
+
+
+def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
+    """The lengths, which are positive whole numbers, each once.
+
+    Raises:
+        InputError: Which is not.
+    """
+    from ..engine_args.value_types import shown
+    from ..model.custom import LONGEST
+
+    if not isinstance(lengths, Sequence) or isinstance(lengths, str):
+        raise InputError(f"lengths: {shown(lengths)} is not a list of token counts")
+    for each in lengths:
+        if not isinstance(each, int) or isinstance(each, bool) or not 0 < each <= LONGEST:
+            raise InputError(f"length {shown(each)}: tokens from 1 to {LONGEST:,}")
+    if not 0 < len(lengths) <= MOST_LENGTHS:
+        raise InputError(f"lengths: {len(lengths)} of them; give 1 to {MOST_LENGTHS}")
+    return tuple(dict.fromkeys(lengths))
+
+
+def compared(request: PlanRequest, lengths: tuple[int, ...]) -> tuple[ComparedModel, Plan]:
+    """One model's row, and the plan it was taken from.
+
+    Raises:
+        PlannerError: The engine cannot be planned.
+    """
+    request, memory_known = with_some_memory(request)
+    # a hand-made model takes any length, and has no maximum of its own
+    endless = request.found.source == "custom" and request.args.max_model_len is None
+    if endless:
+        request = request.with_args(max_model_len=max(lengths))
+    plan = request.plan()
+    memory, cache = plan.memory, plan.kv_cache
+    figures = [plan_at(request, plan, length) for length in lengths]
+    row = ComparedModel(
+        model=plan.model.id,
+        architecture=plan.model.architecture,
+        kv_cache_dtype=plan.engine.kv_cache_dtype,
+        bytes_per_token=cache.bytes_per_token,
+        max_model_len=None if endless else plan.engine.max_model_len,
+        weights_bytes=memory.weights_bytes,
+        available_kv_cache_bytes=memory.available_kv_cache_bytes if memory_known else None,
+        max_model_len_that_fits=cache.max_model_len_that_fits if memory_known else None,
+        at=tuple(None if each is None else figures_of(each, memory_known) for each in figures),
+        at_maximum=None if endless else figures_of(plan, memory_known),
+    )
+    return row, plan
+
+
+def plan_at(request: PlanRequest, largest: Plan, length: int) -> Plan | None:
+    """The engine started with this ``max_model_len``; None where vLLM refuses so long a one."""
+    limit = largest.engine.max_model_len
+    if length == limit:
+        return largest
+    if length > limit and request.args.max_model_len is not None:
+        return None
+    try:
+        # some models (LongRoPE) reach further than what vLLM takes unasked
+        return request.with_args(max_model_len=length).plan()
+    except InputError:
+        if length > limit:
+            return None
+        raise
+
+
+def figures_of(plan: Plan, memory_known: bool) -> RequestFigures:
+    """What a plan says of requests of its ``max_model_len``."""
+    cache = plan.kv_cache
+    blocks = sum(group.blocks_per_request for group in cache.groups)
+    return RequestFigures(
+        tokens=plan.engine.max_model_len,
+        request_bytes=blocks * cache.bytes_per_block,
+        max_concurrency=cache.max_concurrency if memory_known and cache.groups else None,
+        available_kv_cache_bytes=plan.memory.available_kv_cache_bytes if memory_known else None,
+        fits=plan.fits if memory_known else None,
+    )

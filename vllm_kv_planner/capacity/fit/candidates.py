@@ -1,0 +1,106 @@
+"""Every set-up that may be offered, in the order in which it would be."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from ...gpu.gpu import GPU
+from ...records import dataclass
+from ..request import PlanRequest
+from .constraints import Constraints
+from .shapes import Shape, shapes
+
+Rank = tuple[float, int, int, int, int, int, int, int, bool, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Candidate:
+    """A set-up before its batch is chosen.
+
+    Attributes:
+        rank: Where it stands among all; see ``rank_of``.
+        variant: Number of its model among those named.
+        gpu: Every rank's device.
+        num_gpus: Of all machines.
+        kv_cache_dtype: KV cache dtype.
+        shape: How the GPUs are shared out.
+    """
+
+    rank: Rank
+    variant: int
+    gpu: GPU
+    num_gpus: int
+    kv_cache_dtype: str
+    shape: Shape
+
+    def request(self, model: PlanRequest) -> PlanRequest:
+        """The engine to plan, one of the replicas' like the others."""
+        shape = self.shape
+        return model.on(self.gpu).with_args(
+            tensor_parallel_size=shape.tensor_parallel_size,
+            pipeline_parallel_size=shape.pipeline_parallel_size,
+            data_parallel_size=shape.data_parallel_size,
+            enable_expert_parallel=shape.enable_expert_parallel,
+            kv_cache_dtype=self.kv_cache_dtype,
+        )
+
+
+def candidates(constraints: Constraints, is_moe: Sequence[bool]) -> list[Candidate]:
+    """Every set-up of the constraints, best first.
+
+    Args:
+        constraints: What is allowed.
+        is_moe: For every model named, whether it has experts.
+    """
+    found = [
+        each
+        for num_gpus in range(1, constraints.max_gpus + 1)
+        for moe in sorted(set(is_moe))
+        for shape in shapes(num_gpus, constraints, is_moe=moe)
+        for each in _of_shape(constraints, num_gpus, shape, _models(is_moe, moe))
+    ]
+    return sorted(found, key=lambda candidate: candidate.rank)
+
+
+def _models(is_moe: Sequence[bool], moe: bool) -> list[int]:
+    return [number for number, each in enumerate(is_moe) if each == moe]
+
+
+def _of_shape(
+    constraints: Constraints, num_gpus: int, shape: Shape, variants: list[int]
+) -> Iterator[Candidate]:
+    for gpu in constraints.gpus:
+        for variant in variants:
+            for order, dtype in enumerate(constraints.kv_cache_dtypes):
+                yield Candidate(
+                    rank=rank_of(constraints, gpu, num_gpus, variant, order, shape),
+                    variant=variant,
+                    gpu=gpu,
+                    num_gpus=num_gpus,
+                    kv_cache_dtype=dtype,
+                    shape=shape,
+                )
+
+
+def rank_of(
+    constraints: Constraints, gpu: GPU, num_gpus: int, variant: int, order: int, shape: Shape
+) -> Rank:
+    """What is compared, first difference first; less is better.
+
+    The price of all GPUs where prices are given; GPUs; their memory together, which is what a
+    set-up buys, and the only measure of cheapness that the catalogue knows; machines; the models
+    and KV cache dtypes in the order named; replicas, then stages, then divided experts, each of
+    which makes the set-up less simple; and the name, so that the order is always the same.
+    """
+    return (
+        constraints.prices.get(gpu.short_name, 0.0) * num_gpus,
+        num_gpus,
+        gpu.total_memory_bytes * num_gpus,
+        shape.num_nodes,
+        variant,
+        order,
+        shape.data_parallel_size,
+        shape.pipeline_parallel_size,
+        shape.enable_expert_parallel,
+        gpu.short_name,
+    )

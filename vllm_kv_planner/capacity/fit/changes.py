@@ -1,0 +1,239 @@
+"""Single changes of an engine that give its KV cache more room, the smallest first.
+
+How small a change is, is a matter of what one gives for it: nothing but slack, then how many
+short requests run together, speed, accuracy, context, and at last hardware.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from ...errors import PlannerError
+from ...gpu.catalogue import DEFAULT_GPU, all_gpus, find_gpu
+from ...gpu.gpu import GPU
+from ...records import dataclass
+from ..request import PlanRequest
+from .batch_choice import SMALL_STEP
+from .inverse import (
+    HUNDREDTHS,
+    at_utilization,
+    last_that,
+    longest_length,
+    requests_of_each,
+    smallest_utilization,
+)
+from .measure import Measured
+
+Measurer = Callable[[PlanRequest], Measured]
+
+MOST_RANKS = 16
+"""GPUs of one engine that are suggested at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Change:
+    """A change of one flag, not yet planned.
+
+    Attributes:
+        flag: vLLM's name of it; ``gpu`` for another device.
+        value: Its new value.
+        costs: What one gives for it.
+        request: The engine changed.
+    """
+
+    flag: str
+    value: Any
+    costs: str
+    request: PlanRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """What is to be changed.
+
+    Attributes:
+        request: The engine.
+        measured: What it holds.
+        concurrency: Requests at once asked for, all data-parallel engines together.
+        measure: Measures another engine.
+    """
+
+    request: PlanRequest
+    measured: Measured
+    concurrency: int
+    measure: Measurer
+
+    @property
+    def each(self) -> int:
+        """Requests that one engine has to hold."""
+        return requests_of_each(self.request, self.concurrency)
+
+    def holds(self, request: PlanRequest) -> bool:
+        """Whether that engine can be planned and holds what is asked for."""
+        try:
+            measured = self.measure(request)
+        except PlannerError:
+            return False
+        return measured.holds(requests_of_each(request, self.concurrency))
+
+    def change(self, flag: str, value: Any, costs: str) -> Change:
+        """One flag changed."""
+        request = self.request.with_args(**{flag: value})
+        return Change(flag=flag, value=value, costs=costs, request=request)
+
+
+def more_utilization(start: Start) -> Iterator[Change]:
+    """The smallest share of the GPU that is enough; where it is already, the largest that starts."""
+    args, flag = start.request.args, "gpu_memory_utilization"
+    if args.kv_cache_memory_bytes is not None:
+        return
+    now = args.gpu_memory_utilization
+    if start.measured.holds(start.each):
+
+        def starts(hundredths: int) -> bool:
+            return at_utilization(start.request, hundredths, start.measure).fits
+
+        value = last_that(starts, int(now * HUNDREDTHS), HUNDREDTHS + 1) / HUNDREDTHS
+    else:
+        value = smallest_utilization(start.request, start.concurrency, start.measure) or 0.0
+    if value > now:
+        yield start.change(flag, value, "less of the GPU is left free")
+
+
+def another_max_num_seqs(start: Start) -> Iterator[Change]:
+    """As many as are asked for, where it allows fewer; else the largest smaller one that fits."""
+    now, flag = start.measured.max_num_seqs, "max_num_seqs"
+    if now < start.each:
+        yield start.change(flag, start.each, "larger steps")
+        return
+    smaller = [size for size in (1 << power for power in range(12, -1, -1)) if size < now]
+    smaller = [size for size in smaller if size >= start.each]
+    if not smaller:
+        return
+    value = smaller[0]
+    if not start.measured.holds(start.each):
+        fitting = (v for v in smaller if start.holds(start.request.with_args(max_num_seqs=v)))
+        value = next(fitting, smaller[-1])
+    yield start.change(flag, value, "fewer requests in a step")
+
+
+def fewer_batched_tokens(start: Start) -> Iterator[Change]:
+    """Smaller steps: half, and the largest half of a half that fits."""
+    now, flag = start.measured.max_num_batched_tokens, "max_num_batched_tokens"
+    least = max(SMALL_STEP // 4, start.measured.max_num_seqs)
+    smaller = [size for size in (now >> by for by in range(1, 8)) if size >= least]
+    if not smaller:
+        return
+    value = smaller[0]
+    if not start.measured.holds(start.each):
+        fitting = (v for v in smaller if start.holds(start.request.with_args(**{flag: v})))
+        value = next(fitting, smaller[-1])
+    yield start.change(flag, value, "long prompts take more steps")
+
+
+def text_only(start: Start) -> Iterator[Change]:
+    """No encoder, where the model has one and nobody limited it."""
+    from ...described import described
+
+    request = start.request
+    if request.args.language_model_only:
+        return
+    if described(request.found, request.args).is_multimodal:
+        yield start.change("language_model_only", True, "no images, audio or video")
+
+
+def eager(start: Start) -> Iterator[Change]:
+    """No CUDA graphs."""
+    if not start.request.args.enforce_eager:
+        yield start.change("enforce_eager", True, "slower decoding")
+
+
+def quantised_cache(start: Start) -> Iterator[Change]:
+    """A cache of half the bytes."""
+    if start.request.args.kv_cache_dtype in ("auto", "bfloat16", "float16"):
+        yield start.change("kv_cache_dtype", "fp8", "some accuracy")
+
+
+def shorter_context(start: Start) -> Iterator[Change]:
+    """The longest context that is served."""
+    if start.measured.holds(start.each):
+        return
+    try:
+        longest = longest_length(start.request, start.concurrency, start.measure)
+    except PlannerError:
+        return
+    if 0 < longest < start.measured.max_model_len:
+        yield start.change("max_model_len", longest, "shorter requests only")
+
+
+def more_ranks(start: Start) -> Iterator[Change]:
+    """More GPUs for the engine: shared layers; stages, where the layers cannot be shared so."""
+    args = start.request.args
+    for flag, costs in (
+        ("tensor_parallel_size", "times as many GPUs"),
+        ("pipeline_parallel_size", "times as many GPUs, in stages"),
+    ):
+        possible = []
+        for times in (2, 4, 8):
+            if args.world_size * times > MOST_RANKS:
+                break
+            change = start.change(flag, times * getattr(args, flag), f"{times} {costs}")
+            try:
+                start.measure(change.request)
+            except PlannerError:
+                continue
+            if start.holds(change.request):
+                yield change
+                return
+            possible.append(change)
+        if possible:
+            yield possible[0]
+            return
+
+
+def more_engines(start: Start) -> Iterator[Change]:
+    """More engines side by side, where one holds some of what is asked for."""
+    args, flag = start.request.args, "data_parallel_size"
+    held = start.measured.pessimistic_requests
+    if not start.measured.fits or start.measured.holds(start.each) or not held:
+        return
+    engines = -(-start.concurrency // held)
+    if engines <= MOST_RANKS:
+        times = -(-engines // args.data_parallel_size)
+        yield start.change(flag, times * args.data_parallel_size, f"{times} times as many GPUs")
+
+
+def larger_gpu(start: Start) -> Iterator[Change]:
+    """The smallest GPU of the catalogue, above this one, that is enough."""
+    request = start.request
+    if request.planner == "vllm" or start.measured.holds(start.each):
+        return
+    named = request.gpu or DEFAULT_GPU
+    mine = named if isinstance(named, GPU) else find_gpu(named)
+    larger = [
+        gpu
+        for gpu in all_gpus()
+        if gpu.platform == mine.platform and gpu.total_memory_bytes > mine.total_memory_bytes
+    ]
+    for gpu in sorted(larger, key=lambda gpu: gpu.total_memory_bytes):
+        if start.holds(request.on(gpu)):
+            yield Change(
+                flag="gpu", value=gpu.short_name, costs="another GPU", request=request.on(gpu)
+            )
+            return
+
+
+CHANGES: tuple[Callable[[Start], Iterator[Change]], ...] = (
+    more_utilization,
+    another_max_num_seqs,
+    fewer_batched_tokens,
+    eager,
+    quantised_cache,
+    text_only,
+    shorter_context,
+    more_ranks,
+    more_engines,
+    larger_gpu,
+)
+"""The smallest change first; the order of ``docs/fit.md``."""

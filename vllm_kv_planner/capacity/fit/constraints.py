@@ -1,0 +1,145 @@
+"""What a set-up must do, and what it may use."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...engine_args.engine_args import EngineArgs
+from ...engine_args.value_types import shown
+from ...errors import InputError
+from ...gpu.catalogue import all_gpus, find_gpu
+from ...gpu.gpu import GPU
+from ...records import dataclass, field
+
+ANY_GPU = "any"
+"""In place of a GPU's name: every one of the catalogue."""
+MOST_GPUS = 1024
+"""More are refused: a search tries every count up to it."""
+MOST_REQUESTS = 1_000_000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constraints:
+    """What is asked for, checked when made.
+
+    Attributes:
+        args: vLLM's flags of every set-up, as far as ``fixed`` names them.
+        fixed: The flags that the search leaves alone.
+        gpus: The devices to try.
+        max_gpus: GPUs of all machines together, at most.
+        gpus_per_node: GPUs in one machine.
+        concurrency: Requests of ``max_model_len`` that must run at once, all replicas together.
+        kv_cache_dtypes: KV cache dtypes allowed, the preferred one first.
+        prices: Price of one GPU by short name, in any one currency and time; empty: none known.
+        borderline: Whether set-ups that fit only if the prediction is exact are offered too.
+        top: Set-ups to offer at most.
+
+    Raises:
+        InputError: A value that makes no sense.
+    """
+
+    args: EngineArgs
+    fixed: frozenset[str]
+    gpus: tuple[GPU, ...]
+    max_gpus: int = 8
+    gpus_per_node: int = 8
+    concurrency: int = 1
+    kv_cache_dtypes: tuple[str, ...] = ("auto",)
+    prices: Mapping[str, float] = field(default_factory=dict, hash=False)
+    borderline: bool = False
+    top: int = 10
+
+    def __post_init__(self) -> None:
+        whole("max_gpus", self.max_gpus, most=MOST_GPUS)
+        whole("gpus_per_node", self.gpus_per_node, most=MOST_GPUS)
+        whole("concurrency", self.concurrency, most=MOST_REQUESTS)
+        whole("top", self.top, most=10_000)
+
+
+def whole(name: str, value: object, *, most: int) -> int:
+    """``value``, which must be a whole number from 1 to ``most``.
+
+    Raises:
+        InputError: It is not.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
+        flag = "--" + name.replace("_", "-")
+        raise InputError(f"{flag}: {shown(value)} is not a whole number from 1 to {most:,}")
+    return value
+
+
+def gpus_of(names: object, prices: Mapping[str, float]) -> tuple[GPU, ...]:
+    """The devices that a caller names: one, several, or ``any``.
+
+    With prices, ``any`` means those that have one.
+
+    Raises:
+        InputError: Neither names nor GPUs, or one without a price where others have one.
+        UnknownNameError: Nobody knows the name; says the nearest.
+    """
+    if isinstance(names, (str, GPU)):
+        names = [names]
+    if not isinstance(names, Sequence) or not names:
+        raise InputError(f"gpu: {shown(names)} is no GPU's name, list of names, or {ANY_GPU!r}")
+    found: dict[str, GPU] = {}
+    for name in names:
+        for gpu in _gpus(name, prices):
+            found.setdefault(gpu.short_name, gpu)
+    if prices:
+        without = [name for name in found if name not in prices]
+        if without:
+            raise InputError(f"--price: none for {', '.join(without)}; give one for every GPU")
+    return tuple(found.values())
+
+
+def _gpus(name: object, prices: Mapping[str, float]) -> tuple[GPU, ...]:
+    if isinstance(name, GPU):
+        return (name,)
+    if not isinstance(name, str):
+        raise InputError(f"gpu: {shown(name)} is neither the name of a GPU nor a GPU")
+    if name.strip().lower() != ANY_GPU:
+        return (find_gpu(name),)
+    return tuple(gpu for gpu in all_gpus() if not prices or gpu.short_name in prices)
+
+
+def prices_of(given: object) -> dict[str, float]:
+    """Prices by the GPU's short name.
+
+    Raises:
+        InputError: Not a number above 0.
+        UnknownNameError: Nobody knows the GPU.
+    """
+    if given is None:
+        return {}
+    if not isinstance(given, Mapping):
+        raise InputError(f"prices: {shown(given)} is not a dictionary of prices by GPU")
+    found: dict[str, float] = {}
+    for name, price in given.items():
+        number = isinstance(price, (int, float)) and not isinstance(price, bool)
+        if not number or not 0 < price < 1e12:
+            raise InputError(f"--price {name}: {shown(price)} is not a number above 0")
+        found[find_gpu(str(name)).short_name] = float(price)
+    return found
+
+
+def names_of(name: str, given: object) -> tuple[str, ...]:
+    """One text or several, as a tuple without repeats.
+
+    Raises:
+        InputError: Anything else.
+    """
+    if isinstance(given, str):
+        given = (given,)
+    if not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):
+        raise InputError(f"{name}: {shown(given)} is not a text or a list of texts")
+    if not given:
+        raise InputError(f"{name}: none given")
+    return tuple(dict.fromkeys(given))
+
+
+def fixed_of(args: EngineArgs, named: Sequence[str] | Mapping[str, Any] = ()) -> frozenset[str]:
+    """The flags to leave alone: those named, and those that differ from vLLM's default."""
+    plain = EngineArgs(model=args.model)
+    differ = (name for name, value in vars(args).items() if getattr(plain, name) != value)
+    return frozenset((*named, *differ))

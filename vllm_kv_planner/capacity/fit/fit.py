@@ -1,0 +1,176 @@
+"""``fit()``: what to ask for in, ranked set-ups out."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ...errors import InputError
+from ...gpu.gpu import GPU
+from ...machine import UNKNOWN_MACHINE, Machine
+from ...model.find import FoundConfig, found_config
+from ...records import replace
+from ..request import PlanRequest, plan_request
+from .constraints import Constraints, fixed_of, gpus_of, names_of, prices_of, whole
+from .offers import offer_of
+from .result import FitResult
+from .search import Search
+from .suggestion import Suggestion
+
+Model = str | os.PathLike[str] | FoundConfig
+
+LAUNCHERS = ("mp", "ray")
+"""Of set-ups over several machines: vLLM's own, or a Ray cluster."""
+
+
+def fit(
+    model: Model,
+    *,
+    gpu: str | GPU | Sequence[str | GPU] = "any",
+    max_gpus: int | None = None,
+    max_nodes: int = 1,
+    gpus_per_node: int = 8,
+    context: int | None = None,
+    concurrency: int = 1,
+    kv_cache_dtype: str | Sequence[str] = "auto",
+    variants: Sequence[Model] = (),
+    prices: Mapping[str, float] | None = None,
+    launcher: str = "mp",
+    borderline: bool = False,
+    top: int = 10,
+    planner: str = "standalone",
+    vllm_version: str | None = None,
+    machine: Machine = UNKNOWN_MACHINE,
+    **engine_args: Any,
+) -> FitResult:
+    """The set-ups that serve ``concurrency`` requests of ``context`` tokens at once, best first.
+
+    Args:
+        model: Hub id, directory, config.json (text or path), or a config already found.
+        gpu: Names of GPUs to try, or ``any``: the whole catalogue. One set-up has one kind.
+        max_gpus: GPUs of all machines together; as many as the machines hold by default.
+        max_nodes: Machines.
+        gpus_per_node: GPUs in one machine; tensor parallelism stays inside it.
+        context: Tokens a request may have (``max_model_len``); the model's own by default.
+        concurrency: Requests of that length at once, all data-parallel engines together.
+        kv_cache_dtype: KV cache dtypes allowed, the preferred one first.
+        variants: Other models that would do as well, quantised ones for instance.
+        prices: Price of one GPU by name, in any one unit: the cheapest set-ups come first.
+        launcher: ``mp`` or ``ray``: how set-ups over several machines are started.
+        borderline: Offer also what fits only if the prediction is exact.
+        top: Set-ups at most.
+        planner: ``standalone``, or ``vllm``, which takes seconds for every set-up.
+        vllm_version: vLLM's version to plan for; 0.33 where none is given.
+        machine: Free memory of a shared GPU, and what ``calibrate`` learned of it.
+        **engine_args: vLLM's own names, fixed for every set-up.
+
+    Raises:
+        PlannerError: The input is wrong, or no set-up can be planned; one line says why.
+    """
+    if context is not None:
+        engine_args.setdefault("max_model_len", context)
+        if engine_args["max_model_len"] != context:
+            raise InputError(f"context {context} and max_model_len are the same: give one")
+    request = plan_request(
+        model, planner=planner, vllm_version=vllm_version, machine=machine, **engine_args
+    )
+    return fit_request(
+        request,
+        named=tuple(engine_args),
+        gpu=gpu,
+        max_gpus=max_gpus,
+        max_nodes=max_nodes,
+        gpus_per_node=gpus_per_node,
+        concurrency=concurrency,
+        kv_cache_dtype=kv_cache_dtype,
+        variants=variants,
+        prices=prices,
+        launcher=launcher,
+        borderline=borderline,
+        top=top,
+    )
+
+
+def fit_request(
+    request: PlanRequest,
+    *,
+    named: Sequence[str] = (),
+    gpu: object = "any",
+    max_gpus: int | None = None,
+    max_nodes: int = 1,
+    gpus_per_node: int = 8,
+    concurrency: int = 1,
+    kv_cache_dtype: str | Sequence[str] = "auto",
+    variants: Sequence[Model] = (),
+    prices: Mapping[str, float] | None = None,
+    launcher: str = "mp",
+    borderline: bool = False,
+    top: int = 10,
+) -> FitResult:
+    """``fit`` of an engine whose flags are already read.
+
+    Args:
+        request: The engine; ``max_model_len`` is the context asked for.
+        named: Flags that the user gave, even if at vLLM's default: they stay as they are.
+        **others: As ``fit``.
+
+    Raises:
+        PlannerError: As ``fit``.
+    """
+    if launcher not in LAUNCHERS:
+        raise InputError(f"--launcher {str(launcher)[:40]!r}: one of {', '.join(LAUNCHERS)}")
+    most = whole("max_nodes", max_nodes, most=1024) * whole("gpus_per_node", gpus_per_node, most=64)
+    costs = prices_of(prices)
+    constraints = Constraints(
+        args=request.args,
+        fixed=fixed_of(request.args, named),
+        gpus=gpus_of(gpu, costs),
+        max_gpus=most if max_gpus is None else min(whole("max_gpus", max_gpus, most=1024), most),
+        gpus_per_node=gpus_per_node,
+        concurrency=concurrency,
+        kv_cache_dtypes=names_of("--kv-cache-dtype", kv_cache_dtype),
+        prices=costs,
+        borderline=borderline,
+        top=top,
+    )
+    models = [request, *(_variant(request, each) for each in variants)]
+    search = Search(models, constraints)
+    search.run()
+    return _result(search, launcher, max_nodes)
+
+
+def _variant(request: PlanRequest, model: Model) -> PlanRequest:
+    """The same engine with another model."""
+    found = found_config(model)
+    return replace(request, found=found, args=replace(request.args, model=found.id))
+
+
+def _result(search: Search, launcher: str, max_nodes: int) -> FitResult:
+    constraints = search.constraints
+    request = search.models[0]
+    offers = tuple(offer_of(search, found, launcher) for found in search.offers)
+    nearest = None
+    if not offers and search.nearest is not None:
+        nearest = offer_of(search, search.nearest, launcher)
+    suggestions: tuple[Suggestion, ...] = ()
+    if nearest is not None:
+        from .suggestions import suggestions_of
+
+        suggestions = suggestions_of(
+            nearest.request, concurrency=constraints.concurrency, measure=search.measure
+        )
+    return FitResult(
+        models=tuple(each.found.id for each in search.models),
+        gpus=tuple(gpu.short_name for gpu in constraints.gpus),
+        max_model_len=request.args.max_model_len,
+        concurrency=constraints.concurrency,
+        max_gpus=constraints.max_gpus,
+        max_nodes=max_nodes,
+        offers=offers,
+        tried=search.tried,
+        misses=search.nearest_misses(),
+        nearest=nearest,
+        suggestions=suggestions,
+        notes=request.notes,
+    )

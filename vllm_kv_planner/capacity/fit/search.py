@@ -1,0 +1,254 @@
+"""The search: candidates best first, until enough of them do what is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import ceil
+
+from ...described import described
+from ...errors import PlannerError, UnsupportedError
+from ...records import dataclass
+from ...units import gib
+from ..request import PlanRequest
+from .batch_choice import best_batch
+from .candidates import Candidate, candidates
+from .constraints import Constraints
+from .measure import Measure, Measured
+from .result import Miss
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """A candidate that was measured.
+
+    Attributes:
+        candidate: Which.
+        request: With its batch chosen.
+        measured: What one engine of it holds.
+        surely: Whether it does what is asked for even at the pessimistic end.
+    """
+
+    candidate: Candidate
+    request: PlanRequest
+    measured: Measured
+    surely: bool
+
+    @property
+    def sure_requests(self) -> int | None:
+        """Requests that surely run at once, all engines together; None: nothing is cached."""
+        held = self.measured.pessimistic_requests if self.measured.fits else 0
+        return None if held is None else held * self.candidate.shape.data_parallel_size
+
+
+Key = tuple[int, str, int]
+"""A model's number, a device's short name, and how many of them."""
+
+
+class Search:
+    """One search; what it learns on the way is kept as long as it lives.
+
+    Args:
+        models: The engine asked for, once for each model named.
+        constraints: What it must do and may use.
+
+    Attributes:
+        offers: What does it, best first.
+        misses: For each model, device and number of them, the nearest of what does not.
+        nearest: The measured candidate that came nearest, where nothing does.
+        tried: Candidates looked at.
+    """
+
+    def __init__(self, models: Sequence[PlanRequest], constraints: Constraints) -> None:
+        self.models = models
+        self.constraints = constraints
+        self.measure = Measure(fall_back=False)
+        self.offers: list[Found] = []
+        self.misses: dict[Key, Miss] = {}
+        self.nearest: Found | None = None
+        self.tried = 0
+        self._refusals: dict[int, PlannerError] = {}
+        self._planned: set[int] = set()
+        self._least_weights: dict[tuple[int, tuple[int, int] | None], int | None] = {}
+
+    def run(self) -> None:
+        """Search.
+
+        Raises:
+            PlannerError: No set-up of any model can be planned; the first refusal says why.
+        """
+        is_moe = [described(each.found, each.args).is_moe for each in self.models]
+        for candidate in candidates(self.constraints, is_moe):
+            if len(self.offers) >= self.constraints.top:
+                break
+            self.tried += 1
+            found = self._measured(candidate)
+            if found is not None and not self._beaten(found):
+                self.offers.append(found)
+        if not self._planned and self._refusals:
+            raise self._refusals[min(self._refusals)]
+
+    def why_not_fewer(self, offer: Found) -> str:
+        """Why fewer of the same device do not do it; empty where they do, or there are none."""
+        variant, gpu = offer.candidate.variant, offer.candidate.gpu.short_name
+        fewer = [
+            each.candidate.num_gpus
+            for each in self.offers
+            if each.candidate.variant == variant and each.candidate.gpu.short_name == gpu
+        ]
+        for number in range(offer.candidate.num_gpus - 1, 0, -1):
+            if number in fewer:
+                return ""
+            missed = self.misses.get((variant, gpu, number))
+            if missed is not None:
+                return missed.message
+        return ""
+
+    def nearest_misses(self) -> tuple[Miss, ...]:
+        """For each model and device without an offer, the miss with the most GPUs."""
+        offered = {(each.candidate.variant, each.candidate.gpu.short_name) for each in self.offers}
+        found: dict[tuple[int, str], Miss] = {}
+        for (variant, gpu, _), miss in sorted(self.misses.items()):
+            if (variant, gpu) not in offered:
+                found[variant, gpu] = miss
+        return tuple(found.values())
+
+    def _measured(self, candidate: Candidate) -> Found | None:
+        """The candidate where it does what is asked for; else remember how near it came."""
+        if self._weights_too_large(candidate):
+            return None
+        request = candidate.request(self.models[candidate.variant])
+        requests = ceil(self.constraints.concurrency / candidate.shape.data_parallel_size)
+        fixed = self.constraints.fixed
+        try:
+            chosen, measured = best_batch(request, requests, fixed, self.measure)
+            if not measured.holds(requests) and self.constraints.borderline:
+                chosen, measured = best_batch(
+                    request, requests, fixed, self.measure, surely=False
+                )
+        except PlannerError as refusal:
+            self._refused(candidate, refusal)
+            return None
+        self._planned.add(candidate.variant)
+        surely = measured.holds(requests)
+        found = Found(candidate=candidate, request=chosen, measured=measured, surely=surely)
+        if surely or (self.constraints.borderline and measured.holds(requests, surely=False)):
+            return found
+        self._missed(found, requests)
+        return None
+
+    def _beaten(self, found: Found) -> bool:
+        """Whether an offer before it, of the same model and device, holds as many requests."""
+        mine = found.sure_requests
+        for other in self.offers:
+            same = (
+                other.candidate.variant == found.candidate.variant
+                and other.candidate.gpu is found.candidate.gpu
+            )
+            if not same or (found.surely and not other.surely):
+                continue
+            theirs = other.sure_requests
+            if mine is None or theirs is None or theirs >= mine:
+                return True
+        return False
+
+    def _weights_too_large(self, candidate: Candidate) -> bool:
+        """Whether an even share of the weights is more than the engine may take of a GPU.
+
+        The fullest rank has at least an even share: dividing never makes weights fewer, only
+        more, where something is held twice or padded (``tests/test_fit_search.py``).
+        """
+        model = self.models[candidate.variant]
+        least = self._least(candidate, model)
+        if least is None:
+            return False
+        shape = candidate.shape
+        ranks = candidate.num_gpus
+        if not shape.enable_expert_parallel:
+            ranks //= shape.data_parallel_size
+        share = least // ranks
+        device = model.machine.device(candidate.gpu)
+        requested = ceil(device.total_memory_bytes * model.args.gpu_memory_utilization)
+        if share <= requested:
+            return False
+        self._planned.add(candidate.variant)
+        self._note_miss(
+            candidate,
+            "weights",
+            0,
+            f"weights of {gib(share)} a GPU, of which {gib(requested)} may be taken",
+        )
+        return True
+
+    def _least(self, candidate: Candidate, model: PlanRequest) -> int | None:
+        """The weights in one piece; None where they are not known so, or not predicted."""
+        args = model.args
+        offloads = args.cpu_offload_gb or args.offload_group_size
+        if args.kv_cache_memory_bytes is not None or offloads or model.planner == "vllm":
+            return None
+        key = (candidate.variant, candidate.gpu.compute_capability)
+        if key not in self._least_weights:
+            whole = model.on(candidate.gpu).with_args(
+                tensor_parallel_size=1, pipeline_parallel_size=1, data_parallel_size=1
+            )
+            try:
+                self._least_weights[key] = self.measure.weights_bytes(whole)
+            except PlannerError:
+                self._least_weights[key] = None
+        return self._least_weights[key]
+
+    def _missed(self, found: Found, requests: int) -> None:
+        candidate, measured = found.candidate, found.measured
+        if self.nearest is None or _nearness(found) > _nearness(self.nearest):
+            self.nearest = found
+        replicas = candidate.shape.data_parallel_size
+        held = found.sure_requests or 0
+        asked = self.constraints.concurrency
+        if measured.max_num_seqs < requests:
+            reason, message = "max_num_seqs", f"max_num_seqs is fixed at {measured.max_num_seqs}"
+        elif measured.holds(requests, surely=False):
+            reason, message = "borderline", "borderline: only if the prediction is exact"
+        elif measured.pessimistic_bytes <= 0:
+            reason, message = "weights", "nothing is left for the KV cache"
+        else:
+            reason, message = "kv_cache", f"KV cache for {held:,} of {asked:,} requests"
+            if replicas == 1 and held == 0:
+                message = f"KV cache for {max(measured.longest, 0):,} tokens of one request"
+        self._note_miss(candidate, reason, held, message)
+
+    def _refused(self, candidate: Candidate, refusal: PlannerError) -> None:
+        known = self._refusals.get(candidate.variant)
+        # that this device cannot be planned for says less than what is wrong with the flags
+        if known is None or (
+            isinstance(known, UnsupportedError) and not isinstance(refusal, UnsupportedError)
+        ):
+            self._refusals[candidate.variant] = refusal
+        self._note_miss(candidate, "refused", None, str(refusal))
+
+    def _note_miss(
+        self, candidate: Candidate, reason: str, requests: int | None, message: str
+    ) -> None:
+        """Keep the nearest: the one with the most requests; a refusal says least."""
+        key = (candidate.variant, candidate.gpu.short_name, candidate.num_gpus)
+        known = self.misses.get(key)
+        if known is not None and _requests(known.requests) >= _requests(requests):
+            return
+        plural = "" if candidate.num_gpus == 1 else "s"
+        self.misses[key] = Miss(
+            model=self.models[candidate.variant].found.id,
+            gpu=candidate.gpu.short_name,
+            num_gpus=candidate.num_gpus,
+            reason=reason,
+            requests=requests,
+            message=f"{candidate.num_gpus} GPU{plural}: {message}",
+        )
+
+
+def _requests(known: int | None) -> int:
+    return -1 if known is None else known
+
+
+def _nearness(found: Found) -> tuple[int, float, int]:
+    measured = found.measured
+    replicas = found.candidate.shape.data_parallel_size
+    sure = found.sure_requests or 0
+    return sure, measured.concurrency * replicas, measured.pessimistic_bytes

@@ -1,0 +1,112 @@
+"""A set-up as the ``vllm serve`` line that starts it."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+from ...engine_args.engine_args import EngineArgs
+from ...engine_args.environment import EngineEnvironment
+from ...engine_args.flag_table import Flag, all_flags
+from ...records import fields
+
+HEAD = "HEAD_ADDRESS"
+"""Stands for the first machine's address."""
+
+_VARIABLES = {
+    "allow_long_max_model_len": "VLLM_ALLOW_LONG_MAX_MODEL_LEN",
+    "use_v2_model_runner": "VLLM_USE_V2_MODEL_RUNNER",
+    "mla_disable": "VLLM_MLA_DISABLE",
+    "pp_layer_partition": "VLLM_PP_LAYER_PARTITION",
+    "allow_chunked_local_attn_with_hybrid_kv_cache": (
+        "VLLM_ALLOW_CHUNKED_LOCAL_ATTN_WITH_HYBRID_KV_CACHE"
+    ),
+    "estimate_cudagraphs": "VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS",
+}
+_LEFT_OUT = ("model", "usage_context")
+"""The model stands first; the other is no flag."""
+
+
+def serve_line(args: EngineArgs, environment: EngineEnvironment | None = None) -> str:
+    """One line for a shell; ``parse_serve_command`` reads the same flags from it."""
+    words = ["vllm", "serve", args.model]
+    for name, value in changed(args):
+        words += flag_words(name, value)
+    variables = [] if environment is None else list(_assignments(environment))
+    return " ".join([*variables, shlex.join(words)])
+
+
+def node_lines(
+    args: EngineArgs,
+    *,
+    num_nodes: int,
+    launcher: str,
+    environment: EngineEnvironment | None = None,
+) -> tuple[str, ...]:
+    """What to run on each machine, the first one's line first.
+
+    Args:
+        args: The set-up.
+        num_nodes: Machines.
+        launcher: ``mp``, vLLM's own: one line a machine; ``ray``: one line, on a running cluster.
+        environment: vLLM's variables.
+
+    Source: vLLM 0.33 ``ParallelConfig`` (``nnodes``, ``node_rank``, ``master_addr``) and
+    ``entrypoints/cli/serve.py`` ``run_headless``.
+    """
+    line = serve_line(args, environment)
+    if num_nodes == 1:
+        return (line,)
+    if launcher == "ray":
+        backend = " --distributed-executor-backend ray"
+        if args.data_parallel_size > 1:
+            backend = " --data-parallel-backend ray"
+        return (line + backend,)
+    nodes = f"{line} --nnodes {num_nodes} --master-addr {HEAD} --node-rank"
+    return tuple(f"{nodes} {i}{' --headless' if i else ''}" for i in range(num_nodes))
+
+
+def changed(args: EngineArgs) -> Iterator[tuple[str, Any]]:
+    """The flags that differ from vLLM's defaults."""
+    plain = EngineArgs(model=args.model)
+    for each in fields(args):
+        value = getattr(args, each.name)
+        if each.name not in _LEFT_OUT and value != getattr(plain, each.name):
+            yield each.name, value
+
+
+def flag_words(name: str, value: Any) -> list[str]:
+    """A flag and its value as words of a command line."""
+    flag = _flag(name)
+    spelled = flag.spellings[0]
+    if isinstance(value, bool):
+        return [spelled if value else flag.turn_off[0]]
+    if value is None:  # only a default can be None, so nobody asks for it
+        return []
+    if isinstance(value, dict):
+        return [spelled, json.dumps(value)]
+    if isinstance(value, (tuple, list)):
+        return [spelled, *map(str, value)]
+    return [spelled, str(value)]
+
+
+def flag_text(name: str, value: Any) -> str:
+    """A flag and its value, quoted for a shell."""
+    return shlex.join(flag_words(name, value))
+
+
+@lru_cache(maxsize=128)
+def _flag(name: str) -> Flag:
+    return next(flag for flag in all_flags() if flag.field == name)
+
+
+def _assignments(environment: EngineEnvironment) -> Iterator[str]:
+    plain = EngineEnvironment()
+    for name, variable in _VARIABLES.items():
+        value = getattr(environment, name)
+        if value != getattr(plain, name):
+            text = str(int(value)) if isinstance(value, bool) else str(value)
+            yield f"{variable}={shlex.quote(text)}"

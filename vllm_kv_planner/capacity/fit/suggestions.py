@@ -1,0 +1,104 @@
+"""Single flags: what each change buys, and the smallest one that makes a plan fit."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ...errors import InputError, PlannerError
+from ..request import PlanRequest
+from .changes import CHANGES, Change, Measurer, Start
+from .constraints import MOST_REQUESTS, whole
+from .measure import Measure, Measured
+from .serve_line import flag_text
+from .suggestion import Suggestion
+
+
+def suggestions_of(
+    request: PlanRequest, *, concurrency: int = 1, measure: Measurer | None = None
+) -> tuple[Suggestion, ...]:
+    """What each single change buys; those that make the plan fit come first, the smallest first.
+
+    Args:
+        request: The engine, whether it fits or not.
+        concurrency: Requests of ``max_model_len`` that must run at once, all data-parallel
+            engines together.
+        measure: A search's own, which remembers; a new one by default.
+
+    Raises:
+        PlannerError: The engine itself cannot be planned.
+    """
+    found = list(_suggested(_start(request, concurrency, measure)))
+    return tuple(sorted(found, key=lambda each: not each.fits))
+
+
+def smallest_change(
+    request: PlanRequest, *, concurrency: int = 1, measure: Measurer | None = None
+) -> Suggestion | None:
+    """The smallest single change that makes a plan fit; None where it fits, or none does.
+
+    Raises:
+        PlannerError: The engine itself cannot be planned.
+    """
+    start = _start(request, concurrency, measure)
+    if start.measured.holds(start.each):
+        return None
+    return next((each for each in _suggested(start) if each.fits), None)
+
+
+def _start(request: PlanRequest, concurrency: int, measure: Measurer | None) -> Start:
+    if not isinstance(request, PlanRequest):
+        raise InputError("suggestions: a PlanRequest is needed; plan_request() makes one")
+    measure = measure or Measure()
+    return Start(
+        request=request,
+        measured=measure(request),
+        concurrency=whole("concurrency", concurrency, most=MOST_REQUESTS),
+        measure=measure,
+    )
+
+
+def _suggested(start: Start) -> Iterator[Suggestion]:
+    """Every change that vLLM accepts and that gains something."""
+    for changes in CHANGES:
+        try:
+            for change in changes(start):
+                suggestion = suggested(start, change)
+                if suggestion is not None:
+                    yield suggestion
+        except PlannerError:
+            continue  # not accepted by vLLM for this model on this device
+
+
+def suggested(start: Start, change: Change) -> Suggestion | None:
+    """What one change buys; None where that is nothing."""
+    before, after = start.measured, start.measure(change.request)
+    engines = change.request.args.data_parallel_size
+    concurrency = after.concurrency * engines
+    had = before.concurrency * start.request.args.data_parallel_size
+    fits = after.holds(-(-start.concurrency // engines))
+    delta = after.available_bytes - before.available_bytes
+    if delta <= 0 and concurrency <= had and not (fits and not _held(start, before)):
+        return None
+    return Suggestion(
+        flag=change.flag,
+        value=change.value,
+        text=text_of(change),
+        costs=change.costs,
+        fits=fits,
+        available_kv_cache_bytes=after.available_bytes,
+        available_delta_bytes=delta,
+        concurrency=concurrency,
+        concurrency_ratio=concurrency / had if had > 0 else None,
+        max_model_len_that_fits=after.longest,
+    )
+
+
+def _held(start: Start, before: Measured) -> bool:
+    return before.holds(start.each)
+
+
+def text_of(change: Change) -> str:
+    """The change as it stands on the command line."""
+    if change.flag == "gpu":
+        return f"--gpu {change.value}"
+    return flag_text(change.flag, change.value)

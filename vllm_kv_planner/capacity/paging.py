@@ -1,0 +1,193 @@
+"""``paging``: what blocks save against reserving max_model_len tokens for every request."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..engine_args.environment import EngineEnvironment
+from ..errors import InputError
+from ..machine import UNKNOWN_MACHINE, Machine
+from ..records import replace
+from ..standalone import refusal, stored_kv_cache_dtype
+from .engine_cache import EngineCache, engine_cache
+from .hand_made import with_some_memory
+from .held import GroupHeld, held_by_request
+from .paged import PagedScenario, PagingComparison
+from .request import PlanRequest, plan_request
+from .scenario import CLASSIC, Scenario, scenario_of
+
+if TYPE_CHECKING:
+    from ..gpu.gpu import GPU
+    from ..model.find import FoundConfig
+
+MOST_SCENARIOS = 1000
+
+
+def paging(
+    model: str | os.PathLike[str] | FoundConfig,
+    scenarios: Sequence[Scenario | str] = CLASSIC,
+    *,
+    gpu: str | GPU | None = None,
+    vllm_version: str | None = None,
+    machine: Machine = UNKNOWN_MACHINE,
+    **engine_args: Any,
+) -> PagingComparison:
+    """What paging saves for these requests, by the groups and block sizes of the real engine.
+
+    Args:
+        model: As ``plan()`` takes it.
+        scenarios: ``Scenario`` or text such as ``100x512@8K``; the four classic ones.
+        gpu: The GPU of every rank; H100 where none is given.
+        vllm_version: As ``plan()`` takes it.
+        machine: As ``plan()`` takes it.
+        **engine_args: vLLM's own names. ``max_model_len`` is for scenarios that state none.
+
+    Raises:
+        PlannerError: The input is wrong or not plannable; one line says what and where.
+    """
+    if isinstance(scenarios, str | Scenario):
+        raise InputError("scenarios: a list, such as ['100x512@8K']")
+    checked = [scenario_of(each) for each in scenarios]
+    check_one_length(engine_args.get("max_model_len"), checked)
+    request = plan_request(
+        model, gpu=gpu, vllm_version=vllm_version, machine=machine, **engine_args
+    )
+    return compare_paging(request, checked)
+
+
+def check_one_length(max_model_len: object, scenarios: Sequence[Scenario]) -> None:
+    """Refuse a length that no scenario would use.
+
+    Raises:
+        InputError: Every scenario states its own.
+    """
+    if max_model_len is not None and all(each.max_model_len is not None for each in scenarios):
+        raise InputError(
+            "--max-model-len: every scenario states its own (100x512@8K); leave one of them out"
+        )
+
+
+def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> PagingComparison:
+    """The same for a request that is made already.
+
+    Raises:
+        PlannerError: As ``paging``.
+    """
+    if not 0 < len(scenarios) <= MOST_SCENARIOS:
+        raise InputError(f"{len(scenarios)} scenarios; give 1 to {MOST_SCENARIOS:,}")
+    engines: dict[int | None, EngineCache] = {}
+    plannable, memory_known = with_some_memory(request)
+    rows = []
+    for each in scenarios:
+        if each.max_model_len not in engines:
+            engines[each.max_model_len] = engine_of(plannable, each.max_model_len)
+        rows.append(paged(engines[each.max_model_len], each, memory_known=memory_known))
+    first = next(iter(engines.values())).setup
+    return PagingComparison(
+        model=request.found.id,
+        gpu=first.gpu.name,
+        num_gpus=first.args.num_gpus,
+        kv_cache_dtype=stored_kv_cache_dtype(first),
+        scenarios=tuple(rows),
+        notes=tuple(notes_of([*engines.values()], rows, memory_known=memory_known)),
+    )
+
+
+def engine_of(request: PlanRequest, max_model_len: int | None) -> EngineCache:
+    """The engine that a scenario runs in; its length may exceed the model's.
+
+    Raises:
+        PlannerError: It cannot be planned.
+    """
+    if max_model_len is None:
+        return engine_cache(request)
+    environment = request.environment or EngineEnvironment()
+    longer = replace(environment, allow_long_max_model_len=True)
+    return engine_cache(replace(request.with_args(max_model_len=max_model_len), environment=longer))
+
+
+def paged(cache: EngineCache, scenario: Scenario, *, memory_known: bool) -> PagedScenario:
+    """One scenario in its engine.
+
+    Raises:
+        InputError: Its requests are longer than the engine's ``max_model_len``.
+    """
+    length = cache.limits.max_model_len
+    if scenario.tokens > length:
+        raise InputError(
+            f"scenario: requests of {scenario.tokens:,} tokens in an engine of max_model_len "
+            f"{length:,}; state a longer one: {scenario.requests}x{scenario.tokens}@N"
+        )
+    worker = cache.worker
+    each = () if worker is None else held_by_request(worker, cache.limits, tokens=scenario.tokens)
+
+    def total(name: str) -> int:
+        sizes: list[int] = [getattr(group, name) for group in each]
+        return scenario.requests * sum(sizes)
+
+    tokens, unfilled, padding = map(total, ("token_bytes", "unfilled_bytes", "padding_bytes"))
+    contiguous, by_blocks = total("contiguous_bytes"), tokens + unfilled + padding
+    pool = None
+    if worker is not None and memory_known:
+        pool = cache.blocks.num_gpu_blocks * worker.bytes_per_block
+    return PagedScenario(
+        requests=scenario.requests,
+        tokens=scenario.tokens,
+        max_model_len=length,
+        contiguous_bytes=contiguous,
+        paged_bytes=by_blocks,
+        token_bytes=tokens,
+        unfilled_bytes=unfilled,
+        padding_bytes=padding,
+        freed_bytes=total("freed_bytes"),
+        saved_bytes=contiguous - by_blocks,
+        saved_share=(contiguous - by_blocks) / contiguous if contiguous else None,
+        kv_cache_bytes=pool,
+        fit_contiguous=None if pool is None else pool * scenario.requests // max(contiguous, 1),
+        fit_paged=None if pool is None else requests_that_fit(cache.blocks.num_gpu_blocks, each),
+        groups=each,
+    )
+
+
+def requests_that_fit(num_gpu_blocks: int, each: Sequence[GroupHeld]) -> int:
+    """Requests at once, one of them while its prompt is computed; without the null block."""
+    usable = num_gpu_blocks - 1
+    peak = sum(group.peak_blocks for group in each)
+    if usable < peak:
+        return 0
+    return 1 + (usable - peak) // max(sum(group.blocks for group in each), 1)
+
+
+def notes_of(
+    engines: Sequence[EngineCache], rows: Sequence[PagedScenario], *, memory_known: bool
+) -> Iterator[str]:
+    """What the reader should know of these engines."""
+    setup = engines[0].setup
+    derived = setup.resolved.length.derived
+    long = [cache.limits.max_model_len for cache in engines if cache.limits.max_model_len > derived]
+    if long:
+        yield (
+            f"max_model_len {listed(long)}: more than the model's own {int(derived):,}; vLLM takes "
+            "it with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 only, the sizes hold all the same"
+        )
+    if engines[0].worker is None:
+        yield "the model keeps no KV cache: there is nothing to page"
+    elif not memory_known:
+        yield (
+            "a hand-made model's weights are not known, so neither is what fits: "
+            "--kv-cache-memory-bytes N"
+        )
+    refused = [cache for cache in engines if not cache.blocks.fits]
+    if refused and memory_known:
+        lengths = listed([cache.limits.max_model_len for cache in refused])
+        yield f"max_model_len {lengths} does not start here: {refusal(refused[0].blocks)}"
+    most = setup.resolved.batch.max_num_seqs
+    if any(row.fit_paged is not None and row.fit_paged > most for row in rows):
+        yield f"max_num_seqs {most:,} is what a step takes, where more would fit"
+
+
+def listed(lengths: Iterable[int]) -> str:
+    """``8,192 and 32,768``."""
+    return " and ".join(f"{each:,}" for each in lengths)

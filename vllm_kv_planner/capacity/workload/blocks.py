@@ -1,0 +1,160 @@
+"""The pool of blocks: who is free, in which order they are handed out again, what they hold.
+
+Source: vLLM 0.33 ``v1/core/block_pool.py`` ``BlockPool`` and ``v1/core/kv_cache_utils.py``
+``FreeKVCacheBlockQueue``. There, one queue holds all free blocks: blocks that nobody can look up
+are put in at the front, blocks with a name at the back, and blocks are taken from the front. So
+the queue is always a run of nameless blocks, alike for every purpose, and behind it the named ones,
+least recently used first; that is how it is kept here.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from typing import Optional
+
+NOT_HELD = -1
+
+
+class Block:
+    """One block.
+
+    Attributes:
+        holders: Requests that hold it beside the first; ``NOT_HELD`` in the queue of named ones.
+        key: Its name, None where nobody can look it up.
+        home: Where it is looked up: its group's names.
+    """
+
+    __slots__ = ("holders", "home", "key")
+
+    def __init__(self) -> None:
+        self.holders = 0
+        self.key: int | None = None
+        self.home: Names | None = None
+
+
+Names = dict[int, "Block | list[Block]"]
+"""Blocks of one group by name; a list, oldest first, where several hold the same tokens."""
+Table = list[Optional[Block]]
+"""A request's blocks in one group, by position; None is vLLM's null block."""
+
+
+class BlockPool:
+    """The blocks of an engine with prefix caching.
+
+    Attributes:
+        free: Blocks that can be handed out, named ones included.
+        changes: Grows whenever a request might fit that did not before.
+    """
+
+    def __init__(self, num_gpu_blocks: int) -> None:
+        self.free = num_gpu_blocks - 1  # the null block is never handed out
+        self.changes = 0
+        self._nameless = [Block() for _ in range(self.free)]
+        self._named: OrderedDict[Block, None] = OrderedDict()
+
+    def take(self, count: int) -> list[Block]:
+        """Hand out ``count`` blocks, nameless ones first; named ones lose their name."""
+        nameless = self._nameless
+        self.free -= count
+        if count <= len(nameless):
+            if count == 1:
+                return [nameless.pop()]
+            taken = nameless[-count:] if count else []
+            del nameless[len(nameless) - count :]
+            return taken
+        count -= len(nameless)
+        taken = nameless[:]
+        nameless.clear()
+        oldest = self._named.popitem
+        for _ in range(count):
+            block = oldest(last=False)[0]
+            forget(block)
+            block.holders = 0
+            taken.append(block)
+        return taken
+
+    def give_back(self, blocks: Iterable[Block | None]) -> None:
+        """Let go of blocks, the one to be reused first first."""
+        nameless, named, before = self._nameless, self._named, self.free
+        for block in blocks:
+            if block is None:
+                continue
+            if block.holders:
+                block.holders -= 1
+                continue
+            self.free += 1
+            if block.key is None:
+                nameless.append(block)
+            else:
+                block.holders = NOT_HELD
+                named[block] = None
+        self.changes += self.free - before
+
+    def hold(self, blocks: Iterable[Block | None]) -> None:
+        """Hold blocks that were found by name."""
+        for block in blocks:
+            if block is None:
+                continue
+            if block.holders == NOT_HELD:
+                del self._named[block]
+                self.free -= 1
+            block.holders += 1
+
+    def name(self, blocks: Sequence[Block | None], keys: Sequence[int], home: Names) -> None:
+        """Make full blocks known under their names; null blocks are passed over."""
+        self.changes += 1
+        for block, key in zip(blocks, keys, strict=True):
+            if block is None:
+                continue
+            if block.key is not None:
+                forget(block)
+            block.key = key
+            block.home = home
+            there = home.get(key)
+            if there is None:
+                home[key] = block
+            elif isinstance(there, list):
+                there.append(block)
+            else:
+                home[key] = [there, block]
+
+
+def forget(block: Block) -> None:
+    """Take a block's name away."""
+    key, home = block.key, block.home
+    if key is None or home is None:
+        return
+    block.key = block.home = None
+    there = home[key]
+    if isinstance(there, list):
+        there.remove(block)
+        if there:
+            return
+    del home[key]
+
+
+def known(home: Names, key: int) -> Block | None:
+    """The block of this name that was named first, None where there is none."""
+    there = home.get(key)
+    return there[0] if isinstance(there, list) else there
+
+
+class CountingPool(BlockPool):
+    """The blocks of an engine without prefix caching: all alike, so only their number counts."""
+
+    def __init__(self, num_gpu_blocks: int) -> None:
+        super().__init__(1)
+        self.free = num_gpu_blocks - 1
+        self._any = Block()
+
+    def take(self, count: int) -> list[Block]:
+        """Hand out ``count`` blocks."""
+        self.free -= count
+        return [self._any] * count
+
+    def give_back(self, blocks: Iterable[Block | None]) -> None:
+        """Let go of blocks."""
+        count = sum(block is not None for block in blocks)
+        self.free += count
+        self.changes += count

@@ -1,0 +1,76 @@
+"""One request on its way through the engine."""
+
+from __future__ import annotations
+
+from .blocks import Table
+from .keys import BlockKeys
+from .types import TraceRequest
+
+
+class StateOf:
+    """A request's recurrent states in one group (``states.py``), where prefix caching keeps them.
+
+    Attributes:
+        last: Position of the state that the running one was made from.
+        retired: Positions below it have been given back.
+        has_blocks: Whether it has been given blocks since it was admitted.
+        checkpoint: Tokens, and position, of a state exported in the middle of a step.
+    """
+
+    __slots__ = ("checkpoint", "has_blocks", "last", "retired")
+
+    def __init__(self) -> None:
+        self.last: int | None = None
+        self.retired = 0
+        self.has_blocks = False
+        self.checkpoint: tuple[int, int] | None = None
+
+
+class Request:
+    """One request on its way; names as in vLLM 0.33 ``v1/request.py`` where there is one.
+
+    Attributes:
+        number: Its place in the trace, from 0.
+        arrival: When it joined the waiting queue, in steps.
+        prompt: Tokens of its prompt.
+        end: Tokens of prompt and outputs together, cut at ``max_model_len``.
+        known: Tokens that the scheduler knows: the prompt and the outputs that came back.
+        computed: Tokens whose cache is there, or will be after the steps in flight.
+        in_flight: Tokens of steps whose output is not back yet.
+        placeholders: Outputs that are on their way (asynchronous scheduling).
+        stale: Tokens in flight from before a preemption.
+        eligible: First ``schedule()`` that may run it again (pipeline stages).
+        running: Whether it is in the running queue.
+        preemptions: How often it was thrown out.
+        junction: Where other requests' shared prefix ends, if some group has not kept it; else 0.
+        keys: Names of its blocks.
+        tables: Its blocks, a group at a time.
+        named: How many of a table's first blocks have their name already.
+        states: Of groups of recurrent states.
+    """
+
+    __slots__ = (
+        *("arrival", "computed", "eligible", "end", "in_flight", "junction", "keys", "known"),
+        *("named", "number", "placeholders", "preemptions", "prompt", "running", "seat", "stale"),
+        *("states", "tables"),
+    )
+
+    def __init__(
+        self, number: int, trace: TraceRequest, end: int, groups: int, hash_block_size: int
+    ) -> None:
+        self.number = number
+        self.arrival = 0
+        self.prompt = self.known = trace.prompt_tokens
+        self.end = end
+        self.computed = self.in_flight = self.placeholders = self.stale = 0
+        self.eligible = self.seat = self.preemptions = self.junction = 0
+        self.running = False
+        self.keys = BlockKeys(number, trace.prefix, hash_block_size)
+        self.tables: list[Table] = [[] for _ in range(groups)]
+        self.named = [0] * groups
+        self.states: list[StateOf | None] = [None] * groups
+
+    @property
+    def prefill_end(self) -> int:
+        """Where its prefill ends; a resumed request computes its outputs again."""
+        return max(self.prompt, self.known - 1)

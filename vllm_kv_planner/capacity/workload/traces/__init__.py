@@ -1,0 +1,1 @@
+"""Traces of real requests, read as streams: what people publish, and what they log themselves."""

@@ -1,0 +1,120 @@
+"""``vllm-kv-planner compare``: models side by side."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from ..engine_args.arguments import prepare_arguments
+from ..engine_args.flags import FlagParser, add_engine_flags
+from .answer_output import FORMATS, rendered
+from .planner_flags import add_custom_flags, add_planner_flags, command_parser
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..capacity.compared import ComparedModel
+    from ..capacity.request import PlanRequest
+    from ..model.find import FoundConfig
+
+EPILOG = """\
+examples:
+  vllm-kv-planner compare
+  vllm-kv-planner compare Qwen/Qwen3-32B google/gemma-3-27b-it --gpu H200 -tp 2
+  vllm-kv-planner compare gpt2 --custom-model ours=layers:32,kv-heads:8,head-dim:128 --length 4K
+
+exit codes: 0 every model was answered, whether it fits or not; 1 some were not, and their rows say
+why; 2 the input is wrong
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, plan each, print; returns the exit code."""
+    from ..capacity.compare import LENGTHS, compare
+    from ..engine_args.quantities import parse_quantity
+    from ..report.compare_report import to_markdown, to_text
+
+    given = make_parser().parse_args(prepare_arguments(list(arguments)))
+    lengths = [parse_quantity(text) for text in given.length or ()]
+    comparison = compare(rows_of(given), lengths or LENGTHS)
+    print(
+        rendered(
+            comparison,
+            given.format,
+            text=lambda answer, colour: to_text(answer, colour=colour),
+            markdown=to_markdown,
+        )
+    )
+    return 0 if comparison.complete else 1
+
+
+def make_parser() -> FlagParser:
+    """Our own flags first, then vLLM's."""
+    parser = command_parser(
+        "compare",
+        description="Models side by side: KV cache per token and request, requests at once.",
+        usage="[MODEL...] [--gpu NAME] [vLLM engine flags]",
+        epilog=EPILOG,
+    )
+    parser.add_argument(
+        "model_tags",
+        metavar="MODEL",
+        nargs="*",
+        help="Hub ids, directories or files (default: common open models)",
+    )
+    own = parser.add_argument_group("planner")
+    add_planner_flags(own)
+    own.add_argument("--length", metavar="N", action="append", help="tokens (8K and 32K); repeat")
+    own.add_argument("--format", choices=FORMATS, default="text", help="how to print")
+    add_custom_flags(parser)
+    own.add_argument(
+        "--custom-model",
+        metavar="NAME=layers:N,kv-heads:N,head-dim:N",
+        action="append",
+        default=[],
+        help="a hand-made model under a name; repeat",
+    )
+    add_engine_flags(parser)
+    return parser
+
+
+def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
+    """What to plan, model by model; a model nobody knows is answered already.
+
+    Raises:
+        PlannerError: A flag is wrong, whatever the model.
+    """
+    from ..capacity.compared import ComparedModel
+    from ..engine_args.environment import read_environment
+    from ..engine_args.flags import engine_args_from
+    from ..records import replace
+    from .planner_flags import _request
+
+    args = engine_args_from(given)
+    environment = read_environment(os.environ)
+    return [
+        each
+        if isinstance(each, ComparedModel)
+        else _request(given, replace(args, model=each.id), each, environment, [])
+        for each in named_models(given)
+    ]
+
+
+def named_models(given: argparse.Namespace) -> Iterator[FoundConfig | ComparedModel]:
+    """The models of the command line, in its order: named ones, then hand-made ones."""
+    from ..capacity.common_models import COMMON_MODELS
+    from ..capacity.compare import found_or_refused
+    from .custom_models import parse_custom_model
+    from .planner_flags import custom_model
+
+    alone = custom_model(given, None)
+    hand_made = [*map(parse_custom_model, given.custom_model)]
+    names = given.model_tags or [name for name in [getattr(given, "model", None)] if name]
+    if not (names or hand_made or alone):
+        names = COMMON_MODELS
+    for name in names:
+        yield found_or_refused(name, getattr(given, "revision", None))
+    if alone is not None:
+        yield alone
+    yield from hand_made

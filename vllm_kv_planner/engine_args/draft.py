@@ -1,0 +1,134 @@
+"""The draft model of an engine: found, checked, and its cache layers as the engine runs them.
+
+Source: vLLM 0.33 ``config/speculative.py`` ``SpeculativeConfig.__post_init__``;
+``v1/worker/gpu/spec_decode/eagle/utils.py`` ``load_eagle_model``, ``standalone_ar/speculator.py``
+``load_draft_model``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, UnsupportedError
+from ..model.context import CacheContext
+from ..model.description import ModelDescription
+from ..records import replace
+from .attention_backend import EngineFacts, Preferences
+from .cache_layers import DraftCache
+from .chooser import chooser
+from .engine_args import EngineArgs
+from .speculative import Speculative, merged_speculative_config, resolve_speculative
+
+if TYPE_CHECKING:
+    from ..model.draft import Draft
+
+def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
+    """What drafts for the target; None where no layer of it keeps a cache.
+
+    Raises:
+        InputError: vLLM refuses it.
+        UnsupportedError: The stand-alone planner has no rule for it.
+        UnknownNameError: Nobody knows the draft model.
+    """
+    asked = resolve_speculative(args)
+    if asked is None or not asked.has_draft_layers:
+        return None
+    if target.reader is None:
+        raise UnsupportedError("a hand-made model: no rule for what drafts for it")
+    if asked.num_speculative_tokens is None:
+        raise InputError(
+            "--speculative-config: num_speculative_tokens must be provided with a speculative model"
+        )
+    from ..model.draft import independent_draft, mtp_draft, mtp_row
+    from ..model.eagle import eagle_draft
+
+    if asked.method not in ("mtp", "draft_model", "eagle", "eagle3"):
+        raise UnsupportedError(
+            f"speculative method {asked.method!r}: its layers keep a KV cache of their own, for "
+            "which there is no rule in the stand-alone planner; --planner vllm can answer"
+        )
+    if asked.model is None:
+        return mtp_draft(target)
+    from ..model.find import find_config
+
+    config = merged_speculative_config(args) or {}
+    found = find_config(asked.model, revision=revision_of(config))
+    if asked.method in ("eagle", "eagle3"):
+        return eagle_draft(
+            found, target, asked.method, over_stages=args.pipeline_parallel_size > 1
+        )
+    row = mtp_row(found.config)
+    if asked.method == "draft_model" and row is None:
+        draft = independent_draft(found, target)
+        check_vocabulary(draft.model, target, asked)
+        return draft
+    if row != mtp_row(target.config):
+        raise UnsupportedError(
+            f"draft model {found.id}: its layers that predict further tokens are not of the "
+            "target's family; --planner vllm can answer"
+        )
+    return mtp_draft(target, found)
+
+
+def revision_of(config: Mapping[str, object]) -> str | None:
+    """The revision the draft is taken from."""
+    revision = config.get("revision")
+    if revision is not None and not isinstance(revision, str):
+        raise InputError("--speculative-config: 'revision' must be text")
+    return revision
+
+
+def check_vocabulary(draft: ModelDescription, target: ModelDescription, asked: Speculative) -> None:
+    """Refuse a draft model of another vocabulary (``verify_equal_vocab_size_if_draft_model``)."""
+    if draft.vocab_size != target.vocab_size and not asked.use_heterogeneous_vocab:
+        raise InputError(
+            "Target and draft model should have the same vocabulary size. Target model "
+            f"vocab_size={target.vocab_size}. Draft model vocab_size={draft.vocab_size}"
+        )
+
+
+def draft_cache(
+    args: EngineArgs,
+    draft: Draft,
+    speculative: Speculative,
+    context: CacheContext,
+    preferences: Preferences,
+    engine: EngineFacts,
+    own: EngineFacts,
+) -> DraftCache:
+    """The draft's cache layers, each with its backend.
+
+    Args:
+        args: The engine's flags.
+        draft: What drafts.
+        speculative: How.
+        context: The engine as the target's layers see it.
+        preferences: The backend the target asks for.
+        engine: What backends look up of the target: layers within the target, and EAGLE's, are
+            built with its config.
+        own: The same of the draft model, for those that are built with their own.
+    """
+    independent = draft.method == "draft_model"
+    backend = preferences.backend if independent else speculative.attention_backend
+    asked = replace(preferences, backend=backend or preferences.backend)
+    kv_cache_dtype = speculative.kv_cache_dtype or context.kv_cache_dtype
+    seen = own if independent else replace(engine, logits_soft_cap=own.logits_soft_cap)
+    choose = chooser(args, replace(seen, kv_cache_dtype=kv_cache_dtype), asked)
+
+    def inside(context: CacheContext) -> CacheContext:
+        return replace(context, kv_cache_dtype=kv_cache_dtype, attention_backend=asked.backend)
+
+    return DraftCache(
+        layers=draft.layers,
+        backends=tuple(choose(layer, inside(context)) for layer in draft.layers),
+        inside=inside,
+        extra_retained_tokens=max(0, speculative.num_prefill_lookahead_tokens - 1),
+    )
+
+
+def draft_args(args: EngineArgs, draft: Draft, speculative: Speculative) -> EngineArgs:
+    """The flags as the draft model sees them: its own quantisation, not the target's."""
+    if draft.found is None:
+        return args
+    return replace(args, quantization=speculative.quantization, hf_overrides={})

@@ -1,0 +1,56 @@
+"""What a draft model asks of the engine: its own maximum length, and room for its tokens.
+
+Source: vLLM 0.33 ``config/vllm.py`` ``_limit_max_model_len_to_draft``,
+``_set_max_num_scheduled_tokens``; ``config/speculative.py``
+``_maybe_override_draft_max_model_len``.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import InputError
+from ..records import replace
+from .lengths import ModelLength, resolve_max_model_len, rope_parameters, rope_type
+from .runner import limit_to_draft
+from .speculative import Speculative
+
+if TYPE_CHECKING:
+    from ..model.draft import Draft
+
+
+def limited_length(
+    length: ModelLength, speculative: Speculative, draft: Draft, *, uses_v2: bool
+) -> ModelLength:
+    """``max_model_len`` once the draft had its say (``_limit_max_model_len_to_draft``).
+
+    Raises:
+        InputError: The draft's ``max_model_len`` is longer than the draft, or the target.
+    """
+    text, asked = draft.model.text_config, speculative.max_model_len
+    own = resolve_max_model_len(None, text, target_max_model_len=length.max_model_len)
+    for other, whose in ((own.max_model_len, "draft"), (length.max_model_len, "target")):
+        if asked is not None and asked > other:
+            raise InputError(
+                f"--speculative-config: max_model_len={asked} cannot be larger than the "
+                f"{whose} model's {other}"
+            )
+    limit = limit_to_draft(
+        length.max_model_len,
+        asked or min(own.max_model_len, length.max_model_len),
+        speculative,
+        uses_v2=uses_v2,
+        draft_rope_types=tuple(rope_type(each) for each in rope_parameters(text)) or ("default",),
+    )
+    return length if limit == length.max_model_len else replace(length, max_model_len=limit)
+
+
+def check_slots(speculative: Speculative, max_num_batched_tokens: int) -> None:
+    """Refuse batches too small for the draft's tokens (``_set_max_num_scheduled_tokens``)."""
+    lookahead = speculative.num_lookahead_tokens
+    if max_num_batched_tokens <= lookahead:
+        raise InputError(
+            "VllmConfig does not have enough slots to schedule a token and support the speculative "
+            f"decoding settings. Got max_num_batched_tokens={max_num_batched_tokens} and "
+            f"num_lookahead_tokens={lookahead}"
+        )

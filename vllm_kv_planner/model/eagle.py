@@ -1,0 +1,114 @@
+"""EAGLE and EAGLE-3: layers on top of the target's hidden states, with a config of their own.
+
+Source: vLLM 0.33 ``transformers_utils/configs/eagle.py``, ``configs/speculators/``,
+``model_executor/models/llama_eagle.py``, ``llama_eagle3.py``, ``deepseek_eagle3.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..errors import InputError, UnsupportedError
+from ..records import replace
+from .config import Config
+from .describe import describe
+from .description import ModelDescription
+from .draft import Draft, tables, under_engine, where_of
+from .find import FoundConfig
+from .json_file import shown
+
+
+def eagle_draft(
+    found: FoundConfig, target: ModelDescription, method: str, *, over_stages: bool
+) -> Draft:
+    """EAGLE's and EAGLE-3's layers, numbered behind the target's.
+
+    Raises:
+        InputError: The target cannot work with it.
+        UnsupportedError: A draft class that nobody wrote a rule for.
+    """
+    where = where_of(found)
+    values = speculators_config(found, where) or found.with_quantization
+    if method == "eagle3" and uses_inner_states(values):
+        check_hidden_states(target, over_stages=over_stages, method=method)
+    name = eagle_architecture(values, method, where)
+    base = tables()["eagle"].get(name)
+    if base is None:
+        raise UnsupportedError(
+            f"draft model {found.id}: {shown(name)} has no rule in the stand-alone planner; "
+            "--planner vllm can answer"
+        )
+    model = describe({**values, "architectures": [base]}, where=where, name=found.id)
+    start = target.num_hidden_layers
+    layers = under_engine(model, target, mm_prefix=target.is_mm_prefix_lm)
+    return Draft(
+        method=method,
+        architecture=name,
+        model=model,
+        layers=tuple(replace(layer, index=start + layer.index) for layer in layers),
+        found=found,
+    )
+
+
+def eagle_architecture(values: Mapping[str, Any], method: str, where: str) -> str:
+    """The draft class's name: ``EagleLlamaForCausalLM`` for a ``LlamaForCausalLM``."""
+    listed = Config(values, where).list_of_strs("architectures", default=("LlamaForCausalLM",))
+    name = listed[0] if listed else ""
+    known = tables()["speculators"]
+    if name.startswith("Eagle" if method == "eagle" else "Eagle3") or name.endswith("Eagle3"):
+        return name
+    if any(name in names.values() for names in known.values()):
+        return name
+    return f"{'Eagle' if method == 'eagle' else 'Eagle3'}{name}"
+
+
+def speculators_config(found: FoundConfig, where: str) -> Mapping[str, Any] | None:
+    """A draft in the "speculators" format, as vLLM takes it apart; None for others.
+
+    Raises:
+        UnsupportedError: An algorithm or a type of layers without a rule.
+    """
+    config = Config(found.config, where)
+    algorithm = config.opt_str("speculators_model_type")
+    if algorithm is None:
+        return None
+    inner = config.opt_sub("transformer_layer_config")
+    values = {} if inner is None else dict(inner.data)
+    names = tables()["speculators"].get(algorithm, {})
+    name = names.get(str(values.get("model_type", "llama")))
+    if name is None:
+        raise UnsupportedError(
+            f"draft model {found.id}: speculators of type {shown(algorithm)} have no rule in the "
+            "stand-alone planner; --planner vllm can answer"
+        )
+    kept = ("draft_vocab_size", "target_hidden_size", "eagle_aux_hidden_state_layer_ids")
+    stated = {key: config.data[key] for key in kept if config.data.get(key) is not None}
+    return {**values, **stated, "architectures": [name]}
+
+
+def uses_inner_states(values: Mapping[str, Any]) -> bool:
+    """Whether the draft reads hidden states of the target's inner layers."""
+    stated = values.get("eagle_config")
+    return not isinstance(stated, Mapping) or stated.get("use_aux_hidden_state", True) is True
+
+
+def check_hidden_states(model: ModelDescription, *, over_stages: bool, method: str) -> None:
+    """Refuse targets that hand a draft no hidden states of their inner layers.
+
+    Source: vLLM 0.33 ``v1/worker/gpu/spec_decode/eagle/eagle3_utils.py``.
+
+    Raises:
+        InputError: The target's class cannot.
+        UnsupportedError: Not known whether it can across pipeline stages.
+    """
+    if model.architecture in tables()["without_eagle3"]:
+        raise InputError(
+            f"speculative method {method!r}: {model.architecture} does not support the EAGLE3 "
+            "interface; take another method"
+        )
+    if over_stages and model.architecture not in tables()["eagle3_over_stages"]:
+        raise UnsupportedError(
+            f"speculative method {method!r} with pipeline stages: whether {model.architecture} "
+            "hands hidden states on from stage to stage is not known; --planner vllm can answer"
+        )

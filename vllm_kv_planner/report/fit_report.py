@@ -1,0 +1,174 @@
+"""A ``FitResult`` for people: a table of offers, their command lines below it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from ..records import fields
+from ..units import gib
+from .table import Column, Table
+from .table import to_markdown as table_markdown
+from .table import to_text as table_text
+from .terminal import paint
+
+if TYPE_CHECKING:
+    from ..capacity.fit.result import FitResult, Offer
+    from ..capacity.fit.suggestion import Suggestion
+
+_BYTES = ("available_kv_cache_bytes", "uncertainty_bytes", "spare_bytes", "total_memory_bytes")
+_NOT_IN_ROWS = ("request", "node_commands")
+
+
+def offers_table(result: FitResult) -> Table:
+    """One row an offer, every field a column."""
+    from ..capacity.fit.result import Offer
+
+    names = [name for name in _field_names(Offer) if name not in _NOT_IN_ROWS]
+    columns = tuple(Column(name=name, form=_form(name)) for name in names)
+    rows = tuple(tuple(getattr(offer, name) for name in names) for offer in result.offers)
+    return Table(columns=columns, rows=rows)
+
+
+def _field_names(record: type) -> list[str]:
+    return [each.name for each in fields(record)]  # type: ignore[arg-type]
+
+
+_TEXTS = ("model", "gpu", "kv_cache_dtype", "limited_by", "why_not_fewer", "command")
+
+
+def _form(name: str) -> str:
+    if name in _BYTES:
+        return "gib"
+    return "text" if name in _TEXTS else "count"
+
+
+def to_text(result: FitResult, *, colour: bool = False) -> str:
+    """Question, table, commands; where nothing does it, what came nearest. No final newline."""
+    parts = [paint(question(result), "bold", colour=colour)]
+    if result.offers:
+        parts.append(table_text(short_table(result), colour=colour))
+        parts.append("\n".join(command_lines(result)))
+    else:
+        parts.append(paint("no set-up does it", "red", colour=colour))
+    parts += tails(result)
+    return "\n\n".join(parts)
+
+
+def to_markdown(result: FitResult) -> str:
+    """The same as Markdown; no final newline."""
+    parts = [f"**{question(result)}**"]
+    if result.offers:
+        parts.append(table_markdown(short_table(result)))
+        parts.append("```sh\n" + "\n".join(command_lines(result)) + "\n```")
+    else:
+        parts.append("no set-up does it")
+    parts += tails(result)
+    return "\n\n".join(parts)
+
+
+def question(result: FitResult) -> str:
+    """What was asked for, on one line."""
+    context = "its own context"
+    if result.max_model_len is not None:
+        context = f"{result.max_model_len:,} tokens"
+    plural = "" if result.concurrency == 1 else "s"
+    return (
+        f"{' or '.join(result.models)}: {result.concurrency:,} request{plural} of {context} "
+        f"at once, up to {result.max_gpus} GPUs"
+    )
+
+
+def short_table(result: FitResult) -> Table:
+    """The columns that fit a terminal; model, price and KV dtype where they differ."""
+    offers = result.offers
+    columns: list[tuple[Column, Any]] = [
+        (Column(name="#", form="count"), lambda offer: offers.index(offer) + 1)
+    ]
+    if len(result.models) > 1:
+        columns.append((Column(name="model"), lambda offer: offer.model))
+    columns.append((Column(name="gpus", title="GPUs"), gpus))
+    if any(offer.price is not None for offer in offers):
+        columns.append((Column(name="price", form="count"), lambda offer: offer.price))
+    columns += [
+        (Column(name="parallel", title="parallel"), parallel),
+        (Column(name="kv", title="KV dtype"), lambda offer: offer.kv_cache_dtype),
+        (Column(name="seqs", title="max seqs", form="count"), lambda offer: offer.max_num_seqs),
+        (
+            Column(name="tokens", title="step tokens", form="count"),
+            lambda offer: offer.max_num_batched_tokens,
+        ),
+        (
+            Column(name="kv_bytes", title="KV/GPU", form="gib"),
+            lambda offer: offer.available_kv_cache_bytes,
+        ),
+        (Column(name="sure", title="at once", form="count"), at_once),
+        (Column(name="spare", title="spare/GPU", form="gib"), lambda offer: offer.spare_bytes),
+        (Column(name="limit", title="limited by"), lambda offer: offer.limited_by),
+    ]
+    if not all(offer.surely for offer in offers):
+        columns.append((Column(name="surely"), lambda o: "" if o.surely else "borderline"))
+    return Table(
+        columns=tuple(column for column, _ in columns),
+        rows=tuple(tuple(value(offer) for _, value in columns) for offer in offers),
+    )
+
+
+def gpus(offer: Offer) -> str:
+    """``2 x L4``."""
+    return f"{offer.num_gpus} x {offer.gpu}"
+
+
+def parallel(offer: Offer) -> str:
+    """``TP4 PP2``; what is 1 is left out."""
+    sizes = {
+        "TP": offer.tensor_parallel_size,
+        "PP": offer.pipeline_parallel_size,
+        "DP": offer.data_parallel_size,
+    }
+    words = [f"{name}{size}" for name, size in sizes.items() if size > 1]
+    if offer.enable_expert_parallel:
+        words.append("EP")
+    return " ".join(words) or "-"
+
+
+def at_once(offer: Offer) -> int | None:
+    """Requests that surely run at once; of a borderline set-up the likely ones."""
+    return offer.sure_requests if offer.surely else int(offer.concurrency)
+
+
+def command_lines(result: FitResult) -> Iterator[str]:
+    """Every offer's command, numbered by a comment; machines one below the other."""
+    for number, offer in enumerate(result.offers, 1):
+        fewer = f"; not fewer: {offer.why_not_fewer}" if offer.why_not_fewer else ""
+        yield f"# {number}: {gpus(offer)}{fewer}"
+        yield from offer.node_commands
+
+
+def tails(result: FitResult) -> list[str]:
+    """What came near, what would help, and notes."""
+    parts = []
+    if result.nearest is not None:
+        nearest = result.nearest
+        parts.append(
+            f"nearest: {gpus(nearest)} ({parallel(nearest)}), "
+            f"{nearest.sure_requests or 0:,} requests at once\n{nearest.command}"
+        )
+        if result.suggestions:
+            lines = [suggestion_line(each) for each in result.suggestions]
+            parts.append("one flag more on that one:\n" + "\n".join(lines))
+    if result.misses:
+        lines = [f"  {miss.gpu}: {miss.message}" for miss in result.misses]
+        parts.append("not with\n" + "\n".join(lines))
+    parts += [f"note: {note}" for note in result.notes]
+    return parts
+
+
+def suggestion_line(each: Suggestion) -> str:
+    """``--enforce-eager: +0.50 GiB a GPU, 1.10x the requests (slower decoding)``."""
+    more = "" if each.concurrency_ratio is None else f", {each.concurrency_ratio:.2f}x the requests"
+    sign = "+" if each.available_delta_bytes >= 0 else ""
+    does = "fits: " if each.fits else ""
+    return (
+        f"  {each.text}: {does}{sign}{gib(each.available_delta_bytes)} a GPU{more} ({each.costs})"
+    )

@@ -1,0 +1,84 @@
+"""vLLM's ``Request`` objects for a trace that has lengths and no text."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+from .names import name
+
+
+class Row(NamedTuple):
+    """A trace request as it comes over the pipe; arrival in engine steps."""
+
+    arrival: float
+    prompt_tokens: int
+    output_tokens: int
+    prefix: list[tuple[int | str, int]]
+
+
+class MadeUpRequests:
+    """Requests in the order of the trace, made when they are due.
+
+    A shared segment's tokens are one number made from its id and length; a request's own tokens,
+    prompt and output, are one number made from its own. So two requests have the same tokens up to
+    the end of the segments they share, and no further.
+
+    Attributes:
+        upcoming: The next row; None at the end.
+        timed: Whether arrivals count.
+    """
+
+    def __init__(
+        self,
+        trace: Iterator[Row],
+        block_hasher: Callable[[Any], list[Any]] | None,
+        max_model_len: int,
+        *,
+        timed: bool,
+    ) -> None:
+        self._trace = trace
+        self._block_hasher = block_hasher
+        self._max_model_len = max_model_len
+        self.timed = timed
+        self._request = name("Request")
+        self._sampling = name("SamplingParams")
+        self._number = 0
+        self.upcoming: Row | None = next(trace, None)
+
+    def take(self) -> Any | None:
+        """The upcoming request; None where its prompt is too long for the engine."""
+        row, number = self.upcoming, self._number
+        assert row is not None
+        self._number += 1
+        self.upcoming = next(self._trace, None)
+        # vLLM 0.33 v1/engine/input_processor.py: a prompt must leave room for one token.
+        if row.prompt_tokens >= self._max_model_len:
+            return None
+        return self._request(
+            request_id=f"{number:012d}",  # by priority, ties are broken by comparing ids
+            prompt_token_ids=self._tokens(row, number),
+            sampling_params=self._sampling(
+                max_tokens=row.output_tokens, ignore_eos=True, detokenize=False
+            ),
+            pooling_params=None,
+            arrival_time=row.arrival if self.timed else 0.0,
+            block_hasher=self._block_hasher,
+        )
+
+    def own_token(self, number: int) -> int:
+        """What a request's own tokens are."""
+        return 2 * number + 1
+
+    def _tokens(self, row: Row, number: int) -> list[int]:
+        tokens: list[int] = []
+        for segment in row.prefix:
+            tokens += [segment_token(*segment)] * segment[1]
+        return tokens + [self.own_token(number)] * (row.prompt_tokens - len(tokens))
+
+
+def segment_token(segment: int | str, tokens: int) -> int:
+    """An even number of 62 bits, the same wherever id and length are."""
+    digest = hashlib.blake2b(f"{segment!r}:{tokens}".encode(), digest_size=8).digest()
+    return (int.from_bytes(digest, "little") >> 2) & ~1
