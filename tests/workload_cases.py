@@ -70,10 +70,26 @@ _SMALL: dict[str, Any] = {"max_model_len": 4096, "max_num_batched_tokens": 2048}
 _PREFIXES = (37, 200, 64, 500)
 
 
-def _hybrid(name: str, model: str, blocks: int, **args: Any) -> list[Case]:
+def cut(seed: int, count: int) -> Callable[[], Trace]:
+    """Requests that share a segment as far as each of them goes, and segments seen before."""
+
+    def trace() -> Trace:
+        draw = random.Random(seed)
+        requests = []
+        for now in range(count):
+            first = Segment("first", draw.randint(1, 300))
+            second = Segment(draw.choice(("second", "first", 7, "7")), draw.randint(1, 300))
+            tokens = first.tokens + second.tokens + draw.choice((0, 1, 50))
+            requests.append(TraceRequest(2.0 * now, tokens, draw.randint(1, 40), (first, second)))
+        return requests
+
+    return trace
+
+
+def _hybrid(name: str, model: str, blocks: int, scale: int = 1, **args: Any) -> list[Case]:
     """A hybrid with prompts of many lengths: without shared prefixes, with, and with few blocks."""
     base = {
-        "max_model_len": 8192,
+        "max_model_len": 8192 * scale,
         "max_num_batched_tokens": 2048,
         "num_gpu_blocks_override": blocks,
         **args,
@@ -83,19 +99,26 @@ def _hybrid(name: str, model: str, blocks: int, **args: Any) -> list[Case]:
             f"{name}_plain",
             model,
             {**base, "enable_prefix_caching": False},
-            made(21, 60, (10, 6000), (5, 300), gap=12),
+            made(21, 60, (10, 6000 * scale), (5, 300), gap=12),
         ),
         Case(
             f"{name}_prefix",
             model,
             {**base, "enable_prefix_caching": True},
-            made(22, 80, (10, 2500), (5, 200), gap=4, shared=(37, 1200, 64, 1500)),
+            made(
+                22,
+                80,
+                (10, 2500 * scale),
+                (5, 200),
+                gap=4,
+                shared=(37, 1200, 64 * scale, 1500 * scale),
+            ),
         ),
         Case(
             f"{name}_preempting",
             model,
             {**base, "enable_prefix_caching": True},
-            made(23, 60, (10, 1500), (200, 1200), gap=2, shared=(37, 1200)),
+            made(23, 60, (10, 1500 * scale), (200, 1200), gap=2, shared=(37, 1200 * scale)),
         ),
     ]
 
@@ -138,6 +161,7 @@ CASES = (
         {**_SMALL, "num_gpu_blocks_override": 300, "enable_prefix_caching": False},
         made(5, 60, (1, 400), (1, 60), gap=3.0, shared=_PREFIXES),
     ),
+    Case("cut_segments", QWEN, {**_SMALL, "num_gpu_blocks_override": 300}, cut(25, 80)),
     Case(
         "whole_blocks",
         QWEN,
@@ -281,7 +305,13 @@ CASES = (
     ),
     *_hybrid("gemma3", "google/gemma-3-1b-it", 3000),
     *_hybrid("gpt_oss", "openai/gpt-oss-20b", 1600),
-    *_hybrid("llama4", "meta-llama/Llama-4-Scout-17B-16E-Instruct", 2400, tensor_parallel_size=8),
+    *_hybrid(
+        "llama4",
+        "meta-llama/Llama-4-Scout-17B-16E-Instruct",
+        8000,
+        scale=4,
+        tensor_parallel_size=8,
+    ),
     *_hybrid("gemma4", "google/gemma-4-26B-A4B-it", 2000),
     *_hybrid("qwen3_next", "Qwen/Qwen3-Next-80B-A3B-Thinking", 60, tensor_parallel_size=4),
     *_hybrid("nemotron_h", "nvidia/Nemotron-3-Nano", 60),

@@ -122,6 +122,15 @@ def distinct(backends: Iterable[AttentionBackend | None]) -> list[AttentionBacke
     return list(found.values())
 
 
+def joined(
+    own: list[AttentionBackend], drafted: Sequence[AttentionBackend | None]
+) -> list[AttentionBackend]:
+    """The target's backends, and behind them those of the draft that are others."""
+    known = {(each.name, each.attn_type) for each in own}
+    more = distinct(drafted)
+    return [*own, *(each for each in more if (each.name, each.attn_type) not in known)]
+
+
 def build_cache_layers(
     model: ModelDescription,
     context: CacheContext,
@@ -144,7 +153,7 @@ def build_cache_layers(
         is_last = number == len(by_stage) - 1
         present = first if len(layers_per_stage) == 1 else {each[i] for _, i in stage}
         chosen = [backends[variant] for variant in first if variant in present]
-        own = distinct([*chosen, *drafted] if is_last else chosen)
+        own = joined(distinct(chosen), drafted) if is_last else distinct(chosen)
         classes = tuple((backend.name, backend.attn_type) for backend in own)
         if classes not in made:
             made[classes] = cache_specs(first, backends, with_block_size(own))
@@ -154,7 +163,7 @@ def build_cache_layers(
             stages[-1] = {**stages[-1], **draft.specs(with_block_size(own))}
     if draft is not None:
         stages = [draft.retained(stage) for stage in stages]
-    used = [backend for backend in (*backends.values(), *drafted) if backend is not None]
+    used = joined([each for each in backends.values() if each is not None], drafted)
     candidates = supported_by_all([backend.layouts for backend in used])
     kept = [spec for specs in (*made.values(), stages[-1]) for spec in specs.values()]
     return CacheLayers(

@@ -60,6 +60,7 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
         )
     row = mtp_row(found.config)
     if asked.method == "draft_model" and row is None:
+        check_stages(args)
         draft = independent_draft(found, target)
         check_vocabulary(draft.model, target, asked)
         return draft
@@ -69,6 +70,20 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
             "target's family; --planner vllm can answer"
         )
     return mtp_draft(target, found)
+
+
+def check_stages(args: EngineArgs) -> None:
+    """Refuse pipeline stages with a draft model of its own, which vLLM 0.33 cannot run.
+
+    ``make_layers`` cuts the draft into the target's stages too, but only the last stage has a
+    draft; its part begins in the middle, and waits for hidden states that nobody sends.
+    """
+    if args.pipeline_parallel_size > 1:
+        raise InputError(
+            "speculative method 'draft_model' with --pipeline-parallel-size "
+            f"{args.pipeline_parallel_size}: vLLM 0.33 builds the last stage's share of the draft "
+            "model alone and does not start; use --tensor-parallel-size, or another method"
+        )
 
 
 def revision_of(config: Mapping[str, object]) -> str | None:

@@ -28,6 +28,7 @@ from .cache_layers import (
     backend_of_each,
     build_cache_layers,
     distinct,
+    joined,
 )
 from .chooser import chooser
 from .defaults import ResolvedEngine, resolve_engine
@@ -168,7 +169,7 @@ def resolve_setup(
         model=model,
         facts=facts,
         resolved=resolved,
-        context=sized(distinct([*backends.values(), *(drafted.backends if drafted else ())])),
+        context=sized(joined(distinct(backends.values()), drafted.backends if drafted else ())),
         cache=build_cache_layers(
             model, context, backends, resolved.layers_per_stage, sized, drafted
         ),

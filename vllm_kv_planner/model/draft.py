@@ -4,11 +4,11 @@
 
 ``mtp``
     Rows by ``model_type`` or architecture of the target's config. ``draft``: vLLM's class.
-    ``layers``: which layer is repeated: the ``next`` one the target would have, its ``last``, its
-    ``first``, or its first ``full`` attention. ``key``: config key of their number
+    ``layers``: which layer is repeated: the ``next`` one the target would have, its ``last`` that
+    attends, its ``first``, or its first ``full`` attention. ``key``: config key of their number
     (``num_nextn_predict_layers`` by default); ``built``: layers where the config does not say,
     ``always``: whatever it says; ``blocks``: the list of blocks says. ``n_predict``: what vLLM
-    assumes where the key is missing. ``numbered_from``: number of the first layer, where it is
+    takes both for where the key is missing. ``numbered_from``: number of the first layer, where it is
     not the target's next.
 ``eagle``
     Draft class to the architecture whose layers it has.
@@ -40,6 +40,7 @@ from .find import FoundConfig
 from .json_file import shown
 from .layers.attention import Attention
 from .layers.base import CacheLayer
+from .layers.state import StateLayer
 
 NEXT_LAYERS = "num_nextn_predict_layers"
 
@@ -101,6 +102,8 @@ def mtp_draft(model: ModelDescription, found: FoundConfig | None = None) -> Draf
         )
     key = str(row.get("key", NEXT_LAYERS))
     stated = number_of(model, key)
+    if stated is None and "n_predict" in row:
+        stated = int(row["n_predict"])
     count = repeats(model, row, stated)
     if not count:
         raise Config(model.config, "config.json").error(
@@ -112,7 +115,7 @@ def mtp_draft(model: ModelDescription, found: FoundConfig | None = None) -> Draf
         model=model,
         layers=tuple(mtp_layers(model, row, count)),
         found=found,
-        n_predict=stated if stated is not None else row.get("n_predict"),
+        n_predict=stated,
         num_mtp_layers=number_of(model, NEXT_LAYERS) or 1,
     )
 
@@ -154,7 +157,8 @@ def mtp_layers(model: ModelDescription, row: Row, count: int) -> list[CacheLayer
         longer = replace(model.reader, num_hidden_layers=end + count)
         made = rule(longer.options["rule"])(longer)
         return [layer for layer in made if layer.index >= end]
-    last = max((layer.index for layer in model.layers), default=0)
+    attending = [layer.index for layer in model.layers if not isinstance(layer, StateLayer)]
+    last = max(attending, default=0)
     chosen: Mapping[str, list[CacheLayer]] = {
         "first": list(model.layers[:1]),
         "last": [layer for layer in model.layers if layer.index == last],

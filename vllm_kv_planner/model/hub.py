@@ -84,38 +84,16 @@ def fetch_bytes(
     does not heed ranges sends the file from its beginning, which is cut here. Raises as
     ``fetch_json``.
     """
-    url = "/".join(
-        (
-            _endpoint(),
-            urllib.parse.quote(repo_id),
-            "resolve",
-            urllib.parse.quote(revision, safe=""),
-            urllib.parse.quote(filename),
-        )
-    )
-    headers = {"User-Agent": "vllm-kv-planner"}
-    if count is not None:
-        headers["Range"] = f"bytes={start}-{start + count - 1}"
-        limit = count
-    request = urllib.request.Request(url, headers=headers)
+    url = _file_url(repo_id, revision, filename)
     token = _token()
-    if token:
-        # Unredirected: urllib never passes such a header on to where a redirect leads.
-        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    request = _request(url, token)
+    if count is not None:
+        request.add_header("Range", f"bytes={start}-{start + count - 1}")
+        limit = count
     redirects = _Redirects(token)
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        redirects,
-    ):
-        opener.add_handler(handler)
     where = f"{repo_id}'s {filename} on the Hub"
     try:
-        with opener.open(request, timeout=WAIT_SECONDS) as response:
+        with _opener(redirects).open(request, timeout=WAIT_SECONDS) as response:
             commit = redirects.commit or response.headers.get("X-Repo-Commit") or ""
             is_part = count is not None and response.status == HTTP_PARTIAL
             skipped = 0 if is_part else start
@@ -134,6 +112,39 @@ def fetch_bytes(
         ) from None
     is_hash = len(commit) == 40 and commit.isalnum() and commit.isascii()
     return HubBytes(raw, commit if is_hash else None, url)
+
+
+def _file_url(repo_id: str, revision: str, filename: str) -> str:
+    quoted = (
+        urllib.parse.quote(repo_id),
+        "resolve",
+        urllib.parse.quote(revision, safe=""),
+        urllib.parse.quote(filename),
+    )
+    return "/".join((_endpoint(), *quoted))
+
+
+def _request(url: str, token: str | None) -> urllib.request.Request:
+    request = urllib.request.Request(url, headers={"User-Agent": "vllm-kv-planner"})
+    if token:
+        # Unredirected: urllib never passes such a header on to where a redirect leads.
+        request.add_unredirected_header("Authorization", f"Bearer {token}")
+    return request
+
+
+def _opener(redirects: _Redirects) -> urllib.request.OpenerDirector:
+    """Reads http and https, and nothing else that urllib knows (files, ftp)."""
+    opener = urllib.request.OpenerDirector()
+    for handler in (
+        urllib.request.ProxyHandler(),
+        urllib.request.HTTPHandler(),
+        urllib.request.HTTPSHandler(),
+        urllib.request.HTTPDefaultErrorHandler(),
+        urllib.request.HTTPErrorProcessor(),
+        redirects,
+    ):
+        opener.add_handler(handler)
+    return opener
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):

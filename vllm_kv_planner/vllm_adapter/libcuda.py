@@ -15,7 +15,7 @@ import ctypes
 import os
 import platform
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from ..errors import UnsupportedError
 from .elf_symbols import undefined_functions
@@ -28,6 +28,8 @@ _RETURN_100 = {
     "aarch64": (183, bytes.fromhex("800c8052c0035fd6")),  # mov w0, #100; ret
 }
 _PAGE = 0x10000  # the largest page either machine uses
+# Tags of the dynamic section.
+_DT_HASH, _DT_STRTAB, _DT_SYMTAB, _DT_STRSZ, _DT_SYMENT, _DT_SONAME = 4, 5, 6, 10, 11, 14
 _DYNAMIC = struct.Struct("<qQ")
 _SYMBOL = struct.Struct("<IBBHQQ")
 _HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -71,33 +73,15 @@ def stub_library(names: Sequence[str], machine: str | None = None) -> bytes:
     symbols = bytes(_SYMBOL.size) + b"".join(
         _SYMBOL.pack(offsets[name], 0x12, 0, 1, code_at, len(code)) for name in names
     )
-    dynamic = b"".join(
-        _DYNAMIC.pack(tag, value)
-        for tag, value in (
-            (14, offsets[SONAME]),  # DT_SONAME
-            (4, hash_at),  # DT_HASH
-            (5, strings_at),  # DT_STRTAB
-            (6, symbols_at),  # DT_SYMTAB
-            (10, len(strings)),  # DT_STRSZ
-            (11, _SYMBOL.size),  # DT_SYMENT
-            (0, 0),
-        )
-    )
-    header = _HEADER.pack(
-        b"\x7fELF\x02\x01\x01".ljust(16, b"\0"),  # 64 bits, little endian
-        3,  # a shared object
-        elf_machine,
-        1,
-        0,
-        _HEADER.size,
-        0,
-        0,
-        _HEADER.size,
-        _SEGMENT.size,
-        4,
-        0,
-        0,
-        0,
+    dynamic = dynamic_section(
+        {
+            _DT_SONAME: offsets[SONAME],
+            _DT_HASH: hash_at,
+            _DT_STRTAB: strings_at,
+            _DT_SYMTAB: symbols_at,
+            _DT_STRSZ: len(strings),
+            _DT_SYMENT: _SYMBOL.size,
+        }
     )
     read, write, execute = 4, 2, 1
     segments = (
@@ -110,7 +94,7 @@ def stub_library(names: Sequence[str], machine: str | None = None) -> bytes:
     )
     image = bytearray(dynamic_at + len(dynamic))
     for at, part in (
-        (0, header + segments),
+        (0, file_header(elf_machine) + segments),
         (hash_at, table),
         (symbols_at, symbols),
         (strings_at, strings),
@@ -119,6 +103,33 @@ def stub_library(names: Sequence[str], machine: str | None = None) -> bytes:
     ):
         image[at : at + len(part)] = part
     return bytes(image)
+
+
+def dynamic_section(entries: Mapping[int, int]) -> bytes:
+    """What the linker reads first: tags and values, ended by a zero."""
+    return b"".join(_DYNAMIC.pack(*entry) for entry in (*entries.items(), (0, 0)))
+
+
+def file_header(elf_machine: int) -> bytes:
+    """Of a shared object with four segments and no sections."""
+    identity = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")  # 64 bits, little endian
+    shared_object, elf_version, entry, sections_at, flags = 3, 1, 0, 0, 0
+    return _HEADER.pack(
+        identity,
+        shared_object,
+        elf_machine,
+        elf_version,
+        entry,
+        _HEADER.size,
+        sections_at,
+        flags,
+        _HEADER.size,
+        _SEGMENT.size,
+        4,
+        0,
+        0,
+        0,
+    )
 
 
 def string_table(names: Iterable[str]) -> tuple[bytes, dict[str, int]]:

@@ -15,10 +15,11 @@ from ...errors import UnsupportedError
 from ...gpu.catalogue import DEFAULT_GPU, find_gpu
 from ...gpu.gpu import GPU
 from ...kv_cache.capacity import KVCachePlan
+from ...kv_cache.specs import RequestLimits
 from ...kv_memory import KVMemory, kv_memory, predicted, weights_of
 from ...older_versions import older_rules, request_limits, with_defaults
 from ...planner import VLLM_VERSION, longest_worth_trying, plan_blocks
-from ...records import dataclass
+from ...records import dataclass, replace
 from ...standalone import refusals
 from ..request import PlanRequest
 
@@ -44,6 +45,8 @@ class Measured:
         requests: Requests of ``max_model_len`` that really run at once: whole ones, and the null
             block, which is never handed out, not counted; None where nothing is cached.
         pessimistic_requests: The same at the pessimistic end.
+        most_requests: More than this no smaller batch holds, likely: with nothing but weights in
+            the budget, and nothing in flight; None where nothing is cached, or it is not known.
         blocks_per_request: Blocks of one such request.
         bytes_per_block: On the tightest GPU.
         max_model_len: Tokens.
@@ -63,6 +66,7 @@ class Measured:
     concurrency: float
     requests: int | None
     pessimistic_requests: int | None
+    most_requests: int | None
     blocks_per_request: int
     bytes_per_block: int
     max_model_len: int
@@ -128,7 +132,7 @@ class Measure:
         worst = blocks
         if memory.pessimistic != memory.available:
             worst = plan_blocks(setup, memory.pessimistic, limits)
-        return _measured(setup, memory, blocks, worst)
+        return _measured(setup, memory, blocks, worst, limits)
 
     def _memory(self, setup: EngineSetup, request: PlanRequest, version: str) -> KVMemory:
         if setup.args.kv_cache_memory_bytes is not None or not any(setup.cache.stages):
@@ -178,7 +182,11 @@ def _setup(request: PlanRequest) -> tuple[EngineSetup, Any, str]:
 
 
 def _measured(
-    setup: EngineSetup, memory: KVMemory, blocks: KVCachePlan, worst: KVCachePlan
+    setup: EngineSetup,
+    memory: KVMemory,
+    blocks: KVCachePlan,
+    worst: KVCachePlan,
+    limits: RequestLimits,
 ) -> Measured:
     why_not = " ".join(refusals(memory, blocks, worst))
     worker = blocks.workers[blocks.tightest] if blocks.workers else None
@@ -193,6 +201,7 @@ def _measured(
         concurrency=blocks.max_concurrency,
         requests=_whole_requests(blocks),
         pessimistic_requests=_whole_requests(worst),
+        most_requests=_most_requests(memory, blocks, limits),
         blocks_per_request=_blocks_per_request(blocks),
         bytes_per_block=0 if worker is None else worker.bytes_per_block,
         max_model_len=blocks.max_model_len,
@@ -211,6 +220,18 @@ def _whole_requests(blocks: KVCachePlan) -> int | None:
     if not blocks.workers:
         return None
     return max(blocks.num_gpu_blocks - 1, 0) // max(_blocks_per_request(blocks), 1)
+
+
+def _most_requests(memory: KVMemory, blocks: KVCachePlan, limits: RequestLimits) -> int | None:
+    """What the tightest stage held if a step took no memory at all, and had nothing in flight."""
+    info = memory.info
+    if not blocks.workers or info.activation_peak_bytes is None:
+        return None
+    alone = replace(limits, max_in_flight_tokens=1)
+    worker = blocks.workers[blocks.tightest]
+    each = sum(group.blocks_per_request(alone) for group in worker.groups)
+    room = info.available_kv_cache_bytes + info.activation_peak_bytes + (info.cuda_graph_bytes or 0)
+    return max(room // max(worker.bytes_per_block, 1) - 1, 0) // max(each, 1)
 
 
 def measured_by_plan(request: PlanRequest) -> Measured:
@@ -236,6 +257,7 @@ def measured_by_plan(request: PlanRequest) -> Measured:
         concurrency=likely.kv_cache.max_concurrency,
         requests=_requests_of(likely),
         pessimistic_requests=_requests_of(worst) if worst_bytes > 0 else 0,
+        most_requests=None,
         blocks_per_request=sum(group.blocks_per_request for group in likely.kv_cache.groups),
         bytes_per_block=likely.kv_cache.bytes_per_block,
         max_model_len=likely.engine.max_model_len,

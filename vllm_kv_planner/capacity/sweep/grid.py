@@ -79,4 +79,8 @@ def make_grid(axes: Mapping[str, Sequence[Any]], setups: Sequence[Setup] = ()) -
 
 def distinct(values: Sequence[Any]) -> list[Any]:
     """The values without repetitions, in order; ``1`` and ``True`` and ``1.0`` differ."""
-    return list({repr(value): value for value in values}.values())
+    return list({repr(_sorted(value)): value for value in reversed(values)}.values())[::-1]
+
+
+def _sorted(value: Any) -> Any:
+    return sorted(value.items()) if isinstance(value, Mapping) else value

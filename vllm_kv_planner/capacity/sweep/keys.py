@@ -26,7 +26,7 @@ def row_keys(work: Work) -> Callable[[Setup], str]:
     def key(setup: Setup) -> str:
         made = common.copy()
         values = {name: plain(value) for name, value in setup.items()}
-        values["gpu"] = gpus[setup.get("gpu")]
+        values["gpu"] = [setup.get("gpu"), gpus[setup.get("gpu")]]
         made.update(json.dumps(values, sort_keys=True, default=repr).encode())
         return made.hexdigest()
 

@@ -57,9 +57,12 @@ def prepare(output: Output, columns: Sequence[str]) -> frozenset[str]:
                 f"--output: {path[:200]!r} is there already: --resume continues it, "
                 "--overwrite begins anew"
             )
+    if lines in there:
+        with open(lines, "r+", encoding="utf-8") as file:
+            lock(file, output.path)  # before anything in it is changed
+            if output.overwrite:
+                file.truncate(0)
     if output.overwrite:
-        if lines in there:
-            os.truncate(lines, 0)
         return frozenset()
     if form == "parquet" and there == [output.path]:
         restore_journal(output.path, columns)

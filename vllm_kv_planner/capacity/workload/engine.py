@@ -2,21 +2,22 @@
 
 Source: vLLM 0.33 ``v1/core/sched/scheduler.py`` ``Scheduler.schedule``, ``update_from_output``,
 ``_preempt_request``; ``v1/core/sched/async_scheduler.py``; ``v1/engine/core.py`` ``step`` and
-``step_with_batch_queue``. First come, first served.
+``step_with_batch_queue``.
 """
 
 from __future__ import annotations
 
 from collections import deque
 
-from ...records import dataclass
+from ...records import dataclass, field
 from .cache import KVCache
+from .queues import SortedQueue, WaitingQueue
 from .settings import EngineSettings
 from .split import StateSplit
 from .state import Request
 
 
-@dataclass
+@dataclass(eq=False)
 class Step:
     """What one ``schedule()`` decided.
 
@@ -29,18 +30,25 @@ class Step:
         running: Requests in the running queue.
         waiting: Requests left waiting.
         used_blocks: Blocks held.
-        limit: What kept the first waiting request out: ``blocks``, ``seats``, ``tokens``; or empty.
+        limit: What kept the first waiting request out: ``blocks``, ``seats``, ``tokens``,
+            ``interval``; or empty.
+        budget: Tokens that may still be given out.
+        threshold: Most tokens of one prompt; 0: no limit.
+        only_decodes: Whether prompts sit this step out.
     """
 
-    scheduled: list[tuple[Request, int]]
-    sampling: set[Request]
-    admitted: list[tuple[Request, int]]
-    preempted: list[Request]
-    finished: list[Request]
-    running: int
-    waiting: int
-    used_blocks: int
-    limit: str
+    budget: int
+    threshold: int
+    only_decodes: bool
+    scheduled: dict[Request, int] = field(default_factory=dict)
+    sampling: set[Request] = field(default_factory=set)
+    admitted: list[tuple[Request, int]] = field(default_factory=list)
+    preempted: list[Request] = field(default_factory=list)
+    finished: list[Request] = field(default_factory=list)
+    running: int = 0
+    waiting: int = 0
+    used_blocks: int = 0
+    limit: str = ""
 
 
 class Engine:
@@ -48,28 +56,31 @@ class Engine:
 
     Attributes:
         cache: The KV cache.
-        waiting: Requests that wait, first one first.
+        waiting: Requests that wait.
         running: Requests that run, in the order they were admitted.
         in_flight: Steps whose output is not back, oldest first.
+        calls: How often ``schedule()`` was called.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.cache = KVCache(settings)
-        self.waiting: deque[Request] = deque()
+        by_priority = settings.scheduling_policy == "priority"
+        self.waiting: WaitingQueue = SortedQueue() if by_priority else WaitingQueue()
         self.running: list[Request] = []
         self.in_flight: deque[Step] = deque()
         self.split = StateSplit.of(settings)
         self.calls = 0
+        # Steps that computed something, the last of them that computed a prompt, and whether
+        # prompts were left over then (``prefill_schedule_interval``).
+        self._executed = 0
+        self._last_prefill = -settings.prefill_schedule_interval
+        self._prefills_left = False
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to do until a request arrives."""
         return not (self.waiting or self.running or self.in_flight)
-
-    def add(self, request: Request) -> None:
-        """A request arrives."""
-        self.waiting.append(request)
 
     def turn(self) -> tuple[Step | None, Step | None]:
         """One turn of the engine's loop.
@@ -93,140 +104,63 @@ class Engine:
         """Decide on the next step."""
         self.calls += 1
         self.cache.new_step()
-        step = Step([], set(), [], [], [], 0, 0, 0, "")
-        budget = self.run_on(step, self.settings.max_num_batched_tokens)
+        step = Step(self.settings.token_budget, self.threshold(), self.is_only_decodes())
+        prefills = self.run_on(step)
         if step.preempted:
             step.limit = "blocks"
         else:
-            self.admit_waiting(step, budget)
+            prefills |= self.admit_waiting(step)
+            if not step.only_decodes:
+                self._prefills_left = len(self.waiting) > 0
+        self._executed += bool(step.scheduled)
+        if prefills:
+            self._last_prefill = self._executed
         step.running, step.waiting = len(self.running), len(self.waiting)
         step.used_blocks = self.cache.used
-        for request, tokens in step.scheduled:
+        for request, tokens in step.scheduled.items():
             request.computed += tokens
             request.in_flight += tokens
-            if request.computed >= request.known + request.placeholders:
+            request.in_prefill = request.computed < request.known + request.placeholders
+            if not request.in_prefill:
                 step.sampling.add(request)
                 if self.settings.async_scheduling:
                     request.placeholders += 1
                     request.eligible = self.calls + self.settings.pipeline_parallel_size
         return step
 
-    @property
     def threshold(self) -> int:
         """Most tokens of one prompt in this step; 0 for no limit, as for a request on its own."""
-        alone = len(self.running) + len(self.waiting) <= 1
-        return 0 if alone else self.settings.long_prefill_token_threshold
+        settings, everybody = self.settings, len(self.running) + len(self.waiting)
+        threshold = settings.long_prefill_token_threshold if everybody > 1 else 0
+        if threshold and settings.long_prefill_token_threshold_adaptive:
+            return max(threshold, settings.max_num_batched_tokens // everybody)
+        return threshold
 
-    def run_on(self, step: Step, budget: int) -> int:
-        """Schedule running requests, throwing out the last ones where blocks run out."""
-        threshold = self.threshold
-        at = 0
-        while at < len(self.running) and budget > 0:
+    def is_only_decodes(self) -> bool:
+        """Whether the last step that computed a prompt is too short ago for another."""
+        interval = self.settings.prefill_schedule_interval
+        return (
+            interval > 1
+            and not self._prefills_left
+            and self._executed + 1 - self._last_prefill < interval
+            and any(not request.in_prefill for request in self.running)
+        )
+
+    def run_on(self, step: Step) -> bool:
+        """Schedule running requests; whether one of them is still in its prompt."""
+        at, prefills = 0, False
+        while at < len(self.running) and step.budget > 0:
             request = self.running[at]
-            tokens = self.tokens_to_run(request, budget, threshold)
+            tokens = self.tokens_to_run(request, step)
             if tokens <= 0:
                 at += 1
                 continue
+            before = len(self.running)
             if not self.make_room(request, tokens, step):
-                break
-            step.scheduled.append((request, tokens))
-            budget -= tokens
-            at += 1
-        return budget
-
-    def tokens_to_run(self, request: Request, budget: int, threshold: int) -> int:
-        """Tokens of a running request in this step, 0 where it has to sit out."""
-        coming = request.placeholders
-        if coming and request.computed + 2 - coming >= request.end:
-            return 0  # its last output is on its way
-        if self.calls < request.eligible:
-            return 0
-        tokens = request.known + coming - request.computed
-        if 0 < threshold < tokens:
-            tokens = threshold
-        tokens = min(tokens, budget, self.settings.max_model_len - request.computed - 1)
-        if self.split is not None:
-            tokens = self.split.tokens(request, request.computed, tokens)
-        return tokens
-
-    def make_room(self, request: Request, tokens: int, step: Step) -> bool:
-        """Get the request its blocks; False if it is thrown out itself."""
-        while not self.cache.extend(request, tokens):
-            victim = self.running.pop()
-            self.preempt(victim)
-            step.preempted.append(victim)
-            if victim is request:
-                return False
-        return True
-
-    def preempt(self, request: Request) -> None:
-        """Throw a request out: it waits first in line and computes everything again."""
-        self.cache.release(request)
-        request.running = False
-        request.computed = request.placeholders = 0
-        request.stale = request.in_flight
-        request.preemptions += 1
-        self.waiting.appendleft(request)
-
-    def admit_waiting(self, step: Step, budget: int) -> None:
-        """Admit waiting requests, first one first, until one does not fit."""
-        settings, threshold = self.settings, self.threshold
-        skipped: list[Request] = []
-        while self.waiting:
-            if budget <= 0:
-                step.limit = "tokens"
-                break
-            if len(self.running) >= settings.max_num_seqs:
-                step.limit = "seats"
-                break
-            request = self.waiting[0]
-            if request.stale:
-                skipped.append(self.waiting.popleft())
-                continue
-            hits, found, request.junction = self.cache.find(request)
-            tokens = request.known - found
-            if 0 < threshold < tokens:
-                tokens = threshold
-            if not settings.enable_chunked_prefill and tokens > budget:
-                step.limit = "tokens"
-                break
-            tokens = min(tokens, budget)
-            if self.split is not None:
-                tokens = self.split.tokens(request, found, tokens)
-                if tokens == 0:
-                    step.limit = "tokens"
+                if self.settings.scheduling_policy != "priority":
                     break
-            if not self.cache.admit(request, tokens, hits, found, bool(self.running)):
-                step.limit = "blocks"
-                break
-            self.waiting.popleft()
-            self.running.append(request)
-            request.running = True
-            request.computed = found
-            step.admitted.append((request, found))
-            step.scheduled.append((request, tokens))
-            budget -= tokens
-        self.waiting.extendleft(reversed(skipped))
-
-    def process(self, step: Step) -> None:
-        """The output of a step is back: some requests know a token more, and some end with it."""
-        for request, tokens in step.scheduled:
-            request.in_flight -= tokens
-            is_stale = request.stale > 0
-            if is_stale:
-                request.stale -= tokens
-            if request not in step.sampling:
+                # It was the last to arrive, and is gone; those behind it may fit now.
+                at -= sum(each in self.running[:at] for each in ())
                 continue
-            request.known += 1
-            if not is_stale and request.placeholders > 0:
-                request.placeholders -= 1
-                if request.running:
-                    self.cache.name(request, request.computed - request.in_flight)
-            if request.known >= request.end:
-                self.finish(request)
-                step.finished.append(request)
-
-    def finish(self, request: Request) -> None:
-        """A request has all its outputs."""
-        self.cache.release(request)
-        (self.running if request.running else self.waiting).remove(request)
+            at += 1
+        return prefills

@@ -40,7 +40,7 @@ class StateSplit:
             return None
         cached = [each.block_size for each in settings.groups if each.spec.prefix_cacheable]
         threshold = settings.long_prefill_token_threshold
-        most = settings.max_num_batched_tokens
+        most = settings.token_budget
         return cls(
             block_size=min(cached),
             common=settings.scheduler_block_size,

@@ -31,7 +31,7 @@ class Request:
 
     Attributes:
         number: Its place in the trace, from 0.
-        arrival: When it joined the waiting queue, in steps.
+        arrival: When it arrives, in steps; 0 in a closed loop.
         prompt: Tokens of its prompt.
         end: Tokens of prompt and outputs together, cut at ``max_model_len``.
         known: Tokens that the scheduler knows: the prompt and the outputs that came back.
@@ -40,6 +40,7 @@ class Request:
         placeholders: Outputs that are on their way (asynchronous scheduling).
         stale: Tokens in flight from before a preemption.
         eligible: First ``schedule()`` that may run it again (pipeline stages).
+        in_prefill: Whether its last step left some of its prompt to compute.
         running: Whether it is in the running queue.
         preemptions: How often it was thrown out.
         junction: Where other requests' shared prefix ends, if some group has not kept it; else 0.
@@ -50,25 +51,37 @@ class Request:
     """
 
     __slots__ = (
-        *("arrival", "computed", "eligible", "end", "in_flight", "junction", "keys", "known"),
+        *("arrival", "computed", "eligible", "end", "in_flight", "in_prefill"),
+        *("junction", "keys", "known"),
         *("named", "number", "placeholders", "preemptions", "prompt", "running", "seat", "stale"),
         *("states", "tables"),
     )
 
     def __init__(
-        self, number: int, trace: TraceRequest, end: int, groups: int, hash_block_size: int
+        self,
+        number: int,
+        trace: TraceRequest,
+        *,
+        arrival: float,
+        end: int,
+        groups: int,
+        hash_block_size: int,
     ) -> None:
         self.number = number
-        self.arrival = 0
+        self.arrival = arrival
         self.prompt = self.known = trace.prompt_tokens
         self.end = end
         self.computed = self.in_flight = self.placeholders = self.stale = 0
         self.eligible = self.seat = self.preemptions = self.junction = 0
-        self.running = False
+        self.running = self.in_prefill = False
         self.keys = BlockKeys(number, trace.prefix, hash_block_size)
         self.tables: list[Table] = [[] for _ in range(groups)]
         self.named = [0] * groups
         self.states: list[StateOf | None] = [None] * groups
+
+    def __lt__(self, other: Request) -> bool:
+        """Who is first in a queue by priority, where all have the same."""
+        return (self.arrival, self.number) < (other.arrival, other.number)
 
     @property
     def prefill_end(self) -> int:

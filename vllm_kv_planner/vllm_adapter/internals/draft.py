@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from .names import name
+from .names import name, optional_name
 from .on_meta import on_meta
 
 _NO_MODEL = ("ngram", "ngram_gpu", "suffix")
@@ -19,7 +19,7 @@ _NO_MODEL = ("ngram", "ngram_gpu", "suffix")
 def load_draft(vllm_config: Any, target: Any, *, v2: bool) -> tuple[Any, Any]:
     """The draft model and, under Model Runner V2, its speculator; None where there is none."""
     speculative = vllm_config.speculative_config
-    if speculative is None:
+    if speculative is None or not name("parallel_state").get_pp_group().is_last_rank:
         return None, None
     if v2:
         return _load_v2(vllm_config, target)
@@ -41,12 +41,35 @@ def load_draft(vllm_config: Any, target: Any, *, v2: bool) -> tuple[Any, Any]:
 def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:
     utilities = name("eagle_utils")
     if hasattr(utilities, "_should_share"):
-        # A draft's own embedding is compared with the target's value by value, and meta tensors
-        # have none: drafts that declare a copy of their own keep it, the others share.
-        utilities._should_share = lambda eagle, flag, draft, target: not getattr(eagle, flag, False)
+        utilities._should_share = _shares
+    _check_hidden_states(vllm_config, target)
     with on_meta():
         speculator = name("init_speculator")(vllm_config, torch.device("meta"), None)
     if not isinstance(speculator, name("DraftModelSpeculator")):
         return None, speculator
     speculator.load_model(target)
     return speculator.model, speculator
+
+
+def _shares(draft: Any, flag: str, own: Any, target: Any) -> bool:
+    """Whether a draft takes over the target's embedding or head.
+
+    vLLM learns from the checkpoint which of them the draft has for itself, and compares the
+    values; without values, what it declares is kept, and a head for another number of words is
+    its own: no checkpoint leaves that out.
+    """
+    if getattr(draft, flag, False):
+        return False
+    if own is None or target is None:
+        return True
+    return int(own.num_embeddings) == int(target.num_embeddings)
+
+
+def _check_hidden_states(vllm_config: Any, target: Any) -> None:
+    """vLLM's own refusal of targets that hand out no hidden states of inner layers."""
+    utilities = optional_name("eagle3_utils")
+    needs = getattr(utilities, "requires_aux_hidden_states", None)
+    speculative = vllm_config.speculative_config
+    if needs is not None and needs(speculative):
+        over_stages = vllm_config.parallel_config.pipeline_parallel_size > 1
+        utilities.set_eagle3_aux_hidden_state_layers(target, speculative, over_stages)

@@ -21,9 +21,9 @@ class Row(NamedTuple):
 class MadeUpRequests:
     """Requests in the order of the trace, made when they are due.
 
-    A shared segment's tokens are one number made from its id and length; a request's own tokens,
-    prompt and output, are one number made from its own. So two requests have the same tokens up to
-    the end of the segments they share, and no further.
+    Token j of a shared segment is a number made from the segment's id and j; a request's own
+    tokens, prompt and output, are one number made from its own. So two requests have the same
+    tokens as far as they have the same segments, and no further.
 
     Attributes:
         upcoming: The next row; None at the end.
@@ -74,11 +74,12 @@ class MadeUpRequests:
     def _tokens(self, row: Row, number: int) -> list[int]:
         tokens: list[int] = []
         for segment in row.prefix:
-            tokens += [segment_token(*segment)] * segment[1]
+            tokens += segment_tokens(*segment)
         return tokens + [self.own_token(number)] * (row.prompt_tokens - len(tokens))
 
 
-def segment_token(segment: int | str, tokens: int) -> int:
-    """An even number of 62 bits, the same wherever id and length are."""
-    digest = hashlib.blake2b(f"{segment!r}:{tokens}".encode(), digest_size=8).digest()
-    return (int.from_bytes(digest, "little") >> 2) & ~1
+def segment_tokens(segment: int | str, tokens: int) -> range:
+    """Even numbers from one of 61 bits on, which is the same wherever the id is."""
+    digest = hashlib.blake2b(repr(segment).encode(), digest_size=8).digest()
+    first = (int.from_bytes(digest, "little") >> 3) & ~1
+    return range(first, first + 2 * tokens, 2)

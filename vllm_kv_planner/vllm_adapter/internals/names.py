@@ -40,6 +40,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "GPUModelRunnerV2": ("vllm.v1.worker.gpu.model_runner:GPUModelRunner",),
     "WorkerBase": ("vllm.v1.worker.worker_base:WorkerBase",),
     "DraftModelSpeculator": ("vllm.v1.worker.gpu.spec_decode.speculator:DraftModelSpeculator",),
+    "eagle3_utils": ("vllm.v1.worker.gpu.spec_decode.eagle:eagle3_utils",),
     "eagle_utils": ("vllm.v1.worker.gpu.spec_decode.eagle:utils",),
     "init_speculator": ("vllm.v1.worker.gpu.spec_decode:init_speculator",),
     "init_worker_distributed_environment": (

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which model serves most users on one GPU, at the context they need?
+
+    python examples/compare_models.py --gpu H100 --context 16384
+
+No GPU, no weights and no vLLM are needed; the models' configs come with the planner.
+"""
+
+import argparse
+import sys
+
+from vllm_kv_planner import PlannerError
+from vllm_kv_planner.capacity.compare import compare_models
+from vllm_kv_planner.cli.output import printing
+
+MODELS = [
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "Qwen/Qwen3-8B",
+    "google/gemma-3-12b-it",
+    "openai/gpt-oss-20b",
+]
+
+
+def main() -> int:
+    """Print the comparison and the answer; exit code 2 and one line where the input is wrong."""
+    parser = argparse.ArgumentParser(description="Compare models on one GPU.")
+    parser.add_argument("models", nargs="*", default=MODELS, help="Hub ids, folders, config.json")
+    parser.add_argument("--gpu", default="H100", help="any name of the catalogue")
+    parser.add_argument("--context", type=int, default=16384, help="tokens of one request")
+    args = parser.parse_args()
+    try:
+        comparison = compare_models(args.models, gpu=args.gpu, lengths=[args.context])
+    except PlannerError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    print(comparison)  # also comparison.to_dict(), .to_pandas(), or just look at it in a notebook
+    at_once = {
+        each.model: each.at[0].max_concurrency or 0.0
+        for each in comparison.models
+        if each.at and each.at[0] is not None  # None: the model does not reach this context
+    }
+    if at_once:
+        best = max(at_once, key=lambda model: at_once[model])
+        print(f"\nmost requests of {args.context:,} tokens: {best}, {at_once[best]:.1f} at once")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(printing(main))

@@ -1,0 +1,160 @@
+"""A sweep from what Python callers, or the command line, say of it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from ...engine_args.value_types import shown
+from ...errors import InputError, PlannerError
+from ...gpu.catalogue import find_gpu
+from ...gpu.gpu import GPU
+from ...machine import Machine
+from ...model.find import FoundConfig
+from ...planner import check_inputs, check_planner, engine_args_of
+from ..request import PlanRequest, plan_request
+from .grid import Grid, Setup, make_grid
+from .names import canonical
+from .run import Sweep
+from .work import Work
+
+Model = str | os.PathLike[str] | FoundConfig
+Models = Model | Sequence[Model]
+
+
+def make_sweep(
+    models: Models,
+    *,
+    gpus: str | GPU | Sequence[str | GPU] | None,
+    vllm_versions: str | Sequence[str] | None,
+    grid: Mapping[str, Sequence[Any]],
+    setups: Sequence[Setup],
+    planner: str,
+    machine: Machine,
+    workers: int | None,
+    ray: str | None,
+    engine_args: Mapping[str, Any],
+) -> Sweep:
+    """The sweep of ``sweep()``'s arguments.
+
+    Raises:
+        PlannerError: It cannot begin; one line says why.
+    """
+    check_planner(planner)
+    check_inputs(None, None, machine)
+    engine_args_of("", engine_args)
+    axes: dict[str, Sequence[Any]] = {}
+    if gpus is not None:
+        axes["gpu"] = _several(gpus)
+    if vllm_versions is not None:
+        axes["vllm_version"] = _several(vllm_versions)
+    axes["model"] = _several(models)
+    axes |= {name: [value] for name, value in engine_args.items()}
+    for name, values in grid.items():
+        known = canonical(name, f"grid: {name}")
+        if known in axes:
+            raise InputError(f"grid: {known} is given for all rows already")
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise InputError(f"grid: {name}: {shown(values)} is not a list of values")
+        axes[known] = values
+    named: dict[str, dict[str, Any]] = {"gpu": {}, "model": {}}
+    for name, objects in named.items():
+        axes[name] = [_label(value, objects) for value in axes.get(name, [None])]
+    groups = [_group(number, setup, named) for number, setup in enumerate(setups)]
+
+    def request(label: str) -> PlanRequest:
+        model = named["model"].get(label, label)
+        return plan_request(model, planner=planner, machine=machine, **engine_args)
+
+    def device(label: str) -> str | GPU:
+        return named["gpu"].get(label) or find_gpu(label)
+
+    made = make_grid(axes, groups)
+    return finished(made, request, device, planner=planner, workers=workers, ray=ray)
+
+
+def finished(
+    grid: Grid,
+    request: Callable[[str], PlanRequest],
+    device: Callable[[str], str | GPU],
+    *,
+    planner: str,
+    workers: int | None,
+    ray: str | None,
+) -> Sweep:
+    """The sweep of a grid, its models and GPUs looked up.
+
+    Args:
+        grid: The set-ups, each with a ``model``.
+        request: The request of a model's name, without a set-up's own values.
+        device: The GPU of a name.
+        planner: Who plans.
+        workers: How many.
+        ray: Where.
+
+    Raises:
+        PlannerError: No model can be had, or a GPU or version is none.
+    """
+    if workers is not None and (isinstance(workers, bool) or workers < 1):
+        raise InputError(f"--workers {workers}: at least 1")
+    for version in grid.values("vllm_version"):
+        check_inputs(None, version)
+    labels = grid.values("gpu")
+    gpus = {label: None if label is None else _device(label, device) for label in labels}
+    models: dict[str, PlanRequest | str] = {}
+    for label in grid.values("model"):
+        try:
+            models[label] = request(label)
+        except PlannerError as error:
+            models[label] = str(error)
+            refusal = error
+    if not models:
+        raise InputError("no model named: a Hub id, a directory or a config.json")
+    if all(isinstance(each, str) for each in models.values()):
+        raise refusal
+    work = Work(models=models, gpus={None: None, **gpus})
+    return Sweep(grid=grid, work=work, planner=planner, workers=workers, ray=ray)
+
+
+def _device(label: str, device: Callable[[str], str | GPU]) -> str | GPU:
+    gpu = device(label)
+    check_inputs(gpu)
+    return gpu
+
+
+def _several(values: Any) -> Sequence[Any]:
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return values
+    return [values]
+
+
+def _group(number: int, setup: Any, named: Mapping[str, dict[str, Any]]) -> Setup:
+    if not isinstance(setup, Mapping) or not setup:
+        raise InputError(f"setups[{number}]: {shown(setup)} is not a mapping of names to values")
+    group = {canonical(str(name), f"setups[{number}]"): value for name, value in setup.items()}
+    for name, objects in named.items():
+        if name in group:
+            group[name] = _label(group[name], objects)
+    return group
+
+
+def _label(value: Any, objects: dict[str, Any]) -> str | None:
+    """What the column says of a model or GPU; objects are kept by it.
+
+    Raises:
+        InputError: Two different ones would be called the same.
+    """
+    if value is None or isinstance(value, str):
+        return value
+    if isinstance(value, GPU):
+        label = value.short_name
+    elif isinstance(value, FoundConfig):
+        label = value.id
+    elif isinstance(value, os.PathLike):
+        return os.fsdecode(value)
+    else:
+        raise InputError(f"{shown(value)} is no model or GPU, nor the name of one")
+    if objects.setdefault(label, value) != value:
+        raise InputError(f"two different ones are called {label[:80]!r}")
+    return label

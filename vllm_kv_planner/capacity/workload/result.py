@@ -1,0 +1,132 @@
+"""What came out of running a workload."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from ...plan_types import Plan
+from ...records import dataclass
+from ..answer import Answer
+
+if TYPE_CHECKING:
+    from ...report.table import Table
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How a whole number was spread, over steps (each counts once) or over requests.
+
+    Attributes:
+        mean: The average.
+        least: The smallest.
+        p5: No more than 5 % lie below it.
+        p50: The median.
+        p95: No more than 5 % lie above it.
+        most: The largest.
+    """
+
+    mean: float
+    least: int
+    p5: int
+    p50: int
+    p95: int
+    most: int
+
+
+class SeriesPoint(NamedTuple):
+    """Some consecutive steps, up to the next point's.
+
+    Attributes:
+        step: The first of them.
+        used_blocks: Blocks held by requests, at most.
+        running: Requests that run, at most.
+        waiting: Requests that wait, at most.
+        preemptions: Requests thrown out, all together.
+    """
+
+    step: int
+    used_blocks: int
+    running: int
+    waiting: int
+    preemptions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorkloadResult(Answer):
+    """A workload that has run to its end. Counts are of requests, steps, blocks or tokens.
+
+    Attributes:
+        plan: The engine.
+        scheduler: ``standalone`` (vLLM's rules restated) or ``vllm`` (vLLM's own scheduler).
+        requests: Read from the trace, refused ones included.
+        refused: Never ran, as their prompt leaves no room for an output in max_model_len.
+        cut: Ended early, at max_model_len.
+        steps: Steps in which something was scheduled.
+        step_time: Seconds of one step, where it was given.
+        concurrency: Clients of the closed loop; None: requests came by their arrival times.
+        usable_blocks: Blocks without the null block.
+        running: Requests that ran, over all steps.
+        running_loaded: The same over the steps that left something waiting: what the engine
+            sustains; None where nothing ever waited.
+        waiting: Requests left waiting, over all steps.
+        used_blocks: Blocks held, over all steps.
+        waited: Requests that were not admitted in the first step that could have taken them.
+        wait_steps: Steps from arrival to the first admission, over all requests.
+        preemptions: Requests thrown out, each time counted.
+        preempted_requests: Requests thrown out at least once.
+        prompt_tokens: Of all requests that ran.
+        output_tokens: Generated.
+        computed_tokens: Scheduled, recomputation included.
+        recomputed_tokens: Of these, computed a second time or more.
+        cached_tokens: Found in the prefix cache at first admission.
+        queried_tokens: Looked for there.
+        limits: Steps that left something waiting, by what held it back: ``kv_blocks``,
+            ``max_num_seqs``, ``max_num_batched_tokens``.
+        series: The course of it, in at most some thousand points.
+        notes: What the reader should know.
+    """
+
+    plan: Plan
+    scheduler: str
+    requests: int
+    refused: int
+    cut: int
+    steps: int
+    step_time: float | None
+    concurrency: int | None
+    usable_blocks: int
+    running: Spread
+    running_loaded: Spread | None
+    waiting: Spread
+    used_blocks: Spread
+    waited: int
+    wait_steps: Spread
+    preemptions: int
+    preempted_requests: int
+    prompt_tokens: int
+    output_tokens: int
+    computed_tokens: int
+    recomputed_tokens: int
+    cached_tokens: int
+    queried_tokens: int
+    limits: dict[str, int]
+    series: tuple[SeriesPoint, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """Share of the prompts' tokens found in the prefix cache; None where nobody looked."""
+        return self.cached_tokens / self.queried_tokens if self.queried_tokens else None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As ``Answer.to_dict``; ``series`` is one list a column."""
+        series = {
+            name: [getattr(point, name) for point in self.series] for name in SeriesPoint._fields
+        }
+        return {**super().to_dict(), "prefix_hit_rate": self.prefix_hit_rate, "series": series}
+
+    def table(self) -> Table:
+        """One row a figure: name, value, meaning."""
+        from ...report.workload_report import summary_table
+
+        return summary_table(self)
