@@ -37,10 +37,11 @@ def test_an_mi300x_is_planned_as_vllm_plans_it(model, flags, backends, block_siz
     assert plan.engine.max_num_batched_tokens == 16_384
 
 
-def test_aiter_comes_with_cdna3_only():
-    old = planner.plan("openai/gpt-oss-20b", gpu="MI250X", kv_cache_memory_bytes=40 * GIB)
-    assert old.engine.attention_backend == "TRITON_ATTN"
-    assert old.engine.block_size == 16
+@pytest.mark.parametrize("gpu", ["MI250X", "R9700"])
+def test_aiter_is_for_cdna_3_and_4_only(gpu):
+    plan = planner.plan("openai/gpt-oss-20b", gpu=gpu, kv_cache_memory_bytes=4 * GIB)
+    assert plan.engine.attention_backend == "TRITON_ATTN"
+    assert plan.engine.block_size == 16
 
 
 def test_encoder_decoders_run_eagerly():

@@ -117,7 +117,7 @@ def engine_columns(comparison: ModelComparison) -> Columns:
             lambda each: at_most(each, "max_concurrency"),
         ),
         (
-            Column(name="max_model_len_that_fits", title="longest that fits", form="count"),
+            Column(name="max_model_len_that_fits", title="fits up to", form="count"),
             lambda each: each.max_model_len_that_fits,
         ),
     ]

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..records import fields
-from ..units import gib
+from ..units import GIB
 from .table import Column, Table
 from .table import to_markdown as table_markdown
 from .table import to_text as table_text
@@ -33,6 +33,8 @@ def offers_table(result: FitResult) -> Table:
 def _field_names(record: type) -> list[str]:
     return [each.name for each in fields(record)]  # type: ignore[arg-type]
 
+
+MISSES_SHOWN = 8
 
 _TEXTS = ("model", "gpu", "kv_cache_dtype", "limited_by", "why_not_fewer", "command")
 
@@ -138,16 +140,28 @@ def at_once(offer: Offer) -> int | None:
 
 
 def command_lines(result: FitResult) -> Iterator[str]:
-    """Every offer's command, numbered by a comment; machines one below the other."""
+    """Every command once, under the numbers of its offers; machines one below the other."""
+    numbers: dict[tuple[str, ...], list[int]] = {}
     for number, offer in enumerate(result.offers, 1):
-        fewer = f"; not fewer: {offer.why_not_fewer}" if offer.why_not_fewer else ""
-        yield f"# {number}: {gpus(offer)}{fewer}"
-        yield from offer.node_commands
+        numbers.setdefault(offer.node_commands, []).append(number)
+    for commands, mine in numbers.items():
+        yield f"# {', '.join(map(str, mine))}"
+        yield from commands
+
+
+def fewer_lines(result: FitResult) -> Iterator[str]:
+    """Why the fewest of each device are not fewer."""
+    for offer in result.offers:
+        if offer.why_not_fewer:
+            yield f"  {gpus(offer)}, not fewer: {offer.why_not_fewer}"
 
 
 def tails(result: FitResult) -> list[str]:
     """What came near, what would help, and notes."""
     parts = []
+    fewer = dict.fromkeys(fewer_lines(result))
+    if fewer:
+        parts.append("\n".join(fewer))
     if result.nearest is not None:
         nearest = result.nearest
         parts.append(
@@ -155,20 +169,30 @@ def tails(result: FitResult) -> list[str]:
             f"{nearest.sure_requests or 0:,} requests at once\n{nearest.command}"
         )
         if result.suggestions:
-            lines = [suggestion_line(each) for each in result.suggestions]
-            parts.append("one flag more on that one:\n" + "\n".join(lines))
+            parts.append("one flag more on that one:\n" + "\n".join(map(line, result.suggestions)))
     if result.misses:
-        lines = [f"  {miss.gpu}: {miss.message}" for miss in result.misses]
-        parts.append("not with\n" + "\n".join(lines))
+        parts.append("not with\n" + "\n".join(miss_lines(result)))
     parts += [f"note: {note}" for note in result.notes]
     return parts
 
 
-def suggestion_line(each: Suggestion) -> str:
+def miss_lines(result: FitResult) -> Iterator[str]:
+    """The nearest misses, each with its reason."""
+    nearest = sorted(result.misses, key=lambda miss: -(miss.requests or 0))
+    several = len(result.models) > 1
+    for miss in nearest[:MISSES_SHOWN]:
+        model = f"{miss.model} on " if several else ""
+        yield f"  {model}{miss.gpu}: {miss.message}"
+    if len(nearest) > MISSES_SHOWN:
+        yield f"  and {len(nearest) - MISSES_SHOWN} more"
+
+
+def line(each: Suggestion) -> str:
     """``--enforce-eager: +0.50 GiB a GPU, 1.10x the requests (slower decoding)``."""
-    more = "" if each.concurrency_ratio is None else f", {each.concurrency_ratio:.2f}x the requests"
-    sign = "+" if each.available_delta_bytes >= 0 else ""
+    bought = []
+    if each.available_delta_bytes:
+        bought.append(f"{each.available_delta_bytes / GIB:+,.2f} GiB a GPU")
+    if each.concurrency_ratio is not None:
+        bought.append(f"{each.concurrency_ratio:.2f}x the requests")
     does = "fits: " if each.fits else ""
-    return (
-        f"  {each.text}: {does}{sign}{gib(each.available_delta_bytes)} a GPU{more} ({each.costs})"
-    )
+    return f"  {each.text}: {does}{', '.join(bought)} ({each.costs})"

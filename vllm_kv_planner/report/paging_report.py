@@ -120,7 +120,7 @@ def fit_columns() -> Columns:
     """Requests at once."""
     return [
         (
-            Column(name="fit_contiguous", title="fit contiguous", form="count"),
+            Column(name="fit_contiguous", title="fit unpaged", form="count"),
             lambda each: each.fit_contiguous,
         ),
         (Column(name="fit_paged", title="fit paged", form="count"), lambda each: each.fit_paged),

@@ -29,10 +29,10 @@ _SHARED_MEMORY = {
     (12, 1): 101376,
 }
 _OLDEST = 49152
-# The local data share of a CDNA compute unit. Source: AMD's CDNA 3 and CDNA 4 ISA guides.
-_LOCAL_DATA_SHARE = {(9, 0): 65536, (9, 4): 65536, (9, 5): 163840}
+# The local data share of a compute unit. Source: AMD's CDNA 3, CDNA 4 and RDNA 4 ISA guides.
+_LOCAL_DATA_SHARE = {(9, 0): 65536, (9, 4): 65536, (9, 5): 163840, (12, 0): 65536}
 # AMD's name of an architecture. Source: vLLM 0.33 platforms/rocm.py ``_capability_from_gcn_arch``.
-_GCN_ARCHITECTURES = {(9, 0): "gfx90a", (9, 4): "gfx942", (9, 5): "gfx950"}
+_GCN_ARCHITECTURES = {(9, 0): "gfx90a", (9, 4): "gfx942", (9, 5): "gfx950", (12, 0): "gfx1201"}
 _UNIFIED_MEMORY = ("gb10", "thor", "orin")
 
 

@@ -8,6 +8,9 @@ from ...errors import PlannerError
 from ..request import PlanRequest
 from .measure import Measured
 
+Measurer = Callable[[PlanRequest], Measured]
+Choice = tuple[PlanRequest, Measured]
+
 SMALL_STEP = 2048
 """Tokens of a step: vLLM's server default on GPUs below 70 GiB (``EngineArgs``, 0.33)."""
 
@@ -16,10 +19,10 @@ def best_batch(
     request: PlanRequest,
     requests: int,
     fixed: frozenset[str],
-    measure: Callable[[PlanRequest], Measured],
+    measure: Measurer,
     *,
     surely: bool = True,
-) -> tuple[PlanRequest, Measured]:
+) -> Choice:
     """The set-up with the batch that holds so many requests; else the one that comes nearest.
 
     vLLM's defaults come first. A smaller batch needs less memory (``tests/test_fit_batch.py``),
@@ -33,52 +36,44 @@ def best_batch(
     first = measure(request)
     if first.holds(requests, surely=surely):
         return request, first
-    smaller = list(_smaller(request, requests, fixed, first))
-    best = request, first
-    for choice in reversed(smaller):
+    if first.most_requests is not None and first.most_requests < requests:
+        return request, first
+    others = list(_other_batches(request, requests, fixed, first))
+    smallest = next(_accepted(reversed(others), measure), None)
+    if smallest is None or not smallest[1].holds(requests, surely=surely):
+        return smallest or (request, first)
+    working = (each for each in _accepted(others, measure) if each[1].holds(requests, surely=surely))
+    return next(working, smallest)
+
+
+def _accepted(choices: Iterator[PlanRequest] | list[PlanRequest], measure: Measurer) -> Iterator[Choice]:
+    """Those that vLLM accepts: fewer tokens than the context need chunked prefill, for one."""
+    for choice in choices:
         try:
-            measured = measure(choice)
-        except PlannerError:
-            continue  # such as fewer tokens than max_model_len without chunked prefill
-        best = choice, measured
-        break
-    if not best[1].holds(requests, surely=surely):
-        return best
-    for choice in smaller:
-        try:
-            measured = measure(choice)
+            yield choice, measure(choice)
         except PlannerError:
             continue
-        if measured.holds(requests, surely=surely):
-            return choice, measured
-    return best
 
 
-def _smaller(
+def _other_batches(
     request: PlanRequest, requests: int, fixed: frozenset[str], first: Measured
 ) -> Iterator[PlanRequest]:
-    """Smaller batches than vLLM's, larger ones first."""
-    tokens = first.max_num_batched_tokens
-    steps: list[int | None] = [None]
-    if "max_num_batched_tokens" not in fixed and tokens > SMALL_STEP:
-        steps.append(SMALL_STEP)
-    seqs: list[int | None] = [None]
-    if "max_num_seqs" not in fixed:
-        seqs = [None, *_halves(first.max_num_seqs, requests)]
-    for step in steps:
+    """Batches that take so many requests, larger ones first; the default is not among them."""
+    tokens, most = first.max_num_batched_tokens, first.max_num_seqs
+    tokens_fixed = "max_num_batched_tokens" in fixed
+    seqs = [most] if "max_num_seqs" in fixed else _sizes(most, requests)
+    for step in (tokens, SMALL_STEP):
+        if step != tokens and (tokens_fixed or step > tokens):
+            continue
         for each in seqs:
-            if (step, each) == (None, None) or (step or tokens) < (each or first.max_num_seqs):
-                continue
-            changes = {"max_num_batched_tokens": step, "max_num_seqs": each}
-            yield request.with_args(**{k: v for k, v in changes.items() if v is not None})
+            needed = step if tokens_fixed else max(step, each)
+            changes = {"max_num_batched_tokens": (needed, tokens), "max_num_seqs": (each, most)}
+            changed = {name: new for name, (new, old) in changes.items() if new != old}
+            if changed and needed >= each:
+                yield request.with_args(**changed)
 
 
-def _halves(most: int, least: int) -> list[int]:
-    """Powers of two below ``most``, down to ``least``, which is the last one."""
-    found = []
-    size = 1 << max(most - 1, 0).bit_length()
-    while size > least:
-        if size < most:
-            found.append(size)
-        size //= 2
-    return [*found, least]
+def _sizes(most: int, least: int) -> list[int]:
+    """``most``, the powers of two between, and ``least``, which is the last one."""
+    between = [1 << power for power in range(most.bit_length() + 1, -1, -1)]
+    return [*([most] if most > least else []), *(n for n in between if least < n < most), least]

@@ -10,7 +10,10 @@ from ..request import PlanRequest
 from .constraints import Constraints
 from .shapes import Shape, shapes
 
-Rank = tuple[float, int, int, int, int, int, int, int, bool, str]
+Rank = tuple[float | str, ...]
+"""What is compared; see ``rank_of``."""
+EXPERTS_IN_RANK = 8
+"""Place in it of whether experts are divided."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...described import described, named
 from ...engine_args.setup import EngineSetup, resolve_setup
-from ...errors import UnsupportedError
+from ...errors import PlannerError, UnsupportedError
 from ...gpu.catalogue import DEFAULT_GPU, find_gpu
 from ...gpu.gpu import GPU
 from ...kv_cache.capacity import KVCachePlan
@@ -97,6 +97,7 @@ class Measure:
 
     def __init__(self, *, fall_back: bool = True) -> None:
         self._fall_back = fall_back
+        self._known: dict[Any, tuple[PlanRequest, Measured | PlannerError]] = {}
         self._weights: dict[Any, tuple[ModelDescription, WeightsEstimate]] = {}
 
     def __call__(self, request: PlanRequest) -> Measured:
@@ -105,6 +106,21 @@ class Measure:
         Raises:
             PlannerError: It cannot be planned; one line says why.
         """
+        key = _key(request)
+        if key not in self._known:
+            answer: Measured | PlannerError
+            try:
+                answer = self._measured(request)
+            except PlannerError as refusal:
+                answer = refusal
+            # the request too, so that the ids of its parts cannot come to mean others
+            self._known[key] = request, answer
+        answer = self._known[key][1]
+        if isinstance(answer, PlannerError):
+            raise answer
+        return answer
+
+    def _measured(self, request: PlanRequest) -> Measured:
         if request.planner == "vllm":
             return measured_by_plan(request)
         try:
@@ -157,6 +173,22 @@ class Measure:
             # the model itself too, so that its id cannot come to mean another
             known = self._weights[key] = setup.model, weights_of(setup, request.found, version)
         return known[1]
+
+
+def _key(request: PlanRequest) -> Any:
+    """What a measurement depends on; replicas of a model without experts are like one alone."""
+    args = vars(request.args)
+    is_moe = described(request.found, request.args).is_moe
+    return (
+        id(request.found),
+        request.gpu if isinstance(request.gpu, str) else id(request.gpu),
+        request.planner,
+        request.vllm_version,
+        id(request.environment),
+        id(request.machine),
+        request.args.data_parallel_size if is_moe else 1,
+        *(repr(value) for name, value in args.items() if name != "data_parallel_size"),
+    )
 
 
 _NOT_IN_WEIGHTS = frozenset(
@@ -223,12 +255,12 @@ def _whole_requests(blocks: KVCachePlan) -> int | None:
 
 
 def _most_requests(memory: KVMemory, blocks: KVCachePlan, limits: RequestLimits) -> int | None:
-    """What the tightest stage held if a step took no memory at all, and had nothing in flight."""
+    """What the stage with the least memory held if a step took none, and kept nothing in flight."""
     info = memory.info
     if not blocks.workers or info.activation_peak_bytes is None:
         return None
-    alone = replace(limits, max_in_flight_tokens=1)
-    worker = blocks.workers[blocks.tightest]
+    alone = replace(limits, max_in_flight_tokens=1, max_num_encoder_input_tokens=0)
+    worker = blocks.workers[memory.available.index(min(memory.available))]
     each = sum(group.blocks_per_request(alone) for group in worker.groups)
     room = info.available_kv_cache_bytes + info.activation_peak_bytes + (info.cuda_graph_bytes or 0)
     return max(room // max(worker.bytes_per_block, 1) - 1, 0) // max(each, 1)

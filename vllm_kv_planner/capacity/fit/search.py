@@ -11,7 +11,7 @@ from ...records import dataclass
 from ...units import gib
 from ..request import PlanRequest
 from .batch_choice import best_batch
-from .candidates import Candidate, candidates
+from .candidates import EXPERTS_IN_RANK, Candidate, Rank, candidates
 from .constraints import Constraints
 from .measure import Measure, Measured
 from .result import Miss
@@ -56,6 +56,7 @@ class Search:
         misses: For each model, device and number of them, the nearest of what does not.
         nearest: The measured candidate that came nearest, where nothing does.
         tried: Candidates looked at.
+        is_complete: Whether these were all; False where there were offers enough before.
     """
 
     def __init__(self, models: Sequence[PlanRequest], constraints: Constraints) -> None:
@@ -66,6 +67,8 @@ class Search:
         self.misses: dict[Key, Miss] = {}
         self.nearest: Found | None = None
         self.tried = 0
+        self.is_complete = True
+        self._whole_experts: set[Rank] = set()
         self._refusals: dict[int, PlannerError] = {}
         self._planned: set[int] = set()
         self._least_weights: dict[tuple[int, tuple[int, int] | None], int | None] = {}
@@ -79,7 +82,10 @@ class Search:
         is_moe = [described(each.found, each.args).is_moe for each in self.models]
         for candidate in candidates(self.constraints, is_moe):
             if len(self.offers) >= self.constraints.top:
+                self.is_complete = False
                 break
+            if self._is_needless(candidate):
+                continue
             self.tried += 1
             found = self._measured(candidate)
             if found is not None and not self._beaten(found):
@@ -104,13 +110,29 @@ class Search:
         return ""
 
     def nearest_misses(self) -> tuple[Miss, ...]:
-        """For each model and device without an offer, the miss with the most GPUs."""
+        """For each model and device without an offer, the miss with the most GPUs.
+
+        None where the search stopped early: what it did not come to, it does not know.
+        """
+        if not self.is_complete:
+            return ()
         offered = {(each.candidate.variant, each.candidate.gpu.short_name) for each in self.offers}
         found: dict[tuple[int, str], Miss] = {}
         for (variant, gpu, _), miss in sorted(self.misses.items()):
             if (variant, gpu) not in offered:
                 found[variant, gpu] = miss
         return tuple(found.values())
+
+    def _is_needless(self, candidate: Candidate) -> bool:
+        """Experts divided within one engine, where they could be left whole."""
+        shape = candidate.shape
+        chosen = "enable_expert_parallel" not in self.constraints.fixed
+        return (
+            chosen
+            and shape.enable_expert_parallel
+            and shape.data_parallel_size == 1
+            and _without_expert_parallel(candidate) in self._whole_experts
+        )
 
     def _measured(self, candidate: Candidate) -> Found | None:
         """The candidate where it does what is asked for; else remember how near it came."""
@@ -129,6 +151,7 @@ class Search:
             self._refused(candidate, refusal)
             return None
         self._planned.add(candidate.variant)
+        self._whole_experts.add(_without_expert_parallel(candidate))
         surely = measured.holds(requests)
         found = Found(candidate=candidate, request=chosen, measured=measured, surely=surely)
         if surely or (self.constraints.borderline and measured.holds(requests, surely=False)):
@@ -171,6 +194,7 @@ class Search:
         if share <= requested:
             return False
         self._planned.add(candidate.variant)
+        self._whole_experts.add(_without_expert_parallel(candidate))
         self._note_miss(
             candidate,
             "weights",
@@ -203,7 +227,7 @@ class Search:
         replicas = candidate.shape.data_parallel_size
         held = found.sure_requests or 0
         asked = self.constraints.concurrency
-        if measured.max_num_seqs < requests:
+        if measured.max_num_seqs < requests and "max_num_seqs" in self.constraints.fixed:
             reason, message = "max_num_seqs", f"max_num_seqs is fixed at {measured.max_num_seqs}"
         elif measured.holds(requests, surely=False):
             reason, message = "borderline", "borderline: only if the prediction is exact"
@@ -241,6 +265,13 @@ class Search:
             requests=requests,
             message=f"{candidate.num_gpus} GPU{plural}: {message}",
         )
+
+
+def _without_expert_parallel(candidate: Candidate) -> Rank:
+    """The rank of the same shape whose experts are left whole."""
+    rank = list(candidate.rank)
+    rank[EXPERTS_IN_RANK] = False
+    return tuple(rank)
 
 
 def _requests(known: int | None) -> int:

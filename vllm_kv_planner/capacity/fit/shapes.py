@@ -31,6 +31,8 @@ def shapes(num_gpus: int, constraints: Constraints, *, is_moe: bool) -> Iterator
     """Every shape of exactly so many GPUs that the constraints allow, the simplest first.
 
     Whether the model can be divided so is not asked here: the planner refuses what vLLM would.
+    Experts divided among the ranks of one engine (``--enable-expert-parallel``) come after the
+    same shape without, and are for models that cannot be divided so.
 
     Args:
         num_gpus: GPUs of all machines together.
@@ -56,17 +58,17 @@ def shapes(num_gpus: int, constraints: Constraints, *, is_moe: bool) -> Iterator
             tp_is_fixed = "tensor_parallel_size" in constraints.fixed
             if not _lies_well(num_gpus, nodes, ranks, pp, tp_is_fixed=tp_is_fixed):
                 continue
-            for experts in _expert_parallel(constraints, num_gpus, dp, is_moe=is_moe):
+            for experts in _expert_parallel(constraints, ranks, dp, is_moe=is_moe):
                 yield Shape(**sizes, enable_expert_parallel=experts, num_nodes=nodes)
 
 
 def _expert_parallel(
-    constraints: Constraints, num_gpus: int, dp: int, *, is_moe: bool
+    constraints: Constraints, ranks: int, dp: int, *, is_moe: bool
 ) -> tuple[bool, ...]:
     """Without, then with; replicas of a model with experts always divide them."""
     if "enable_expert_parallel" in constraints.fixed:
         return (constraints.args.enable_expert_parallel,)
-    if not is_moe or num_gpus == 1:
+    if not is_moe or ranks * dp == 1:
         return (False,)
     return (True,) if dp > 1 else (False, True)
 

@@ -12,19 +12,19 @@ from ...gpu.catalogue import find_gpu
 from ...gpu.gpu import GPU
 from ...machine import Machine
 from ...model.find import FoundConfig
-from ...planner import check_inputs, check_planner, engine_args_of
+from ...planner import check_inputs, check_planner
 from ..request import PlanRequest, plan_request
 from .grid import Grid, Setup, make_grid
 from .names import canonical
 from .run import Sweep
-from .work import Work
+from .work import OWN_NAMES, Work
 
 Model = str | os.PathLike[str] | FoundConfig
 Models = Model | Sequence[Model]
 
 
 def make_sweep(
-    models: Models,
+    models: Models | None,
     *,
     gpus: str | GPU | Sequence[str | GPU] | None,
     vllm_versions: str | Sequence[str] | None,
@@ -43,13 +43,10 @@ def make_sweep(
     """
     check_planner(planner)
     check_inputs(None, None, machine)
-    engine_args_of("", engine_args)
     axes: dict[str, Sequence[Any]] = {}
-    if gpus is not None:
-        axes["gpu"] = _several(gpus)
-    if vllm_versions is not None:
-        axes["vllm_version"] = _several(vllm_versions)
-    axes["model"] = _several(models)
+    for name, given in (("gpu", gpus), ("vllm_version", vllm_versions), ("model", models)):
+        if given is not None:
+            axes[name] = _several(given)
     axes |= {name: [value] for name, value in engine_args.items()}
     for name, values in grid.items():
         known = canonical(name, f"grid: {name}")
@@ -60,7 +57,8 @@ def make_sweep(
         axes[known] = values
     named: dict[str, dict[str, Any]] = {"gpu": {}, "model": {}}
     for name, objects in named.items():
-        axes[name] = [_label(value, objects) for value in axes.get(name, [None])]
+        if name in axes:
+            axes[name] = [_label(value, objects) for value in axes[name]]
     groups = [_group(number, setup, named) for number, setup in enumerate(setups)]
 
     def request(label: str) -> PlanRequest:
@@ -70,12 +68,12 @@ def make_sweep(
     def device(label: str) -> str | GPU:
         return named["gpu"].get(label) or find_gpu(label)
 
-    made = make_grid(axes, groups)
-    return finished(made, request, device, planner=planner, workers=workers, ray=ray)
+    return finished(axes, groups, request, device, planner=planner, workers=workers, ray=ray)
 
 
 def finished(
-    grid: Grid,
+    axes: Mapping[str, Sequence[Any]],
+    setups: Sequence[Setup],
     request: Callable[[str], PlanRequest],
     device: Callable[[str], str | GPU],
     *,
@@ -83,10 +81,11 @@ def finished(
     workers: int | None,
     ray: str | None,
 ) -> Sweep:
-    """The sweep of a grid, its models and GPUs looked up.
+    """The sweep of these axes, its models and GPUs looked up.
 
     Args:
-        grid: The set-ups, each with a ``model``.
+        axes: Values by name; those of ``OWN_NAMES`` vary slowest, and are the first columns.
+        setups: Groups of values that go together.
         request: The request of a model's name, without a set-up's own values.
         device: The GPU of a name.
         planner: Who plans.
@@ -98,6 +97,7 @@ def finished(
     """
     if workers is not None and (isinstance(workers, bool) or workers < 1):
         raise InputError(f"--workers {workers}: at least 1")
+    grid = _grid(axes, setups)
     for version in grid.values("vllm_version"):
         check_inputs(None, version)
     labels = grid.values("gpu")
@@ -109,12 +109,20 @@ def finished(
         except PlannerError as error:
             models[label] = str(error)
             refusal = error
-    if not models:
-        raise InputError("no model named: a Hub id, a directory or a config.json")
     if all(isinstance(each, str) for each in models.values()):
         raise refusal
     work = Work(models=models, gpus={None: None, **gpus})
     return Sweep(grid=grid, work=work, planner=planner, workers=workers, ray=ray)
+
+
+def _grid(axes: Mapping[str, Sequence[Any]], setups: Sequence[Setup]) -> Grid:
+    """The product, with a model and a GPU in every set-up."""
+    ordered = {name: axes[name] for name in OWN_NAMES if name in axes}
+    if "gpu" not in axes and not any("gpu" in setup for setup in setups):
+        ordered = {"gpu": [None], **ordered}
+    if not axes.get("model") and not (setups and all(setup.get("model") for setup in setups)):
+        raise InputError("no model named: a Hub id, a directory or a config.json")
+    return make_grid({**ordered, **axes}, setups)
 
 
 def _device(label: str, device: Callable[[str], str | GPU]) -> str | GPU:

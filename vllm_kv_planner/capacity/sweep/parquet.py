@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from ...errors import InputError
@@ -67,7 +68,7 @@ def write_parquet(path: str, journal: str, types: Mapping[str, str]) -> None:
     schema = schema_of(types)
     beside = f"{path}.tmp"
     with ParquetWriter(beside, schema) as writer, open(journal, encoding="utf-8") as lines:
-        while group := [json.loads(line) for line, _ in zip(lines, range(GROUP_ROWS), strict=False)]:
+        while group := [json.loads(line) for line in islice(lines, GROUP_ROWS)]:
             typed = [_typed(row, schema) for row in group]
             writer.write_table(pyarrow.Table.from_pylist(typed, schema))
     os.replace(beside, path)

@@ -119,4 +119,3 @@ def without_errors(path: str, form: str, columns: Sequence[str]) -> None:
             if not kept.error:
                 file.write(kept.line)
     os.replace(beside, path)
-

@@ -218,7 +218,7 @@ def run_sweep(
 
 
 def sweep(
-    models: Models,
+    models: Models | None = None,
     *,
     gpus: str | GPU | Sequence[str | GPU] | None = None,
     vllm_versions: str | Sequence[str] | None = None,
@@ -238,7 +238,8 @@ def sweep(
     """Plan every combination of models, GPUs, versions and flags.
 
     Args:
-        models: What ``plan()`` takes for a model, or a sequence of such.
+        models: What ``plan()`` takes for a model, or a sequence of such; None where every one of
+            ``setups`` names its own.
         gpus: What ``plan()`` takes for a GPU, or a sequence of such.
         vllm_versions: vLLM's versions to plan for.
         grid: Values to try of each of vLLM's flags, by vLLM's names; None leaves a flag out.
@@ -274,7 +275,5 @@ def sweep(
     )
     file = None
     if output is not None:
-        file = Output(
-            path=output, resume=resume, overwrite=overwrite, retry_errors=retry_errors
-        )
+        file = Output(path=output, resume=resume, overwrite=overwrite, retry_errors=retry_errors)
     return run_sweep(made, output=file, progress=progress)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from itertools import islice
 from typing import NamedTuple, Protocol
 
 from .grid import Setup
@@ -85,7 +86,7 @@ def in_order(pool: Pool, setups: Iterable[Setup]) -> Iterator[list[tuple[Setup, 
 
 
 def _take(todo: Iterator[Numbered], most: int) -> list[Numbered]:
-    return [each for each, _ in zip(todo, range(most), strict=False)] if most > 0 else []
+    return list(islice(todo, max(0, most)))
 
 
 def chunk_size(seconds_a_row: float) -> int:

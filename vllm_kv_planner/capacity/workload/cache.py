@@ -145,7 +145,7 @@ class KVCache:
         )
 
     def admit(
-        self, request: Request, tokens: int, hits: list[Table], found: int, others: bool
+        self, request: Request, tokens: int, hits: list[Table], found: int, *, others: bool
     ) -> bool:
         """Give a waiting request the blocks found and those of its first step, if all fits.
 

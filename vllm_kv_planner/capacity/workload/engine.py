@@ -65,8 +65,8 @@ class Engine:
     def __init__(self, settings: EngineSettings) -> None:
         self.settings = settings
         self.cache = KVCache(settings)
-        by_priority = settings.scheduling_policy == "priority"
-        self.waiting: WaitingQueue = SortedQueue() if by_priority else WaitingQueue()
+        self.by_priority = settings.scheduling_policy == "priority"
+        self.waiting: WaitingQueue = SortedQueue() if self.by_priority else WaitingQueue()
         self.running: list[Request] = []
         self.in_flight: deque[Step] = deque()
         self.split = StateSplit.of(settings)
@@ -147,7 +147,7 @@ class Engine:
         )
 
     def run_on(self, step: Step) -> bool:
-        """Schedule running requests; whether one of them is still in its prompt."""
+        """Schedule running requests; whether one of them was still in its prompt."""
         at, prefills = 0, False
         while at < len(self.running) and step.budget > 0:
             request = self.running[at]
@@ -155,12 +155,122 @@ class Engine:
             if tokens <= 0:
                 at += 1
                 continue
-            before = len(self.running)
-            if not self.make_room(request, tokens, step):
-                if self.settings.scheduling_policy != "priority":
-                    break
-                # It was the last to arrive, and is gone; those behind it may fit now.
-                at -= sum(each in self.running[:at] for each in ())
-                continue
-            at += 1
+            ahead = self.running[:at] if self.by_priority else ()
+            if self.make_room(request, tokens, step):
+                prefills |= request.in_prefill
+                step.scheduled[request] = tokens
+                step.budget -= tokens
+                at += 1
+            elif not self.by_priority:
+                break
+            at -= sum(not each.running for each in ahead)
         return prefills
+
+    def tokens_to_run(self, request: Request, step: Step) -> int:
+        """Tokens of a running request in this step, 0 where it has to sit out."""
+        coming = request.placeholders
+        if coming and request.computed + 2 - coming >= request.end:
+            return 0  # its last output is on its way
+        if self.calls < request.eligible or (step.only_decodes and request.in_prefill):
+            return 0
+        tokens = request.known + coming - request.computed
+        if 0 < step.threshold < tokens:
+            tokens = step.threshold
+        tokens = min(tokens, step.budget, self.settings.max_model_len - request.computed - 1)
+        if self.split is not None:
+            tokens = self.split.tokens(request, request.computed, tokens)
+        return tokens
+
+    def make_room(self, request: Request, tokens: int, step: Step) -> bool:
+        """Get the request its blocks; False if it is thrown out itself."""
+        while not self.cache.extend(request, tokens):
+            victim = self.running.pop(self.waiting.victim(self.running))
+            self.preempt(victim)
+            step.budget += step.scheduled.pop(victim, 0)
+            step.preempted.append(victim)
+            if victim is request:
+                return False
+        return True
+
+    def preempt(self, request: Request) -> None:
+        """Throw a request out: it waits first in line and computes everything again."""
+        self.cache.release(request)
+        request.running = False
+        request.computed = request.placeholders = 0
+        request.stale = request.in_flight
+        request.preemptions += 1
+        self.waiting.put_back([request])
+
+    def admit_waiting(self, step: Step) -> bool:
+        """Admit waiting requests, first one first; whether one has a prompt to compute."""
+        skipped: list[Request] = []
+        prefills = False
+        while self.waiting and not step.limit:
+            if step.budget <= 0:
+                step.limit = "tokens"
+            elif len(self.running) >= self.settings.max_num_seqs:
+                step.limit = "seats"
+            elif self.waiting.first().stale:
+                skipped.append(self.waiting.pop())
+            else:
+                prefills |= self.admit_first(step)
+        self.waiting.put_back(reversed(skipped))
+        return prefills
+
+    def admit_first(self, step: Step) -> bool:
+        """Admit the first waiting request or say why not; whether it has a prompt to compute."""
+        request = self.waiting.first()
+        hits, found, request.junction = self.cache.find(request)
+        if step.only_decodes and found < request.known - 1:
+            step.limit = "interval"
+            return False
+        tokens = request.known - found
+        if 0 < step.threshold < tokens:
+            tokens = step.threshold
+        if tokens > step.budget and not self.settings.enable_chunked_prefill:
+            step.limit = "tokens"
+            return False
+        tokens = min(tokens, step.budget)
+        if self.split is not None:
+            tokens = self.split.tokens(request, found, tokens)
+        if tokens == 0:
+            step.limit = "tokens"
+        elif not self.cache.admit(request, tokens, hits, found, others=bool(self.running)):
+            step.limit = "blocks"
+        if step.limit:
+            return False
+        self.waiting.pop()
+        self.running.append(request)
+        request.running = True
+        request.computed = found
+        step.admitted.append((request, found))
+        step.scheduled[request] = tokens
+        step.budget -= tokens
+        return found < request.known - 1
+
+    def process(self, step: Step) -> None:
+        """The output of a step is back: some requests know a token more, and some end with it."""
+        for request, tokens in step.scheduled.items():
+            request.in_flight -= tokens
+            is_stale = request.stale > 0
+            if is_stale:
+                request.stale -= tokens
+            if request not in step.sampling:
+                continue
+            request.known += 1
+            if not is_stale and request.placeholders > 0:
+                request.placeholders -= 1
+                if request.running:
+                    self.cache.name(request, request.computed - request.in_flight)
+            if request.known >= request.end:
+                self.finish(request)
+                step.finished.append(request)
+
+    def finish(self, request: Request) -> None:
+        """A request has all its outputs."""
+        self.cache.release(request)
+        if request.running:
+            self.running.remove(request)
+        else:
+            self.waiting.remove(request)
+        request.running = False

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from ...errors import InputError, UnsupportedError
 from ...plan_types import Plan
+from ...planner import plan_blocks
+from .flags import SchedulerFlags
 from .settings import EngineSettings, block_sizes, check_groups, group_settings
 
 if TYPE_CHECKING:
@@ -13,7 +15,9 @@ if TYPE_CHECKING:
     from ..request import PlanRequest
 
 
-def planned_settings(request: PlanRequest) -> tuple[EngineSettings, Plan]:
+def planned_settings(
+    request: PlanRequest, flags: SchedulerFlags = SchedulerFlags()
+) -> tuple[EngineSettings, Plan]:
     """What the engine's scheduler works with, and the plan it comes from.
 
     Raises:
@@ -50,4 +54,74 @@ def planned_settings(request: PlanRequest) -> tuple[EngineSettings, Plan]:
         )
     length = replace(setup.resolved.length, max_model_len=plan.engine.max_model_len)
     setup = replace(setup, resolved=replace(setup.resolved, length=length))
-    return settings_of(setup, plan.kv_cache.num_gpu_blocks), plan
+    return settings_of(setup, plan.kv_cache.num_gpu_blocks, flags), plan
+
+
+def settings_of(
+    setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags = SchedulerFlags()
+) -> EngineSettings:
+    """The settings of a resolved engine.
+
+    Raises:
+        UnsupportedError: What is not simulated, and what can be asked instead.
+    """
+    args, resolved = setup.args, setup.resolved
+    check_simulated(setup)
+    blocks = plan_blocks(setup, (0,) * len(setup.cache.stages), setup.limits)
+    specs = [group.spec for group in blocks.workers[0].groups] if blocks.workers else []
+    groups = group_settings(specs, setup.limits)
+    check_groups(groups)
+    common, names = block_sizes(
+        groups,
+        enable_prefix_caching=resolved.caching.enable_prefix_caching,
+        mamba_cache_mode=resolved.caching.mamba_cache_mode,
+        decode_context_parallel_size=args.decode_context_parallel_size,
+    )
+    batch = resolved.batch
+    return EngineSettings(
+        num_gpu_blocks=num_gpu_blocks,
+        groups=groups,
+        max_model_len=resolved.length.max_model_len,
+        max_num_seqs=args.max_num_active_seqs or batch.max_num_seqs,
+        max_num_batched_tokens=batch.max_num_batched_tokens,
+        token_budget=min(
+            args.max_num_scheduled_tokens or batch.max_num_batched_tokens,
+            batch.max_num_batched_tokens,
+        ),
+        enable_prefix_caching=resolved.caching.enable_prefix_caching,
+        enable_chunked_prefill=resolved.caching.enable_chunked_prefill,
+        long_prefill_token_threshold=args.long_prefill_token_threshold,
+        long_prefill_token_threshold_adaptive=flags.long_prefill_token_threshold_adaptive,
+        scheduling_policy=flags.scheduling_policy,
+        prefill_schedule_interval=flags.prefill_schedule_interval,
+        async_scheduling=resolved.runner.async_scheduling,
+        max_concurrent_batches=resolved.runner.max_concurrent_batches,
+        pipeline_parallel_size=args.pipeline_parallel_size,
+        scheduler_block_size=common,
+        hash_block_size=names,
+        watermark_blocks=int(flags.watermark * num_gpu_blocks),
+        reserve_full_prompt=flags.scheduler_reserve_full_isl,
+    )
+
+
+def check_simulated(setup: EngineSetup) -> None:
+    """Refuse engines whose steps depend on more than lengths.
+
+    Raises:
+        UnsupportedError: Which, and what can be asked instead.
+    """
+    args, facts = setup.args, setup.facts
+    refused = (
+        (setup.resolved.speculative is not None, "speculative decoding: how many drafts are right"),
+        (facts.runner_type != "generate", "pooling models: they generate nothing"),
+        (facts.is_encoder_decoder, "encoder-decoder models: the encoder's input"),
+        (
+            args.kv_transfer_config is not None or args.kv_offloading_size is not None,
+            "KV connectors: what they hold",
+        ),
+        (args.prefix_match_unit is not None, "--prefix-match-unit: hits inside a block"),
+        (args.diffusion_config is not None, "diffusion models: their canvas"),
+    )
+    for found, what in refused:
+        if found:
+            raise UnsupportedError(f"workload: {what}, is not simulated; leave it out")

@@ -16,8 +16,8 @@ from .facts import Capability, Situation
 from .latent_backends import DENSE_LATENT, SPARSE
 from .plain_backends import PLAIN, TRITON_ATTN
 
-CDNA3: Capability = (9, 4)
-"""MI300X and MI325X; AITER's kernels are built from here on."""
+AITER: tuple[Capability, ...] = ((9, 4), (9, 5))
+"""CDNA 3 and 4 (MI300X to MI355X): where AITER's kernels are used without being asked for."""
 HALF_AND_FP8 = (*UNQUANTISED, *FP8, "fp8_e5m2")
 ANY_ROW = (KernelBlock(1), *multiple_of(16))
 INDEXER = "DEEPSEEK_V32_INDEXER"
@@ -31,7 +31,7 @@ def backend_order(situation: Situation) -> tuple[str, ...]:
     if request.use_mla:
         return ("TRITON_MLA",)
     native = () if situation.facts.is_encoder_decoder else ("ROCM_ATTN",)
-    unified = ("ROCM_AITER_UNIFIED_ATTN",) if situation.capability >= CDNA3 else ()
+    unified = ("ROCM_AITER_UNIFIED_ATTN",) if situation.capability in AITER else ()
     return (*native, *unified, "TRITON_ATTN", "TURBOQUANT", "ROCM_OCTAVE", "ULTRAQUANT")
 
 
@@ -69,7 +69,7 @@ AITER_FLASH = Declaration(
     sink=True,
     sliding_window=True,
     attn_types=DECODER,
-    runs_on=lambda capability: capability >= CDNA3,
+    runs_on=lambda capability: capability in AITER,
 )
 SPARSE_LATENT = replace(
     SPARSE,
@@ -79,7 +79,7 @@ SPARSE_LATENT = replace(
     head_sizes=(),
     blocks=ANY_ROW,
     layouts=("LBNHC", "LBHNC", "BLHNC"),
-    sink=lambda situation: situation.capability >= CDNA3,
+    sink=lambda situation: situation.capability in AITER,
     pcp=False,
 )
 

@@ -1,0 +1,356 @@
+"""Paged and contiguous: figures worked out by hand, and what holds for every model."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vllm_kv_planner import InputError, UnsupportedError, plan
+from vllm_kv_planner.capacity.engine_cache import engine_cache
+from vllm_kv_planner.capacity.held import held_by_request
+from vllm_kv_planner.capacity.paged import PagedScenario
+from vllm_kv_planner.capacity.paging import paging
+from vllm_kv_planner.capacity.request import plan_request
+from vllm_kv_planner.capacity.scenario import Scenario, parse_scenario
+from vllm_kv_planner.cli import main
+from vllm_kv_planner.kv_cache.capacity import WorkerBlocks
+from vllm_kv_planner.kv_cache.math import cdiv
+from vllm_kv_planner.kv_cache.specs import KVCacheSpec, MambaSpec, RequestLimits, SlidingWindowSpec
+
+from .test_blocks_properties import models
+from .test_blocks_properties import plan as plan_layers
+
+GIB = 1 << 30
+LLAMA = "meta-llama/Llama-2-70b-hf"
+PER_TOKEN = 327_680
+
+
+def one(model: Any, scenario: str, **flags: Any) -> PagedScenario:
+    return paging(model, [scenario], **flags).scenarios[0]
+
+
+def test_the_classic_scenarios_by_hand() -> None:
+    answer = paging(LLAMA)
+    expected = [
+        # requests x max_model_len x 320 KiB, requests x tokens x 320 KiB
+        (250.0, 15.625, 0.9375),
+        (125.0, 31.25, 0.75),
+        (200.0, 25.0, 0.875),
+        (400.0, 25.0, 0.9375),
+    ]
+    for row, (contiguous, paged, share) in zip(answer.scenarios, expected, strict=True):
+        assert row.contiguous_bytes == contiguous * GIB
+        # whole blocks of 16: nothing is left over
+        assert row.paged_bytes == row.token_bytes == paged * GIB
+        assert row.saved_bytes == (contiguous - paged) * GIB
+        assert row.saved_share == share
+        assert (row.unfilled_bytes, row.padding_bytes, row.freed_bytes) == (0, 0, 0)
+    # 138 GB of weights on one H100
+    assert {row.fit_paged for row in answer.scenarios} == {0}
+    assert any("more than the model's own 4,096" in note for note in answer.notes)
+    assert any("does not start here: no memory is available" in note for note in answer.notes)
+
+
+def test_the_null_block_and_whole_blocks_count() -> None:
+    row = one(LLAMA, "100x512@8K", kv_cache_memory_bytes=40 * GIB)
+    # 16 reservations of 2.5 GiB; 8,192 blocks of 5 MiB, one nobody's, 32 a request
+    assert (row.fit_contiguous, row.fit_paged) == (16, 255)
+    row = one(LLAMA, "100x512@8K", kv_cache_memory_bytes=40 * GIB - 1)
+    # less than 8,192 blocks: the rest of the memory is nobody's either
+    assert row.kv_cache_bytes == 8191 * 16 * PER_TOKEN
+    assert (row.fit_contiguous, row.fit_paged) == (15, 255)
+
+
+@pytest.mark.parametrize(
+    ("block_size", "tokens", "slots"),
+    [(16, 500, 512), (16, 513, 528), (128, 500, 512), (128, 513, 640), (32, 1, 32)],
+)
+def test_the_last_block(block_size: int, tokens: int, slots: int) -> None:
+    row = one(LLAMA, f"7x{tokens}@8K", block_size=block_size)
+    assert row.token_bytes == 7 * tokens * PER_TOKEN
+    assert row.paged_bytes == 7 * slots * PER_TOKEN
+    assert row.unfilled_bytes == 7 * (slots - tokens) * PER_TOKEN
+
+
+def test_windows_free_what_they_passed() -> None:
+    row = one("google/gemma-3-27b-it", "20x4096@32K", kv_cache_memory_bytes=10 * GIB)
+    layer = 2 * 16 * 128 * 2  # bytes of one token in one layer
+    full, windows = 10, 52
+    block = 10 * 16 * layer  # of the largest group; the windows' have 9, 9, 9, 9, 8 and 8 layers
+    # a window of 1,024 lies in 64 or 65 blocks
+    assert [group.blocks for group in row.groups] == [65] * 6 + [256]
+    assert row.paged_bytes == 20 * (6 * 65 + 256) * block
+    assert row.token_bytes == 20 * (full * 4096 + windows * 1024) * layer
+    assert row.unfilled_bytes == 20 * windows * 16 * layer
+    assert row.padding_bytes == 20 * 65 * (1 + 1 + 1 + 1 + 2 + 2) * 16 * layer
+    assert row.freed_bytes == 20 * windows * (4096 - 1024) * layer
+    assert row.contiguous_bytes == 20 * 62 * 32768 * layer
+    # 8,191 blocks; one request holds all of its prompt's (7 x 256), the others 646 each
+    assert row.fit_paged == 1 + (8191 - 1792) // 646
+    assert row.fit_contiguous == 10 * GIB // (62 * 32768 * layer)
+
+
+def test_states_are_kept_once_and_paged_thrice() -> None:
+    row = one("Qwen/Qwen3-Next-80B-A3B-Instruct", "1x1000@32K", tensor_parallel_size=4)
+    states, attention = row.groups[:3], row.groups[3]
+    assert [group.kind for group in states] == ["mamba"] * 3
+    # prefix caching keeps the last aligned state and a checkpoint beside the running one
+    for group in states:
+        assert (group.blocks, group.unfilled_bytes) == (3, 2 * group.token_bytes)
+        assert group.contiguous_bytes == group.token_bytes
+    # one KV head a rank: 12 layers x 2 x 256 x 2 bytes, in blocks of 320 tokens
+    assert attention.token_bytes == 1000 * 12 * 2 * 256 * 2
+    assert (attention.blocks, attention.block_size) == (4, 320)
+    assert attention.contiguous_bytes == 32768 * 12 * 2 * 256 * 2
+    without = one(
+        "Qwen/Qwen3-Next-80B-A3B-Instruct",
+        "1x1000@32K",
+        tensor_parallel_size=4,
+        enable_prefix_caching=False,
+    )
+    assert [group.blocks for group in without.groups[:3]] == [1] * 3
+
+
+def test_latents_are_stored_once() -> None:
+    row = one("deepseek-ai/DeepSeek-V3.1", "3x1000@8K", tensor_parallel_size=8, gpu="H200")
+    assert row.token_bytes == 3 * 1000 * 61 * 576 * 2
+    assert row.paged_bytes == 3 * 1008 * 61 * 576 * 2
+
+
+def test_decode_context_parallel_divides_tokens() -> None:
+    row = one(
+        "deepseek-ai/DeepSeek-V3.1",
+        "1x1000@8K",
+        tensor_parallel_size=8,
+        decode_context_parallel_size=8,
+        gpu="H200",
+    )
+    # 125 tokens a rank, in 8 blocks of 16
+    assert row.token_bytes == 125 * 61 * 576 * 2
+    assert row.paged_bytes == 128 * 61 * 576 * 2
+    assert row.contiguous_bytes == 1024 * 61 * 576 * 2
+
+
+def test_a_model_without_a_cache() -> None:
+    answer = paging("BAAI/bge-m3", ["5x100@512"])
+    (row,) = answer.scenarios
+    assert (row.contiguous_bytes, row.paged_bytes, row.saved_share) == (0, 0, None)
+    assert (row.fit_contiguous, row.fit_paged) == (None, None)
+    assert answer.notes == ("the model keeps no KV cache: there is nothing to page",)
+
+
+def test_cross_attention_does_not_depend_on_the_tokens() -> None:
+    short, long = paging("openai/whisper-large-v3", ["1x10", "1x448"]).scenarios
+    assert short.max_model_len == 448
+    assert short.groups[1] == long.groups[1]
+    # 512 blocks for the largest encoder input of 8,192 tokens
+    assert (short.groups[1].kind, short.groups[1].blocks) == ("cross_attention", 512)
+
+
+ENGINES: list[tuple[str, dict[str, Any]]] = [
+    ("meta-llama/Llama-3.1-8B-Instruct", {"gpu": "L4", "max_model_len": 4096}),
+    ("google/gemma-3-27b-it", {"gpu": "H200"}),
+    ("google/gemma-3-27b-it", {"gpu": "H200", "disable_hybrid_kv_cache_manager": True}),
+    ("google/gemma-3-27b-it", {"pipeline_parallel_size": 2}),
+    ("openai/gpt-oss-120b", {"tensor_parallel_size": 2, "kv_cache_dtype": "fp8"}),
+    ("Qwen/Qwen3-Next-80B-A3B-Instruct", {"tensor_parallel_size": 4}),
+    ("deepseek-ai/DeepSeek-V4-Flash", {"tensor_parallel_size": 8}),
+    ("meta-llama/Llama-4-Scout-17B-16E-Instruct", {"tensor_parallel_size": 8, "gpu": "H200"}),
+    ("state-spaces/mamba-2.8b-hf", {"vllm_version": "0.15.0"}),
+    ("meta-llama/Llama-3.1-8B-Instruct", {"num_gpu_blocks_override": 777}),
+]
+
+
+@pytest.mark.parametrize(("model", "flags"), ENGINES)
+def test_groups_and_blocks_are_the_plan_s(model: str, flags: dict[str, Any]) -> None:
+    cache = engine_cache(plan_request(model, **flags))
+    answer = plan(model, **flags).kv_cache
+    assert cache.worker is not None
+    assert cache.blocks.num_gpu_blocks == answer.num_gpu_blocks
+    assert cache.worker.bytes_per_block == answer.bytes_per_block
+    length = cache.limits.max_model_len
+    held = held_by_request(cache.worker, cache.limits, tokens=length)
+    assert len(held) == len(answer.groups)
+    for mine, group in zip(held, answer.groups, strict=True):
+        assert (mine.kind, mine.num_layers) == (group.kind, group.num_layers)
+        assert mine.block_size == group.block_size
+        most = group.blocks_per_request
+        if group.kind.startswith("sliding_window"):
+            most = min(most, cdiv(length, group.block_size))
+        assert mine.peak_blocks == most
+
+
+LIMITS = RequestLimits(max_model_len=1 << 17, max_in_flight_tokens=8192)
+tokens = st.integers(1, LIMITS.max_model_len)
+
+
+def worker_of(layers: dict[str, KVCacheSpec]) -> WorkerBlocks:
+    return plan_layers(layers, 1 << 30, LIMITS.max_model_len).workers[0]
+
+
+@given(models(), tokens)
+def test_blocks_are_tokens_and_waste(layers: dict[str, KVCacheSpec], length: int) -> None:
+    worker = worker_of(layers)
+    for group, held in zip(
+        worker.groups, held_by_request(worker, LIMITS, tokens=length), strict=True
+    ):
+        parts = held.token_bytes + held.unfilled_bytes + held.padding_bytes
+        assert parts == held.blocks * worker.bytes_per_block
+        assert min(held.token_bytes, held.unfilled_bytes, held.padding_bytes) >= 0
+        # less than the last block; a window also has a first one that it half left
+        partial = 2 if isinstance(group.spec, SlidingWindowSpec) else 1
+        page = sum(count * spec.unpadded_page_size_bytes for spec, count in group.distinct)
+        assert held.unfilled_bytes < partial * page
+        if isinstance(group.spec, MambaSpec):
+            assert held.unfilled_bytes == 0
+        assert held.blocks <= held.peak_blocks
+
+
+@given(models(), tokens)
+def test_never_more_tokens_than_are_reserved(layers: dict[str, KVCacheSpec], length: int) -> None:
+    worker = worker_of(layers)
+    for held in held_by_request(worker, LIMITS, tokens=length):
+        assert held.freed_bytes >= 0
+        assert held.token_bytes + held.freed_bytes <= held.contiguous_bytes
+    for held in held_by_request(worker, LIMITS, tokens=LIMITS.max_model_len):
+        assert held.token_bytes + held.freed_bytes == held.contiguous_bytes
+
+
+@given(models(), tokens, tokens)
+def test_longer_requests_hold_no_less(layers: dict[str, KVCacheSpec], a: int, b: int) -> None:
+    worker = worker_of(layers)
+    shorter, longer = (held_by_request(worker, LIMITS, tokens=each) for each in sorted((a, b)))
+    for less, more in zip(shorter, longer, strict=True):
+        assert less.blocks <= more.blocks and less.peak_blocks <= more.peak_blocks
+        assert less.token_bytes <= more.token_bytes
+
+
+@given(st.integers(1, 8192), st.sampled_from([16, 32, 64, 128]), st.integers(1, 400))
+def test_plain_models_never_pay_for_paging(length: int, block_size: int, requests: int) -> None:
+    row = one(LLAMA, f"{requests}x{length}@8192", block_size=block_size)
+    assert row.token_bytes <= row.paged_bytes <= row.contiguous_bytes
+    assert row.paged_bytes - row.token_bytes < requests * block_size * PER_TOKEN
+    assert row.contiguous_bytes - row.paged_bytes == row.saved_bytes
+
+
+@given(models(), tokens)
+def test_a_window_holds_what_vllm_s_manager_leaves(
+    layers: dict[str, KVCacheSpec], length: int
+) -> None:
+    """vLLM frees the blocks wholly below the window of the next token, after each step."""
+    worker = worker_of(layers)
+    for group, held in zip(
+        worker.groups, held_by_request(worker, LIMITS, tokens=length), strict=True
+    ):
+        if isinstance(group.spec, SlidingWindowSpec):
+            window, size = group.spec.sliding_window, group.spec.block_size
+            real = cdiv(length, size) - max(0, length - window) // size
+            assert real <= held.blocks <= real + 1
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("100x512@8K", (100, 512, 8192)),
+        ("1X8k@8K", (1, 8000, 8192)),
+        (" 3x777 ", (3, 777, None)),
+        ("2K x 1K @ 1M", (2048, 1024, 1 << 20)),
+    ],
+)
+def test_scenarios_as_people_write_them(text: str, expected: tuple[int, int, int | None]) -> None:
+    scenario = parse_scenario(text)
+    assert (scenario.requests, scenario.tokens, scenario.max_model_len) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("", "x", "5", "5x", "x5", "5x5@", "5x5x5", "0x5", "5x0", "-1x5", "5x9@8", "1.5x5"),
+        *("5x1e3", "nanx5", "5x99999999999", "5x5@99999999999999999999", "9" * 5000 + "x5"),
+    ],
+)
+def test_scenarios_that_cannot_be(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(InputError, match="scenario"):
+        parse_scenario(text)
+    code = main(["paging", "gpt2", "--scenario", text])
+    out, err = capsys.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1)
+
+
+@pytest.mark.parametrize(
+    "scenarios", [[], "100x512@8K", [(1, 2, 3)], [None], [5], Scenario(requests=1, tokens=1)]
+)
+def test_scenarios_of_the_wrong_type(scenarios: Any) -> None:
+    with pytest.raises(InputError, match="scenario"):
+        paging("gpt2", scenarios)
+
+
+@pytest.mark.parametrize("value", [True, 1.0, "1", None, 0, -1, float("nan")])
+def test_figures_of_a_scenario(value: Any) -> None:
+    with pytest.raises(InputError, match="scenario: requests"):
+        Scenario(requests=value, tokens=1)
+
+
+def test_the_length_of_scenarios_that_state_none() -> None:
+    assert one("gpt2", "3x100").max_model_len == 1024
+    assert one("gpt2", "3x100", max_model_len=512).max_model_len == 512
+    with pytest.raises(InputError, match="in an engine of max_model_len 1,024"):
+        one("gpt2", "3x1025")
+    with pytest.raises(InputError, match="every scenario states its own"):
+        paging("gpt2", max_model_len=512)
+
+
+def test_vllm_s_own_planner_cannot_answer() -> None:
+    with pytest.raises(UnsupportedError, match="leave it at auto"):
+        paging("gpt2", planner="vllm")
+
+
+def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> str:
+    code = main(["paging", *arguments])
+    out, err = capsys.readouterr()
+    assert (code, err) == (0, "")
+    return out
+
+
+def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
+    out = run([LLAMA, "-tp", "8", "--scenario", "100x512@8K"], capsys)
+    lines = out.splitlines()
+    assert lines[0] == f"{LLAMA}, bytes on one of 8 x NVIDIA H100 80GB HBM3, blocks of 16 tokens"
+    # an eighth of 250 GiB, and of 15.625
+    assert " ".join(lines[2].split()).startswith("100 x 512 in 8,192 31.25 GiB 1.95 GiB")
+    out = run(["google/gemma-3-27b-it", "--gpu", "H200"], capsys)
+    assert max(map(len, out.splitlines()[:6])) <= 120
+    assert "padding" in out and "windows let go of up to" in out
+
+
+def test_json_csv_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:
+    flags = [LLAMA, "--scenario", "7x500@8K", "--format"]
+    found = json.loads(run([*flags, "json"], capsys))
+    assert found["schema_version"] == 1
+    assert found["scenarios"][0]["unfilled_bytes"] == 7 * 12 * PER_TOKEN
+    (row,) = csv.DictReader(io.StringIO(run([*flags, "csv"], capsys)))
+    assert row["paged_bytes"] == str(7 * 512 * PER_TOKEN)
+    assert "| 7 x 500 in 8,192 |" in run([*flags, "markdown"], capsys)
+
+
+def test_hand_made_models(capsys: pytest.CaptureFixture[str]) -> None:
+    hand_made = ["--custom", "--layers", "80", "--kv-heads", "8", "--head-dim", "128"]
+    found = json.loads(run([*hand_made, "--format", "json"], capsys))
+    assert found["scenarios"][0]["contiguous_bytes"] == 250 * GIB
+    assert found["scenarios"][0]["fit_paged"] is None
+    assert "--kv-cache-memory-bytes" in found["notes"][0]
+    known = ["--kv-cache-memory-bytes", "40G", "--format", "json"]
+    found = json.loads(run([*hand_made, *known], capsys))
+    assert found["scenarios"][0]["fit_paged"] == 255
+
+
+def test_the_notebook_form() -> None:
+    answer = paging("gpt2", ["3x100"])
+    assert "<table>" in answer._repr_html_() and "gpt2" in answer._repr_html_()
+    assert str(answer).startswith("openai-community/gpt2, bytes on one of 1 x")
