@@ -173,6 +173,18 @@ def test_a_model_that_cannot_be_planned_is_a_row() -> None:
         assert "nobody/nothing" in text and "must be divisible" in text
 
 
+def test_sizes_are_told_where_only_the_memory_is_not_known() -> None:
+    comparison = compare_models(["Qwen/Qwen-7B"], planner="standalone")
+    (row,) = comparison.models
+    assert row.reason is not None and "weights of QWenLMHeadModel are not known" in row.reason
+    # every one of 32 heads keeps keys and values: 2 x 32 layers x 32 x 128 x 2 bytes
+    assert row.bytes_per_token == 524_288
+    assert request_bytes(row) == [8192 * 524_288, None]
+    assert row.available_kv_cache_bytes is None and row.weights_bytes is None
+    assert not comparison.complete
+    assert "memory not known: Qwen/Qwen-7B: " in str(comparison)
+
+
 def test_wrong_flags_are_refused_whatever_the_model() -> None:
     with pytest.raises(UnknownNameError, match="unknown GPU"):
         compare_models(["nobody/nothing"], gpu="H10000")

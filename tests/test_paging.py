@@ -96,14 +96,15 @@ def test_windows_free_what_they_passed() -> None:
     assert row.fit_contiguous == 10 * GIB // (62 * 32768 * layer)
 
 
-def test_states_are_kept_once_and_paged_thrice() -> None:
+def test_states_are_kept_once_and_paged_twice() -> None:
     row = one("Qwen/Qwen3-Next-80B-A3B-Instruct", "1x1000@32K", tensor_parallel_size=4)
     states, attention = row.groups[:3], row.groups[3]
     assert [group.kind for group in states] == ["mamba"] * 3
-    # prefix caching keeps the last aligned state and a checkpoint beside the running one
+    # prefix caching: the state that the last block ended with beside the running one, and while
+    # the prompt is computed one more, exported for later prompts
     for group in states:
-        assert (group.blocks, group.unfilled_bytes) == (3, 2 * group.token_bytes)
-        assert group.contiguous_bytes == group.token_bytes
+        assert (group.blocks, group.peak_blocks) == (2, 3)
+        assert group.unfilled_bytes == group.contiguous_bytes == group.token_bytes
     # one KV head a rank: 12 layers x 2 x 256 x 2 bytes, in blocks of 320 tokens
     assert attention.token_bytes == 1000 * 12 * 2 * 256 * 2
     assert (attention.blocks, attention.block_size) == (4, 320)
@@ -135,6 +136,16 @@ def test_decode_context_parallel_divides_tokens() -> None:
     assert row.token_bytes == 125 * 61 * 576 * 2
     assert row.paged_bytes == 128 * 61 * 576 * 2
     assert row.contiguous_bytes == 1024 * 61 * 576 * 2
+
+
+def test_sizes_are_told_where_only_the_memory_is_not_known() -> None:
+    answer = paging("Qwen/Qwen-7B", ["10x100@8K"], planner="standalone")
+    (row,) = answer.scenarios
+    assert row.paged_bytes == 10 * 112 * 524_288
+    assert (row.fit_contiguous, row.fit_paged, row.kv_cache_bytes) == (None, None, None)
+    assert answer.notes[0].startswith("memory not known: weights of QWenLMHeadModel")
+    with pytest.raises(InputError, match="must be divisible"):
+        paging("gpt2", ["10x100@1K"], tensor_parallel_size=5)
 
 
 def test_a_model_without_a_cache() -> None:

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PlannerError
 from ..machine import UNKNOWN_MACHINE, Machine
+from ..records import replace
 from .common_models import COMMON_MODELS
 from .compared import ComparedModel, ModelComparison, RequestFigures
-from .hand_made import with_some_memory
+from .known_memory import is_given, is_known, sizes_only, with_stand_in
 from .request import PlanRequest
 
 if TYPE_CHECKING:
@@ -55,7 +56,6 @@ def compare_models(
     """
     from ..gpu.catalogue import find_gpu
     from ..planner import check_inputs, check_planner, engine_args_of
-    from ..records import replace
 
     if isinstance(models, str | os.PathLike):
         raise InputError("models: a list of models, such as [MODEL, MODEL]")
@@ -109,10 +109,11 @@ def compare(
             models.append(row)
             continue
         try:
-            answer, plan = compared(row, checked)
-            gpu = gpu or plan.gpu
+            answer, plan = compared(row, checked, memory_known=is_known(row))
         except PlannerError as refusal:
-            answer = ComparedModel(model=row.found.id, reason=str(refusal))
+            answer = refused(row, checked, str(refusal))
+        else:
+            gpu = gpu or plan.gpu
         models.append(answer)
     return ModelComparison(
         gpu=None if gpu is None else gpu.name,
@@ -141,13 +142,28 @@ def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(lengths))
 
 
-def compared(request: PlanRequest, lengths: tuple[int, ...]) -> tuple[ComparedModel, Plan]:
+def refused(request: PlanRequest, lengths: tuple[int, ...], reason: str) -> ComparedModel:
+    """The row of a model that cannot be planned: its sizes, where only the memory is not known."""
+    if not is_given(request):
+        try:
+            row, _ = compared(sizes_only(request), lengths, memory_known=False)
+        except PlannerError:
+            pass
+        else:
+            return replace(row, reason=reason)
+    return ComparedModel(model=request.found.id, reason=reason)
+
+
+def compared(
+    request: PlanRequest, lengths: tuple[int, ...], *, memory_known: bool
+) -> tuple[ComparedModel, Plan]:
     """One model's row, and the plan it was taken from.
 
     Raises:
         PlannerError: The engine cannot be planned.
     """
-    request, memory_known = with_some_memory(request)
+    if not memory_known:
+        request = with_stand_in(request)
     # a hand-made model takes any length, and has no maximum of its own
     endless = request.found.source == "custom" and request.args.max_model_len is None
     if endless:
@@ -158,6 +174,7 @@ def compared(request: PlanRequest, lengths: tuple[int, ...]) -> tuple[ComparedMo
     row = ComparedModel(
         model=plan.model.id,
         architecture=plan.model.architecture,
+        config_source=plan.model.config_source,
         kv_cache_dtype=plan.engine.kv_cache_dtype,
         bytes_per_token=cache.bytes_per_token,
         max_model_len=None if endless else plan.engine.max_model_len,

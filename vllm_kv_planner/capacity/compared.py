@@ -38,8 +38,10 @@ class ComparedModel:
 
     Attributes:
         model: As it was named.
-        reason: Why it could not be planned, in one line; None where it was.
+        reason: Why it could not be planned, in one line; None where it was. Where only the memory
+            is not known, the sizes are there all the same.
         architecture: vLLM's name of the model class.
+        config_source: Where its config was found.
         kv_cache_dtype: What the cache is stored in.
         bytes_per_token: One more token of context, in the layers whose cache grows with it.
         max_model_len: What vLLM takes without ``--max-model-len``; None for hand-made models.
@@ -53,6 +55,7 @@ class ComparedModel:
     model: str
     reason: str | None = None
     architecture: str | None = None
+    config_source: str | None = None
     kv_cache_dtype: str | None = None
     bytes_per_token: int | None = None
     max_model_len: int | None = None

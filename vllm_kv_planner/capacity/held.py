@@ -12,6 +12,7 @@ from ..kv_cache.math import cdiv
 from ..kv_cache.specs import (
     ChunkedLocalAttentionSpec,
     KVCacheSpec,
+    MambaSpec,
     RequestLimits,
     SlidingWindowSpec,
 )
@@ -26,9 +27,9 @@ class GroupHeld:
         kind: Kind of the group's layers.
         num_layers: How many there are.
         block_size: Tokens of a block.
-        blocks: Blocks it holds while it generates.
+        blocks: Blocks it holds while it generates, at most.
         peak_blocks: Blocks it may hold while its prompt is computed: a window frees a token's
-            block only once the step that computed the token is settled.
+            block only once the step that computed the token is settled, a state is exported.
         token_bytes: The tokens (or the state) that are kept.
         unfilled_bytes: The rest of the blocks' slots: the last block, for a window also its first
             one; copies of a state beyond the one in use.
@@ -71,8 +72,8 @@ def held_of_group(
     """One group's part."""
     now = limits.at_length(tokens)
     # a request that generates has one token in flight, whatever a step may take
-    generating = replace(now, max_in_flight_tokens=1)
-    blocks = blocks_of(group, generating)
+    one_token = replace(now, max_in_flight_tokens=1)
+    blocks = blocks_of(group, one_token, generating=True)
     page = sum(count * spec.unpadded_page_size_bytes for spec, count in group.distinct)
     kept = bytes_of(group, now)
     return GroupHeld(
@@ -80,7 +81,7 @@ def held_of_group(
         num_layers=len(group.layers),
         block_size=group.spec.block_size,
         blocks=blocks,
-        peak_blocks=blocks_of(group, now),
+        peak_blocks=blocks_of(group, now, generating=False),
         token_bytes=kept,
         unfilled_bytes=blocks * page - kept,
         padding_bytes=blocks * (bytes_per_block - page),
@@ -89,15 +90,22 @@ def held_of_group(
     )
 
 
-def blocks_of(group: KVCacheGroup, limits: RequestLimits) -> int:
-    """Blocks of the group; never more than its tokens fill.
+def blocks_of(group: KVCacheGroup, limits: RequestLimits, *, generating: bool) -> int:
+    """Blocks of the group at most; never more than its tokens have.
 
     Source: vLLM 0.33 ``SingleTypeKVCacheManager.get_num_blocks_to_allocate``: the tokens' blocks,
-    capped at the group's bound (which, for windows, is one more than a short request fills).
+    capped at the group's bound (which, for windows, is one more than a short request fills);
+    ``MambaManager._needs_internal_checkpoint``: a state is exported while the prompt is computed.
     """
     blocks = group.blocks_per_request(limits)
-    if isinstance(group.spec, SlidingWindowSpec):
-        return min(blocks, cdiv(limits.max_model_len, group.spec.block_size))
+    spec = group.spec
+    filled = cdiv(limits.max_model_len, spec.block_size)
+    if isinstance(spec, SlidingWindowSpec):
+        return min(blocks, filled)
+    if isinstance(spec, MambaSpec):
+        if generating and limits.mamba_cache_mode == "align":
+            blocks -= spec.num_prefill_checkpoint_blocks
+        return min(blocks, filled + spec.num_speculative_blocks)
     return blocks
 
 

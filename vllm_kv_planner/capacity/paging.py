@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine_args.environment import EngineEnvironment
-from ..errors import InputError
+from ..errors import InputError, PlannerError
 from ..machine import UNKNOWN_MACHINE, Machine
 from ..records import replace
 from ..standalone import refusal, stored_kv_cache_dtype
 from .engine_cache import EngineCache, engine_cache
-from .hand_made import with_some_memory
 from .held import GroupHeld, held_by_request
+from .known_memory import HAND_MADE, is_given, is_known, sizes_only, with_stand_in
 from .paged import PagedScenario, PagingComparison
 from .request import PlanRequest, plan_request
 from .scenario import CLASSIC, Scenario, scenario_of
@@ -77,13 +77,20 @@ def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> Pagin
     """
     if not 0 < len(scenarios) <= MOST_SCENARIOS:
         raise InputError(f"{len(scenarios)} scenarios; give 1 to {MOST_SCENARIOS:,}")
-    engines: dict[int | None, EngineCache] = {}
-    plannable, memory_known = with_some_memory(request)
-    rows = []
-    for each in scenarios:
-        if each.max_model_len not in engines:
-            engines[each.max_model_len] = engine_of(plannable, each.max_model_len)
-        rows.append(paged(engines[each.max_model_len], each, memory_known=memory_known))
+    lengths = dict.fromkeys(each.max_model_len for each in scenarios)
+    unknown = None if is_known(request) else HAND_MADE
+    try:
+        engines = engines_of(request if unknown is None else with_stand_in(request), lengths)
+    except PlannerError as refusal:
+        if unknown is not None or is_given(request):
+            raise
+        try:
+            engines = engines_of(sizes_only(request), lengths)
+        except PlannerError:
+            raise refusal from None
+        unknown = f"memory not known: {refusal}"
+    known = unknown is None
+    rows = [paged(engines[each.max_model_len], each, memory_known=known) for each in scenarios]
     first = next(iter(engines.values())).setup
     return PagingComparison(
         model=request.found.id,
@@ -91,8 +98,15 @@ def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> Pagin
         num_gpus=first.args.num_gpus,
         kv_cache_dtype=stored_kv_cache_dtype(first),
         scenarios=tuple(rows),
-        notes=tuple(notes_of([*engines.values()], rows, memory_known=memory_known)),
+        notes=tuple(notes_of([*engines.values()], rows, unknown)),
     )
+
+
+def engines_of(
+    request: PlanRequest, lengths: Iterable[int | None]
+) -> dict[int | None, EngineCache]:
+    """The engine of every ``max_model_len``."""
+    return {length: engine_of(request, length) for length in lengths}
 
 
 def engine_of(request: PlanRequest, max_model_len: int | None) -> EngineCache:
@@ -161,9 +175,15 @@ def requests_that_fit(num_gpu_blocks: int, each: Sequence[GroupHeld]) -> int:
 
 
 def notes_of(
-    engines: Sequence[EngineCache], rows: Sequence[PagedScenario], *, memory_known: bool
+    engines: Sequence[EngineCache], rows: Sequence[PagedScenario], unknown: str | None
 ) -> Iterator[str]:
-    """What the reader should know of these engines."""
+    """What the reader should know of these engines.
+
+    Args:
+        engines: One for each length.
+        rows: Their scenarios.
+        unknown: Why the KV memory is not known; None where it is.
+    """
     setup = engines[0].setup
     derived = setup.resolved.length.derived
     long = [cache.limits.max_model_len for cache in engines if cache.limits.max_model_len > derived]
@@ -174,13 +194,10 @@ def notes_of(
         )
     if engines[0].worker is None:
         yield "the model keeps no KV cache: there is nothing to page"
-    elif not memory_known:
-        yield (
-            "a hand-made model's weights are not known, so neither is what fits: "
-            "--kv-cache-memory-bytes N"
-        )
+    elif unknown is not None:
+        yield unknown
     refused = [cache for cache in engines if not cache.blocks.fits]
-    if refused and memory_known:
+    if refused and unknown is None:
         lengths = listed([cache.limits.max_model_len for cache in refused])
         yield f"max_model_len {lengths} does not start here: {refusal(refused[0].blocks)}"
     most = setup.resolved.batch.max_num_seqs

@@ -166,11 +166,11 @@ def planned(sweep: Sweep, given: argparse.Namespace) -> int:
     from ..capacity.sweep.output import Output
     from ..capacity.sweep.run import run_sweep
     from ..capacity.sweep.sinks import text_lines
-    from .progress import Counter
+    from .progress import progress_bar
 
     output = sink = None
     if given.output is None:
-        sink = text_lines(sys.stdout, given.format or "csv", sweep.columns, head=True)
+        sink = text_lines(sys.stdout, given.format or "csv", sweep.columns)
     else:
         output = Output(
             path=given.output,
@@ -178,15 +178,13 @@ def planned(sweep: Sweep, given: argparse.Namespace) -> int:
             overwrite=given.overwrite,
             retry_errors=given.retry_errors,
         )
-    counter = Counter("rows")
     try:
-        result = run_sweep(sweep, output=output, sink=sink, progress=counter)
+        with progress_bar(len(sweep.grid), "rows") as progress:
+            result = run_sweep(sweep, output=output, sink=sink, progress=progress)
     except KeyboardInterrupt:
-        counter.close()
         goes_on = "" if output is None else f"; --resume goes on with {given.output}"
         print(f"vllm-kv-planner: interrupted{goes_on}", file=sys.stderr)
         return 130
-    counter.close()
     print(f"vllm-kv-planner: {summary(result)}", file=sys.stderr)
     return 1 if result.errors == result.total else 0
 

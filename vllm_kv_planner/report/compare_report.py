@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from ..capacity.compared import ComparedModel, ModelComparison, RequestFigures
+from ..capacity.known_memory import HAND_MADE
 from ..errors import printable
 from .table import Column, Table
 from .table import to_markdown as markdown_table
@@ -45,7 +46,10 @@ def remarks(comparison: ModelComparison) -> Iterator[str]:
     yield "requests at once: as vLLM logs it with that --max-model-len; below 1x it does not start"
     for each in comparison.models:
         if each.reason is not None:
-            yield f"not planned: {printable(each.model)}: {each.reason}"
+            what = "not planned" if each.bytes_per_token is None else "memory not known"
+            yield f"{what}: {printable(each.model)}: {each.reason}"
+        elif each.available_kv_cache_bytes is None:
+            yield f"{printable(each.model)}: {HAND_MADE}"
         elif each.at_maximum is not None and each.at_maximum.request_bytes == 0:
             yield f"{printable(each.model)} keeps no KV cache"
 

@@ -31,7 +31,7 @@ def offers_table(result: FitResult) -> Table:
 
 
 def _field_names(record: type) -> list[str]:
-    return [each.name for each in fields(record)]  # type: ignore[arg-type]
+    return [each.name for each in fields(record)]
 
 
 MISSES_SHOWN = 8

@@ -114,18 +114,17 @@ def figures(result: WorkloadResult) -> Iterator[Figure]:
     if result.step_time is not None:
         steps += f" ({duration(result.steps, result)})"
     yield Figure("steps", "Engine steps", result.steps, steps, "in which something was scheduled")
-    yield from spread("running", "Running at once", result.running, "requests, over all steps")
+    yield from spread("running", "Running at once", result.running, "steps")
     if result.running_loaded is not None:
-        meaning = "requests, over the steps that leave some waiting"
+        meaning = "steps that leave some waiting"
         yield from spread("running_loaded", "  under load", result.running_loaded, meaning)
-    yield from spread("waiting", "Waiting", result.waiting, "requests, over all steps")
-    yield from spread("used_blocks", "Blocks in use", result.used_blocks, "over all steps")
+    yield from spread("waiting", "Waiting", result.waiting, "steps")
+    yield from spread("used_blocks", "Blocks in use", result.used_blocks, "steps")
     ran = result.requests - result.refused
     yield Figure(
         "waited", "Requests that wait", result.waited, share(result.waited, ran), "for admission"
     )
-    unit = "steps from arrival to admission"
-    yield from spread("wait_steps", "  how long", result.wait_steps, unit)
+    yield from spread("wait_steps", "  steps", result.wait_steps, "requests")
     thrown = f"of {result.preempted_requests:,} requests, which compute everything again"
     count = f"{result.preemptions:,}"
     yield Figure("preemptions", "Preemptions", result.preemptions, count, thrown)
@@ -140,7 +139,7 @@ def figures(result: WorkloadResult) -> Iterator[Figure]:
     rate = result.prefix_hit_rate
     found = "-" if rate is None else share(result.cached_tokens, result.queried_tokens)
     yield Figure("prefix_hit_rate", "Prefix cache hits", rate, found, "of the prompts' tokens")
-    yield Figure("limited_by", "Limited by", limited_by(result), limited_by(result), "")
+    yield Figure("limited_by", "", limited_by(result), "", "")
 
 
 def engine_figures(result: WorkloadResult) -> Iterator[Figure]:
@@ -177,10 +176,15 @@ def request_figures(result: WorkloadResult) -> Iterator[Figure]:
         yield Figure(name, label, value, f"{value:,}", f"{mean:,.1f} a request")
 
 
-def spread(name: str, label: str, values: Spread, meaning: str) -> Iterator[Figure]:
+def spread(name: str, label: str, values: Spread, over: str) -> Iterator[Figure]:
     """One line for people, six figures for programs; all but the mean have no text."""
     text = f"{values.p5:,} to {values.p95:,}"
-    usual = f"{meaning}; 5th to 95th percentile, mean {values.mean:,.1f}, most {values.most:,}"
+    usual = f"5 to 95 % of the {over}; mean {values.mean:,.1f}, most {values.most:,}"
     yield Figure(f"{name}.mean", label, values.mean, text, usual)
     for part in ("least", "p5", "p50", "p95", "most"):
         yield Figure(f"{name}.{part}", "", getattr(values, part), "", "")
+
+
+def remarks(result: WorkloadResult) -> list[str]:
+    """What the plan and the run have to say beside their figures, each once."""
+    return [printable(note) for note in dict.fromkeys((*result.plan.notes, *result.notes))]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import printable
 from .table import Column, Table
 from .terminal import paint
-from .workload_figures import figures, headline
+from .workload_figures import figures, headline, remarks
 
 if TYPE_CHECKING:
     from ..capacity.workload.result import WorkloadResult
@@ -32,12 +32,12 @@ def to_text(result: WorkloadResult, lines: list[str], *, colour: bool, unicode: 
     value_width = max(len(each.text) for each in rows if each.meaning)
     parts.append(
         [
-            f"{each.label:<{label_width}}  {each.text:<{value_width}}  "
-            f"{paint(printable(each.meaning), 'dim', colour=colour)}".rstrip()
+            f"{each.label:<{label_width}}  {each.text:<{value_width if each.meaning else 0}}"
+            + (f"  {paint(printable(each.meaning), 'dim', colour=colour)}" if each.meaning else "")
             for each in rows
         ]
     )
-    parts.append([f"note: {printable(note)}" for note in result.notes])
+    parts.append([f"note: {note}" for note in remarks(result)])
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -54,7 +54,7 @@ def to_markdown(result: WorkloadResult, lines: list[str]) -> str:
         " ".join([f"**{headline(result)[0]}**", *headline(result)[1:]]),
         "\n".join(f"- {printable(line)}" for line in lines),
         as_markdown(Table(columns=columns, rows=rows)),
-        "\n".join(f"- {printable(note)}" for note in result.notes),
+        "\n".join(f"- {note}" for note in remarks(result)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -81,11 +81,11 @@ def series_csv(result: WorkloadResult) -> str:
     from ..capacity.workload.result import SeriesPoint
 
     head = [*SeriesPoint._fields, "block_use"]
-    rows = (
-        [*point, f"{point.used_blocks / max(1, result.usable_blocks):.4f}"]
-        for point in result.series
-    )
-    return "\n".join(",".join(map(str, row)) for row in (head, *rows))
+    lines = [",".join(head)]
+    for point in result.series:
+        use = point.used_blocks / max(1, result.usable_blocks)
+        lines.append(",".join([*map(str, point), f"{use:.4f}"]))
+    return "\n".join(lines)
 
 
 def to_csv(result: WorkloadResult) -> str:

@@ -42,11 +42,15 @@ def best_batch(
     smallest = next(_accepted(reversed(others), measure), None)
     if smallest is None or not smallest[1].holds(requests, surely=surely):
         return smallest or (request, first)
-    working = (each for each in _accepted(others, measure) if each[1].holds(requests, surely=surely))
+    working = (
+        each for each in _accepted(others, measure) if each[1].holds(requests, surely=surely)
+    )
     return next(working, smallest)
 
 
-def _accepted(choices: Iterator[PlanRequest] | list[PlanRequest], measure: Measurer) -> Iterator[Choice]:
+def _accepted(
+    choices: Iterator[PlanRequest] | list[PlanRequest], measure: Measurer
+) -> Iterator[Choice]:
     """Those that vLLM accepts: fewer tokens than the context need chunked prefill, for one."""
     for choice in choices:
         try:

@@ -84,7 +84,7 @@ class Start:
 
 
 def more_utilization(start: Start) -> Iterator[Change]:
-    """The smallest share of the GPU that is enough; where it is already, the largest that starts."""
+    """The smallest share of the GPU that is enough; if it is already, the largest that starts."""
     args, flag = start.request.args, "gpu_memory_utilization"
     if args.kv_cache_memory_bytes is not None:
         return

@@ -14,6 +14,8 @@ from ...records import dataclass, field
 
 ANY_GPU = "any"
 """In place of a GPU's name: every one of the catalogue."""
+LAUNCHERS = ("mp", "ray")
+"""Of set-ups over several machines: vLLM's own, or a Ray cluster."""
 MOST_GPUS = 1024
 """More are refused: a search tries every count up to it."""
 MOST_REQUESTS = 1_000_000
@@ -55,6 +57,63 @@ class Constraints:
         whole("gpus_per_node", self.gpus_per_node, most=MOST_GPUS)
         whole("concurrency", self.concurrency, most=MOST_REQUESTS)
         whole("top", self.top, most=10_000)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wanted:
+    """What a user asks of a search, beside the engine's own flags.
+
+    Attributes:
+        named: Flags that the user gave, even if at vLLM's default: they stay as they are.
+        gpu: Names of GPUs to try, or ``any``: the whole catalogue. One set-up has one kind.
+        max_gpus: GPUs of all machines together; None: as many as the machines hold.
+        max_nodes: Machines.
+        gpus_per_node: GPUs in one machine; tensor parallelism stays inside it.
+        concurrency: Requests of ``max_model_len`` at once, all data-parallel engines together.
+        kv_cache_dtype: KV cache dtypes allowed, the preferred one first.
+        prices: Price of one GPU by name, in any one unit: the cheapest set-ups come first.
+        launcher: ``mp``, vLLM's own, or ``ray``: how set-ups over several machines are started.
+        borderline: Offer also what fits only if the prediction is exact.
+        top: Set-ups at most.
+    """
+
+    named: Sequence[str] = ()
+    gpu: str | GPU | Sequence[str | GPU] = ANY_GPU
+    max_gpus: int | None = None
+    max_nodes: int = 1
+    gpus_per_node: int = 8
+    concurrency: int = 1
+    kv_cache_dtype: str | Sequence[str] = "auto"
+    prices: Mapping[str, float] | None = field(default=None, hash=False)
+    launcher: str = "mp"
+    borderline: bool = False
+    top: int = 10
+
+    def constraints(self, args: EngineArgs) -> Constraints:
+        """The same, resolved for an engine.
+
+        Raises:
+            InputError: A value that makes no sense.
+            UnknownNameError: A GPU that nobody knows.
+        """
+        if self.launcher not in LAUNCHERS:
+            raise InputError(f"--launcher {shown(self.launcher)}: one of {', '.join(LAUNCHERS)}")
+        nodes = whole("max_nodes", self.max_nodes, most=MOST_GPUS)
+        room = nodes * whole("gpus_per_node", self.gpus_per_node, most=MOST_GPUS)
+        most = room if self.max_gpus is None else whole("max_gpus", self.max_gpus, most=MOST_GPUS)
+        prices = prices_of(self.prices)
+        return Constraints(
+            args=args,
+            fixed=fixed_of(args, self.named),
+            gpus=gpus_of(self.gpu, prices),
+            max_gpus=min(most, room),
+            gpus_per_node=self.gpus_per_node,
+            concurrency=self.concurrency,
+            kv_cache_dtypes=names_of("--kv-cache-dtype", self.kv_cache_dtype),
+            prices=prices,
+            borderline=self.borderline,
+            top=self.top,
+        )
 
 
 def whole(name: str, value: object, *, most: int) -> int:

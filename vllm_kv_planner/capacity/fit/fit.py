@@ -12,16 +12,13 @@ from ...machine import UNKNOWN_MACHINE, Machine
 from ...model.find import FoundConfig, found_config
 from ...records import replace
 from ..request import PlanRequest, plan_request
-from .constraints import Constraints, fixed_of, gpus_of, names_of, prices_of, whole
+from .constraints import Wanted
 from .offers import offer_of
 from .result import FitResult
 from .search import Search
 from .suggestion import Suggestion
 
 Model = str | os.PathLike[str] | FoundConfig
-
-LAUNCHERS = ("mp", "ray")
-"""Of set-ups over several machines: vLLM's own, or a Ray cluster."""
 
 
 def fit(
@@ -68,76 +65,60 @@ def fit(
     Raises:
         PlannerError: The input is wrong, or no set-up can be planned; one line says why.
     """
-    if context is not None:
-        engine_args.setdefault("max_model_len", context)
-        if engine_args["max_model_len"] != context:
-            raise InputError(f"context {context} and max_model_len are the same: give one")
-    request = plan_request(
-        model, planner=planner, vllm_version=vllm_version, machine=machine, **engine_args
+    request, named = _request(
+        model,
+        context,
+        {
+            **engine_args,
+            "planner": planner,
+            "vllm_version": vllm_version,
+            "machine": machine,
+        },
     )
-    return fit_request(
-        request,
-        named=tuple(engine_args),
+    wanted = Wanted(
+        named=named,
         gpu=gpu,
         max_gpus=max_gpus,
         max_nodes=max_nodes,
         gpus_per_node=gpus_per_node,
         concurrency=concurrency,
         kv_cache_dtype=kv_cache_dtype,
-        variants=variants,
         prices=prices,
         launcher=launcher,
         borderline=borderline,
         top=top,
     )
+    return fit_request(request, wanted, variants)
 
 
-def fit_request(
-    request: PlanRequest,
-    *,
-    named: Sequence[str] = (),
-    gpu: object = "any",
-    max_gpus: int | None = None,
-    max_nodes: int = 1,
-    gpus_per_node: int = 8,
-    concurrency: int = 1,
-    kv_cache_dtype: str | Sequence[str] = "auto",
-    variants: Sequence[Model] = (),
-    prices: Mapping[str, float] | None = None,
-    launcher: str = "mp",
-    borderline: bool = False,
-    top: int = 10,
-) -> FitResult:
+def _request(
+    model: Model, context: int | None, given: dict[str, Any]
+) -> tuple[PlanRequest, tuple[str, ...]]:
+    """The engine that ``plan()``'s arguments describe, and the flags among them."""
+    if context is not None:
+        if given.get("max_model_len", context) != context:
+            raise InputError("context and max_model_len are the same thing: give one of them")
+        given["max_model_len"] = context
+    own = ("planner", "vllm_version", "machine")
+    return plan_request(model, **given), tuple(name for name in given if name not in own)
+
+
+def fit_request(request: PlanRequest, wanted: Wanted, variants: Sequence[Model] = ()) -> FitResult:
     """``fit`` of an engine whose flags are already read.
 
     Args:
-        request: The engine; ``max_model_len`` is the context asked for.
-        named: Flags that the user gave, even if at vLLM's default: they stay as they are.
-        **others: As ``fit``.
+        request: The engine; its ``max_model_len`` is the context asked for.
+        wanted: What it must do, and may use.
+        variants: Other models that would do as well.
 
     Raises:
         PlannerError: As ``fit``.
     """
-    if launcher not in LAUNCHERS:
-        raise InputError(f"--launcher {str(launcher)[:40]!r}: one of {', '.join(LAUNCHERS)}")
-    most = whole("max_nodes", max_nodes, most=1024) * whole("gpus_per_node", gpus_per_node, most=64)
-    costs = prices_of(prices)
-    constraints = Constraints(
-        args=request.args,
-        fixed=fixed_of(request.args, named),
-        gpus=gpus_of(gpu, costs),
-        max_gpus=most if max_gpus is None else min(whole("max_gpus", max_gpus, most=1024), most),
-        gpus_per_node=gpus_per_node,
-        concurrency=concurrency,
-        kv_cache_dtypes=names_of("--kv-cache-dtype", kv_cache_dtype),
-        prices=costs,
-        borderline=borderline,
-        top=top,
-    )
+    constraints = wanted.constraints(request.args)
     models = [request, *(_variant(request, each) for each in variants)]
     search = Search(models, constraints)
     search.run()
-    return _result(search, launcher, max_nodes)
+    return _result(search, wanted)
 
 
 def _variant(request: PlanRequest, model: Model) -> PlanRequest:
@@ -146,13 +127,13 @@ def _variant(request: PlanRequest, model: Model) -> PlanRequest:
     return replace(request, found=found, args=replace(request.args, model=found.id))
 
 
-def _result(search: Search, launcher: str, max_nodes: int) -> FitResult:
+def _result(search: Search, wanted: Wanted) -> FitResult:
     constraints = search.constraints
     request = search.models[0]
-    offers = tuple(offer_of(search, found, launcher) for found in search.offers)
+    offers = tuple(offer_of(search, found, wanted.launcher) for found in search.offers)
     nearest = None
     if not offers and search.nearest is not None:
-        nearest = offer_of(search, search.nearest, launcher)
+        nearest = offer_of(search, search.nearest, wanted.launcher)
     suggestions: tuple[Suggestion, ...] = ()
     if nearest is not None:
         from .suggestions import suggestions_of
@@ -166,7 +147,7 @@ def _result(search: Search, launcher: str, max_nodes: int) -> FitResult:
         max_model_len=request.args.max_model_len,
         concurrency=constraints.concurrency,
         max_gpus=constraints.max_gpus,
-        max_nodes=max_nodes,
+        max_nodes=wanted.max_nodes,
         offers=offers,
         tried=search.tried,
         misses=search.nearest_misses(),

@@ -42,9 +42,7 @@ def longest_length(request: PlanRequest, concurrency: int, measure: Measurer) ->
     return most if holds(most) else last_that(holds, 0, most)
 
 
-def smallest_utilization(
-    request: PlanRequest, concurrency: int, measure: Measurer
-) -> float | None:
+def smallest_utilization(request: PlanRequest, concurrency: int, measure: Measurer) -> float | None:
     """The smallest ``gpu_memory_utilization``, in hundredths, that surely holds so many requests.
 
     None where no share of the GPU does.

@@ -139,6 +139,21 @@ class Measure:
         setup, _, version = _setup(request)
         return max(self._weights_of(setup, request, version).loaded_bytes)
 
+    def least_request_bytes(self, request: PlanRequest) -> int:
+        """KV memory that one request takes at least, over one rank of every stage; 0: none.
+
+        Whatever the batch: with nothing in flight. Weights play no part.
+
+        Raises:
+            PlannerError: The set-up cannot be planned.
+        """
+        setup, rules, _ = _setup(request)
+        if not any(setup.cache.stages):
+            return 0
+        limits = _alone(request_limits(setup, rules))
+        blocks = plan_blocks(setup, [0] * len(setup.cache.stages), limits)
+        return sum(worker.needed_bytes for worker in blocks.workers)
+
     def _standalone(self, request: PlanRequest) -> Measured:
         """As ``planner.plan_standalone``, without the words around it."""
         setup, rules, version = _setup(request)
@@ -192,8 +207,15 @@ def _key(request: PlanRequest) -> Any:
 
 
 _NOT_IN_WEIGHTS = frozenset(
-    "data_parallel_size enforce_eager gpu_memory_utilization kv_cache_dtype max_model_len "
-    "max_num_batched_tokens max_num_seqs".split()
+    [
+        "data_parallel_size",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_dtype",
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+    ]
 )
 """What a search changes without changing the weights (``weights_per_rank`` reads none of it)."""
 
@@ -254,12 +276,17 @@ def _whole_requests(blocks: KVCachePlan) -> int | None:
     return max(blocks.num_gpu_blocks - 1, 0) // max(_blocks_per_request(blocks), 1)
 
 
+def _alone(limits: RequestLimits) -> RequestLimits:
+    """A request with nothing in flight beside it."""
+    return replace(limits, max_in_flight_tokens=1, max_num_encoder_input_tokens=0)
+
+
 def _most_requests(memory: KVMemory, blocks: KVCachePlan, limits: RequestLimits) -> int | None:
     """What the stage with the least memory held if a step took none, and kept nothing in flight."""
     info = memory.info
     if not blocks.workers or info.activation_peak_bytes is None:
         return None
-    alone = replace(limits, max_in_flight_tokens=1, max_num_encoder_input_tokens=0)
+    alone = _alone(limits)
     worker = blocks.workers[memory.available.index(min(memory.available))]
     each = sum(group.blocks_per_request(alone) for group in worker.groups)
     room = info.available_kv_cache_bytes + info.activation_peak_bytes + (info.cuda_graph_bytes or 0)

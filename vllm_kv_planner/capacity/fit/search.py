@@ -8,9 +8,9 @@ from math import ceil
 from ...described import described
 from ...errors import PlannerError, UnsupportedError
 from ...records import dataclass
-from ...units import gib
 from ..request import PlanRequest
 from .batch_choice import best_batch
+from .bounds import Bounds
 from .candidates import EXPERTS_IN_RANK, Candidate, Rank, candidates
 from .constraints import Constraints
 from .measure import Measure, Measured
@@ -71,7 +71,7 @@ class Search:
         self._whole_experts: set[Rank] = set()
         self._refusals: dict[int, PlannerError] = {}
         self._planned: set[int] = set()
-        self._least_weights: dict[tuple[int, tuple[int, int] | None], int | None] = {}
+        self._bounds = Bounds(self.measure)
 
     def run(self) -> None:
         """Search.
@@ -136,7 +136,7 @@ class Search:
 
     def _measured(self, candidate: Candidate) -> Found | None:
         """The candidate where it does what is asked for; else remember how near it came."""
-        if self._weights_too_large(candidate):
+        if self._is_hopeless(candidate):
             return None
         request = candidate.request(self.models[candidate.variant])
         requests = ceil(self.constraints.concurrency / candidate.shape.data_parallel_size)
@@ -144,9 +144,7 @@ class Search:
         try:
             chosen, measured = best_batch(request, requests, fixed, self.measure)
             if not measured.holds(requests) and self.constraints.borderline:
-                chosen, measured = best_batch(
-                    request, requests, fixed, self.measure, surely=False
-                )
+                chosen, measured = best_batch(request, requests, fixed, self.measure, surely=False)
         except PlannerError as refusal:
             self._refused(candidate, refusal)
             return None
@@ -174,51 +172,16 @@ class Search:
                 return True
         return False
 
-    def _weights_too_large(self, candidate: Candidate) -> bool:
-        """Whether an even share of the weights is more than the engine may take of a GPU.
-
-        The fullest rank has at least an even share: dividing never makes weights fewer, only
-        more, where something is held twice or padded (``tests/test_fit_search.py``).
-        """
+    def _is_hopeless(self, candidate: Candidate) -> bool:
+        """Whether bounds alone rule the candidate out; remembers why."""
         model = self.models[candidate.variant]
-        least = self._least(candidate, model)
-        if least is None:
-            return False
-        shape = candidate.shape
-        ranks = candidate.num_gpus
-        if not shape.enable_expert_parallel:
-            ranks //= shape.data_parallel_size
-        share = least // ranks
-        device = model.machine.device(candidate.gpu)
-        requested = ceil(device.total_memory_bytes * model.args.gpu_memory_utilization)
-        if share <= requested:
+        why = self._bounds.why_hopeless(candidate, model, self.constraints.concurrency)
+        if why is None:
             return False
         self._planned.add(candidate.variant)
         self._whole_experts.add(_without_expert_parallel(candidate))
-        self._note_miss(
-            candidate,
-            "weights",
-            0,
-            f"weights of {gib(share)} a GPU, of which {gib(requested)} may be taken",
-        )
+        self._note_miss(candidate, *why)
         return True
-
-    def _least(self, candidate: Candidate, model: PlanRequest) -> int | None:
-        """The weights in one piece; None where they are not known so, or not predicted."""
-        args = model.args
-        offloads = args.cpu_offload_gb or args.offload_group_size
-        if args.kv_cache_memory_bytes is not None or offloads or model.planner == "vllm":
-            return None
-        key = (candidate.variant, candidate.gpu.compute_capability)
-        if key not in self._least_weights:
-            whole = model.on(candidate.gpu).with_args(
-                tensor_parallel_size=1, pipeline_parallel_size=1, data_parallel_size=1
-            )
-            try:
-                self._least_weights[key] = self.measure.weights_bytes(whole)
-            except PlannerError:
-                self._least_weights[key] = None
-        return self._least_weights[key]
 
     def _missed(self, found: Found, requests: int) -> None:
         candidate, measured = found.candidate, found.measured

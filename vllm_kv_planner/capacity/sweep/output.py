@@ -99,7 +99,7 @@ def open_sink(path: str, names: tuple[str, ...], columns: Sequence[str]) -> Sink
     file = open(lines, "a", encoding="utf-8", newline="")  # noqa: SIM115 (the sink closes it)
     lock(file, path)
     text = "csv" if form == "csv" else "jsonl"
-    sink = text_lines(file, text, columns, head=file.tell() == 0)
+    sink = text_lines(file, text, columns, head=file.tell() == 0, is_ours=True)
     if form != "parquet":
         return sink
     from .parquet import ParquetSink

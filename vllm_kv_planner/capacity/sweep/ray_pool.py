@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from contextlib import suppress
 from typing import Any
 
@@ -13,7 +14,8 @@ from .work import Answer, Chunk, Planning, Work
 
 PYTHON = "KV_PLANNER_PYTHON"
 """As ``vllm_adapter.client.PYTHON``: the interpreter with vLLM, at the same place on every node."""
-_PATIENCE = 10.0  # seconds for actors to end their vLLM
+_PATIENCE = 10.0  # seconds for an address to answer, and for actors to end their vLLM
+_HOST_AND_PORT = re.compile(r"(?:ray://)?(\[[0-9a-fA-F:]+\]|[^:/]+):(\d{1,5})")
 
 
 class RayPool:
@@ -100,6 +102,7 @@ def connect(ray: Any, address: str) -> None:
     """
     import vllm_kv_planner
 
+    _check_reachable(address)
     package = os.path.dirname(os.path.abspath(vllm_kv_planner.__file__))
     environment = {"py_modules": [package], "excludes": ["__pycache__"]}
     try:
@@ -111,6 +114,20 @@ def connect(ray: Any, address: str) -> None:
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # ConnectionError is OSError
         raise InputError(f"--ray {address[:200]}: {one_line(str(error))[:300]}") from None
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself tries for minutes before it says that nobody is there."""
+    import socket
+
+    match = _HOST_AND_PORT.fullmatch(address)
+    if match is None:
+        return
+    try:
+        socket.create_connection((match[1].strip("[]"), int(match[2])), _PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        why = one_line(str(error))[:200]
+        raise InputError(f"--ray {address[:200]}: nobody answers there ({why})") from None
 
 
 def _capacity(ray: Any, planner: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
@@ -10,7 +10,7 @@ from ...errors import InputError
 from ...machine import UNKNOWN_MACHINE, Machine
 from ...records import dataclass
 from ..answer import Answer
-from .columns import ERROR, FITS, all_columns, plan_columns, plain
+from .columns import ERROR, FITS, all_columns, plain, plan_columns
 from .grid import Grid, Setup
 from .keys import row_keys
 from .output import Output, open_sink, prepare
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from ...report.table import Table
     from .inputs import Models
 
-Progress = Callable[[int, int], None]
-"""Called with the rows done and the rows there are."""
+Progress = Callable[[int], object]
+"""Called with the rows that are done."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +55,7 @@ class Sweep:
         """The header of the rows."""
         return all_columns(self.names)
 
-    def rows(self, done: frozenset[str] = frozenset()) -> Iterator[list[Row]]:
+    def rows(self, done: frozenset[str] = frozenset()) -> Generator[list[Row], None, None]:
         """The rows in the grid's order, as many at a time as are ready.
 
         Args:
@@ -199,7 +199,7 @@ def run_sweep(
                         sink.write(batch)
                     counts.add(batch)
                     if progress is not None:
-                        progress(len(kept) + counts.rows, len(sweep.grid))
+                        progress(len(kept) + counts.rows)
         if sink is not None:
             sink.finish()
     finally:
@@ -252,7 +252,7 @@ def sweep(
         ray: Address of a Ray cluster whose CPUs plan instead: ``auto``, ``HOST:PORT``.
         planner: ``auto``, ``standalone`` or ``vllm``.
         machine: Free memory of a shared GPU, and lessons of earlier starts.
-        progress: Called with the rows done and the rows there are.
+        progress: Called with the number of rows that are done.
         **engine_args: Flags of all rows, by vLLM's names.
 
     Raises:

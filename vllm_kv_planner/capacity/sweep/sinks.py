@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, TextIO
 
 from ...errors import InputError
 
@@ -28,41 +28,39 @@ class Sink(Protocol):
         """No more rows come, whether all are there or not."""
 
 
-class Stream(Protocol):
-    """A file, or standard output."""
-
-    def write(self, text: str, /) -> object:
-        """As of any text file."""
-
-    def flush(self) -> object:
-        """As of any text file."""
-
-
 class Lines:
     """Rows as lines of text."""
 
-    def __init__(self, stream: Stream, form: Callable[[Row], str], head: str = "") -> None:
+    def __init__(
+        self, stream: TextIO, form: Callable[[Row], str], head: str = "", *, is_ours: bool
+    ) -> None:
+        """Nothing is written yet.
+
+        Args:
+            stream: Takes the text.
+            form: Makes a line of a row.
+            head: Stands before the first row.
+            is_ours: Whether to close the stream in the end.
+        """
         self._stream = stream
         self._form = form
-        if head:
-            self._put(head)
+        self._head = head
+        self._is_ours = is_ours
 
     def write(self, rows: Iterable[Row]) -> None:
         """Take whole rows."""
-        self._put("".join(map(self._form, rows)))
-
-    def _put(self, text: str) -> None:
-        self._stream.write(text)
+        self._stream.write(self._head + "".join(map(self._form, rows)))
         self._stream.flush()
+        self._head = ""
 
     def finish(self) -> None:
-        """All rows are there: nothing is left to do."""
+        """All rows are there."""
+        self.write([])
 
     def close(self) -> None:
         """Close the file."""
-        close = getattr(self._stream, "close", None)
-        if close is not None:
-            close()
+        if self._is_ours:
+            self._stream.close()
 
 
 def format_of(path: str) -> str:
@@ -98,7 +96,9 @@ def flat_cell(value: Any) -> Any:
     return json.dumps(value) if isinstance(value, list | dict | tuple) else value
 
 
-def text_lines(stream: Stream, form: str, columns: Sequence[str], *, head: bool) -> Lines:
+def text_lines(
+    stream: TextIO, form: str, columns: Sequence[str], *, head: bool = True, is_ours: bool = False
+) -> Lines:
     """Rows as CSV or JSON lines into a stream; ``head``: begin with CSV's header."""
     first = csv_line(columns) if head and form == "csv" else ""
-    return Lines(stream, line_form(form, columns), first)
+    return Lines(stream, line_form(form, columns), first, is_ours=is_ours)

@@ -64,6 +64,7 @@ class KVCache:
         pool: The blocks.
         groups: The groups' rules, in order.
         total: Blocks that requests can hold.
+        has_no_room: Whether the last request not admitted did not fit as a whole.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -76,6 +77,7 @@ class KVCache:
         self.cached = [group for group in self.groups if group.is_cached]
         self.families = make_families(self.groups)
         self.total = settings.num_gpu_blocks - 1
+        self.has_no_room = False
         self.max_model_len = settings.max_model_len
         self.watermark = settings.watermark_blocks
         self.reserve_full_prompt = settings.reserve_full_prompt
@@ -159,7 +161,8 @@ class KVCache:
         free = self.pool.free - (self.watermark if others else 0)
         if self.reserve_full_prompt:
             whole = min(request.known, self.max_model_len)
-            if self.fits(request, whole, found, hits, capped=True) > free:
+            self.has_no_room = self.fits(request, whole, found, hits, capped=True) > free
+            if self.has_no_room:
                 return False
         needed = min(found + tokens, self.max_model_len)
         if self.fits(request, needed, found, hits, capped=False) > free:

@@ -30,6 +30,7 @@ class Step:
         running: Requests in the running queue.
         waiting: Requests left waiting.
         used_blocks: Blocks held.
+        tokens: Of all requests together.
         limit: What kept the first waiting request out: ``blocks``, ``seats``, ``tokens``,
             ``interval``; or empty.
         budget: Tokens that may still be given out.
@@ -48,6 +49,7 @@ class Step:
     running: int = 0
     waiting: int = 0
     used_blocks: int = 0
+    tokens: int = 0
     limit: str = ""
 
 
@@ -93,7 +95,7 @@ class Engine:
             step = self.schedule()
             self.in_flight.append(step)
             if len(self.in_flight) < self.settings.max_concurrent_batches and (
-                step.scheduled or self.waiting or self.running
+                step.tokens or self.waiting or self.running
             ):
                 return step, None
         done = self.in_flight.popleft()
@@ -115,8 +117,14 @@ class Engine:
         self._executed += bool(step.scheduled)
         if prefills:
             self._last_prefill = self._executed
+        self.settle(step)
+        return step
+
+    def settle(self, step: Step) -> None:
+        """The step is decided: its tokens count as computed from now on."""
         step.running, step.waiting = len(self.running), len(self.waiting)
         step.used_blocks = self.cache.used
+        step.tokens = sum(step.scheduled.values())
         for request, tokens in step.scheduled.items():
             request.computed += tokens
             request.in_flight += tokens
@@ -126,7 +134,6 @@ class Engine:
                 if self.settings.async_scheduling:
                     request.placeholders += 1
                     request.eligible = self.calls + self.settings.pipeline_parallel_size
-        return step
 
     def threshold(self) -> int:
         """Most tokens of one prompt in this step; 0 for no limit, as for a request on its own."""

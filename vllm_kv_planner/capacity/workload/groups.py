@@ -41,12 +41,13 @@ class Group:
         self.keys_per_block = group.block_size // settings.hash_block_size or 1
         self.alignment = settings.scheduler_block_size
 
-    def new_step(self) -> None:
-        """A step begins."""
-
     def skipped(self, computed: int) -> int:
         """Tokens at the start that are not looked at once ``computed`` are there."""
         return 0
+
+    def quiet_steps(self, computed: int, in_flight: int) -> int:
+        """Decode steps from here on in which the request's blocks stay as they are."""
+        return -computed % self.block_size
 
     def blocks_needed(
         self, request: Request, tokens: int, computed: int, hits: Table, *, capped: bool
@@ -201,6 +202,11 @@ class WindowGroup(Group):
         self.kept: int = self.window - 1 + getattr(group.spec, "extra_retained_tokens", 0)
         self.blocks_for_a_hit = cdiv(self.window - 1, self.block_size)
 
+    def quiet_steps(self, computed: int, in_flight: int) -> int:
+        """Until a block is full, or falls out of the window."""
+        size = self.block_size
+        return min(-computed % size, (self.kept + in_flight - computed) % size)
+
     def skipped(self, computed: int) -> int:
         """What lies behind the window of the next token."""
         return max(0, computed - self.kept)
@@ -264,6 +270,10 @@ class ChunkGroup(Group):
     ) -> None:
         super().__init__(index, group, settings, pool)
         self.chunk: int = getattr(group.spec, "attention_chunk_size")  # noqa: B009
+
+    def quiet_steps(self, computed: int, in_flight: int) -> int:
+        """Until a block is full, or a chunk over."""
+        return min(-computed % self.block_size, (in_flight - computed) % self.chunk)
 
     def skipped(self, computed: int) -> int:
         """All chunks before the next token's."""

@@ -48,13 +48,19 @@ class Request:
         tables: Its blocks, a group at a time.
         named: How many of a table's first blocks have their name already.
         states: Of groups of recurrent states.
+        seat: Grows in the order of admission.
+        since: From which ``schedule()`` on its counts advance by themselves (``fast.py``); -1: they
+            do not.
+        wake: The ``schedule()`` that has to look at it next.
+        last: The ``schedule()`` that computes its last token.
+        blocked_at: The pool's ``changes`` when there was no room for it.
     """
 
     __slots__ = (
         *("arrival", "computed", "eligible", "end", "in_flight", "in_prefill"),
         *("junction", "keys", "known"),
         *("named", "number", "placeholders", "preemptions", "prompt", "running", "seat", "stale"),
-        *("states", "tables"),
+        *("blocked_at", "last", "since", "states", "tables", "wake"),
     )
 
     def __init__(
@@ -74,6 +80,8 @@ class Request:
         self.computed = self.in_flight = self.placeholders = self.stale = 0
         self.eligible = self.seat = self.preemptions = self.junction = 0
         self.running = self.in_prefill = False
+        self.since = self.blocked_at = -1
+        self.wake = self.last = 0
         self.keys = BlockKeys(number, trace.prefix, hash_block_size)
         self.tables: list[Table] = [[] for _ in range(groups)]
         self.named = [0] * groups

@@ -69,6 +69,11 @@ class StateGroup(Group):
         """States made in a step cannot be read in the same step."""
         self.named_this_step.clear()
 
+    def quiet_steps(self, computed: int, in_flight: int) -> int:
+        """Until a block is full, or the state before it can go."""
+        size = self.block_size
+        return min(-computed % size, (in_flight + 1 - computed) % size)
+
     def state(self, request: Request) -> StateOf:
         """The request's states here."""
         state = request.states[self.index]

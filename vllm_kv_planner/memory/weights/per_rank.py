@@ -6,7 +6,7 @@ the draft model are loaded under one measurement, which "Model loading took" rep
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...engine_args.engine_args import EngineArgs
@@ -15,22 +15,18 @@ from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
 from ...model.named_quantization import weights_unknown
-from .architectures.draft import eagle, mtp
 from .architectures.facts import Facts
 from .architectures.families import build, family, text_row
+from .draft import draft_tensors, own_quantization
 from .estimate import StageWeights, WeightsEstimate, total
 from .lora import lora_slots, lora_tensors
-from .modules import Module
 from .offload import left_on_gpu
 from .processing import processed, uncertainty
 from .quantization.choose import quantization
-from .rank import Place, Rank
-from .tensor import Tensor
+from .rank import Rank
 
 if TYPE_CHECKING:
     from ...engine_args.setup import EngineSetup
-
-_WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix", "extract_hidden_states")
 
 
 def weights_per_rank(
@@ -45,6 +41,7 @@ def weights_per_rank(
     layers_per_stage: tuple[int, ...] | None = None,
     draft_method: str | None = None,
     draft: ModelDescription | None = None,
+    draft_quantization: str | None = None,
     where: str = "config.json",
 ) -> WeightsEstimate:
     """Bytes of weights on each pipeline stage's ranks.
@@ -60,6 +57,7 @@ def weights_per_rank(
         layers_per_stage: As resolved (``ResolvedEngine.layers_per_stage``); even by default.
         draft_method: How it drafts (``Speculative.method``), if it does.
         draft: The draft model, where it has a checkpoint of its own.
+        draft_quantization: Its quantisation method, resolved.
         where: The config's name, for messages.
 
     Raises:
@@ -91,7 +89,14 @@ def weights_per_rank(
     ranges = stage_ranges(len(tree.layers), args.pipeline_parallel_size, partition)
     embeddings = bool((text_row(description.architecture) or {}).get("lora_embeddings"))
     slots = lora_slots(args, dtype, embeddings=embeddings)
-    drafted = draft_tensors(facts, rank, draft_method, draft, where=where)
+    drafted = draft_tensors(
+        facts,
+        rank,
+        draft_method,
+        draft,
+        quantization=draft_quantization,
+        over_stages=len(ranges) > 1,
+    )
     notes: list[str] = []
     stages: list[StageWeights] = []
     last = len(ranges) - 1
@@ -118,14 +123,12 @@ def weights_per_rank(
 def setup_weights(
     setup: EngineSetup,
     *,
-    draft: ModelDescription | None = None,
     version: tuple[int, int] = (0, 33),
 ) -> WeightsEstimate:
     """``weights_per_rank`` of an engine that is set up.
 
     Args:
         setup: The engine.
-        draft: Its draft model, where that has a checkpoint of its own.
         version: Of vLLM.
 
     Raises:
@@ -144,7 +147,8 @@ def setup_weights(
         version=version,
         layers_per_stage=resolved.layers_per_stage,
         draft_method=None if resolved.speculative is None else resolved.speculative.method,
-        draft=draft,
+        draft=None if setup.draft is None or setup.draft.method == "mtp" else setup.draft.model,
+        draft_quantization=own_quantization(setup),
     )
 
 
@@ -205,49 +209,3 @@ def rank_of(
         vit_tensor_parallel_size=1 if args.mm_encoder_tp_mode == "data" else size,
         version=version,
     )
-
-
-def draft_tensors(
-    target: Facts,
-    rank: Rank,
-    method: str | None,
-    draft: ModelDescription | None,
-    *,
-    where: str,
-) -> list[Tensor]:
-    """What drafting adds on the last stage.
-
-    Raises:
-        UnsupportedError: The method's draft model is not known here.
-    """
-    if method is None or method in _WITHOUT_WEIGHTS:
-        return []
-    modules: Iterable[Module]
-    if method == "mtp" and draft is None:
-        modules = mtp(target)
-    elif draft is None:
-        raise UnsupportedError(f"weights of the draft model ({method}) need its config")
-    else:
-        facts = Facts(
-            description=draft,
-            text=Config(draft.text_config, where),
-            top=Config(draft.config, where),
-            capability=target.capability,
-            version=target.version,
-        )
-        if method == "draft_model":
-            tree = build(facts)
-            layers = range(len(tree.layers))
-            modules = tree.stage_modules(layers, is_first=True, is_last=True)
-            return [
-                Tensor(each.name, each.shape, each.dtype, "draft")
-                for each in tree.tensors(modules, rank)
-            ]
-        if method not in ("eagle", "eagle3"):
-            raise UnsupportedError(
-                f"weights of {method} draft models are not known to the stand-alone planner; "
-                "--planner vllm can answer"
-            )
-        modules = eagle(facts, target, method)
-    place = Place(rank, part="draft")
-    return [tensor for module in modules for tensor in module.tensors(place)]

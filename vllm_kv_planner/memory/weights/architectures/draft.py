@@ -1,28 +1,32 @@
-"""Draft models: layers for multi-token prediction in the checkpoint itself, and EAGLE's.
+"""Layers for multi-token prediction, which lie in the target's own checkpoint.
 
-What a draft shares with its target (embedding, head, rotary cache) is not counted again.
+What they share with the target (embedding, head, rotary cache) is not counted again.
 Source: vLLM 0.33 ``models/deepseek_mtp.py``, ``glm4_moe_mtp.py``, ``qwen3_next_mtp.py``,
-``qwen3_5_mtp.py``, ``models/deepseek_v4/nvidia/mtp.py``, ``llama_eagle.py``, ``llama_eagle3.py``.
+``qwen3_5_mtp.py``, ``mimo_mtp.py``, ``ernie_mtp.py``, ``nemotron_h_mtp.py``,
+``models/deepseek_v4/nvidia/mtp.py``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from ....errors import UnsupportedError
-from ....records import replace
-from ..modules import Block, Linear, LMHead, Module, Norm, QKVLinear, Weight
+from ..modules import Block, Linear, Module, Norm, TokenEmbedding
 from .attention import attention
 from .deepseek_v4 import mtp_layers
 from .facts import Facts
-from .families import family, text_row
+from .families import text_row
 from .feed_forward import mlp, moe, moe_options
+from .hybrid import nemotron_experts
 from .latent import latent_attention
 
 
-def mtp(facts: Facts) -> Sequence[Module]:
+def mtp(facts: Facts, *, over_stages: bool = False) -> Sequence[Module]:
     """Layers that predict further tokens, as the target's family builds them.
+
+    Args:
+        facts: The target.
+        over_stages: Whether its embedding lies on another stage: the draft then keeps its own.
 
     Raises:
         UnsupportedError: The family has none, or nobody wrote its rule.
@@ -35,7 +39,15 @@ def mtp(facts: Facts) -> Sequence[Module]:
             "stand-alone planner; --planner vllm can answer"
         )
     inner = facts.with_options({**row, "rotary": False})
-    return _RULES[kind](inner)
+    modules: list[Module] = list(_RULES[kind](inner))
+    if over_stages and kind != "nemotron":
+        modules.append(own_embedding(facts))
+    return modules
+
+
+def own_embedding(facts: Facts) -> Module:
+    """The token embedding where the target's is out of reach."""
+    return TokenEmbedding("model.embed_tokens", facts.vocab_size, facts.hidden, part="draft")
 
 
 def _count(facts: Facts) -> int:
@@ -88,54 +100,78 @@ def _qwen(facts: Facts) -> Sequence[Module]:
     ]
 
 
-def eagle(facts: Facts, target: Facts, method: str) -> Sequence[Module]:
-    """EAGLE and EAGLE-3 over Llama's layers.
-
-    Args:
-        facts: The draft model.
-        target: The model it drafts for.
-        method: ``eagle`` or ``eagle3``.
-
-    Raises:
-        UnsupportedError: The draft is no Llama.
-    """
-    row = family("LlamaForCausalLM") or {}
-    facts = facts.with_options({**row, "rotary": False})
-    hidden, is_third = facts.hidden, method == "eagle3"
-    block = attention(facts)
-    if is_third:  # queries, keys and values of embedding and hidden state together
-        children = tuple(
-            replace(child, inputs=2 * hidden) if isinstance(child, QKVLinear) else child
-            for child in block.children
+def _mimo(facts: Facts) -> Sequence[Module]:
+    """Norms of embedding and hidden state, a projection of both, a dense layer, a norm."""
+    hidden = facts.hidden
+    return [
+        Block(
+            f"model.mtp_layers.{facts.num_layers + number}",
+            (
+                Norm("token_layernorm", hidden),
+                Norm("hidden_layernorm", hidden),
+                Linear("input_proj", 2 * hidden, (hidden,), "none", quantised=False),
+                _dense_layer(facts),
+                Norm("final_layernorm", hidden),
+            ),
+            "draft",
         )
-        block = Block(block.name, children, block.part)
-    norms = ("input_layernorm", "post_attention_layernorm")
-    inner: tuple[Module, ...] = (
-        block,
-        mlp(facts),
-        *(Norm(name, hidden) for name in (*norms, *(("hidden_norm",) if is_third else ()))),
-    )
-    states = _aux_states(facts.text.data) if is_third else 2
-    wide = facts.text.int("target_hidden_size", default=hidden) if is_third else hidden
-    modules: list[Module] = [
-        Linear("model.fc", states * wide, (hidden,), "none", quantised=False),
-        *(Block(f"model.layers.{number}", inner, "draft") for number in range(facts.num_layers)),
+        for number in range(_count(facts))
     ]
-    if is_third:
-        own = facts.text.int("draft_vocab_size", default=facts.vocab_size)
-        modules += [Norm("model.norm", hidden), LMHead("lm_head", own, hidden)]
-        if own != target.vocab_size:
-            modules.append(Weight("draft_id_to_target_id", (own,), dtype="int64"))
+
+
+def _ernie(facts: Facts) -> Sequence[Module]:
+    """The same without a norm behind it."""
+    hidden = facts.hidden
+    return [
+        Block(
+            f"model.layers.{facts.num_layers + number}",
+            (
+                Norm("mtp_emb_norm", hidden),
+                Norm("mtp_hidden_norm", hidden),
+                Linear("mtp_linear_proj", 2 * hidden, (hidden,), "none", quantised=False),
+                _dense_layer(facts),
+            ),
+            "draft",
+        )
+        for number in range(_count(facts))
+    ]
+
+
+def _dense_layer(facts: Facts) -> Block:
+    norms = ("input_layernorm", "post_attention_layernorm")
+    inner = (attention(facts), mlp(facts), *(Norm(name, facts.hidden) for name in norms))
+    return Block("mtp_block", inner)
+
+
+def _nemotron(facts: Facts) -> Sequence[Module]:
+    """Blocks of attention or experts; the first projects, the last has a norm more."""
+    hidden, text = facts.hidden, facts.text
+    pattern = text.opt_str("mtp_hybrid_override_pattern")
+    listed = text.list_of_strs("mtp_layers_block_type", default=("attention", "moe"))
+    kinds = ["attention" if c == "*" else "moe" for c in pattern] if pattern else listed
+    modules: list[Module] = []
+    for number, kind in enumerate(kinds):
+        children: list[Module] = [
+            nemotron_experts(facts) if kind == "moe" else attention(facts),
+            Norm("norm", hidden),
+        ]
+        if number == 0:
+            children += [
+                Norm("enorm", hidden),
+                Norm("hnorm", hidden),
+                Linear("eh_proj", 2 * hidden, (hidden,)),
+            ]
+        if number == len(kinds) - 1:
+            children.append(Norm("final_layernorm", hidden))
+        modules.append(Block(f"mtp.layers.{number}", tuple(children), "draft"))
     return modules
 
 
-def _aux_states(config: Mapping[str, Any]) -> int:
-    stated = config.get("num_aux_hidden_states")
-    if isinstance(stated, int):
-        return stated
-    inner = config.get("eagle_config")
-    listed = inner.get("eagle_aux_hidden_state_layer_ids") if isinstance(inner, Mapping) else None
-    return len(listed) if isinstance(listed, list) and listed else 3
-
-
-_RULES = {"deepseek": _deepseek, "deepseek_v4": mtp_layers, "qwen": _qwen}
+_RULES = {
+    "deepseek": _deepseek,
+    "deepseek_v4": mtp_layers,
+    "ernie": _ernie,
+    "mimo": _mimo,
+    "nemotron": _nemotron,
+    "qwen": _qwen,
+}

@@ -136,7 +136,7 @@ def nemotron_h(facts: Facts) -> WeightTree:
         ),
         part="mlp",
     )
-    sparse = _nemotron_experts(facts)
+    sparse = nemotron_experts(facts)
 
     def layer(index: int) -> Sequence[Module]:
         if index in blocks:
@@ -146,7 +146,7 @@ def nemotron_h(facts: Facts) -> WeightTree:
     return assemble(facts, layer)
 
 
-def _nemotron_experts(facts: Facts) -> Block:
+def nemotron_experts(facts: Facts) -> Block:
     """Experts without gates, in a narrower space where there is one."""
     text, hidden = facts.text, facts.hidden
     count, width = num_experts(facts), text.int("moe_intermediate_size", default=1)

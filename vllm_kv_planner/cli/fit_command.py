@@ -1,0 +1,213 @@
+"""``vllm-kv-planner fit``: which set-ups serve what you need, and what one more flag would buy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from ..engine_args.arguments import prepare_arguments
+from ..engine_args.flags import FlagParser, add_engine_flags, ignored_flags
+from ..errors import InputError
+from .answer_output import FORMATS, rendered
+from .fit_flags import add_fit_flags, prices_given, several
+from .planner_flags import (
+    add_custom_flags,
+    add_planner_flags,
+    command_parser,
+    request_of,
+    request_of_command,
+    split_at_dashes,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..capacity.fit.constraints import Wanted
+    from ..capacity.request import PlanRequest
+    from ..gpu.gpu import GPU
+
+EPILOG = """\
+examples:
+  vllm-kv-planner fit meta-llama/Llama-3.1-8B-Instruct --gpu L4,H100 --context 32K --concurrency 20
+  vllm-kv-planner fit openai/gpt-oss-120b --gpu any --kv-cache-dtype auto,fp8 --price H100=2.5
+  vllm-kv-planner fit Qwen/Qwen3-32B --gpu L40S --question max-model-len -tp 2
+  vllm-kv-planner fit --question suggest --gpu L4 -- vllm serve google/gemma-2-9b-it
+
+exit codes: 0 some set-up does it, 1 none does, 2 the input is wrong
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, search, print; returns the exit code."""
+    ours, pasted = split_at_dashes(list(arguments))
+    given = make_parser().parse_args(prepare_arguments(ours))
+    request, named, gpus = asked(given, pasted)
+    if given.question == "set-ups":
+        return _set_ups(given, request, _wanted(given, request, named, gpus))
+    if given.question == "suggest":
+        return _suggest(given, request, gpus)
+    return _question(given, request, _wanted(given, request, named, gpus), gpus)
+
+
+def make_parser() -> FlagParser:
+    """Our own flags first, then vLLM's."""
+    parser = command_parser(
+        "fit",
+        description="Set-ups that serve what you need, ranked; and single questions about one.",
+        usage="MODEL [--gpu NAME,...] [vLLM engine flags]\n--gpu NAME -- vllm serve MODEL [flags]",
+        epilog=EPILOG,
+    )
+    parser.add_argument("model_tags", metavar="MODEL", nargs="*", help="Hub id, directory or file")
+    add_fit_flags(parser.add_argument_group("what to serve, and on what"))
+    own = parser.add_argument_group("planner")
+    add_planner_flags(own, gpu=False)
+    own.add_argument("--format", choices=FORMATS, default="text", help="how to print")
+    add_custom_flags(parser)
+    add_engine_flags(parser, omit=("--kv-cache-dtype",))
+    return parser
+
+
+def asked(
+    given: argparse.Namespace, pasted: list[str]
+) -> tuple[PlanRequest, tuple[str, ...], list[str | GPU]]:
+    """The engine, the flags that the user fixed, and the devices named.
+
+    Raises:
+        PlannerError: The input is wrong; one line says what and where.
+    """
+    from ..records import replace
+
+    names = several(given.gpu)
+    if given.gpu_memory is not None and len(names) > 1:
+        raise InputError("--gpu-memory is one device's: name one --gpu beside it")
+    given.gpu = names[0] if given.gpu_memory is not None and names else None
+    if given.context is not None:
+        if getattr(given, "max_model_len", given.context) != given.context:
+            raise InputError("--context and --max-model-len are the same: give one of them")
+        given.max_model_len = given.context
+    if pasted:
+        request = request_of_command(given, pasted)
+        if given.context is not None:
+            request = request.with_args(max_model_len=given.context)
+        named: tuple[str, ...] = ()
+    else:
+        if len(given.model_tags) > 1:
+            raise InputError(f"{given.model_tags[1]!r}: one MODEL; others that would do: --variant")
+        named_model = given.model_tags or [getattr(given, "model", None)]
+        request = request_of(given, named_model[0])
+        named = tuple(vars(given))
+        left_out = ignored_flags(given)
+        if left_out:
+            note = f"change no memory, and are left out of the commands: {', '.join(left_out)}"
+            request = replace(request, notes=(*request.notes, note))
+    if given.gpu_memory is not None:
+        assert request.gpu is not None
+        return request, named, [request.gpu]
+    return request, named, [_device(name) for name in names]
+
+
+def _device(name: str) -> str | GPU:
+    if name != "auto":
+        return name
+    from ..engine_args.choose_gpu import present_gpu
+
+    return present_gpu()
+
+
+def _wanted(
+    given: argparse.Namespace, request: PlanRequest, named: Sequence[str], gpus: list[str | GPU]
+) -> Wanted:
+    """What the search is asked."""
+    from ..capacity.fit.constraints import ANY_GPU, Wanted
+
+    return Wanted(
+        named=[name for name in named if name in vars(request.args)],
+        gpu=gpus or ANY_GPU,
+        max_gpus=given.max_gpus,
+        max_nodes=given.max_nodes,
+        gpus_per_node=given.gpus_per_node,
+        concurrency=given.concurrency,
+        kv_cache_dtype=several(given.kv_cache_dtypes) or request.args.kv_cache_dtype,
+        prices=prices_given(given.price),
+        launcher=given.launcher,
+        borderline=given.borderline,
+        top=given.top,
+    )
+
+
+def _set_ups(given: argparse.Namespace, request: PlanRequest, wanted: Wanted) -> int:
+    from ..capacity.fit.fit import fit_request
+    from ..report.fit_report import to_markdown, to_text
+
+    result = fit_request(request, wanted, several(given.variant))
+    print(
+        rendered(
+            result,
+            given.format,
+            text=lambda answer, colour: to_text(answer, colour=colour),
+            markdown=to_markdown,
+        )
+    )
+    return 0 if result.offers else 1
+
+
+def _question(
+    given: argparse.Namespace, request: PlanRequest, wanted: Wanted, gpus: list[str | GPU]
+) -> int:
+    from ..capacity.fit.constraints import gpus_of
+    from ..capacity.fit.fit import fit_request
+    from ..capacity.fit.questions import fewest_of, solved
+    from ..gpu.catalogue import DEFAULT_GPU
+    from ..records import replace
+    from ..report.question_report import answers_markdown, answers_text
+
+    if given.question == "min-gpus":
+        variants = several(given.variant)
+        result = fewest_of(
+            gpus_of(wanted.gpu, wanted.prices or {}),
+            lambda gpu: fit_request(request, replace(wanted, gpu=gpu, top=1), variants),
+        )
+    else:
+        result = solved(
+            given.question,
+            _with_cache(request, given),
+            gpu=gpus or DEFAULT_GPU,
+            concurrency=given.concurrency,
+        )
+    print(
+        rendered(
+            result,
+            given.format,
+            text=lambda answer, colour: answers_text(answer, colour=colour),
+            markdown=answers_markdown,
+        )
+    )
+    return 0 if result.answered else 1
+
+
+def _suggest(given: argparse.Namespace, request: PlanRequest, gpus: list[str | GPU]) -> int:
+    from ..capacity.fit.questions import suggested_for
+    from ..report.question_report import suggestions_markdown, suggestions_text
+
+    if len(gpus) > 1:
+        raise InputError("--question suggest is about one engine: name one --gpu")
+    if gpus:
+        request = request.on(gpus[0])
+    result = suggested_for(_with_cache(request, given), concurrency=given.concurrency)
+    print(
+        rendered(
+            result,
+            given.format,
+            text=lambda answer, colour: suggestions_text(answer, colour=colour),
+            markdown=suggestions_markdown,
+        )
+    )
+    return 0 if result.fits else 1
+
+
+def _with_cache(request: PlanRequest, given: argparse.Namespace) -> PlanRequest:
+    """The engine with the one KV cache dtype that a question about it allows."""
+    dtypes = several(given.kv_cache_dtypes)
+    if len(dtypes) > 1:
+        raise InputError(f"--question {given.question}: name one --kv-cache-dtype")
+    return request.with_args(kv_cache_dtype=dtypes[0]) if dtypes else request
