@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from vllm_kv_planner import PlannerError
-from vllm_kv_planner.capacity.compare import compare_models
+from vllm_kv_planner import compare_models
 from vllm_kv_planner.cli.output import printing
 
 MODELS = [

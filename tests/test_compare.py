@@ -268,8 +268,26 @@ def test_the_exit_code_says_whether_all_were_answered(capsys: pytest.CaptureFixt
     assert "not planned: nobody/nothing: " in out
     # a model that does not fit is answered
     assert run(["meta-llama/Llama-2-70b-hf"], capsys)[0] == 0
-    code, out, err = run(["gpt2", "--gpu", "H10000"], capsys)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["gpt2", "--gpu", "H10000"], "unknown GPU"),
+        (["gpt2", "--vllm-version", "x"], "--vllm-version"),
+        (["gpt2", "--length", "8K,32K"], "--length"),
+        (["gpt2", "--length", "0"], "length 0"),
+        (["gpt2", "--layers", "3"], "--custom"),
+        (["gpt2", "--gpu-memory", "0"], "must be positive"),
+        (["--gpu", "L4", "--", "vllm", "serve", "gpt2"], "no pasted command"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run(arguments, capsys)
     assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
 
 
 def test_csv_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:

@@ -350,6 +350,34 @@ def test_json_csv_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert "| 7 x 500 in 8,192 |" in run([*flags, "markdown"], capsys)
 
 
+def test_a_pasted_command(capsys: pytest.CaptureFixture[str]) -> None:
+    serve = ["--", "vllm", "serve", LLAMA, "--max-model-len", "2048", "--block-size", "32"]
+    out = run(["--scenario", "3x33", "--format", "json", *serve], capsys)
+    (row,) = json.loads(out)["scenarios"]
+    assert (row["max_model_len"], row["paged_bytes"]) == (2048, 3 * 64 * PER_TOKEN)
+    # the classic scenarios state their own lengths
+    assert main(["paging", *serve]) == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ([], "no model named"),
+        (["gpt2", "gpt2"], "unexpected argument 'gpt2'"),
+        (["gpt2", "--max-model-len", "100"], "every scenario states its own"),
+        (["gpt2", "-tp", "5"], "must be divisible"),
+        (["gpt2", "--", "vllm", "serve", "gpt2"], "the model stands in the pasted command"),
+    ],
+)
+def test_wrong_input_is_one_line(
+    arguments: list[str], said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code = main(["paging", *arguments])
+    out, err = capsys.readouterr()
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert said in err
+
+
 def test_hand_made_models(capsys: pytest.CaptureFixture[str]) -> None:
     hand_made = ["--custom", "--layers", "80", "--kv-heads", "8", "--head-dim", "128"]
     found = json.loads(run([*hand_made, "--format", "json"], capsys))

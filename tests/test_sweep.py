@@ -543,7 +543,7 @@ def test_a_sweep_into_a_file_from_python(tmp_path: Path) -> None:
     [
         ({"grid": {"max_model_len": "8K"}}, "not a list of values"),
         ({"grid": {"max_model_length": [1]}}, "--max-model-len"),
-        ({"max_model_length": 1}, "max_model_len"),
+        ({"max_model_length": 1}, "max-model-len"),
         ({"grid": {"max_num_seqs": [1]}, "max_num_seqs": 2}, "for all rows already"),
         ({"setups": [3]}, r"setups\[0\]"),
         ({"gpus": [3]}, "no model or GPU"),

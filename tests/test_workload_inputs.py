@@ -19,7 +19,6 @@ from vllm_kv_planner.capacity.workload.requests import (
     with_pace,
     with_shared_prefix,
 )
-from vllm_kv_planner.capacity.workload.source import RequestSource
 from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
 from vllm_kv_planner.errors import InputError
 
@@ -249,45 +248,3 @@ def test_every_one_of_several_prefixes_is_picked() -> None:
 def test_pace_divides_times(scale: float, arrival: float) -> None:
     (found,) = with_pace([TraceRequest(arrival, 1, 1)], scale)
     assert found.arrival == arrival / scale
-
-
-FIXED = {"prompt_tokens": "100", "output_tokens": "10"}
-
-
-@pytest.mark.parametrize(
-    ("given_", "said"),
-    [
-        ({}, "--prompt-tokens and --output-tokens"),
-        ({"prompt_tokens": "100"}, "--prompt-tokens and --output-tokens"),
-        ({**FIXED, "trace": "x.csv"}, "brings its own lengths"),
-        ({**FIXED, "scale": 2.0}, "add --trace"),
-        ({**FIXED, "trace_format": "azure"}, "add --trace"),
-        ({**FIXED, "all_lengths": True}, "--all-lengths"),
-        ({**FIXED, "requests": 0}, "--requests 0"),
-        ({**FIXED, "concurrency": 0}, "--concurrency 0"),
-        ({**FIXED, "concurrency": 5, "rate": 1.0}, "closed loop"),
-        ({**FIXED, "concurrency": 5, "arrivals": "all"}, "closed loop"),
-        ({**FIXED, "step_time": 0.0}, "--step-time"),
-        ({**FIXED, "step_time": math.nan}, "--step-time"),
-        ({**FIXED, "prefixes": 3}, "needs --shared-prefix"),
-        ({**FIXED, "shared_prefix": -1}, "--shared-prefix -1"),
-        ({**FIXED, "shared_prefix": 5, "prefixes": 0}, "--prefixes 0"),
-        ({"trace": "/nonexistent/trace.csv"}, "cannot be read"),
-    ],
-)
-def test_sources_that_make_no_sense(given_: dict[str, object], said: str) -> None:
-    with pytest.raises(InputError, match=said):
-        RequestSource(**given_).open()  # type: ignore[arg-type]
-
-
-def test_a_source_says_what_it_is() -> None:
-    opened = RequestSource(
-        prompt_tokens="100", output_tokens="10", rate=2.0, shared_prefix=1000, prefixes=3
-    ).open()
-    assert opened.lengths == (
-        "prompts of 100 tokens, answers of 10, behind one of 3 shared prefixes of 1,000 tokens"
-    )
-    assert opened.arrivals == "Poisson, 2 a step"
-    assert opened.total == 1000
-    assert len(list(opened.requests)) == 1000
-    assert opened.notes() == ()

@@ -1,4 +1,4 @@
-"""Traces as they are published, and as nobody should publish them."""
+"""Traces as they are published."""
 
 from __future__ import annotations
 
@@ -6,85 +6,38 @@ import gzip
 import io
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.workload.source import RequestSource
-from vllm_kv_planner.capacity.workload.traces.lines import MOST_BYTES_OF_LINE
-from vllm_kv_planner.capacity.workload.traces.read import (
-    REORDERED,
-    Trace,
-    TraceOptions,
-    in_order,
+from tests.trace_files import (
+    AZURE,
+    BAILIAN,
+    BURSTGPT,
+    MOONCAKE,
+    read,
+    refused,
+    turns,
+    writer,
 )
+from vllm_kv_planner.capacity.workload.traces import json_array
+from vllm_kv_planner.capacity.workload.traces.lines import TraceInput
+from vllm_kv_planner.capacity.workload.traces.read import REORDERED, in_order
 from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
 from vllm_kv_planner.errors import InputError
 
-# The first rows as published, and a failed request of BurstGPT.
-BURSTGPT = """\
-Timestamp,Model,Request tokens,Response tokens,Total tokens,Log Type
-5,ChatGPT,472,18,490,Conversation log
-45,ChatGPT,1087,230,1317,Conversation log
-118,GPT-4,417,276,693,Conversation log
-120,GPT-4,300,0,300,API log
-"""
-AZURE = """\
-TIMESTAMP,ContextTokens,GeneratedTokens
-2023-11-16 18:15:46.6805900,374,44
-2023-11-16 18:15:50.9951690,396,109
-2023-11-16 18:16:46.6805900,879,55
-"""
-MOONCAKE = """\
-{"timestamp": 27482, "input_length": 6955, "output_length": 52, \
-"hash_ids": [46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 2353, 2354]}
-{"timestamp": 30535, "input_length": 6472, "output_length": 26, \
-"hash_ids": [46, 47, 48, 49, 50, 51, 52, 53, 54, 55, 56, 57, 2366]}
-"""
-BAILIAN = """\
-{"chat_id": 159, "parent_chat_id": -1, "timestamp": 61.114, "input_length": 40, \
-"output_length": 521, "type": "text", "turn": 1, "hash_ids": [1089, 1090, 1091]}
-"""
-
-
-def turns(*said: str) -> dict[str, Any]:
-    speakers = ["human", "gpt"] * len(said)
-    return {
-        "id": "QWJhYvA_0",
-        "conversations": [
-            {"from": who, "value": text} for who, text in zip(speakers, said, strict=False)
-        ],
-    }
+Write = Callable[[str | bytes], str]
 
 
 @pytest.fixture
-def write(tmp_path: Path) -> Any:
-    def written(content: str | bytes, name: str = "trace") -> str:
-        path = tmp_path / name
-        path.write_bytes(content.encode() if isinstance(content, str) else content)
-        return str(path)
-
-    return written
+def write(tmp_path: Path) -> Write:
+    return writer(tmp_path)
 
 
-def read(path: str, **options: Any) -> tuple[Trace, list[TraceRequest]]:
-    trace = Trace(path, TraceOptions(**options))
-    return trace, list(trace)
-
-
-def refused(path: str, **options: Any) -> str:
-    with pytest.raises(InputError) as refusal:
-        read(path, **options)
-    message = str(refusal.value)
-    assert message.isprintable()
-    assert path in message or "--" in message
-    return message
-
-
-def test_burstgpt(write: Any) -> None:
+def test_burstgpt(write: Write) -> None:
     trace, found = read(write(BURSTGPT))
     assert (trace.form.name, trace.clock) == ("burstgpt", "seconds")
     assert found == [
@@ -95,7 +48,7 @@ def test_burstgpt(write: Any) -> None:
     assert trace.left_out == {"requests without an answer (failed ones)": 1}
 
 
-def test_burstgpt_of_one_model_as_vllms_benchmark_takes_it(write: Any) -> None:
+def test_burstgpt_of_one_model_as_vllms_benchmark_takes_it(write: Write) -> None:
     trace, found = read(write(BURSTGPT), model="GPT-4")
     assert found == [TraceRequest(0.0, 417, 276)]
     assert trace.left_out == {
@@ -104,7 +57,7 @@ def test_burstgpt_of_one_model_as_vllms_benchmark_takes_it(write: Any) -> None:
     }
 
 
-def test_the_newer_burstgpt_has_more_columns(write: Any) -> None:
+def test_the_newer_burstgpt_has_more_columns(write: Write) -> None:
     _, found = read(
         write(
             "Timestamp,Session ID,Elapsed time,Model,Request tokens,Response tokens,"
@@ -114,14 +67,14 @@ def test_the_newer_burstgpt_has_more_columns(write: Any) -> None:
     assert found == [TraceRequest(0.0, 10, 20)]
 
 
-def test_azure(write: Any) -> None:
+def test_azure(write: Write) -> None:
     trace, found = read(write(AZURE))
     assert (trace.form.name, trace.clock) == ("azure", "seconds")
     assert [each[1:3] for each in found] == [(374, 44), (396, 109), (879, 55)]
     assert [each.arrival for each in found] == pytest.approx([0.0, 4.314579, 60.0], abs=1e-5)
 
 
-def test_azures_second_year_writes_zones(write: Any) -> None:
+def test_azures_second_year_writes_zones(write: Write) -> None:
     _, found = read(
         write(
             "TIMESTAMP,ContextTokens,GeneratedTokens\n"
@@ -133,7 +86,7 @@ def test_azures_second_year_writes_zones(write: Any) -> None:
     assert [each.arrival for each in found] == pytest.approx([0.0, 1.0, 2.0], abs=1e-5)
 
 
-def test_mooncake(write: Any) -> None:
+def test_mooncake(write: Write) -> None:
     trace, (first, second) = read(write(MOONCAKE))
     assert (trace.form.name, trace.clock) == ("mooncake", "seconds")
     assert first[:3] == (0.0, 6955, 52)
@@ -146,7 +99,7 @@ def test_mooncake(write: Any) -> None:
     assert sum(each.tokens for each in first.prefix) == 6955
 
 
-def test_ids_beyond_the_prompt_are_left_out_and_a_rest_without_one_is_its_own(write: Any) -> None:
+def test_ids_beyond_the_prompt_are_left_out_and_a_rest_without_one_is_its_own(write: Write) -> None:
     _, (found,) = read(
         write('{"timestamp": 0, "input_length": 600, "output_length": 1, "hash_ids": [1, 2, 3]}')
     )
@@ -157,7 +110,7 @@ def test_ids_beyond_the_prompt_are_left_out_and_a_rest_without_one_is_its_own(wr
     assert found.prefix == (Segment(1, 512),)
 
 
-def test_bailian_hashes_16_tokens_and_counts_seconds(write: Any) -> None:
+def test_bailian_hashes_16_tokens_and_counts_seconds(write: Write) -> None:
     trace, found = read(write(BAILIAN))
     assert trace.form.name == "bailian"
     assert found == [
@@ -165,7 +118,7 @@ def test_bailian_hashes_16_tokens_and_counts_seconds(write: Any) -> None:
     ]
 
 
-def test_own_csv_with_steps(write: Any) -> None:
+def test_own_csv_with_steps(write: Write) -> None:
     trace, found = read(write("arrival,prompt_tokens,output_tokens\n0,100,10\n2.5,200,20\n"))
     assert (trace.form.name, trace.clock) == ("columns", "steps")
     assert found == [TraceRequest(0.0, 100, 10), TraceRequest(2.5, 200, 20)]
@@ -183,13 +136,13 @@ def test_own_csv_with_steps(write: Any) -> None:
         ' {"timestamp": 3, "prompt_tokens": 200, "output_tokens": 20}]\n',
     ],
 )
-def test_own_spellings(text: str, write: Any) -> None:
+def test_own_spellings(text: str, write: Write) -> None:
     trace, found = read(write(text))
     assert trace.clock == "seconds"
     assert found == [TraceRequest(0.0, 100, 10), TraceRequest(2.0, 200, 20)]
 
 
-def test_own_prefixes(write: Any) -> None:
+def test_own_prefixes(write: Write) -> None:
     _, found = read(
         write(
             "prompt_tokens,output_tokens,prefix_id,prefix_tokens\n"
@@ -205,7 +158,7 @@ def test_own_prefixes(write: Any) -> None:
     ]
 
 
-def test_sharegpt_as_vllms_benchmark_filters_it(write: Any) -> None:
+def test_sharegpt_as_vllms_benchmark_filters_it(write: Write) -> None:
     conversations = [
         turns("x" * 4000, "y" * 400, "never looked at"),  # 1,000 and 100 tokens of 4 characters
         turns("only the question"),
@@ -228,12 +181,12 @@ def test_sharegpt_as_vllms_benchmark_filters_it(write: Any) -> None:
     assert len(every) == 6
 
 
-def test_sharegpt_as_json_lines(write: Any) -> None:
+def test_sharegpt_as_json_lines(write: Write) -> None:
     line = json.dumps(turns("x" * 400, "y" * 40))
     assert read(write(f"{line}\n{line}\n"))[1] == [TraceRequest(0.0, 100, 10)] * 2
 
 
-def test_a_tokenizer_counts(write: Any, tmp_path: Path) -> None:
+def test_a_tokenizer_counts(write: Write, tmp_path: Path) -> None:
     pytest.importorskip("transformers", reason="transformers is optional")
     from tokenizers import Tokenizer, models, pre_tokenizers
 
@@ -250,29 +203,60 @@ def test_a_tokenizer_counts(write: Any, tmp_path: Path) -> None:
     assert "--tokenizer" in refused(path, tokenizer=str(tmp_path / "nothing"))
 
 
-def test_a_tokenizer_needs_transformers(write: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_tokenizer_needs_transformers(write: Write, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "transformers", None)
     message = refused(write(json.dumps([turns("x" * 40, "y" * 40)])), tokenizer="gpt2")
     assert "pip install transformers" in message
 
 
 @pytest.mark.parametrize("content", [BURSTGPT, AZURE, MOONCAKE, json.dumps([turns("x" * 40)])])
-def test_gzip_reads_alike(content: str, write: Any) -> None:
+def test_gzip_reads_alike(content: str, write: Write) -> None:
     assert read(write(gzip.compress(content.encode())))[1] == read(write(content))[1]
 
 
 def test_standard_input(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(AZURE.encode()))))
+    monkeypatch.setattr(
+        "sys.stdin", io.TextIOWrapper(io.BufferedReader(io.BytesIO(AZURE.encode())))
+    )
     trace, found = read("-")
     assert (trace.where, len(found)) == ("standard input", 3)
 
 
-def test_an_array_larger_than_any_chunk_is_read_item_by_item(write: Any) -> None:
+def test_an_array_larger_than_any_chunk_is_read_item_by_item(write: Write) -> None:
     wide = [turns(f"{number} é😀" * 3000, "y" * 400) for number in range(40)]
     _, found = read(write(json.dumps(wide, ensure_ascii=False, indent=1)), every_length=True)
     assert [each.prompt_tokens for each in found] == [
         -(-len(each["conversations"][0]["value"]) // 4) for each in wide
     ]
+
+
+@given(
+    objects=st.lists(
+        st.dictionaries(
+            st.text(max_size=5),
+            st.recursive(
+                st.none() | st.floats(allow_nan=False) | st.text(max_size=9),
+                lambda inner: st.lists(inner, max_size=3),
+            ),
+            max_size=3,
+        )
+    ),
+    chunk=st.integers(1, 9),
+    plain=st.booleans(),
+)
+def test_an_array_may_be_cut_anywhere(
+    objects: list[dict[str, object]],
+    chunk: int,
+    plain: bool,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    path = tmp_path_factory.getbasetemp() / "array.json"
+    path.write_text(json.dumps(objects, ensure_ascii=plain, indent=1), encoding="utf-8")
+    file = TraceInput(str(path))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(json_array, "CHUNK", chunk)
+        assert [item for _, item in json_array.array_items(file)] == objects
+    file.close()
 
 
 @settings(max_examples=50)
@@ -296,7 +280,7 @@ def test_csv_json_lines_and_arrays_say_the_same(
         assert read(str(path))[1] == [TraceRequest(0.0, p, o) for p, o in rows]
 
 
-def test_nearly_sorted_requests_are_put_in_order(write: Any) -> None:
+def test_nearly_sorted_requests_are_put_in_order(write: Write) -> None:
     trace = "timestamp,prompt_tokens,output_tokens\n9,1,1\n7,2,1\n7,3,1\n8,4,1\n"
     _, found = read(write(trace))
     assert [each[:2] for each in found] == [(0.0, 2), (0.0, 3), (1.0, 4), (2.0, 1)]
@@ -309,145 +293,10 @@ def test_far_out_of_order_is_refused() -> None:
         list(in_order(late, "x.csv"))
 
 
-COLUMNS = "timestamp,prompt_tokens,output_tokens\n"
-
-
-@pytest.mark.parametrize(
-    ("content", "said"),
-    [
-        ("", "no requests"),
-        ("\n\n", "line 1: no CSV header"),
-        (COLUMNS, "no requests"),
-        ("[]", "no requests"),
-        ("just text\n1\n", "no column with the prompt's length: there are just text"),
-        ("prompt_tokens\n5\n", "no column with the answer's length"),
-        ("a,a\n1,1\n", "named twice"),
-        (COLUMNS + "1,2\n", "line 2: 2 columns where the header names 3"),
-        (COLUMNS + "1,2,3\n1,x,3\n", 'line 3: prompt_tokens "x" is no number'),
-        (COLUMNS + "1,-2,3\n", "line 2: prompt_tokens -2"),
-        (COLUMNS + "1,2.5,3\n", "prompt_tokens 2.5 is no number of tokens"),
-        (COLUMNS + "1,nan,3\n", "prompt_tokens NaN"),
-        (COLUMNS + "1,inf,3\n", "prompt_tokens Infinity"),
-        (COLUMNS + "1,1e12,3\n", "0 to 1,000,000,000"),
-        (COLUMNS + "1,,3\n", "prompt_tokens is empty"),
-        (COLUMNS + "-1,2,3\n", "timestamp -1"),
-        (COLUMNS + "nan,2,3\n", "timestamp NaN"),
-        (COLUMNS + "1700000000000,2,3\n", "name the column timestamp_ms"),
-        (COLUMNS + "2023-99-16 18:15:46,2,3\n", "is no date"),
-        (COLUMNS + '1,"2,3\n', "line 2: unexpected end of data"),
-        (COLUMNS + "1," + "9" * 5000 + ",3\n", "prompt_tokens"),
-        (COLUMNS + '"' + "9\n" * 200_000, "field larger than field limit"),
-        (COLUMNS.encode() + b"1,2,\xff\n", "line 2: not UTF-8"),
-        (AZURE.encode("utf-16"), "binary data, or UTF-16"),
-        (b"\x00" * 100, "binary data"),
-        (b"\x1f\x8bnot gzip at all", "cannot be read"),
-        (gzip.compress((BAILIAN * 1000).encode())[:-20], "damaged or cut off"),
-        ("[1, 2]", "line 1: 1 where a request is an object"),
-        ("[[[[" * 100_000, "nested too deep"),
-        ('{"a":' * 100_000, "nested too deep"),
-        ("[" + "9" * 5000 + "]", "thousands of digits"),
-        ('{"input_length": ' + "9" * 5000 + "}", "thousands of digits"),
-        ('[{"prompt_tokens": 1', "line 1: not valid JSON"),
-        ('[{"prompt_tokens": 1, "output_tokens": 1}\n', "line 2: the JSON array ends early"),
-        ('[{"prompt_tokens": 1, "output_tokens": 1} {}]', "no comma nor ]"),
-        ('{"prompt_tokens": 1, "output_tokens": 1}\n{"prompt_tokens": 1,\n', "line 2: not one"),
-        ('{"prompt_tokens": 1, "output_tokens": 1}\n[1]\n', "line 2: a list of 1"),
-        ('{"prompt_tokens": true, "output_tokens": 1}', "prompt_tokens true"),
-        ('{"prompt_tokens": [1], "output_tokens": 1}', "prompt_tokens a list of 1"),
-        ('{"prompt_tokens": 1, "output_tokens": null}', "output_tokens is missing"),
-        (
-            '{"prompt_tokens": 1, "output_tokens": 1}\n{"prompt_tokens": 1}',
-            "line 2: output_tokens is missing",
-        ),
-        ('{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": 5}', "5 is no list"),
-        (
-            '{"timestamp": 1, "input_length": 1, "output_length": 1, "hash_ids": [[]]}',
-            "neither a number nor a text",
-        ),
-        (
-            '{"prompt_tokens": 5, "output_tokens": 1, "prefix_tokens": 6}',
-            "prefix_tokens 6 is more than the whole prompt, 5",
-        ),
-        (
-            '{"prompt_tokens": 5, "output_tokens": 1, "prefix_tokens": 5, "prefix_id": {}}',
-            "prefix_id an object",
-        ),
-        ('[{"conversations": 5}]', "conversations 5 is no list"),
-        ('[{"conversations": [5, 6]}]', "a turn is 5"),
-        ('[{"conversations": [{"value": 1}, {"value": 2}]}]', "a turn is an object"),
-    ],
-)
-def test_nonsense_is_refused_by_file_and_line(content: str | bytes, said: str, write: Any) -> None:
-    assert said in refused(write(content))
-
-
-@pytest.mark.parametrize("start", [COLUMNS, '{"a": "', '[{"a": "'])
-def test_endless_lines_are_not_read_to_their_end(start: str, write: Any) -> None:
-    message = refused(write(start + "9" * (MOST_BYTES_OF_LINE + 100_000)))
-    assert "4 MiB" in message
-
-
-@given(content=st.binary(max_size=300))
-@settings(max_examples=200)
-def test_any_bytes_are_requests_or_one_line(
-    content: bytes, tmp_path_factory: pytest.TempPathFactory
-) -> None:
-    path = tmp_path_factory.getbasetemp() / "any"
-    path.write_bytes(content)
-    try:
-        read(str(path))
-    except InputError as refusal:
-        assert str(refusal).isprintable()
-
-
-@pytest.mark.parametrize("name", ["", "nowhere.csv", "a\0b", "\ud800"])
-def test_files_that_are_not_there(name: str) -> None:
-    with pytest.raises(InputError):
-        Trace(name)
-
-
-def test_a_directory_is_no_trace(tmp_path: Path) -> None:
-    assert "a directory" in refused(str(tmp_path))
-
-
-def test_a_format_can_be_forced(write: Any) -> None:
+def test_a_format_can_be_forced(write: Write) -> None:
     line = '{"timestamp": 2000, "input_length": 100, "output_length": 10}\n'
     late = line.replace("2000", "5000")
     assert read(write(line + late))[1][1].arrival == 3000
     assert read(write(line + late), form="mooncake")[1][1].arrival == 3
     assert "one of sharegpt, burstgpt" in refused(write(line), form="excel")
     assert "no column with the prompt's length" in refused(write(line), form="azure")
-
-
-def test_times_in_seconds_need_a_step_time_or_to_be_left_out(write: Any) -> None:
-    path = write(AZURE)
-    with pytest.raises(InputError, match="--step-time"):
-        RequestSource(trace=path).open()
-    timed = RequestSource(trace=path, step_time=0.03, scale=2.0).open()
-    assert timed.arrivals == "as in the trace, 2 times as fast"
-    assert [each.arrival for each in timed.requests] == pytest.approx([0, 2.157, 30], abs=1e-3)
-    for flags in ({"arrivals": "all"}, {"concurrency": 2}):
-        found = RequestSource(trace=path, **flags).open()  # type: ignore[arg-type]
-        assert [each.arrival for each in found.requests] == [0.0, 0.0, 0.0]
-    paced = RequestSource(trace=path, rate=0.5, arrivals="constant").open()
-    assert [each.arrival for each in paced.requests] == [0.0, 2.0, 4.0]
-
-
-def test_times_that_do_not_count_are_not_looked_at(write: Any) -> None:
-    path = write(COLUMNS + "whenever,2,3\n")
-    assert list(RequestSource(trace=path, concurrency=1).open().requests) == [
-        TraceRequest(0.0, 2, 3)
-    ]
-
-
-def test_some_requests_of_a_trace(write: Any) -> None:
-    opened = RequestSource(trace=write(AZURE), requests=2, arrivals="all").open()
-    assert (opened.total, len(list(opened.requests))) == (2, 2)
-    with pytest.raises(InputError, match="--scale"):
-        RequestSource(trace=write(AZURE), scale=2.0, arrivals="all").open()
-
-
-def test_what_was_left_out_is_told(write: Any) -> None:
-    opened = RequestSource(trace=write(BURSTGPT), concurrency=1).open()
-    assert len(list(opened.requests)) == 3
-    assert opened.notes() == ("1 left out: requests without an answer (failed ones)",)

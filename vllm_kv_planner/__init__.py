@@ -7,6 +7,13 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .capacity.compare import compare_models as compare_models
+    from .capacity.compared import ModelComparison as ModelComparison
+    from .capacity.paged import PagingComparison as PagingComparison
+    from .capacity.paging import paging as paging
+    from .capacity.request import PlanRequest as PlanRequest
+    from .capacity.request import plan_request as plan_request
+    from .capacity.scenario import Scenario as Scenario
     from .errors import ConfigError as ConfigError
     from .errors import InputError as InputError
     from .errors import PlannerError as PlannerError
@@ -29,7 +36,14 @@ _HOME = {
     "UnsupportedError": "errors",
     "estimate_kv_cache": "estimate",
     "VLLMPlanner": "vllm_adapter.client",
+    "ModelComparison": "capacity.compared",
+    "PagingComparison": "capacity.paged",
+    "PlanRequest": "capacity.request",
+    "Scenario": "capacity.scenario",
+    "compare_models": "capacity.compare",
+    "paging": "capacity.paging",
     "plan": "planner",
+    "plan_request": "capacity.request",
     "plan_engine": "vllm_adapter.live",
 }
 

@@ -6,26 +6,23 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from .described import described, named
 from .engine_args.engine_args import EngineArgs
 from .engine_args.environment import EngineEnvironment
-from .engine_args.setup import EngineSetup, resolve_setup
+from .engine_args.setup import EngineSetup
 from .engine_args.value_types import shown
 from .errors import InputError, UnsupportedError
-from .gpu.catalogue import DEFAULT_GPU, find_gpu
+from .gpu.catalogue import DEFAULT_GPU
 from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from .kv_cache.specs import RequestLimits
 from .kv_memory import kv_memory
 from .machine import UNKNOWN_MACHINE, Machine
 from .model.find import FoundConfig, found_config
-from .older_versions import as_logged, older_rules, request_limits, with_defaults
+from .older_versions import as_logged
 from .plan_types import Plan
+from .prepared import VLLM_VERSION as VLLM_VERSION
+from .prepared import prepare
 from .standalone import assemble
-
-VLLM_VERSION = "0.33.0"
-"""The version whose rules the stand-alone planner restates."""
-
 
 def plan(
     model: str | os.PathLike[str] | FoundConfig,
@@ -139,19 +136,17 @@ def plan_standalone(
 ) -> Plan:
     """The plan of vLLM's rules as restated here."""
     if gpu is None:
-        gpu = DEFAULT_GPU
         notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
-    device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
-    model = described(found, args)
-    rules = None if vllm_version in (None, VLLM_VERSION) else older_rules(vllm_version)
-    if rules is not None:
-        args, said = with_defaults(args, model, rules)
-        notes = (*said, *notes)
-    with named(found):
-        setup = resolve_setup(args, model, device, environment)
-    limits = request_limits(setup, rules)
-    version = VLLM_VERSION if rules is None else rules.name
-    memory = kv_memory(setup, found, version, machine)
+    prepared = prepare(
+        args,
+        found,
+        gpu=gpu,
+        vllm_version=vllm_version,
+        environment=environment,
+        machine=machine,
+    )
+    setup, limits = prepared.setup, prepared.limits
+    memory = kv_memory(setup, found, prepared.version, machine)
     blocks = plan_blocks(setup, memory.available, limits)
     pessimistic = blocks
     if memory.pessimistic != memory.available:
@@ -160,11 +155,11 @@ def plan_standalone(
         setup,
         found,
         memory,
-        as_logged(blocks, rules),
+        as_logged(blocks, prepared.rules),
         pessimistic,
         limits,
-        vllm_version=version,
-        notes=notes,
+        vllm_version=prepared.version,
+        notes=(*prepared.notes, *notes),
     )
 
 

@@ -99,8 +99,10 @@ def compare(
     """The comparison of requests; rows that are answered already stay as they are.
 
     Raises:
-        InputError: A length that cannot be.
+        InputError: A length that cannot be, or what no model could be planned with.
     """
+    from ..planner import check_inputs
+
     checked = checked_lengths(lengths)
     gpu = None
     models = []
@@ -108,6 +110,7 @@ def compare(
         if isinstance(row, ComparedModel):
             models.append(row)
             continue
+        check_inputs(row.gpu, row.vllm_version, row.machine)
         try:
             answer, plan = compared(row, checked, memory_known=is_known(row))
         except PlannerError as refusal:

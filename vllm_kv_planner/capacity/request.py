@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     import os
 
     from ..plan_types import Plan
+    from ..prepared import Prepared
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,6 +59,23 @@ class PlanRequest:
             environment=self.environment,
             machine=self.machine,
             notes=self.notes,
+        )
+
+    def prepare(self) -> Prepared:
+        """The engine set up by the rules restated here, its memory not yet divided.
+
+        Raises:
+            PlannerError: As ``plan``.
+        """
+        from ..prepared import prepare
+
+        return prepare(
+            self.args,
+            self.found,
+            gpu=self.gpu,
+            vllm_version=self.vllm_version,
+            environment=self.environment,
+            machine=self.machine,
         )
 
     def on(self, gpu: str | GPU) -> PlanRequest:

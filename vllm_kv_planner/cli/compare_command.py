@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
+from ..errors import InputError
 from .answer_output import FORMATS, rendered
 from .planner_flags import add_custom_flags, add_planner_flags, command_parser
 
@@ -32,11 +33,12 @@ why; 2 the input is wrong
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan each, print; returns the exit code."""
     from ..capacity.compare import LENGTHS, compare
-    from ..engine_args.quantities import parse_quantity
     from ..report.compare_report import to_markdown, to_text
 
+    if "--" in arguments:
+        raise InputError("compare takes models and flags, no pasted command behind --")
     given = make_parser().parse_args(prepare_arguments(list(arguments)))
-    lengths = [parse_quantity(text) for text in given.length or ()]
+    lengths = [length_of(text) for text in given.length or ()]
     comparison = compare(rows_of(given), lengths or LENGTHS)
     print(
         rendered(
@@ -47,6 +49,20 @@ def run(arguments: Sequence[str]) -> int:
         )
     )
     return 0 if comparison.complete else 1
+
+
+def length_of(text: str) -> int:
+    """One ``--length``.
+
+    Raises:
+        InputError: Not a count; says which flag.
+    """
+    from ..engine_args.quantities import parse_quantity
+
+    try:
+        return parse_quantity(text)
+    except InputError as error:
+        raise InputError(f"--length: {error}; repeat the flag for several") from None
 
 
 def make_parser() -> FlagParser:
@@ -89,14 +105,14 @@ def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
     from ..engine_args.environment import read_environment
     from ..engine_args.flags import engine_args_from
     from ..records import replace
-    from .planner_flags import _request
+    from .planner_flags import request_for
 
     args = engine_args_from(given)
     environment = read_environment(os.environ)
     return [
         each
         if isinstance(each, ComparedModel)
-        else _request(given, replace(args, model=each.id), each, environment, [])
+        else request_for(given, replace(args, model=each.id), each, environment, [])
         for each in named_models(given)
     ]
 

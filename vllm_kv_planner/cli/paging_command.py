@@ -6,8 +6,16 @@ from collections.abc import Sequence
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
+from ..errors import InputError
 from .answer_output import FORMATS, rendered
-from .planner_flags import add_custom_flags, add_planner_flags, command_parser, request_of
+from .planner_flags import (
+    add_custom_flags,
+    add_planner_flags,
+    command_parser,
+    request_of,
+    request_of_command,
+    split_at_dashes,
+)
 
 EPILOG = """\
 examples:
@@ -25,11 +33,16 @@ def run(arguments: Sequence[str]) -> int:
     from ..capacity.scenario import CLASSIC, parse_scenario
     from ..report.paging_report import to_markdown, to_text
 
-    given = make_parser().parse_args(prepare_arguments(list(arguments)))
+    ours, pasted = split_at_dashes(list(arguments))
+    given = make_parser().parse_args(prepare_arguments(ours))
     scenarios = [parse_scenario(text) for text in given.scenario or ()] or CLASSIC
-    check_one_length(getattr(given, "max_model_len", None), scenarios)
-    model = given.model_tag or getattr(given, "model", None)
-    comparison = compare_paging(request_of(given, model), scenarios)
+    if pasted:
+        request = request_of_command(given, pasted)
+        check_one_length(request.args.max_model_len, scenarios)
+    else:
+        check_one_length(getattr(given, "max_model_len", None), scenarios)
+        request = request_of(given, the_model(given.model_tags) or getattr(given, "model", None))
+    comparison = compare_paging(request, scenarios)
     print(
         rendered(
             comparison,
@@ -41,15 +54,27 @@ def run(arguments: Sequence[str]) -> int:
     return 0
 
 
+def the_model(named: list[str]) -> str | None:
+    """The one model named; None where none is.
+
+    Raises:
+        InputError: Several are.
+    """
+    if len(named) > 1:
+        raise InputError(f"unexpected argument {named[1]!r}: paging takes one MODEL")
+    return named[0] if named else None
+
+
 def make_parser() -> FlagParser:
     """Our own flags first, then vLLM's."""
     parser = command_parser(
         "paging",
         description="What paging saves against reserving max_model_len for every request.",
-        usage="MODEL [--scenario 100x512@8K]... [--gpu NAME] [vLLM engine flags]",
+        usage="MODEL [--scenario 100x512@8K]... [--gpu NAME] [vLLM engine flags]\n"
+        "[--scenario 100x512]... [--gpu NAME] -- vllm serve MODEL [flags]",
         epilog=EPILOG,
     )
-    parser.add_argument("model_tag", metavar="MODEL", nargs="?", help="Hub id, directory or file")
+    parser.add_argument("model_tags", metavar="MODEL", nargs="*", help="Hub id, directory or file")
     own = parser.add_argument_group("planner")
     add_planner_flags(own)
     own.add_argument(

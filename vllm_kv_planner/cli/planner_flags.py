@@ -103,7 +103,7 @@ def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
         also["max_model_len"] = CUSTOM_LENGTH
         notes.append(f"a hand-made model has no length of its own: {CUSTOM_LENGTH:,} tokens taken")
     args = engine_args_from(given, **also)
-    return _request(given, args, found, read_environment(os.environ), notes)
+    return request_for(given, args, found, read_environment(os.environ), notes)
 
 
 def request_of_command(given: argparse.Namespace, pasted: list[str]) -> PlanRequest:
@@ -121,16 +121,17 @@ def request_of_command(given: argparse.Namespace, pasted: list[str]) -> PlanRequ
     command = parse_serve_command(pasted)
     args = command.engine_args
     found = find_config(args.model, revision=args.revision)
-    return _request(given, args, found, command.environment, list(command.notes))
+    return request_for(given, args, found, command.environment, list(command.notes))
 
 
-def _request(
+def request_for(
     given: argparse.Namespace,
     args: EngineArgs,
     found: FoundConfig,
     environment: EngineEnvironment,
     notes: list[str],
 ) -> PlanRequest:
+    """What the flags ask for, of a model that is already found."""
     from ..capacity.request import PlanRequest
     from ..engine_args.choose_gpu import choose_gpu
 

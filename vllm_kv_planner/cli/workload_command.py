@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
+from ..engine_args.serve_command import split_command
 from ..errors import InputError, printable
 from .planner_flags import request_of, request_of_command, split_at_dashes
 from .scheduler_flags import scheduler_flags
@@ -31,6 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         request = request_of_command(given, pasted)
     else:
         request = request_of(given, given.model_tags or getattr(given, "model", None))
+    of_scheduler = scheduler_flags(split_command(pasted) if pasted else ours)
     asked = source_of(given)
     source = asked.open()
     try:
@@ -48,8 +50,8 @@ def run(arguments: Sequence[str]) -> int:
                 concurrency=given.concurrency,
                 step_time=given.step_time,
                 progress=progress,
-                scheduler="vllm" if given.planner == "vllm" else "standalone",
-                scheduler_flags=scheduler_flags(pasted or ours),
+                scheduler="vllm" if plan.planner.name == "vllm" else "standalone",
+                scheduler_flags=of_scheduler,
                 plan=plan,
             )
     finally:

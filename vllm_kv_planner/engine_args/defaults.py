@@ -118,7 +118,8 @@ def resolve_engine(
     if outside.draft is not None and speculative is not None:
         check_slots(speculative, batch.max_num_batched_tokens)
         length = limited_length(length, speculative, outside.draft, uses_v2=runner.uses_v2)
-    reasons = (dtype.note, length.note, runner.reason)
+    drafted = None if outside.draft is None else outside.draft.summary
+    reasons = (dtype.note, length.note, runner.reason, drafted)
     return ResolvedEngine(
         dtype=dtype,
         kv_cache_dtype=kv_cache_dtype,

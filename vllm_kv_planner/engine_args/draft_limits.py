@@ -42,7 +42,13 @@ def limited_length(
         uses_v2=uses_v2,
         draft_rope_types=tuple(rope_type(each) for each in rope_parameters(text)) or ("default",),
     )
-    return length if limit == length.max_model_len else replace(length, max_model_len=limit)
+    if limit == length.max_model_len:
+        return length
+    note = (
+        f"the draft model takes no more than {limit:,} tokens, so neither does the engine "
+        f"(max_model_len {length.max_model_len:,} otherwise)"
+    )
+    return replace(length, max_model_len=limit, note=note)
 
 
 def check_slots(speculative: Speculative, max_num_batched_tokens: int) -> None:

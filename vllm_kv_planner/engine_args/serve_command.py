@@ -145,11 +145,15 @@ def _after_image(words: Sequence[str]) -> list[str]:
 
 def _until_shell_end(words: Sequence[str]) -> list[str]:
     for i, word in enumerate(words):
-        if _SHELL_END.fullmatch(word):
-            return list(words[:i])
-        if word.endswith(";"):
-            return [*words[:i], word[:-1]]
+        if ends_at_shell(word):
+            last = word.removesuffix(";")
+            return list(words[:i]) if _SHELL_END.fullmatch(word) else [*words[:i], last]
     return list(words)
+
+
+def ends_at_shell(word: str) -> bool:
+    """Whether a shell would end the command at this word, or send its output elsewhere."""
+    return word.endswith(";") or _SHELL_END.fullmatch(word) is not None
 
 
 def _hides_model(words: Sequence[str], prepared: Sequence[str]) -> bool:

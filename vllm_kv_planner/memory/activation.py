@@ -8,6 +8,7 @@ sum of what lives at once, as PyTorch's allocator counts it.
 from __future__ import annotations
 
 from ..records import dataclass
+from .draft import draft_phases, inner_states, rejection_phase
 from .encoder import encoder_profile
 from .experts import expert_workspace
 from .forward import forward_phase
@@ -82,11 +83,14 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         )
         held = (*held, *encoder.held)
         unsure = encoder.uncertainty_bytes
-    phases.append(forward_phase(rank, held))
+    phases.append(forward_phase(rank, (*held, *inner_states(rank))))
     if rank.is_last and rank.setup.model.runner_type == "generate":
         kept = rank.rules.keeps_expert_workspaces
         workspace = parts(expert_workspace=expert_workspace(rank) if kept else 0)
-        phases.append(sampler_phase(rank, (*held, *workspace)))
+        held = (*held, *workspace)
+        phases += [*draft_phases(rank, held), sampler_phase(rank, held)]
+        if rejection := rejection_phase(rank, held):
+            phases.append(rejection)
     limited = rank.rules.split_limited
     sizes = [phase.total_bytes(split_limited=limited) for phase in phases]
     peak_bytes = max(sizes)

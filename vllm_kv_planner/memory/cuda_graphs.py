@@ -18,6 +18,7 @@ from __future__ import annotations
 
 from ..records import dataclass
 from .capture_sizes import captures
+from .draft import draft_of
 from .lora import capture_cases
 from .overheads import GraphCosts
 from .rank import Rank
@@ -71,7 +72,7 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
         if _uses(rank, "FLASHINFER"):
             per_graph += _FLASHINFER_PER_GRAPH
         further += (full - 1) * per_graph
-    estimate = first + further
+    estimate = first + further + drafted_bytes(rank, costs, piecewise, full)
     backend = next(iter(rank.setup.cache.backends), "")
     doubt, source = _UNSURE.get(backend, _VERY_UNSURE), costs.source
     model = rank.setup.args.model
@@ -87,6 +88,29 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
         else f"vLLM {rank.rules.name} captures {count} graphs but deducts nothing for them"
     )
     return GraphEstimate(estimate, estimate if applies else 0, unsure, count, how)
+
+
+def drafted_bytes(rank: Rank, costs: GraphCosts, piecewise: int, full: int) -> int:
+    """Graphs of the draft: its pass over the target's batch, and decode steps of its own.
+
+    Model Runner V1 captures the draft's layers with the target's. An independent draft model is
+    not captured. Source: vLLM 0.33 ``v1/worker/gpu/spec_decode/target_dependent_ar/speculator.py``
+    ``init_cudagraph_manager``, ``multi_module_mtp/speculator.py``; ``GPUModelRunner._dummy_run``.
+    """
+    draft, speculative = draft_of(rank), rank.setup.resolved.speculative
+    if draft is None or speculative is None or draft.method == "draft_model":
+        return 0
+    layers = len({layer.index for layer in draft.layers})
+    if not rank.uses_v2:
+        return layers * (
+            piecewise * costs.piecewise_bytes_per_layer + full * costs.full_bytes_per_layer
+        )
+    modules = min(speculative.num_mtp_layers, speculative.num_speculative_tokens or 0)
+    steps = 2 if modules == 1 and (speculative.num_speculative_tokens or 0) > 1 else 1
+    pieces = 0 if modules > 1 else piecewise
+    return pieces * _per_graph(costs.piecewise_bytes_per_layer, layers) + (
+        steps * full * _per_graph(costs.full_bytes_per_layer, layers)
+    )
 
 
 def _per_graph(bytes_per_layer: int, layers: int) -> int:

@@ -58,13 +58,22 @@ class Rank:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the profiled forward pass."""
-        return self.setup.resolved.batch.max_num_batched_tokens
+        """Tokens of the profiled forward pass.
+
+        Model Runner V2 leaves room for the token more that an independent draft model takes of
+        every request (``_dummy_run``).
+        """
+        batch, draft = self.setup.resolved.batch, self.setup.draft
+        tokens = batch.max_num_batched_tokens
+        if draft is None or draft.method != "draft_model" or not self.uses_v2:
+            return tokens
+        return max(tokens - min(tokens, batch.max_num_seqs), 1)
 
     @property
     def rows(self) -> int:
         """Requests sampled in the profile: ``_dummy_run`` makes min(tokens, max_num_seqs)."""
-        return min(self.tokens, self.setup.resolved.batch.max_num_seqs)
+        batch = self.setup.resolved.batch
+        return min(batch.max_num_batched_tokens, batch.max_num_seqs)
 
     @property
     def vocab(self) -> int:

@@ -11,6 +11,7 @@ Source: vLLM 0.33 ``v1/worker/gpu/model_runner.py``, ``input_batch.py``, ``state
 
 from __future__ import annotations
 
+from .draft import draft_buffers
 from .phase import Parts, parts
 from .rank import Rank
 
@@ -25,9 +26,9 @@ _V2_BYTES_A_TOKEN = 4 + 8 + 1
 def runner_buffers(rank: Rank) -> Parts:
     """Bytes on one rank, by what they are for."""
     setup = rank.setup
-    tokens = rank.tokens
+    tokens = setup.resolved.batch.max_num_batched_tokens
     embeds = tokens * rank.hidden * rank.element if setup.model.is_multimodal else 0
-    common = parts(inputs_embeds=embeds)
+    common = (*parts(inputs_embeds=embeds), *draft_buffers(rank))
     if rank.uses_v2:
         return (
             *common,

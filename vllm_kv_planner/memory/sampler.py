@@ -33,13 +33,16 @@ _SORT_WORKSPACE = 8 + 4 + 8
 
 def sampler_phase(rank: Rank, held: Parts) -> Phase:
     """Logits and sampler on the last pipeline stage; ``held`` lives on from earlier phases."""
-    live = (*held, *_hidden_states(rank), *_logits(rank))
-    if not rank.uses_v2:
-        live += _v1(rank)
-    elif rank.rules.v2_warms_sampler:
-        live += _v2_all_parameters(rank)
+    live = (*held, *_hidden_states(rank), *_logits(rank), *held_by_sampler(rank))
     uncertainty = sum(size for _, size in live) // 100
     return Phase("sampler", live, uncertainty)
+
+
+def held_by_sampler(rank: Rank) -> Parts:
+    """What the sampler makes beside the logits."""
+    if not rank.uses_v2:
+        return _v1(rank)
+    return _v2_all_parameters(rank) if rank.rules.v2_warms_sampler else ()
 
 
 def _hidden_states(rank: Rank) -> Parts:

@@ -121,7 +121,9 @@ def _experts(setup: EngineSetup, gated: bool) -> ExpertShapes | None:
     shared = _int(text, "shared_expert_intermediate_size", "moe_shared_expert_intermediate_size")
     if shared is None:
         shared = (_int(text, "n_shared_experts", "num_shared_experts") or 0) * width
-    inner = width if args.enable_expert_parallel else width // args.tensor_parallel_size
+    # without expert parallelism every GPU that runs the experts has a slice of each
+    cut = args.tensor_parallel_size * args.data_parallel_size * args.prefill_context_parallel_size
+    inner = width if args.enable_expert_parallel else width // cut
     shared //= args.tensor_parallel_size
     factor = 2 if gated else 1
     return ExpertShapes(

@@ -37,7 +37,7 @@ from .config import Config
 from .describe import describe
 from .description import ModelDescription
 from .find import FoundConfig
-from .json_file import shown
+from .json_file import printable, shown
 from .layers.attention import Attention
 from .layers.base import CacheLayer
 from .layers.state import StateLayer
@@ -66,6 +66,14 @@ class Draft:
     found: FoundConfig | None = None
     n_predict: int | None = None
     num_mtp_layers: int = 1
+
+    @property
+    def summary(self) -> str:
+        """One sentence for the reader of the plan."""
+        whose = "the model itself" if self.found is None else printable(self.found.id)
+        count = len(self.layers)
+        layers = "1 cache layer" if count == 1 else f"{count} cache layers"
+        return f"speculative decoding with {whose} ({self.method}) adds {layers}"
 
 
 @cache

@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import printable
 from ..records import dataclass
+from ..units import GIB
 from .terminal import paint
 
 
@@ -34,8 +35,13 @@ class Table:
     rows: tuple[tuple[Any, ...], ...]
 
 
+def _gib(value: float) -> str:
+    """Small sizes keep the digits that still tell something."""
+    return f"{value:,.2f} GiB" if not 0 < abs(value) < 0.1 else f"{value:.4f} GiB"
+
+
 FORMS: dict[str, Callable[[float], str]] = {
-    "gib": lambda value: f"{value / (1 << 30):,.2f} GiB",
+    "gib": lambda value: _gib(value / GIB),
     "times": lambda value: f"{value:,.2f}x",
     "percent": lambda value: f"{100 * value:.1f} %",
 }

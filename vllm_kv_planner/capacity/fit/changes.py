@@ -83,22 +83,26 @@ class Start:
         return Change(flag=flag, value=value, costs=costs, request=request)
 
 
-def more_utilization(start: Start) -> Iterator[Change]:
-    """The smallest share of the GPU that is enough; if it is already, the largest that starts."""
+def another_utilization(start: Start) -> Iterator[Change]:
+    """The nearest share of the GPU that is enough; if it is already, the largest that starts."""
     args, flag = start.request.args, "gpu_memory_utilization"
     if args.kv_cache_memory_bytes is not None:
         return
-    now = args.gpu_memory_utilization
+    now = int(args.gpu_memory_utilization * HUNDREDTHS)
+
+    def starts(hundredths: int) -> bool:
+        return at_utilization(start.request, hundredths, start.measure).fits
+
     if start.measured.holds(start.each):
-
-        def starts(hundredths: int) -> bool:
-            return at_utilization(start.request, hundredths, start.measure).fits
-
-        value = last_that(starts, int(now * HUNDREDTHS), HUNDREDTHS + 1) / HUNDREDTHS
+        value = last_that(starts, now, HUNDREDTHS + 1)
     else:
-        value = smallest_utilization(start.request, start.concurrency, start.measure) or 0.0
-    if value > now:
-        yield start.change(flag, value, "less of the GPU is left free")
+        enough = smallest_utilization(start.request, start.concurrency, start.measure)
+        value = now if enough is None else round(enough * HUNDREDTHS)
+        if value < now:  # the KV cache has room, but the start has not
+            value = last_that(starts, value, now)
+    if value != now:
+        left = "less" if value > now else "more"
+        yield start.change(flag, value / HUNDREDTHS, f"{left} of the GPU is left free")
 
 
 def another_max_num_seqs(start: Start) -> Iterator[Change]:
@@ -225,7 +229,7 @@ def larger_gpu(start: Start) -> Iterator[Change]:
 
 
 CHANGES: tuple[Callable[[Start], Iterator[Change]], ...] = (
-    more_utilization,
+    another_utilization,
     another_max_num_seqs,
     fewer_batched_tokens,
     eager,

@@ -40,6 +40,9 @@ class Found:
         return None if held is None else held * self.candidate.shape.data_parallel_size
 
 
+MEASURED_HOPELESS = 8
+"""Candidates that bounds ruled out, measured all the same where there is no offer."""
+
 Key = tuple[int, str, int]
 """A model's number, a device's short name, and how many of them."""
 
@@ -72,6 +75,7 @@ class Search:
         self._refusals: dict[int, PlannerError] = {}
         self._planned: set[int] = set()
         self._bounds = Bounds(self.measure)
+        self._hopeless: list[tuple[int, Candidate]] = []
 
     def run(self) -> None:
         """Search.
@@ -92,6 +96,8 @@ class Search:
                 self.offers.append(found)
         if not self._planned and self._refusals:
             raise self._refusals[min(self._refusals)]
+        if not self.offers:
+            self._measure_hopeless()
 
     def why_not_fewer(self, offer: Found) -> str:
         """Why fewer of the same device do not do it; empty where they do, or there are none."""
@@ -178,15 +184,30 @@ class Search:
         why = self._bounds.why_hopeless(candidate, model, self.constraints.concurrency)
         if why is None:
             return False
+        self._hopeless.append((why[1] or 0, candidate))
         self._planned.add(candidate.variant)
         self._whole_experts.add(_without_expert_parallel(candidate))
         self._note_miss(candidate, *why)
         return True
 
-    def _missed(self, found: Found, requests: int) -> None:
-        candidate, measured = found.candidate, found.measured
+    def _measure_hopeless(self) -> None:
+        """Measure the best of what bounds ruled out: it may have come nearest."""
+        best = sorted(self._hopeless, key=lambda each: (-each[0], each[1].rank))
+        for _, candidate in best[:MEASURED_HOPELESS]:
+            request = candidate.request(self.models[candidate.variant])
+            try:
+                measured = self.measure(request)
+            except PlannerError:
+                continue
+            self._near(Found(candidate=candidate, request=request, measured=measured, surely=False))
+
+    def _near(self, found: Found) -> None:
         if self.nearest is None or _nearness(found) > _nearness(self.nearest):
             self.nearest = found
+
+    def _missed(self, found: Found, requests: int) -> None:
+        candidate, measured = found.candidate, found.measured
+        self._near(found)
         replicas = candidate.shape.data_parallel_size
         held = found.sure_requests or 0
         asked = self.constraints.concurrency

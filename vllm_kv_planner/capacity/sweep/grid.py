@@ -79,7 +79,10 @@ def make_grid(axes: Mapping[str, Sequence[Any]], setups: Sequence[Setup] = ()) -
 
 def distinct(values: Sequence[Any]) -> list[Any]:
     """The values without repetitions, in order; ``1`` and ``True`` and ``1.0`` differ."""
-    return list({repr(_sorted(value)): value for value in reversed(values)}.values())[::-1]
+    found: dict[str, Any] = {}
+    for value in values:
+        found.setdefault(repr(_sorted(value)), value)
+    return list(found.values())
 
 
 def _sorted(value: Any) -> Any:

@@ -95,8 +95,8 @@ def finished(
     Raises:
         PlannerError: No model can be had, or a GPU or version is none.
     """
-    if workers is not None and (isinstance(workers, bool) or workers < 1):
-        raise InputError(f"--workers {workers}: at least 1")
+    if workers is not None and (type(workers) is not int or workers < 1):
+        raise InputError(f"--workers {shown(workers)}: a whole number, at least 1")
     grid = _grid(axes, setups)
     for version in grid.values("vllm_version"):
         check_inputs(None, version)

@@ -68,7 +68,9 @@ class Engine:
         self.settings = settings
         self.cache = KVCache(settings)
         self.by_priority = settings.scheduling_policy == "priority"
-        self.waiting: WaitingQueue = SortedQueue() if self.by_priority else WaitingQueue()
+        self.waiting: WaitingQueue = (
+            SortedQueue if self.by_priority else WaitingQueue
+        )(settings)
         self.running: list[Request] = []
         self.in_flight: deque[Step] = deque()
         self.split = StateSplit.of(settings)
@@ -203,6 +205,7 @@ class Engine:
         """Throw a request out: it waits first in line and computes everything again."""
         self.cache.release(request)
         request.running = False
+        request.lost = request.computed
         request.computed = request.placeholders = 0
         request.stale = request.in_flight
         request.preemptions += 1

@@ -53,7 +53,8 @@ class FastEngine(Engine):
         self._last_quiet_seat = -1
         self._has_states = bool(self.cache.with_states)
         self._stays_blocked = settings.enable_chunked_prefill and not self._has_states
-        self._groups = [(each.quiet_steps) for each in self.cache.groups]
+        self._drops_blocks = any(not each.keeps_all for each in self.cache.groups)
+        self._groups = [each.quiet_steps for each in self.cache.groups]
 
     def schedule(self) -> Step:
         """Decide on the next step, and put to rest whoever only decodes from then on."""
@@ -84,12 +85,15 @@ class FastEngine(Engine):
             self._rest()
         return turned
 
-    def skip(self, most: int | None) -> int:
+    def skip(self, step: Step, most: int | None) -> int:
         """Leave out steps like the last one, at most so many; how many were left out.
 
         Args:
+            step: The last one; nothing has ended since.
             most: Steps until the next request arrives; None: none will.
         """
+        if self.waiting and (step.preempted or step.limit not in ("seats", "blocks")):
+            return 0
         if self.awake or not 0 < self.quiet <= self.settings.token_budget:
             return 0
         if len(self.in_flight) != self.lag:
@@ -125,7 +129,6 @@ class FastEngine(Engine):
         if request.since >= 0:
             self._wake(request, self.calls)
         self.awake.remove(request)
-        self.cache.name(request, request.computed - request.in_flight)
         super().preempt(request)
 
     def finish(self, request: Request) -> None:
@@ -184,6 +187,7 @@ class FastEngine(Engine):
     def _wake(self, request: Request, tick: int) -> None:
         """A quiet request is looked at in every step from this ``schedule()`` on."""
         self._advance(request, tick)
+        self.cache.name(request, request.computed - request.in_flight)
         request.since = -1
         self.quiet -= 1
         for step in self.in_flight:
@@ -212,7 +216,6 @@ class FastEngine(Engine):
                 or request.in_flight != lag
                 or request.placeholders != lag
                 or request.known + lag != request.computed + 1
-                or (self._has_states and any(each and each.checkpoint for each in request.states))
             ):
                 stay.append(request)
                 continue
@@ -223,7 +226,10 @@ class FastEngine(Engine):
             self._last_quiet_seat = max(self._last_quiet_seat, request.seat)
             request.since = tick
             request.last = tick + left
-            self._sleep(request, tick)
+            if self._drops_blocks:
+                self._call(request, tick)  # what the last of its prompt needed may go
+            else:
+                self._sleep(request, tick)
         self.awake = stay
 
     def _sleep(self, request: Request, tick: int, ahead: int = 0) -> None:
@@ -232,6 +238,10 @@ class FastEngine(Engine):
         computed = request.computed + ahead
         for quiet_steps in self._groups:
             wake = min(wake, tick + quiet_steps(computed, self.lag))
+        self._call(request, wake)
+
+    def _call(self, request: Request, wake: int) -> None:
+        """Let this ``schedule()`` look at a quiet request."""
         request.wake = wake
         there = self._calendar.get(wake)
         if there is None:

@@ -8,7 +8,7 @@ from math import ceil
 from ...errors import InputError
 from .engine import Engine
 from .settings import EngineSettings
-from .state import Request
+from .state import Arrived
 from .types import TraceRequest
 
 
@@ -34,8 +34,8 @@ class Feed:
         concurrency: int | None = None,
         step_time: float | None = None,
     ) -> None:
-        self.settings = settings
         self.clock = self.requests = self.refused = self.cut = self.ended = 0
+        self._max_model_len = settings.max_model_len
         self._closed = concurrency is not None
         self._due = concurrency or 0
         self._step_time = step_time or 1.0
@@ -47,54 +47,49 @@ class Feed:
         """Whether the trace has no more requests."""
         return self._next is None
 
-    def give(self, engine: Engine) -> int:
-        """Add all requests that are there by now; how many."""
-        if engine.is_idle and not self._closed and self._next is not None:
-            self.clock = max(self.clock, ceil(self._next.arrival))
-        given = 0
-        while self._next is not None:
+    def give(self, engine: Engine) -> None:
+        """Add all requests that are there by now."""
+        following = self._next
+        if following is None:
+            return
+        if not self._closed and engine.is_idle:
+            self.clock = max(self.clock, ceil(following.arrival))
+        while following is not None:
             if self._closed:
                 if self._due == 0:
                     break
                 self._due -= 1
-            elif self._next.arrival > self.clock:
+            elif following.arrival > self.clock:
                 break
-            engine.waiting.add(self._next)
-            given += 1
-            self._next = next(self._rest, None)
-        return given
+            engine.waiting.add(following._replace(joined=self.clock))
+            following = self._next = next(self._rest, None)
 
     def finished(self, count: int) -> None:
         """So many requests have ended; in a closed loop others take their place."""
         self.ended += count
         self._due += count
 
-    def next_arrival(self) -> float | None:
-        """When the next request arrives, in steps; None if that does not depend on time."""
-        return None if self._closed or self._next is None else self._next.arrival
+    def steps_to_next(self) -> int | None:
+        """Steps until another request joins; None if none does before one ends."""
+        following = self._next
+        if following is None or (self._closed and not self._due):
+            return None
+        return 0 if self._closed else ceil(following.arrival) - self.clock
 
-    def _accepted(self, trace: Iterator[TraceRequest]) -> Iterator[Request]:
+    def _accepted(self, trace: Iterator[TraceRequest]) -> Iterator[Arrived]:
         """The requests that vLLM does not refuse."""
-        settings = self.settings
         before = 0.0
         for number, each in enumerate(trace):
             self.requests += 1
             self._check(number, each, before)
             before = each.arrival
-            if each.prompt_tokens >= settings.max_model_len:
+            if each.prompt_tokens >= self._max_model_len:
                 self.refused += 1
                 self.ended += 1
                 continue
-            end = each.prompt_tokens + each.output_tokens
-            self.cut += end > settings.max_model_len
-            yield Request(
-                number,
-                each,
-                arrival=0.0 if self._closed else each.arrival / self._step_time,
-                end=min(end, settings.max_model_len),
-                groups=len(settings.groups),
-                hash_block_size=settings.hash_block_size,
-            )
+            self.cut += each.prompt_tokens + each.output_tokens > self._max_model_len
+            arrival = 0.0 if self._closed else each.arrival / self._step_time
+            yield Arrived(number, arrival, 0, each.prompt_tokens, each.output_tokens, each.prefix)
 
     def _check(self, number: int, each: TraceRequest, before: float) -> None:
         """Refuse requests that cannot be.

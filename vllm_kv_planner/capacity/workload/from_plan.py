@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 def planned_settings(
-    request: PlanRequest, flags: SchedulerFlags = SchedulerFlags()
+    request: PlanRequest, flags: SchedulerFlags | None = None, plan: Plan | None = None
 ) -> tuple[EngineSettings, Plan]:
     """What the engine's scheduler works with, and the plan it comes from.
 
@@ -35,7 +35,7 @@ def planned_settings(
             f"workload: --vllm-version {request.vllm_version}: the rules are those of "
             f"{VLLM_VERSION}; leave it out"
         )
-    plan = plan_standalone(
+    plan = plan or plan_standalone(
         request.args,
         found=request.found,
         gpu=request.gpu,
@@ -44,7 +44,7 @@ def planned_settings(
         machine=request.machine,
         notes=request.notes,
     )
-    if not plan.fits:
+    if not may_start(plan):
         raise InputError(f"workload: this engine does not start: {plan.notes[0]}")
     gpu = DEFAULT_GPU if request.gpu is None else request.gpu
     device = request.machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
@@ -54,11 +54,17 @@ def planned_settings(
         )
     length = replace(setup.resolved.length, max_model_len=plan.engine.max_model_len)
     setup = replace(setup, resolved=replace(setup.resolved, length=length))
-    return settings_of(setup, plan.kv_cache.num_gpu_blocks, flags), plan
+    return settings_of(setup, plan.kv_cache.num_gpu_blocks, flags or SchedulerFlags()), plan
+
+
+def may_start(plan: Plan) -> bool:
+    """Whether the engine fits, or fits if the prediction is a little too high."""
+    borderline = bool(plan.notes) and plan.notes[0].startswith("borderline")
+    return plan.fits or (borderline and plan.kv_cache.num_gpu_blocks > 1)
 
 
 def settings_of(
-    setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags = SchedulerFlags()
+    setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags
 ) -> EngineSettings:
     """The settings of a resolved engine.
 

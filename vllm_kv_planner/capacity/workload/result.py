@@ -66,11 +66,16 @@ class WorkloadResult(Answer):
         concurrency: Clients of the closed loop; None: requests came by their arrival times.
         usable_blocks: Blocks without the null block.
         running: Requests that ran, over all steps.
+        sustained: The same without ramp-up and drain: from the first step that left something
+            waiting or ended a request, to the last one before which requests were still to come
+            or that left something waiting; all steps where there is none of these.
         running_loaded: The same over the steps that left something waiting: what the engine
-            sustains; None where nothing ever waited.
+            holds when it is full; None where nothing ever waited.
         waiting: Requests left waiting, over all steps.
         used_blocks: Blocks held, over all steps.
+        step_tokens: Tokens computed, over all steps.
         waited: Requests that were not admitted in the first step that could have taken them.
+        waited_for: The same by what held each back in the last step it waited for, as ``limits``.
         wait_steps: Steps from arrival to the first admission, over all requests.
         preemptions: Requests thrown out, each time counted.
         preempted_requests: Requests thrown out at least once.
@@ -82,7 +87,8 @@ class WorkloadResult(Answer):
         queried_tokens: Looked for there.
         limits: Steps that left something waiting, by what held it back: ``kv_blocks``,
             ``max_num_seqs``, ``max_num_batched_tokens``.
-        series: The course of it, in at most some thousand points.
+        limit: What kept more requests from running, in a sentence.
+        series: The course of it, in at most 200 points.
         notes: What the reader should know.
     """
 
@@ -96,10 +102,13 @@ class WorkloadResult(Answer):
     concurrency: int | None
     usable_blocks: int
     running: Spread
+    sustained: Spread
     running_loaded: Spread | None
     waiting: Spread
     used_blocks: Spread
+    step_tokens: Spread
     waited: int
+    waited_for: dict[str, int]
     wait_steps: Spread
     preemptions: int
     preempted_requests: int
@@ -110,6 +119,7 @@ class WorkloadResult(Answer):
     cached_tokens: int
     queried_tokens: int
     limits: dict[str, int]
+    limit: str
     series: tuple[SeriesPoint, ...]
     notes: tuple[str, ...]
 
@@ -118,12 +128,18 @@ class WorkloadResult(Answer):
         """Share of the prompts' tokens found in the prefix cache; None where nobody looked."""
         return self.cached_tokens / self.queried_tokens if self.queried_tokens else None
 
+    @property
+    def seconds(self) -> float | None:
+        """Steps times the time of one; None where that was not given."""
+        return None if self.step_time is None else self.steps * self.step_time
+
     def to_dict(self) -> dict[str, Any]:
         """As ``Answer.to_dict``; ``series`` is one list a column."""
         series = {
             name: [getattr(point, name) for point in self.series] for name in SeriesPoint._fields
         }
-        return {**super().to_dict(), "prefix_hit_rate": self.prefix_hit_rate, "series": series}
+        derived = {"prefix_hit_rate": self.prefix_hit_rate, "seconds": self.seconds}
+        return {**super().to_dict(), **derived, "series": series}
 
     def table(self) -> Table:
         """One row a figure: name, value, meaning."""

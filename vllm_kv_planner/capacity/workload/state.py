@@ -2,9 +2,31 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from .blocks import Table
 from .keys import BlockKeys
-from .types import TraceRequest
+from .types import Segment
+
+
+class Arrived(NamedTuple):
+    """A request that waits and has not been looked at yet.
+
+    Attributes:
+        number: Its place in the trace, from 0.
+        arrival: When it arrives, in steps; 0 in a closed loop.
+        joined: The first step that could have it.
+        prompt: Tokens of its prompt.
+        output: Tokens it generates.
+        prefix: What its prompt begins with.
+    """
+
+    number: int
+    arrival: float
+    joined: int
+    prompt: int
+    output: int
+    prefix: tuple[Segment, ...]
 
 
 class StateOf:
@@ -32,6 +54,7 @@ class Request:
     Attributes:
         number: Its place in the trace, from 0.
         arrival: When it arrives, in steps; 0 in a closed loop.
+        joined: The first step that could have it.
         prompt: Tokens of its prompt.
         end: Tokens of prompt and outputs together, cut at ``max_model_len``.
         known: Tokens that the scheduler knows: the prompt and the outputs that came back.
@@ -42,6 +65,7 @@ class Request:
         eligible: First ``schedule()`` that may run it again (pipeline stages).
         in_prefill: Whether its last step left some of its prompt to compute.
         running: Whether it is in the running queue.
+        lost: Tokens that were computed when it was thrown out last.
         preemptions: How often it was thrown out.
         junction: Where other requests' shared prefix ends, if some group has not kept it; else 0.
         keys: Names of its blocks.
@@ -58,31 +82,21 @@ class Request:
 
     __slots__ = (
         *("arrival", "computed", "eligible", "end", "in_flight", "in_prefill"),
-        *("junction", "keys", "known"),
+        *("joined", "junction", "keys", "known", "lost"),
         *("named", "number", "placeholders", "preemptions", "prompt", "running", "seat", "stale"),
         *("blocked_at", "last", "since", "states", "tables", "wake"),
     )
 
-    def __init__(
-        self,
-        number: int,
-        trace: TraceRequest,
-        *,
-        arrival: float,
-        end: int,
-        groups: int,
-        hash_block_size: int,
-    ) -> None:
-        self.number = number
-        self.arrival = arrival
-        self.prompt = self.known = trace.prompt_tokens
+    def __init__(self, arrived: Arrived, end: int, groups: int, hash_block_size: int) -> None:
+        self.number, self.arrival, self.joined, self.prompt, _, prefix = arrived
+        self.known = self.prompt
         self.end = end
-        self.computed = self.in_flight = self.placeholders = self.stale = 0
+        self.computed = self.in_flight = self.placeholders = self.stale = self.lost = 0
         self.eligible = self.seat = self.preemptions = self.junction = 0
         self.running = self.in_prefill = False
         self.since = self.blocked_at = -1
         self.wake = self.last = 0
-        self.keys = BlockKeys(number, trace.prefix, hash_block_size)
+        self.keys = BlockKeys(self.number, prefix, hash_block_size)
         self.tables: list[Table] = [[] for _ in range(groups)]
         self.named = [0] * groups
         self.states: list[StateOf | None] = [None] * groups

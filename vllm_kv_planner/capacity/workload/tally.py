@@ -8,7 +8,7 @@ EXACT = 4096
 """Values below it are counted one by one, larger ones in classes."""
 PER_DOUBLING = 128
 """Classes from one power of two to the next: a larger value is off by less than 1 %."""
-MOST_POINTS = 2048
+MOST_POINTS = 200
 
 
 class Tally:
@@ -16,7 +16,7 @@ class Tally:
 
     def __init__(self) -> None:
         self.count = 0
-        self._sum = 0
+        self.total = 0
         self._least = self._most = 0
         self._classes: dict[int, int] = {}
 
@@ -28,7 +28,7 @@ class Tally:
             self._least = value
         self._most = max(self._most, value)
         self.count += times
-        self._sum += value * times
+        self.total += value * times
         if value >= EXACT:
             shift = value.bit_length() - PER_DOUBLING.bit_length()
             value = value >> shift << shift
@@ -40,7 +40,7 @@ class Tally:
             return Spread(mean=0.0, least=0, p5=0, p50=0, p95=0, most=0)
         ordered = sorted(self._classes.items())
         return Spread(
-            mean=self._sum / self.count,
+            mean=self.total / self.count,
             least=self._least,
             p5=self._percentile(ordered, 5),
             p50=self._percentile(ordered, 50),

@@ -101,7 +101,7 @@ def _experts(module: RoutedExperts, place: Place, slots: LoRASlots) -> Iterator[
         return
     shape = module.shape(place)
     inside = place.at(module.name)
-    size = place.rank.tensor_parallel_size if slots.fully_sharded else 1
+    size = place.rank.experts_cut_by if slots.fully_sharded else 1
     count, narrow = shape.num_experts, slots.rank // size
     first = (
         (slots.slots, count, narrow, shape.hidden),

@@ -52,7 +52,7 @@ def weights_per_rank(
         dtype: The engine's dtype, resolved.
         method: The quantisation method, resolved (``engine_args.quantization``).
         compute_capability: Of the device.
-        max_model_len: Tokens a request may have. No table of the known families follows it.
+        max_model_len: Tokens a request may have. Rotary caches of EAGLE drafts follow it.
         version: Of vLLM: where older ones are known to differ, they do.
         layers_per_stage: As resolved (``ResolvedEngine.layers_per_stage``); even by default.
         draft_method: How it drafts (``Speculative.method``), if it does.
@@ -64,7 +64,6 @@ def weights_per_rank(
         UnsupportedError: No rule for the architecture, the quantisation or the draft.
         ConfigError: A value is missing or makes no sense.
     """
-    del max_model_len
     facts = facts_of(
         description,
         args,
@@ -96,6 +95,7 @@ def weights_per_rank(
         draft,
         quantization=draft_quantization,
         over_stages=len(ranges) > 1,
+        max_model_len=max_model_len,
     )
     notes: list[str] = []
     stages: list[StageWeights] = []
@@ -110,7 +110,8 @@ def weights_per_rank(
         if slots is not None:
             tensors += [tensor for each in chosen for tensor in lora_tensors(each, rank, slots)]
         if number == last:
-            tensors += drafted
+            held = {each.shared for each in tensors if each.shared is not None}
+            tensors += [each for each in drafted if each.shared not in held]
         stages.append(total(tensors, processed(tensors, rank)))
     return WeightsEstimate(
         stages=tuple(stages),
@@ -144,6 +145,7 @@ def setup_weights(
         dtype=resolved.dtype.name,
         method=setup.facts.quantization,
         compute_capability=setup.gpu.cuda_capability,
+        max_model_len=resolved.length.max_model_len,
         version=version,
         layers_per_stage=resolved.layers_per_stage,
         draft_method=None if resolved.speculative is None else resolved.speculative.method,
@@ -194,15 +196,14 @@ def rank_of(
 ) -> Rank:
     """Rank 0 of any stage, which has the most of what does not divide evenly."""
     size = args.tensor_parallel_size
-    experts = 1
-    if args.enable_expert_parallel:
-        experts = size * args.prefill_context_parallel_size * args.data_parallel_size
+    beside = args.prefill_context_parallel_size * args.data_parallel_size
     redundant = args.eplb_config.get("num_redundant_experts", 0) if args.enable_eplb else 0
     return Rank(
         dtype=dtype,
         quantization=quantization(method, config, is_composite=is_composite),
         tensor_parallel_size=size,
-        expert_parallel_size=experts,
+        expert_parallel_size=size * beside if args.enable_expert_parallel else 1,
+        beside=beside,
         num_redundant_experts=redundant if isinstance(redundant, int) else 0,
         compute_capability=compute_capability,
         moe_backend=args.moe_backend,

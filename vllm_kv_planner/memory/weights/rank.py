@@ -21,6 +21,8 @@ class Rank:
         tensor_parallel_size: GPUs that share every layer.
         expert_parallel_size: GPUs that divide the experts among them; 1 without
             ``--enable-expert-parallel``, where tensor parallelism cuts through every expert.
+        beside: Groups of such GPUs that run the experts together, by data or prefill-context
+            parallelism.
         num_redundant_experts: ``--eplb-config``.
         compute_capability: (9, 0) for Hopper: some kernels pad what they are given.
         moe_backend: ``--moe-backend``.
@@ -33,11 +35,20 @@ class Rank:
     quantization: Quantization
     tensor_parallel_size: int = 1
     expert_parallel_size: int = 1
+    beside: int = 1
     num_redundant_experts: int = 0
     compute_capability: tuple[int, int] = (9, 0)
     moe_backend: str = "auto"
     vit_tensor_parallel_size: int = 1
     version: tuple[int, int] = (0, 33)
+
+    @property
+    def experts_cut_by(self) -> int:
+        """GPUs that share every single expert: all of them, or none under expert parallelism.
+
+        Source: vLLM 0.33 ``layers/fused_moe/config.py`` ``FusedMoEParallelConfig.make``.
+        """
+        return 1 if self.expert_parallel_size > 1 else self.tensor_parallel_size * self.beside
 
     def for_tower(self, heads: int = 0) -> Rank:
         """The rank as a tower sees it; ``heads`` that do not divide keep it whole."""

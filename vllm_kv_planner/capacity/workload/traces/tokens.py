@@ -37,7 +37,8 @@ def token_counter(tokenizer: str | None) -> TokenCounter:
         raise InputError(f"--tokenizer {tokenizer[:80]}: {one_line(str(error))[:300]}") from None
 
     def count(text: str) -> int:
-        return len(loaded(text).input_ids)
+        # verbose: it warns of texts that are longer than the model's context
+        return len(loaded(text, verbose=False).input_ids)
 
     return count
 

@@ -55,7 +55,7 @@ def seconds(row: Mapping[str, Any], column: str, unit: float) -> float:
 
 def _number_of(text: str, column: str) -> float | int:
     text = text.strip()
-    if len(text) <= 40:
+    if len(text) <= 40 and "_" not in text:  # which Python takes for a thousands separator
         try:
             return int(text) if text.isdecimal() else float(text)
         except ValueError:

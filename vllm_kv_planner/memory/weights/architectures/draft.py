@@ -19,6 +19,7 @@ from .families import text_row
 from .feed_forward import mlp, moe, moe_options
 from .hybrid import nemotron_experts
 from .latent import latent_attention
+from .ropes import rotary
 
 
 def mtp(facts: Facts, *, over_stages: bool = False) -> Sequence[Module]:
@@ -92,11 +93,11 @@ def _qwen(facts: Facts) -> Sequence[Module]:
         Norm("post_attention_layernorm", hidden),
     )
     return [
-        Linear("model.fc", 2 * hidden, (hidden,), quantised=False),
-        *(Block(f"model.layers.{number}", inner, "draft") for number in range(_count(facts))),
-        Norm("model.norm", hidden),
-        Norm("model.pre_fc_norm_hidden", hidden),
-        Norm("model.pre_fc_norm_embedding", hidden),
+        Linear("mtp.fc", 2 * hidden, (hidden,), quantised=False),
+        *(Block(f"mtp.layers.{number}", inner, "draft") for number in range(_count(facts))),
+        Norm("mtp.norm", hidden),
+        Norm("mtp.pre_fc_norm_hidden", hidden),
+        Norm("mtp.pre_fc_norm_embedding", hidden),
     ]
 
 
@@ -120,8 +121,9 @@ def _mimo(facts: Facts) -> Sequence[Module]:
 
 
 def _ernie(facts: Facts) -> Sequence[Module]:
-    """The same without a norm behind it."""
+    """The same without a norm behind it; Llama's layer, which turns positions in another way."""
     hidden = facts.hidden
+    rope = rotary(facts, facts.head_size, variant="mtp")
     return [
         Block(
             f"model.layers.{facts.num_layers + number}",
@@ -129,7 +131,7 @@ def _ernie(facts: Facts) -> Sequence[Module]:
                 Norm("mtp_emb_norm", hidden),
                 Norm("mtp_hidden_norm", hidden),
                 Linear("mtp_linear_proj", 2 * hidden, (hidden,), "none", quantised=False),
-                _dense_layer(facts),
+                _dense_layer(facts, rope),
             ),
             "draft",
         )
@@ -137,10 +139,10 @@ def _ernie(facts: Facts) -> Sequence[Module]:
     ]
 
 
-def _dense_layer(facts: Facts) -> Block:
+def _dense_layer(facts: Facts, rope: Module | None = None) -> Block:
     norms = ("input_layernorm", "post_attention_layernorm")
-    inner = (attention(facts), mlp(facts), *(Norm(name, facts.hidden) for name in norms))
-    return Block("mtp_block", inner)
+    block = attention(facts, rope=rope)
+    return Block("mtp_block", (block, mlp(facts), *(Norm(name, facts.hidden) for name in norms)))
 
 
 def _nemotron(facts: Facts) -> Sequence[Module]:

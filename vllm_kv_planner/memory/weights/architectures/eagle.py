@@ -59,6 +59,8 @@ def eagle(
     modules: list[Module] = [*projection(facts, is_third), *layers]
     if over_stages:
         modules.append(own_embedding(facts))
+    if not is_third and is_mistral(facts):
+        modules.append(Norm("model.norm", facts.hidden))
     if is_third:
         own = facts.text.int("draft_vocab_size", default=facts.vocab_size)
         modules += [Norm("model.norm", facts.hidden), LMHead("lm_head", own, facts.hidden)]
@@ -67,13 +69,18 @@ def eagle(
     return modules
 
 
+def is_mistral(facts: Facts) -> bool:
+    """Whether EAGLE runs in Mistral's class, which keeps all norms (``mistral_eagle.py``)."""
+    return facts.description.architecture == "MistralForCausalLM"
+
+
 def layer(facts: Facts, block: Block, number: int, is_third: bool) -> tuple[Module, ...]:
     """One layer; the first of EAGLE-3 attends to embedding and hidden state together."""
     hidden = facts.hidden
     norms = ["input_layernorm", "post_attention_layernorm"]
     if is_third:
         norms.append("hidden_norm")
-    elif number == 0:
+    elif number == 0 and not is_mistral(facts):
         norms.remove("input_layernorm")
     if is_third and number == 0:
         children = tuple(
@@ -87,6 +94,8 @@ def layer(facts: Facts, block: Block, number: int, is_third: bool) -> tuple[Modu
 def projection(facts: Facts, is_third: bool) -> list[Module]:
     """From what comes in to the draft's width: embedding and state, or states of several layers."""
     hidden = facts.hidden
+    if not is_third and is_mistral(facts):
+        return [Linear("model.fc", 2 * hidden, (hidden,), "row", quantised=False)]
     if not is_third:
         return [Linear("model.fc", 2 * hidden, (hidden,), "none", quantised=False)]
     stated = facts.text.get("eagle_config")

@@ -49,14 +49,11 @@ class RoutedExperts:
         rank = place.rank
         divided = rank.expert_parallel_size
         count = cdiv(self.num_experts + rank.num_redundant_experts, divided)
-        width = (
-            self.intermediate if divided > 1 else cdiv(self.intermediate, rank.tensor_parallel_size)
-        )
         return ExpertsShape(
             prefix=place.prefix,
             num_experts=count,
             hidden=self.hidden,
-            intermediate=width,
+            intermediate=cdiv(self.intermediate, rank.experts_cut_by),
             shards=2 if self.gated else 1,
             bias=self.bias,
             dtype=rank.dtype,
@@ -72,6 +69,7 @@ class RoutedExperts:
         for suffix, dimensions, dtype in method.experts(self.shape(outside)):
             yield inside.tensor(suffix, dimensions, dtype)
         if place.rank.expert_parallel_size > 1:
-            yield inside.tensor("_expert_map", (self.num_experts,), "int32")
+            everywhere = self.num_experts + place.rank.num_redundant_experts
+            yield inside.tensor("_expert_map", (everywhere,), "int32")
         if self.score_bias:
             yield inside.tensor("e_score_correction_bias", (self.num_experts,), "float32")

@@ -1,0 +1,1 @@
+"""Plan a ``vllm serve`` command first, then become it."""

@@ -1,0 +1,121 @@
+"""``vllm-kv-planner launch``: plan a command, print the plan, then become the command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import IO, TYPE_CHECKING
+
+from ..engine_args.flags import FlagParser
+from ..errors import InputError
+from .planner_flags import (
+    add_planner_flags,
+    command_parser,
+    request_of_command,
+    split_at_dashes,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+    from ..capacity.launch.launch import Launch
+
+EPILOG = """\
+examples:
+  vllm-kv-planner launch -- vllm serve Qwen/Qwen3-8B --max-model-len 32K --port 8000
+  vllm-kv-planner launch --gpu L4 --yes -- VLLM_LOGGING_LEVEL=DEBUG vllm serve google/gemma-2-9b-it
+  vllm-kv-planner launch --dry-run -- python -m vllm.entrypoints.openai.api_server --model gpt2
+
+The plan goes to stderr, so that stdout is the command's alone; with --dry-run it goes to stdout.
+Where it fits, the command takes this process's place: signals and exit code are its own.
+Without --gpu it is planned for this machine's GPU, without one there for H100; without
+--vllm-version for the vLLM that lies beside the program, else 0.33.
+
+exit codes: the command's own once it is started; 1 it does not fit, or not surely and nobody
+said yes; 2 the input is wrong
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, plan, print, start; returns only where nothing is started."""
+    from ..capacity.launch.command import environment_of, read_command
+    from ..capacity.launch.launch import launch_of
+
+    ours, pasted = split_at_dashes(list(arguments))
+    if not pasted and not {"-h", "--help"} & set(ours):
+        raise InputError("the command stands behind --: launch [flags] -- vllm serve MODEL ...")
+    given = make_parser().parse_args(ours)
+    command = read_command(pasted)
+    if not given.dry_run:
+        command.program()  # nobody waits for a plan of what cannot be started
+    with environment_of(command):
+        request = request_of_command(given, pasted)
+    launch = launch_of(command, request)
+    show(launch, sys.stdout if given.dry_run else sys.stderr)
+    if not may_start(launch, given):
+        return 1
+    if not given.dry_run:
+        launch.start()
+    return 0
+
+
+def make_parser() -> FlagParser:
+    """Our own flags only: vLLM's stand in the command."""
+    parser = command_parser(
+        "launch",
+        description="Plan a vllm serve command, then start it where it fits.",
+        usage="[--gpu NAME] [--yes] [--dry-run] -- [NAME=VALUE...] vllm serve MODEL [flags]",
+        epilog=EPILOG,
+    )
+    own = parser.add_argument_group("launch")
+    own.add_argument("--yes", "-y", action="store_true", help="start also where it is borderline")
+    own.add_argument("--dry-run", "-n", action="store_true", help="plan and print, start nothing")
+    add_planner_flags(parser.add_argument_group("planner"))
+    return parser
+
+
+def show(launch: Launch, stream: IO[str]) -> None:
+    """The plan, and what would be started."""
+    from ..report.terminal import wants_colour
+    from ..report.text import to_text
+
+    print(to_text(launch.plan, colour=wants_colour(stream)), file=stream)
+    print(f"\n$ {launch.command}", file=stream, flush=True)
+
+
+def may_start(launch: Launch, given: argparse.Namespace) -> bool:
+    """Whether to start it; says why not."""
+    from ..capacity.launch.launch import BORDERLINE, FITS
+
+    if launch.verdict == FITS:
+        return True
+    if launch.verdict == BORDERLINE and given.yes:
+        return True
+    stream = sys.stdout if given.dry_run else sys.stderr
+    if launch.verdict == BORDERLINE and not given.dry_run and is_asked():
+        return True
+    for line in refusal(launch):
+        print(f"vllm-kv-planner: {line}", file=stream)
+    return False
+
+
+def refusal(launch: Launch) -> list[str]:
+    """Why it is not started, and what would change that."""
+    from ..capacity.launch.launch import BORDERLINE
+
+    is_borderline = launch.verdict == BORDERLINE
+    change = launch.smallest_change()
+    lines = [f"not started: {launch.verdict}{'; --yes starts it' if is_borderline else ''}"]
+    if change is not None:
+        lines.append(f"the smallest change that fits: {change.text} ({change.costs})")
+    elif not is_borderline:
+        lines.append("no single change of a flag makes it fit; vllm-kv-planner fit searches more")
+    return lines
+
+
+def is_asked() -> bool:
+    """Ask a person, where there is one."""
+    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+        return False
+    print("It may not fit. Start it all the same? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
