@@ -9,8 +9,7 @@ No GPU, no weights and no vLLM are needed; the models' configs come with the pla
 import argparse
 import sys
 
-from vllm_kv_planner import PlannerError
-from vllm_kv_planner import compare_models
+from vllm_kv_planner import PlannerError, compare_models
 from vllm_kv_planner.cli.output import printing
 
 MODELS = [

@@ -297,7 +297,7 @@ def test_csv_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:
     assert (first["model"], first["request_bytes_512"]) == ("openai-community/gpt2", "18874368")
     assert first["reason"] == "" and "nobody/nothing" in second["reason"]
     _, out, _ = run(["gpt2", "--length", "512", "--format", "markdown"], capsys)
-    assert "| openai-community/gpt2 | 36,864 | 0.02 GiB |" in out
+    assert "| openai-community/gpt2 | 36,864 | 0.018 GiB |" in out
 
 
 def test_names_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:

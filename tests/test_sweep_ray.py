@@ -88,7 +88,8 @@ print([row[at("kv_cache.num_gpu_blocks")] for row in result.rows])
 print(["died" in (row[at("error")] or "") for row in result.rows], ray.is_initialized())
 """
     done = python("-c", script)
-    assert done.stdout.splitlines() == [
+    # Ray prints before these what it thinks of the actor
+    assert done.stdout.splitlines()[-2:] == [
         "[1820, None, 1820, None, 1820, None]",
         "[False, True, False, True, False, True] False",
     ], done.stderr[-3000:]

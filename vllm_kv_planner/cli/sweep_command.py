@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from typing import TYPE_CHECKING, Any
 
 from ..engine_args.arguments import prepare_arguments
@@ -179,7 +180,8 @@ def planned(sweep: Sweep, given: argparse.Namespace) -> int:
             retry_errors=given.retry_errors,
         )
     try:
-        with progress_bar(len(sweep.grid), "rows") as progress:
+        # rows alone go to stdout: Ray prints there what it thinks of its workers
+        with redirect_stdout(sys.stderr), progress_bar(len(sweep.grid), "rows") as progress:
             result = run_sweep(sweep, output=output, sink=sink, progress=progress)
     except KeyboardInterrupt:
         goes_on = "" if output is None else f"; --resume goes on with {given.output}"

@@ -165,7 +165,7 @@ def build_cache_layers(
         stages = [draft.retained(stage) for stage in stages]
     used = joined([each for each in backends.values() if each is not None], drafted)
     candidates = supported_by_all([backend.layouts for backend in used])
-    kept = [spec for specs in (*made.values(), stages[-1]) for spec in specs.values()]
+    kept = [*(spec for specs in made.values() for spec in specs.values()), *stages[-1].values()]
     return CacheLayers(
         stages=tuple(stages),
         layout=resolve_layout(candidates, kept),

@@ -24,7 +24,10 @@ def chooser(args: EngineArgs, engine: EngineFacts, preferences: Preferences) -> 
         fixed = layer.fixed_backend(context)
         if fixed is not None:
             return fixed_backend(
-                fixed, capability=engine.rocm or context.compute_capability, request=request, facts=engine
+                fixed,
+                capability=engine.rocm or context.compute_capability,
+                request=request,
+                facts=engine,
             )
         if request is None:
             return None

@@ -23,6 +23,7 @@ from .speculative import Speculative, merged_speculative_config, resolve_specula
 if TYPE_CHECKING:
     from ..model.draft import Draft
 
+
 def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
     """What drafts for the target; None where no layer of it keeps a cache.
 
@@ -55,9 +56,7 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
     config = merged_speculative_config(args) or {}
     found = find_config(asked.model, revision=revision_of(config))
     if asked.method in ("eagle", "eagle3"):
-        return eagle_draft(
-            found, target, asked.method, over_stages=args.pipeline_parallel_size > 1
-        )
+        return eagle_draft(found, target, asked.method, over_stages=args.pipeline_parallel_size > 1)
     row = mtp_row(found.config)
     if asked.method == "draft_model" and row is None:
         check_stages(args)

@@ -158,7 +158,7 @@ def resolve_setup(
     backends = backend_of_each(model, context, chooser(args, engine, preferences))
     drafted = None
     if draft is not None:
-        drafted = cached_draft(args, draft, resolved, gpu, context, preferences, engine)
+        drafted = cached_draft(args, draft, resolved, context, preferences, engine)
 
     def sized(own: list[AttentionBackend]) -> CacheContext:
         return with_block_size(args, model, context, own)
@@ -181,7 +181,6 @@ def cached_draft(
     args: EngineArgs,
     draft: Draft,
     resolved: ResolvedEngine,
-    gpu: GPU,
     context: CacheContext,
     preferences: Preferences,
     engine: EngineFacts,
@@ -204,7 +203,7 @@ def cached_draft(
         draft.model,
         kv_cache_dtype=context.kv_cache_dtype,
         preferences=preferences,
-        rocm=capability if gpu.platform == "rocm" else None,
+        rocm=engine.rocm,
     )
     return draft_cache(args, draft, speculative, context, preferences, engine, own)
 

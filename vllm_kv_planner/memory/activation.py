@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..records import dataclass
 from .draft import draft_phases, inner_states, rejection_phase
 from .encoder import encoder_profile
+from .eplb import eplb_phases
 from .experts import expert_workspace
 from .forward import forward_phase
 from .overheads import Overheads
@@ -84,6 +85,7 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         held = (*held, *encoder.held)
         unsure = encoder.uncertainty_bytes
     phases.append(forward_phase(rank, (*held, *inner_states(rank))))
+    phases += eplb_phases(rank, held)
     if rank.is_last and rank.setup.model.runner_type == "generate":
         kept = rank.rules.keeps_expert_workspaces
         workspace = parts(expert_workspace=expert_workspace(rank) if kept else 0)

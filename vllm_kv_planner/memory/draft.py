@@ -15,7 +15,8 @@ Source: vLLM 0.33 ``v1/worker/gpu/model_runner.py`` ``_dummy_run``,
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from ..records import replace
 from .allocator import round_up
@@ -45,7 +46,7 @@ def inner_states(rank: Rank) -> Parts:
     if draft is None or draft.method != "eagle3":
         return ()
     stated = draft.model.text_config.get("eagle_config")
-    nested = stated if hasattr(stated, "get") else {}
+    nested: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
     if nested.get("use_aux_hidden_state") is False:
         return ()
     listed = nested.get("eagle_aux_hidden_state_layer_ids")

@@ -12,6 +12,7 @@ Source: vLLM 0.33 ``v1/worker/gpu/model_runner.py``, ``input_batch.py``, ``state
 from __future__ import annotations
 
 from .draft import draft_buffers
+from .eplb import eplb_buffers
 from .phase import Parts, parts
 from .rank import Rank
 
@@ -28,7 +29,7 @@ def runner_buffers(rank: Rank) -> Parts:
     setup = rank.setup
     tokens = setup.resolved.batch.max_num_batched_tokens
     embeds = tokens * rank.hidden * rank.element if setup.model.is_multimodal else 0
-    common = (*parts(inputs_embeds=embeds), *draft_buffers(rank))
+    common = (*parts(inputs_embeds=embeds), *draft_buffers(rank), *eplb_buffers(rank))
     if rank.uses_v2:
         return (
             *common,

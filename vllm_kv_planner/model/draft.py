@@ -7,9 +7,9 @@
     ``layers``: which layer is repeated: the ``next`` one the target would have, its ``last`` that
     attends, its ``first``, or its first ``full`` attention. ``key``: config key of their number
     (``num_nextn_predict_layers`` by default); ``built``: layers where the config does not say,
-    ``always``: whatever it says; ``blocks``: the list of blocks says. ``n_predict``: what vLLM
-    takes both for where the key is missing. ``numbered_from``: number of the first layer, where it is
-    not the target's next.
+    ``always``: whatever it says; ``blocks``: the list of blocks says. ``n_predict``: what the
+    config's class has where the key is missing. ``numbered_from``: number of the first layer, where
+    it is not the target's next.
 ``eagle``
     Draft class to the architecture whose layers it has.
 ``speculators``
@@ -30,7 +30,7 @@ from functools import cache
 from typing import Any
 
 from ..data_files import read_json
-from ..errors import InputError, UnsupportedError
+from ..errors import UnsupportedError
 from ..records import dataclass, replace
 from .architectures.registry import Row, rule
 from .config import Config

@@ -37,7 +37,7 @@ class Table:
 
 def _gib(value: float) -> str:
     """Small sizes keep the digits that still tell something."""
-    return f"{value:,.2f} GiB" if not 0 < abs(value) < 0.1 else f"{value:.4f} GiB"
+    return f"{value:,.2f} GiB" if not 0 < abs(value) < 0.1 else f"{value:.3f} GiB"
 
 
 FORMS: dict[str, Callable[[float], str]] = {

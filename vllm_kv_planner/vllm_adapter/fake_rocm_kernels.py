@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 LIBRARIES = ("aiter", "flash_attn")
 CUDA_ONLY = ("flashinfer", "deep_gemm", "vllm.vllm_flash_attn")
@@ -55,4 +55,4 @@ def pretend() -> None:
     """Let the libraries be found, and CUDA's not, in this process."""
     sys.meta_path.insert(0, Finder())
     for name in CUDA_ONLY:
-        sys.modules[name] = None  # type: ignore[assignment] (Python's way to say: not there)
+        sys.modules[name] = cast(ModuleType, None)  # Python's way to say: not there

@@ -95,9 +95,7 @@ def draft_tensors(
             f"weights of {method} draft models are not known to the stand-alone planner; "
             "--planner vllm can answer"
         )
-    drafted = eagle(
-        facts, target, method, over_stages=over_stages, max_model_len=max_model_len
-    )
+    drafted = eagle(facts, target, method, over_stages=over_stages, max_model_len=max_model_len)
     return own_ropes(placed(drafted, rank), facts, target)
 
 
@@ -111,9 +109,10 @@ def own_ropes(tensors: list[Tensor], draft: Facts, target: Facts) -> list[Tensor
             if each.shared in seen:
                 continue
             seen.add(each.shared)
-            if not same:
-                each = replace(each, shared=replace(each.shared, variant="draft"))
-        kept.append(each)
+            own = each.shared if same else replace(each.shared, variant="draft")
+            kept.append(replace(each, shared=own))
+        else:
+            kept.append(each)
     return kept
 
 
