@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.fit.batch_choice import best_batch
-from vllm_kv_planner.capacity.fit.measure import Measure, Measured
+from vllm_kv_planner.capacity.fit.measure import Measure
+from vllm_kv_planner.capacity.fit.measured import Measured
 from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.errors import PlannerError
 

@@ -16,7 +16,6 @@ from vllm_kv_planner.capacity.fit.shapes import Shape
 from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
-from vllm_kv_planner.records import replace
 
 from .fit_cases import MODELS
 
@@ -129,4 +128,3 @@ def test_no_bound_where_nothing_is_predicted() -> None:
     for flags in ({"kv_cache_memory_bytes": 1 << 30}, {"num_gpu_blocks_override": 1000}):
         changed = request.with_args(**flags)
         assert Bounds(Measure()).why_hopeless(small, changed, 1) is None
-    assert Bounds(Measure()).why_hopeless(small, replace(request, planner="vllm"), 1) is None

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.fit.fit import fit
-from vllm_kv_planner.capacity.fit.measure import Measure, Measured
+from vllm_kv_planner.capacity.fit.measure import Measure
+from vllm_kv_planner.capacity.fit.measured import Measured
 from vllm_kv_planner.capacity.fit.result import Offer
 from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.errors import InputError, PlannerError
@@ -129,9 +130,9 @@ SMALL_GRID = st.tuples(
 
 
 @settings(max_examples=60, deadline=None)
-@given(SMALL_GRID)
+@given(SMALL_GRID, st.booleans())
 def test_nothing_better_is_missed(
-    grid: tuple[str, tuple[str, ...], tuple[str, ...], int, int, int],
+    grid: tuple[str, tuple[str, ...], tuple[str, ...], int, int, int], more_gpus: bool
 ) -> None:
     model, gpus, dtypes, context, wanted, most = grid
     if model == "gpt2":
@@ -143,6 +144,7 @@ def test_nothing_better_is_missed(
         context=context,
         concurrency=wanted,
         max_gpus=most,
+        more_gpus=more_gpus,
         top=1000,
     )
     every = brute_force(model, gpus, dtypes, context, wanted, most)
@@ -155,11 +157,15 @@ def test_nothing_better_is_missed(
     for key in sorted(every):
         if key in offered:
             continue
+        number, _, order, _, _, _, gpu, dtype = key
+        fewer = [k for k in every if k[0] < number and k[6:] == (gpu, dtype)]
+        if fewer and not more_gpus:
+            continue
         # left out only because one before it, of the same device, holds as many
         better = [
             offer.sure_requests
             for mine, offer in offered.items()
-            if mine < key and offer.gpu == key[6] and offer.sure_requests is not None
+            if mine < key and mine[2] <= order and offer.gpu == gpu and offer.sure_requests
         ]
         assert better and max(better) >= every[key], key
 
@@ -257,7 +263,7 @@ def test_gpt_oss_120b_leaves_almost_nothing_on_one_h100() -> None:
 
 def test_deepseek_v3_fits_eight_h200_and_not_eight_h100() -> None:
     """671 billion parameters in fp8: 625 GiB and more, in 8 x 80 or 8 x 141 GB."""
-    result = fit("deepseek-ai/DeepSeek-V3", gpu=("H100", "H200"), context=8192, top=1000)
+    result = fit("deepseek-ai/DeepSeek-V3", gpu=("H100", "H200"), context=8192, more_gpus=True)
     assert {offer.gpu for offer in result.offers} == {"H200-141GB"}
     assert 8 in {offer.num_gpus for offer in result.offers}
     (missed,) = result.misses
@@ -321,7 +327,7 @@ def test_variants_are_tried_after_the_model_itself() -> None:
         "meta-llama/Llama-3.1-70B-Instruct",
         gpu="H100",
         context=8192,
-        variants=["nvidia/Llama-3.1-70B-Instruct-FP8"],
+        variants=["hugging-quants/Meta-Llama-3.1-70B-Instruct-AWQ-INT4"],
         max_gpus=2,
     )
     assert result.models[0] == "meta-llama/Llama-3.1-70B-Instruct"

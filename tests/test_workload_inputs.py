@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from itertools import islice, pairwise
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -166,6 +167,20 @@ def test_constant_arrivals_do_not_drift() -> None:
 
 def test_bursts_keep_the_rate() -> None:
     assert times(7, arrivals="burst:3", rate=2.0) == [0, 0, 0, 1.5, 1.5, 1.5, 3.0]
+
+
+@pytest.mark.parametrize(
+    ("given_", "said"),
+    [
+        ({}, "all at once"),
+        ({"rate": 0.5}, "Poisson, 0.5 a step"),
+        ({"rate": 2.0, "burstiness": 3.0}, "gaps of a gamma distribution of shape 3, 2 a step"),
+        ({"rate": 2.0, "arrivals": "constant"}, "evenly, 2 a step"),
+        ({"rate": 2.0, "arrivals": "burst:50"}, "in bursts of 50, 2 a step"),
+    ],
+)
+def test_arrivals_in_words(given_: dict[str, Any], said: str) -> None:
+    assert parse_arrivals(given_.pop("arrivals", None), **given_).described("step") == said
 
 
 @pytest.mark.parametrize(("burstiness", "variation"), [(None, 1.0), (4.0, 0.5), (0.25, 2.0)])

@@ -33,10 +33,13 @@ def result(**changes: Any) -> WorkloadResult:
         "concurrency": None,
         "usable_blocks": 100,
         "running": spread(60, 83),
-        "running_loaded": spread(70, 80),
+        "sustained": spread(70, 80),
+        "running_loaded": spread(75, 80),
         "waiting": spread(0, 50),
         "used_blocks": spread(50, 100),
+        "step_tokens": spread(50, 2048),
         "waited": 24,
+        "waited_for": {"kv_blocks": 24},
         "wait_steps": spread(0, 30),
         "preemptions": 31,
         "preempted_requests": 22,
@@ -46,7 +49,8 @@ def result(**changes: Any) -> WorkloadResult:
         "recomputed_tokens": 2_000,
         "cached_tokens": 8_000,
         "queried_tokens": 20_000,
-        "limits": {"kv_blocks": 90, "max_num_seqs": 10, "max_num_batched_tokens": 0},
+        "limits": {"kv_blocks": 360, "max_num_seqs": 40, "max_num_batched_tokens": 0},
+        "limit": "KV cache",
         "series": (SeriesPoint(0, 50, 70, 9, 0), SeriesPoint(200, 100, 83, 0, 31)),
         "notes": ("something\x1b[31m",),
     }
@@ -57,7 +61,8 @@ def test_the_answer_is_the_first_sentence() -> None:
     assert headline(result()) == [
         "70 to 80 of your requests run at once (max_num_seqs 256); "
         "limited by KV blocks (90 %), max_num_seqs (10 %).",
-        "12 % of the requests wait (half of all up to 15 steps, 95 % up to 30 steps); "
+        "12 % of the requests wait (half of all up to 15 steps, 95 % of all up to 30 steps, "
+        "the longest 33 steps); "
         "31 preemptions, of 22 requests; 11 % of the work is done again.",
         "40 % of the prompts' tokens come from the prefix cache.",
     ]
@@ -66,20 +71,20 @@ def test_the_answer_is_the_first_sentence() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"running_loaded": None}, "At most 83 requests run at once, and none is left waiting"),
-        ({"running_loaded": spread(7, 7), "concurrency": 9}, "7 of your requests run at once (9 c"),
-        ({"running_loaded": spread(1, 1)}, "1 request runs at once"),
+        ({"limits": {}}, "none is left waiting, and at most 83 are there at once"),
+        ({"sustained": spread(7, 7), "concurrency": 9}, "7 of your requests run at once (9 cl"),
+        ({"sustained": spread(1, 1)}, "1 of your requests runs at once (max"),
+        ({"limits": {"kv_blocks": 20}}, "; 5.0 % of the steps leave some waiting, for KV blocks."),
         ({"refused": 200}, "No request ran"),
         ({"waited": 0}, "0 % of the requests wait; 31 preemptions"),
-        ({"step_time": 0.05}, "half of all up to 0.75 s, 95 % up to 1.50 s"),
+        ({"wait_steps": spread(0, 0)}, "wait (95 % of all up to 0 steps, the longest 3 steps)"),
+        ({"step_time": 0.05}, "half of all up to 0.75 s, 95 % of all up to 1.50 s, the longest 1"),
         ({"preemptions": 1}, "; 1 preemption, of"),
         ({"preemptions": 0}, "; 0 preemptions."),
-        ({"limits": {}}, "limited by nothing that lasts"),
     ],
 )
 def test_other_answers(changes: dict[str, Any], said: str) -> None:
-    changes = {"running": spread(60, 80), **changes}
-    assert said in " ".join(headline(result(**changes)))
+    assert said in " ".join(headline(result(**{"running": spread(60, 80), **changes})))
 
 
 @pytest.mark.parametrize(
@@ -177,6 +182,6 @@ def test_the_answer_as_an_object() -> None:
     assert plain["prefix_hit_rate"] == 0.4
     assert plain["series"]["step"] == [0, 200]
     values = {row[0]: row[1] for row in found.table().rows}
-    assert values["running_loaded.p5"] == 70
-    assert values["limited_by"] == "KV blocks (90 %), max_num_seqs (10 %)"
+    assert values["sustained.p5"] == 70
+    assert values["limit"] == "KV cache"
     assert "<td>running_loaded.p5</td>" in found._repr_html_()

@@ -81,7 +81,9 @@ def answer(case: dict[str, Any], root: str) -> dict[str, Any]:
             make_model(folder, case["config"])
         from vllm import LLM, SamplingParams
 
-        engine = LLM(model=folder, skip_tokenizer_init=True, enforce_eager=True, **case["arguments"])
+        engine = LLM(
+            model=folder, skip_tokenizer_init=True, enforce_eager=True, **case["arguments"]
+        )
         core = engine.llm_engine.engine_core.engine_core
         watch = Watch(core.scheduler)
         engine.generate(

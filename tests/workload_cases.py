@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, NamedTuple
 
+from tests.shared import config_files
+from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
 
 Trace = list[TraceRequest]
@@ -63,6 +67,14 @@ def made(
         return requests
 
     return trace
+
+
+def case_request(case: Case, config: dict[str, Any] | None, folder: Path) -> PlanRequest:
+    """The engine of a case; ``config`` where it is made up, else its model's own from ../shared."""
+    path = config_files()[case.model] if config is None else folder / f"{case.model}.json"
+    if config is not None:
+        path.write_text(json.dumps(config), encoding="utf-8")
+    return plan_request(path, gpu="H100", **case.args)
 
 
 QWEN = "Qwen/Qwen2.5-7B"

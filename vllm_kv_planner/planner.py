@@ -165,8 +165,10 @@ def plan_standalone(
 
 def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLimits) -> KVCachePlan:
     """Divide each stage's ``available`` bytes of one GPU into blocks."""
+    from .engine_args.kernel_blocks import check_kernel_blocks
+
     length = setup.resolved.length
-    return plan_kv_cache(
+    plan = plan_kv_cache(
         [
             Worker(layers=layers, available_bytes=size)
             for layers, size in zip(setup.cache.stages, available, strict=True)
@@ -178,6 +180,9 @@ def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLim
         num_gpu_blocks_override=setup.args.num_gpu_blocks_override,
         hybrid_kv_cache_manager=not setup.resolved.disable_hybrid_kv_cache_manager,
     )
+    for worker in plan.workers:
+        check_kernel_blocks(setup.cache, worker.groups)
+    return plan
 
 
 def longest_worth_trying(setup: EngineSetup) -> int:

@@ -131,6 +131,7 @@ def _wanted(
         prices=prices_given(given.price),
         launcher=given.launcher,
         borderline=given.borderline,
+        more_gpus=given.more_gpus,
         top=given.top,
     )
 

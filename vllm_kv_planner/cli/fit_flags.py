@@ -57,6 +57,11 @@ def add_fit_flags(group: argparse._ActionsContainer) -> None:
         action="store_true",
         help="offer also what fits only if the prediction is exact",
     )
+    group.add_argument(
+        "--more-gpus",
+        action="store_true",
+        help="offer also more GPUs of a kind than are enough, where they hold more requests",
+    )
     group.add_argument("--top", metavar="N", type=int, default=10, help="set-ups to show (10)")
     group.add_argument(
         "--question",

@@ -20,7 +20,7 @@ from ..kv_cache.specs import KVCacheSpec, SlidingWindowSpec
 from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.base import CacheLayer
-from ..records import dataclass, replace
+from ..records import dataclass, field, replace
 from .attention_backend import AttentionBackend
 
 Chooser = Callable[[CacheLayer, CacheContext], AttentionBackend | None]
@@ -74,11 +74,13 @@ class CacheLayers:
         stages: Per pipeline stage its layers' specs, by layer name.
         layout: The KV cache layout.
         backends: Names of the distinct attention backends, in layer order.
+        backend_of: The backend of each layer that has one, by its name.
     """
 
     stages: tuple[Layers, ...]
     layout: str
     backends: tuple[str, ...]
+    backend_of: Mapping[str, AttentionBackend] = field(default_factory=dict, hash=False)
 
 
 Variant = tuple[int, bool]
@@ -149,6 +151,8 @@ def build_cache_layers(
     stages: list[Layers] = []
     made: dict[tuple[tuple[str, str], ...], dict[Variant, KVCacheSpec]] = {}
     by_stage = stage_layers(model, tuple(layers_per_stage))
+    backend_of = {name: backends.get(each[i]) for stage in by_stage for name, i in stage}
+    backend_of.update((f"draft.{i}", backend) for i, backend in enumerate(drafted))
     for number, stage in enumerate(by_stage):
         is_last = number == len(by_stage) - 1
         present = first if len(layers_per_stage) == 1 else {each[i] for _, i in stage}
@@ -170,6 +174,7 @@ def build_cache_layers(
         stages=tuple(stages),
         layout=resolve_layout(candidates, kept),
         backends=tuple(dict.fromkeys(backend.name for backend in distinct(used))),
+        backend_of={name: each for name, each in backend_of.items() if each is not None},
     )
 
 

@@ -63,6 +63,7 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "mamba_ssm_cache_dtype": ("auto", "bfloat16", "float16", "float32"),
     "offload_backend": ("auto", "prefetch", "uva"),
     "mm_encoder_tp_mode": ("data", "weights"),
+    "kv_offloading_backend": ("lmcache", "native"),
     "max_lora_rank": (1, 8, 16, 32, 64, 128, 256, 320, 512),
     "lora_dtype": ("auto", "bfloat16", "float16"),
     "moe_backend": _words(

@@ -18,6 +18,7 @@ from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts
 from .kv_cache_dtypes import KVCacheDtype, resolve_kv_cache_dtype, skip_layers
+from .kv_connector import supports_hybrid
 from .lengths import ModelLength, resolve_max_model_len
 from .parallel import check_parallel, split_layers
 from .prefix_caching import CachingMode, hybrid_manager_disabled, resolve_caching_mode
@@ -40,8 +41,6 @@ class OutsideFacts:
     """``max_seq_length`` of sentence-transformers' config."""
     min_mm_tokens: int | None = None
     """Largest single image, video or audio in tokens: multimodal prefix-LM models only."""
-    connector_supports_hybrid: bool | None = None
-    """Of the KV connector; None without one."""
     draft: Draft | None = None
     """What drafts, where its layers keep a cache."""
 
@@ -136,7 +135,7 @@ def resolve_engine(
             facts,
             environment,
             draft_uses_eagle=speculative is not None and speculative.uses_eagle,
-            connector_supports_hybrid=outside.connector_supports_hybrid,
+            connector_supports_hybrid=supports_hybrid(args),
         ),
         layers_per_stage=split_layers(
             facts.num_hidden_layers, args.pipeline_parallel_size, environment.pp_layer_partition

@@ -7,21 +7,16 @@ Source: vLLM 0.33 ``config/speculative.py`` ``SpeculativeConfig.__post_init__``;
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, UnsupportedError
-from ..model.context import CacheContext
 from ..model.description import ModelDescription
-from ..records import replace
-from .attention_backend import EngineFacts, Preferences
-from .cache_layers import DraftCache
-from .chooser import chooser
 from .engine_args import EngineArgs
 from .speculative import Speculative, merged_speculative_config, resolve_speculative
 
 if TYPE_CHECKING:
     from ..model.draft import Draft
+    from ..model.find import FoundConfig
 
 
 def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
@@ -51,10 +46,7 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
         )
     if asked.model is None:
         return mtp_draft(target)
-    from ..model.find import find_config
-
-    config = merged_speculative_config(args) or {}
-    found = find_config(asked.model, revision=revision_of(config))
+    found = found_draft(args, asked.model)
     if asked.method in ("eagle", "eagle3"):
         return eagle_draft(found, target, asked.method, over_stages=args.pipeline_parallel_size > 1)
     row = mtp_row(found.config)
@@ -85,12 +77,22 @@ def check_stages(args: EngineArgs) -> None:
         )
 
 
-def revision_of(config: Mapping[str, object]) -> str | None:
-    """The revision the draft is taken from."""
-    revision = config.get("revision")
+def found_draft(args: EngineArgs, name: str) -> FoundConfig:
+    """The draft model's config, wherever models are looked for.
+
+    Raises:
+        UnknownNameError: Nobody knows it.
+        ConfigError: It cannot be read.
+    """
+    from ..model.find import find_config
+
+    revision = (merged_speculative_config(args) or {}).get("revision")
     if revision is not None and not isinstance(revision, str):
         raise InputError("--speculative-config: 'revision' must be text")
-    return revision
+    try:
+        return find_config(name, revision=revision)
+    except InputError as error:
+        raise type(error)(f"draft model of --speculative-config: {error}") from None
 
 
 def check_vocabulary(draft: ModelDescription, target: ModelDescription, asked: Speculative) -> None:
@@ -100,49 +102,3 @@ def check_vocabulary(draft: ModelDescription, target: ModelDescription, asked: S
             "Target and draft model should have the same vocabulary size. Target model "
             f"vocab_size={target.vocab_size}. Draft model vocab_size={draft.vocab_size}"
         )
-
-
-def draft_cache(
-    args: EngineArgs,
-    draft: Draft,
-    speculative: Speculative,
-    context: CacheContext,
-    preferences: Preferences,
-    engine: EngineFacts,
-    own: EngineFacts,
-) -> DraftCache:
-    """The draft's cache layers, each with its backend.
-
-    Args:
-        args: The engine's flags.
-        draft: What drafts.
-        speculative: How.
-        context: The engine as the target's layers see it.
-        preferences: The backend the target asks for.
-        engine: What backends look up of the target: layers within the target, and EAGLE's, are
-            built with its config.
-        own: The same of the draft model, for those that are built with their own.
-    """
-    independent = draft.method == "draft_model"
-    backend = preferences.backend if independent else speculative.attention_backend
-    asked = replace(preferences, backend=backend or preferences.backend)
-    kv_cache_dtype = speculative.kv_cache_dtype or context.kv_cache_dtype
-    seen = own if independent else replace(engine, logits_soft_cap=own.logits_soft_cap)
-    choose = chooser(args, replace(seen, kv_cache_dtype=kv_cache_dtype), asked)
-
-    def inside(context: CacheContext) -> CacheContext:
-        return replace(context, kv_cache_dtype=kv_cache_dtype, attention_backend=asked.backend)
-
-    return DraftCache(
-        layers=draft.layers,
-        backends=tuple(choose(layer, inside(context)) for layer in draft.layers),
-        inside=inside,
-        extra_retained_tokens=max(0, speculative.num_prefill_lookahead_tokens - 1),
-    )
-
-
-def draft_args(args: EngineArgs, draft: Draft, speculative: Speculative) -> EngineArgs:
-    """The flags as the draft model sees them: its own quantisation, not the target's."""
-    if draft.found is None:
-        return args
-    return replace(args, quantization=speculative.quantization, hf_overrides={})

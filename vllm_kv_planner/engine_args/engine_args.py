@@ -60,6 +60,7 @@ class EngineArgs:
     prefix_match_unit: int | None = None
     swa_bounded_replay: bool = True
     kv_offloading_size: float | None = None
+    kv_offloading_backend: str = "native"
     """GiB of host memory; turns a KV connector on."""
     disable_hybrid_kv_cache_manager: bool | None = None
     kv_transfer_config: JsonDict | None = field(default=None, hash=False)

@@ -11,7 +11,7 @@ from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.state import common_checkpoint_alignment, largest_state_bytes
 from ..records import dataclass, replace
-from .attention_backend import AttentionBackend, EngineFacts, Preferences
+from .attention_backend import AttentionBackend
 from .attention_backend.bytes_per_token import hybrid_bytes_per_token, layer_bytes_per_token
 from .block_size import (
     DEFAULT_BLOCK_SIZE,
@@ -22,22 +22,15 @@ from .block_size import (
     preferred_block_size,
     validate_block_size,
 )
-from .cache_layers import (
-    CacheLayers,
-    DraftCache,
-    backend_of_each,
-    build_cache_layers,
-    distinct,
-    joined,
-)
+from .cache_layers import CacheLayers, backend_of_each, build_cache_layers, distinct, joined
 from .chooser import chooser
 from .defaults import ResolvedEngine, resolve_engine
-from .draft import draft_args, draft_cache, find_draft
+from .draft import find_draft
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts
 from .model_facts import attention_preferences, engine_facts, model_facts, outside_facts
-from .quantization import check_quantization
+from .rules import check_rules
 
 if TYPE_CHECKING:
     from ..model.draft import Draft
@@ -77,37 +70,6 @@ class EngineSetup:
             decode_context_parallel_size=self.args.decode_context_parallel_size,
             max_num_encoder_input_tokens=resolved.batch.max_num_encoder_input_tokens,
             mamba_cache_mode=resolved.caching.mamba_cache_mode,
-        )
-
-
-def check_rules(
-    args: EngineArgs,
-    model: ModelDescription,
-    facts: ModelFacts,
-    resolved: ResolvedEngine,
-    capability: tuple[int, int],
-) -> None:
-    """Refuse quantization that vLLM refuses.
-
-    Raises:
-        InputError: What vLLM refuses, in its words.
-        UnsupportedError: What the stand-alone planner has no rule for.
-    """
-    check_quantization(
-        facts.quantization,
-        facts.config,
-        dtype=resolved.dtype.name,
-        compute_capability=capability,
-        has_online_config=args.quantization_config is not None,
-    )
-    if facts.quantization is not None:
-        from .quantization_blocks import check_blocks
-
-        check_blocks(
-            facts,
-            head_size=model.head_size,
-            tensor_parallel_size=args.tensor_parallel_size,
-            expert_parallel=args.enable_expert_parallel,
         )
 
 
@@ -158,6 +120,8 @@ def resolve_setup(
     backends = backend_of_each(model, context, chooser(args, engine, preferences))
     drafted = None
     if draft is not None:
+        from .draft_cache import cached_draft
+
         drafted = cached_draft(args, draft, resolved, context, preferences, engine)
 
     def sized(own: list[AttentionBackend]) -> CacheContext:
@@ -175,37 +139,6 @@ def resolve_setup(
         ),
         draft=draft,
     )
-
-
-def cached_draft(
-    args: EngineArgs,
-    draft: Draft,
-    resolved: ResolvedEngine,
-    context: CacheContext,
-    preferences: Preferences,
-    engine: EngineFacts,
-) -> DraftCache:
-    """The draft's cache layers in this engine.
-
-    Raises:
-        InputError: What vLLM refuses, in its words.
-        UnsupportedError: What the stand-alone planner has no rule for.
-    """
-    speculative = resolved.speculative
-    assert speculative is not None, "the engine has a draft"
-    own_args = draft_args(args, draft, speculative)
-    facts = model_facts(own_args, draft.model)
-    if draft.found is not None:
-        check_rules(own_args, draft.model, facts, resolved, context.compute_capability)
-    own = engine_facts(
-        own_args,
-        facts,
-        draft.model,
-        kv_cache_dtype=context.kv_cache_dtype,
-        preferences=preferences,
-        rocm=engine.rocm,
-    )
-    return draft_cache(args, draft, speculative, context, preferences, engine, own)
 
 
 def first_context(

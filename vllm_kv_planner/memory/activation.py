@@ -51,6 +51,7 @@ def seen_activation(rank: Rank, overheads: Overheads) -> ActivationPeak | None:
 def engine_of(rank: Rank) -> str:
     """What the peak of a single stage depends on, as one text."""
     setup, args = rank.setup, rank.setup.args
+    drafts = setup.resolved.speculative
     named = {
         "device": setup.gpu.short_name,
         "vllm": rank.rules.name,
@@ -64,7 +65,8 @@ def engine_of(rank: Rank) -> str:
         "backends": ",".join(setup.cache.backends),
         "images": (args.language_model_only, sorted(map(str, args.limit_mm_per_prompt.items()))),
         "lora": args.enable_lora,
-        "draft": setup.resolved.speculative is not None,
+        "draft": drafts is not None
+        and (drafts.method, drafts.model, drafts.num_speculative_tokens),
     }
     return " ".join(f"{name}={value}" for name, value in named.items())
 
@@ -89,8 +91,9 @@ def activation_peak(rank: Rank) -> ActivationPeak:
     if rank.is_last and rank.setup.model.runner_type == "generate":
         kept = rank.rules.keeps_expert_workspaces
         workspace = parts(expert_workspace=expert_workspace(rank) if kept else 0)
+        phases += draft_phases(rank, held, workspace)
         held = (*held, *workspace)
-        phases += [*draft_phases(rank, held), sampler_phase(rank, held)]
+        phases.append(sampler_phase(rank, held))
         if rejection := rejection_phase(rank, held):
             phases.append(rejection)
     limited = rank.rules.split_limited

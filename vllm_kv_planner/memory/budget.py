@@ -22,7 +22,8 @@ from ..kv_cache.specs import RequestLimits
 from ..records import dataclass, replace
 from .activation import ActivationPeak, activation_peak, seen_activation
 from .cuda_graphs import GraphEstimate, graph_estimate
-from .non_torch import Outside, non_torch, taken_at_start
+from .non_torch import non_torch, taken_at_start
+from .outside import Outside
 from .overheads import Overheads, known_overheads
 from .phase import Parts
 from .rank import Rank

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..engine_args.kv_connector import needs_piecewise
 from ..records import dataclass
 from .rank import Rank
 
@@ -62,6 +63,8 @@ def capture_mode(rank: Rank) -> str:
     if asked is None:
         mode = _BY_LEVEL.get(level, mode)
     if mode == _DEFAULT_MODE and _only_piecewise(rank):
+        return "PIECEWISE"
+    if mode != "NONE" and needs_piecewise(setup.args.kv_transfer_config):
         return "PIECEWISE"
     return mode
 

@@ -54,8 +54,14 @@ def inner_states(rank: Rank) -> Parts:
     return parts(inner_hidden_states=count * rank.tokens * rank.hidden * rank.element)
 
 
-def draft_phases(rank: Rank, held: Parts) -> list[Phase]:
-    """The draft's forward pass and its logits; ``held`` lives on from the target's phases."""
+def draft_phases(rank: Rank, held: Parts, workspace: Parts) -> list[Phase]:
+    """The draft's forward pass and its logits.
+
+    Args:
+        rank: The rank.
+        held: What lives on from the target's phases.
+        workspace: Workspaces that stay allocated, which the draft's experts share.
+    """
     draft = draft_of(rank)
     if draft is None or not draft.layers:
         return []
@@ -69,10 +75,11 @@ def draft_phases(rank: Rank, held: Parts) -> list[Phase]:
             combined_states=width if draft.method == "eagle3" else 0,
         ),
     )
-    forward = forward_phase(own, held)
+    shared = () if own.shapes.experts is not None else workspace
+    forward = forward_phase(own, (*held, *shared))
     phases = [replace(forward, name="draft")]
     if rank.uses_v2:
-        live = (*held, *parts(draft_hidden_states=width), *_logits(rank, own))
+        live = (*held, *workspace, *parts(draft_hidden_states=width), *_logits(rank, own))
         phases.append(Phase("draft logits", live, sum(size for _, size in live) // 50))
     return phases
 

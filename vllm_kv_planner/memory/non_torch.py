@@ -1,8 +1,8 @@
 """Memory that is not PyTorch's: what the engine takes beside weights and activations.
 
 CUDA's context is older than vLLM's first snapshot and so does not count against the engine; kernels
-loaded later, NCCL's buffers of first use, FlashInfer's and DeepEP's own allocations do. None of it
-can be derived: every figure is a row of ``overheads.json``.
+loaded later, NCCL's buffers of first use and FlashInfer's own allocations do. None of it can be
+derived: every figure is a row of ``overheads.json``. What DeepEP reserves can, see ``all2all.py``.
 
 Source: vLLM 0.33 ``utils/mem_utils.py`` ``memory_profiling``, ``v1/worker/gpu_worker.py``
 ``init_device`` (NCCL and, from 0.33 on, cuBLAS start before the snapshot).
@@ -10,18 +10,10 @@ Source: vLLM 0.33 ``utils/mem_utils.py`` ``memory_profiling``, ``v1/worker/gpu_w
 
 from __future__ import annotations
 
-from ..records import dataclass
+from .all2all import all2all
+from .outside import Outside
 from .overheads import Overheads, find_row
 from .rank import Rank
-
-
-@dataclass(frozen=True)
-class Outside:
-    """Bytes outside PyTorch's tensors, how far off they may be, and where they come from."""
-
-    size_bytes: int
-    uncertainty_bytes: int
-    how: str
 
 
 def non_torch(rank: Rank, overheads: Overheads) -> Outside:
@@ -39,6 +31,12 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
             size += kept.size_bytes
             unsure += kept.spread_bytes
             how += f"; and freed but not given back: {kept.source}"
+    # what a start on this machine printed has it already
+    exchange = None if row.source.startswith("calibrated") else all2all(rank)
+    if exchange is not None:
+        return Outside(
+            size + exchange.size_bytes, unsure + exchange.uncertainty_bytes, how + exchange.how
+        )
     return Outside(size, unsure, how)
 
 

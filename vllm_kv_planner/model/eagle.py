@@ -14,7 +14,7 @@ from ..records import replace
 from .config import Config
 from .describe import describe
 from .description import ModelDescription
-from .draft import Draft, tables, under_engine, where_of
+from .draft import Draft, mtp_row, tables, under_engine, where_of
 from .find import FoundConfig
 from .json_file import shown
 
@@ -52,9 +52,13 @@ def eagle_draft(
 
 
 def eagle_architecture(values: Mapping[str, Any], method: str, where: str) -> str:
-    """The draft class's name: ``EagleLlamaForCausalLM`` for a ``LlamaForCausalLM``."""
+    """The draft class's name: ``EagleLlamaForCausalLM`` for a ``LlamaForCausalLM``.
+
+    A config of a type with MTP layers is first rewritten to those, whatever it names.
+    """
+    row = mtp_row(values)
     listed = Config(values, where).list_of_strs("architectures", default=("LlamaForCausalLM",))
-    name = listed[0] if listed else ""
+    name = str(row["draft"]) if row is not None else listed[0] if listed else ""
     known = tables()["speculators"]
     if name.startswith("Eagle" if method == "eagle" else "Eagle3") or name.endswith("Eagle3"):
         return name

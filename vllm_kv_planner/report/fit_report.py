@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from ..records import fields
@@ -65,7 +66,7 @@ def to_markdown(result: FitResult) -> str:
         parts.append("```sh\n" + "\n".join(command_lines(result)) + "\n```")
     else:
         parts.append("no set-up does it")
-    parts += tails(result)
+    parts += [re.sub("(?m)^  ", "- ", part) for part in tails(result)]
     return "\n\n".join(parts)
 
 
@@ -75,28 +76,32 @@ def question(result: FitResult) -> str:
     if result.max_model_len is not None:
         context = f"{result.max_model_len:,} tokens"
     plural = "" if result.concurrency == 1 else "s"
+    gpus_plural = "" if result.max_gpus == 1 else "s"
     return (
         f"{' or '.join(result.models)}: {result.concurrency:,} request{plural} of {context} "
-        f"at once, up to {result.max_gpus} GPUs"
+        f"at once, up to {result.max_gpus} GPU{gpus_plural}"
     )
 
 
 def short_table(result: FitResult) -> Table:
-    """The columns that fit a terminal; model, price and KV dtype where they differ."""
+    """The columns that fit a terminal; model, price, KV dtype and doubt where they differ."""
     offers = result.offers
-    columns: list[tuple[Column, Any]] = [
-        (Column(name="#", form="count"), lambda offer: offers.index(offer) + 1)
-    ]
-    if len(result.models) > 1:
-        columns.append((Column(name="model"), lambda offer: offer.model))
-    columns.append((Column(name="gpus", title="GPUs"), gpus))
-    if any(offer.price is not None for offer in offers):
-        columns.append((Column(name="price", form="count"), lambda offer: offer.price))
-    columns += [
-        (Column(name="parallel", title="parallel"), parallel),
-        (Column(name="kv", title="KV dtype"), lambda offer: offer.kv_cache_dtype),
+    several = len(result.models) > 1
+    priced = any(offer.price is not None for offer in offers)
+    dtypes = {offer.kv_cache_dtype for offer in offers}
+    columns: list[tuple[Column, Callable[[Offer], Any]] | None] = [
+        (Column(name="#", form="count"), lambda offer: offers.index(offer) + 1),
+        (Column(name="model"), lambda o: o.model.rpartition("/")[2]) if several else None,
+        (Column(name="gpus", title="GPUs"), gpus),
+        (Column(name="price", form="count"), lambda offer: offer.price) if priced else None,
+        (Column(name="parallel"), parallel),
+        (Column(name="kv", title="KV dtype"), lambda o: o.kv_cache_dtype)
+        if len(dtypes) > 1
+        else None,
         (Column(name="seqs", title="max seqs", form="count"), lambda offer: offer.max_num_seqs),
-        (
+        None
+        if several
+        else (
             Column(name="tokens", title="step tokens", form="count"),
             lambda offer: offer.max_num_batched_tokens,
         ),
@@ -107,12 +112,14 @@ def short_table(result: FitResult) -> Table:
         (Column(name="sure", title="at once", form="count"), at_once),
         (Column(name="spare", title="spare/GPU", form="gib"), lambda offer: offer.spare_bytes),
         (Column(name="limit", title="limited by"), lambda offer: offer.limited_by),
+        None
+        if all(offer.surely for offer in offers)
+        else (Column(name="surely", title=""), lambda o: "" if o.surely else "borderline"),
     ]
-    if not all(offer.surely for offer in offers):
-        columns.append((Column(name="surely"), lambda o: "" if o.surely else "borderline"))
+    shown = [each for each in columns if each is not None]
     return Table(
-        columns=tuple(column for column, _ in columns),
-        rows=tuple(tuple(value(offer) for _, value in columns) for offer in offers),
+        columns=tuple(column for column, _ in shown),
+        rows=tuple(tuple(value(offer) for _, value in shown) for offer in offers),
     )
 
 

@@ -14,7 +14,10 @@ LIMITS = {
     "kv_blocks": "KV blocks",
     "max_num_seqs": "max_num_seqs",
     "max_num_batched_tokens": "max_num_batched_tokens",
+    "prefill_schedule_interval": "prefill_schedule_interval",
+    "none": "a step in flight",
 }
+"""What people read for the names of ``WorkloadResult.limits``."""
 
 
 class Figure(NamedTuple):
@@ -43,9 +46,10 @@ def headline(result: WorkloadResult) -> list[str]:
     sentences = [how_many(result)]
     waited = f"{share(result.waited, ran)} of the requests wait"
     if result.waited:
-        half, most = result.wait_steps.p50, result.wait_steps.p95
-        waited += f" (half of all up to {duration(half, result)}, 95 % up to "
-        waited += f"{duration(most, result)})"
+        times = result.wait_steps
+        half = f"half of all up to {duration(times.p50, result)}, " if times.p50 else ""
+        waited += f" ({half}95 % of all up to {duration(times.p95, result)}, "
+        waited += f"the longest {duration(times.most, result)})"
     thrown = f"{result.preemptions:,} preemption{'' if result.preemptions == 1 else 's'}"
     if result.preemptions:
         again = share(result.recomputed_tokens, result.computed_tokens)
@@ -63,29 +67,34 @@ def how_many(result: WorkloadResult) -> str:
     """How many run together, of how many that may, and what keeps it there."""
     asked = f"max_num_seqs {result.plan.engine.max_num_seqs:,}"
     if result.concurrency is not None:
-        asked = f"{result.concurrency:,} clients, {asked}"
-    loaded = result.running_loaded
-    if loaded is None:
-        most = result.running.most
-        many = "1 request runs" if most == 1 else f"{most:,} requests run"
-        return f"At most {many} at once, and none is left waiting ({asked})."
-    if loaded.p5 == loaded.p95:
-        many = f"{loaded.p50:,} of your requests run" if loaded.p50 != 1 else "1 request runs"
-    else:
-        many = f"{loaded.p5:,} to {loaded.p95:,} of your requests run"
-    return f"{many} at once ({asked}); limited by {limited_by(result)}."
+        asked = f"{result.concurrency:,} client{'s' * (result.concurrency > 1)}, {asked}"
+    verb = "runs" if result.sustained.p95 == 1 else "run"
+    said = f"{between(result.sustained)} of your requests {verb} at once ({asked}); "
+    full = sum(result.limits.values())
+    if not full:
+        return f"{said}none is left waiting, and at most {result.running.most:,} are there at once."
+    if 2 * full >= result.steps:
+        return f"{said}limited by {causes(result.limits)}."
+    return f"{said}{share(full, result.steps)} of the steps leave some waiting, for " + (
+        f"{causes(result.limits)}."
+    )
 
 
-def limited_by(result: WorkloadResult) -> str:
+def between(values: Spread) -> str:
+    """``70 to 80``: the 5th and the 95th percentile; one number where they are the same."""
+    low, high = values.p5, values.p95
+    return f"{low:,} to {high:,}" if low < high else f"{low:,}"
+
+
+def causes(counts: dict[str, int]) -> str:
     """What held requests back, the most frequent first, with shares where several did."""
-    total = sum(result.limits.values())
-    ordered = sorted(result.limits.items(), key=lambda each: -each[1])
+    total = sum(counts.values())
     words = [
         LIMITS.get(name, name) + (f" ({share(count, total)})" if count < total else "")
-        for name, count in ordered
+        for name, count in sorted(counts.items(), key=lambda each: -each[1])
         if count
     ]
-    return ", ".join(words) or "nothing that lasts"
+    return ", ".join(words)
 
 
 def share(part: float, whole: float) -> str:
@@ -114,19 +123,28 @@ def figures(result: WorkloadResult) -> Iterator[Figure]:
     if result.step_time is not None:
         steps += f" ({duration(result.steps, result)})"
     yield Figure("steps", "Engine steps", result.steps, steps, "in which something was scheduled")
-    yield from spread("running", "Running at once", result.running, "steps")
+    middle = "steps between ramp-up and drain"
+    yield from spread("sustained", "Running at once", result.sustained, middle)
+    yield from spread("running", "  all in all", result.running, "steps")
     if result.running_loaded is not None:
         meaning = "steps that leave some waiting"
         yield from spread("running_loaded", "  under load", result.running_loaded, meaning)
     yield from spread("waiting", "Waiting", result.waiting, "steps")
     yield from spread("used_blocks", "Blocks in use", result.used_blocks, "steps")
+    yield from spread("step_tokens", "Tokens of a step", result.step_tokens, "steps")
+    yield from waiting_figures(result)
+    yield Figure("limit", "", result.limit, "", "")
+
+
+def waiting_figures(result: WorkloadResult) -> Iterator[Figure]:
+    """Who waits and for what, what is done twice, what is found."""
     ran = result.requests - result.refused
-    yield Figure(
-        "waited", "Requests that wait", result.waited, share(result.waited, ran), "for admission"
-    )
+    waited = share(result.waited, ran)
+    yield Figure("waited", "Requests that wait", result.waited, waited, "a step or more")
     yield from spread("wait_steps", "  steps", result.wait_steps, "requests")
-    thrown = f"of {result.preempted_requests:,} requests, which compute everything again"
-    count = f"{result.preemptions:,}"
+    count, thrown = f"{result.preemptions:,}", "nobody is thrown out"
+    if result.preemptions:
+        thrown = f"of {result.preempted_requests:,} requests, which compute everything again"
     yield Figure("preemptions", "Preemptions", result.preemptions, count, thrown)
     again = share(result.recomputed_tokens, result.computed_tokens)
     yield Figure(
@@ -139,7 +157,6 @@ def figures(result: WorkloadResult) -> Iterator[Figure]:
     rate = result.prefix_hit_rate
     found = "-" if rate is None else share(result.cached_tokens, result.queried_tokens)
     yield Figure("prefix_hit_rate", "Prefix cache hits", rate, found, "of the prompts' tokens")
-    yield Figure("limited_by", "", limited_by(result), "", "")
 
 
 def engine_figures(result: WorkloadResult) -> Iterator[Figure]:
@@ -178,7 +195,7 @@ def request_figures(result: WorkloadResult) -> Iterator[Figure]:
 
 def spread(name: str, label: str, values: Spread, over: str) -> Iterator[Figure]:
     """One line for people, six figures for programs; all but the mean have no text."""
-    text = f"{values.p5:,} to {values.p95:,}"
+    text = between(values)
     usual = f"5 to 95 % of the {over}; mean {values.mean:,.1f}, most {values.most:,}"
     yield Figure(f"{name}.mean", label, values.mean, text, usual)
     for part in ("least", "p5", "p50", "p95", "most"):

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 
 from ...errors import PlannerError
 from ..request import PlanRequest
-from .measure import Measured
+from .measured import Measured
 
 Measurer = Callable[[PlanRequest], Measured]
 Choice = tuple[PlanRequest, Measured]

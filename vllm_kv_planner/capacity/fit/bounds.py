@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from math import ceil
 
+from ...described import described
 from ...errors import PlannerError
 from ...units import gib
 from ..request import PlanRequest
@@ -46,7 +47,7 @@ class Bounds:
         """
         args = model.args
         pretended = args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override
-        if pretended or model.planner == "vllm" or model.machine.calibration is not None:
+        if pretended or model.machine.calibration is not None:
             return None
         weights = self._whole_weights(candidate, model)
         if weights is None:
@@ -54,7 +55,7 @@ class Bounds:
         shape = candidate.shape
         replicas, stages = shape.data_parallel_size, shape.pipeline_parallel_size
         shared_by = shape.tensor_parallel_size * args.prefill_context_parallel_size
-        if shape.enable_expert_parallel:
+        if described(model.found, args).is_moe:  # replicas share the experts, at the most
             shared_by *= replicas
         device = model.machine.device(candidate.gpu)
         requested = ceil(device.total_memory_bytes * args.gpu_memory_utilization)

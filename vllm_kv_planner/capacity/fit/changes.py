@@ -23,7 +23,7 @@ from .inverse import (
     requests_of_each,
     smallest_utilization,
 )
-from .measure import Measured
+from .measured import Measured
 
 Measurer = Callable[[PlanRequest], Measured]
 

@@ -35,6 +35,7 @@ class Constraints:
         kv_cache_dtypes: KV cache dtypes allowed, the preferred one first.
         prices: Price of one GPU by short name, in any one currency and time; empty: none known.
         borderline: Whether set-ups that fit only if the prediction is exact are offered too.
+        more_gpus: Whether more GPUs of a device than are enough are offered too.
         top: Set-ups to offer at most.
 
     Raises:
@@ -50,6 +51,7 @@ class Constraints:
     kv_cache_dtypes: tuple[str, ...] = ("auto",)
     prices: Mapping[str, float] = field(default_factory=dict, hash=False)
     borderline: bool = False
+    more_gpus: bool = False
     top: int = 10
 
     def __post_init__(self) -> None:
@@ -74,6 +76,7 @@ class Wanted:
         prices: Price of one GPU by name, in any one unit: the cheapest set-ups come first.
         launcher: ``mp``, vLLM's own, or ``ray``: how set-ups over several machines are started.
         borderline: Offer also what fits only if the prediction is exact.
+        more_gpus: Offer also more GPUs of a device than are enough, where they hold more requests.
         top: Set-ups at most.
     """
 
@@ -87,6 +90,7 @@ class Wanted:
     prices: Mapping[str, float] | None = field(default=None, hash=False)
     launcher: str = "mp"
     borderline: bool = False
+    more_gpus: bool = False
     top: int = 10
 
     def constraints(self, args: EngineArgs) -> Constraints:
@@ -112,6 +116,7 @@ class Wanted:
             kv_cache_dtypes=names_of("--kv-cache-dtype", self.kv_cache_dtype),
             prices=prices,
             borderline=self.borderline,
+            more_gpus=self.more_gpus,
             top=self.top,
         )
 

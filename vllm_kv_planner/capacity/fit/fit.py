@@ -35,6 +35,7 @@ def fit(
     prices: Mapping[str, float] | None = None,
     launcher: str = "mp",
     borderline: bool = False,
+    more_gpus: bool = False,
     top: int = 10,
     planner: str = "standalone",
     vllm_version: str | None = None,
@@ -56,6 +57,7 @@ def fit(
         prices: Price of one GPU by name, in any one unit: the cheapest set-ups come first.
         launcher: ``mp`` or ``ray``: how set-ups over several machines are started.
         borderline: Offer also what fits only if the prediction is exact.
+        more_gpus: Offer also more GPUs of a device than are enough, where they hold more requests.
         top: Set-ups at most.
         planner: ``standalone``, or ``vllm``, which takes seconds for every set-up.
         vllm_version: vLLM's version to plan for; 0.33 where none is given.
@@ -86,6 +88,7 @@ def fit(
         prices=prices,
         launcher=launcher,
         borderline=borderline,
+        more_gpus=more_gpus,
         top=top,
     )
     return fit_request(request, wanted, variants)

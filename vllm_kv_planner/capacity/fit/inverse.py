@@ -11,7 +11,7 @@ from math import ceil
 
 from ...errors import PlannerError
 from ..request import PlanRequest
-from .measure import Measured
+from .measured import Measured
 
 Measurer = Callable[[PlanRequest], Measured]
 
@@ -22,6 +22,22 @@ HUNDREDTHS = 100
 def requests_of_each(request: PlanRequest, concurrency: int) -> int:
     """Requests that one of the data-parallel engines has to hold."""
     return ceil(concurrency / request.args.data_parallel_size)
+
+
+def with_room_for(request: PlanRequest, concurrency: int, measure: Measurer) -> PlanRequest:
+    """The engine with steps of so many requests, where vLLM's default takes fewer.
+
+    Raises:
+        PlannerError: The set-up cannot be planned.
+    """
+    each = requests_of_each(request, concurrency)
+    args = request.args
+    if args.max_num_seqs is not None or measure(request).max_num_seqs >= each:
+        return request
+    changes = {"max_num_seqs": each}
+    if args.max_num_batched_tokens is None and measure(request).max_num_batched_tokens < each:
+        changes["max_num_batched_tokens"] = each
+    return request.with_args(**changes)
 
 
 def longest_length(request: PlanRequest, concurrency: int, measure: Measurer) -> int:

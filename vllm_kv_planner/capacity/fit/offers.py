@@ -4,10 +4,14 @@ from __future__ import annotations
 
 from math import ceil
 
-from .measure import Measured
+from ...records import replace
+from .measured import Measured
 from .result import Offer
 from .search import Found, Search
 from .serve_line import node_lines
+
+HAND_MADE = "MODEL"
+"""In a command: a model that was described by hand."""
 
 
 def offer_of(search: Search, found: Found, launcher: str) -> Offer:
@@ -18,8 +22,9 @@ def offer_of(search: Search, found: Found, launcher: str) -> Offer:
     each = ceil(constraints.concurrency / replicas)
     sure = found.sure_requests
     price = constraints.prices.get(candidate.gpu.short_name)
+    named = replace(args, model=HAND_MADE) if found.request.found.source == "custom" else args
     lines = node_lines(
-        args,
+        named,
         num_nodes=shape.num_nodes,
         launcher=launcher,
         environment=found.request.environment,

@@ -11,7 +11,7 @@ from ...gpu.gpu import GPU
 from ..request import PlanRequest, plan_request
 from .constraints import MOST_REQUESTS, gpus_of, whole
 from .fit import Model, fit
-from .inverse import longest_length, smallest_utilization
+from .inverse import longest_length, smallest_utilization, with_room_for
 from .measure import Measure
 from .question_results import DeviceAnswer, DeviceAnswers, Suggestions
 from .result import FitResult
@@ -97,6 +97,7 @@ def solved(
         value: int | float | None = None
         message = "no value does it"
         try:
+            engine = with_room_for(engine, concurrency, measure)
             value = solve(engine, concurrency, measure) or None
         except PlannerError as refusal:
             refusals.append(refusal)

@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from math import ceil
 
 from ...described import described
-from ...errors import PlannerError, UnsupportedError
+from ...errors import PlannerError
 from ...records import dataclass
 from ..request import PlanRequest
 from .batch_choice import best_batch
 from .bounds import Bounds
 from .candidates import EXPERTS_IN_RANK, Candidate, Rank, candidates
 from .constraints import Constraints
-from .measure import Measure, Measured
+from .measure import Measure
+from .measured import Measured
 from .result import Miss
 
 
@@ -71,6 +72,7 @@ class Search:
         self.nearest: Found | None = None
         self.tried = 0
         self.is_complete = True
+        self._fewest: dict[tuple[int, str, str], int] = {}
         self._whole_experts: set[Rank] = set()
         self._refusals: dict[int, PlannerError] = {}
         self._planned: set[int] = set()
@@ -92,7 +94,11 @@ class Search:
                 continue
             self.tried += 1
             found = self._measured(candidate)
-            if found is not None and not self._beaten(found):
+            if found is None:
+                continue
+            if found.surely:
+                self._fewest.setdefault(_kind(candidate), candidate.num_gpus)
+            if not self._beaten(found):
                 self.offers.append(found)
         if not self._planned and self._refusals:
             raise self._refusals[min(self._refusals)]
@@ -130,7 +136,10 @@ class Search:
         return tuple(found.values())
 
     def _is_needless(self, candidate: Candidate) -> bool:
-        """Experts divided within one engine, where they could be left whole."""
+        """More GPUs than are enough; experts divided within one engine that could be left whole."""
+        fewest = self._fewest.get(_kind(candidate), candidate.num_gpus)
+        if candidate.num_gpus > fewest and not self.constraints.more_gpus:
+            return True
         shape = candidate.shape
         chosen = "enable_expert_parallel" not in self.constraints.fixed
         return (
@@ -164,12 +173,18 @@ class Search:
         return None
 
     def _beaten(self, found: Found) -> bool:
-        """Whether an offer before it, of the same model and device, holds as many requests."""
+        """Whether an offer before it, of the same model and device, holds as many requests.
+
+        One with a less preferred KV cache dtype does not count.
+        """
+        dtypes = self.constraints.kv_cache_dtypes
+        order = dtypes.index(found.candidate.kv_cache_dtype)
         mine = found.sure_requests
         for other in self.offers:
             same = (
                 other.candidate.variant == found.candidate.variant
                 and other.candidate.gpu is found.candidate.gpu
+                and dtypes.index(other.candidate.kv_cache_dtype) <= order
             )
             if not same or (found.surely and not other.surely):
                 continue
@@ -224,12 +239,7 @@ class Search:
         self._note_miss(candidate, reason, held, message)
 
     def _refused(self, candidate: Candidate, refusal: PlannerError) -> None:
-        known = self._refusals.get(candidate.variant)
-        # that this device cannot be planned for says less than what is wrong with the flags
-        if known is None or (
-            isinstance(known, UnsupportedError) and not isinstance(refusal, UnsupportedError)
-        ):
-            self._refusals[candidate.variant] = refusal
+        self._refusals.setdefault(candidate.variant, refusal)
         self._note_miss(candidate, "refused", None, str(refusal))
 
     def _note_miss(
@@ -249,6 +259,11 @@ class Search:
             requests=requests,
             message=f"{candidate.num_gpus} GPU{plural}: {message}",
         )
+
+
+def _kind(candidate: Candidate) -> tuple[int, str, str]:
+    """What a user chooses among: a model, a device, a KV cache dtype."""
+    return candidate.variant, candidate.gpu.short_name, candidate.kv_cache_dtype
 
 
 def _without_expert_parallel(candidate: Candidate) -> Rank:

@@ -54,19 +54,27 @@ def node_lines(
         launcher: ``mp``, vLLM's own: one line a machine; ``ray``: one line, on a running cluster.
         environment: vLLM's variables.
 
-    Source: vLLM 0.33 ``ParallelConfig`` (``nnodes``, ``node_rank``, ``master_addr``) and
-    ``entrypoints/cli/serve.py`` ``run_headless``.
+    Source: vLLM 0.33 ``ParallelConfig`` (``nnodes``, ``node_rank``, ``master_addr``),
+    ``entrypoints/cli/serve.py`` ``run_headless``; Ray: ``v1/engine/utils.py``
+    ``create_dp_placement_groups``.
     """
     line = serve_line(args, environment)
     if num_nodes == 1:
         return (line,)
     if launcher == "ray":
-        backend = " --distributed-executor-backend ray"
-        if args.data_parallel_size > 1:
-            backend = " --data-parallel-backend ray"
-        return (line + backend,)
+        return (_on_ray(line, args, num_nodes),)
     nodes = f"{line} --nnodes {num_nodes} --master-addr {HEAD} --node-rank"
     return tuple(f"{nodes} {i}{' --headless' if i else ''}" for i in range(num_nodes))
+
+
+def _on_ray(line: str, args: EngineArgs, num_nodes: int) -> str:
+    """One line for a cluster: engines on machines of their own, or each over several."""
+    if args.data_parallel_size == 1:
+        return f"{line} --distributed-executor-backend ray"
+    line += " --data-parallel-backend ray"
+    if args.world_size > args.num_gpus // num_nodes:
+        return f"VLLM_RAY_DP_PACK_STRATEGY=span {line}"
+    return f"{line} --data-parallel-size-local {args.data_parallel_size // num_nodes}"
 
 
 def changed(args: EngineArgs) -> Iterator[tuple[str, Any]]:

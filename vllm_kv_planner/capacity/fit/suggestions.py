@@ -8,7 +8,8 @@ from ...errors import InputError, PlannerError
 from ..request import PlanRequest
 from .changes import CHANGES, Change, Measurer, Start
 from .constraints import MOST_REQUESTS, whole
-from .measure import Measure, Measured
+from .measure import Measure
+from .measured import Measured
 from .serve_line import flag_text
 from .suggestion import Suggestion
 

@@ -49,9 +49,13 @@ class Arrivals:
             return "all at once"
         pace = f"{self.rate:,g} a {unit}"
         if self.kind == "poisson":
-            shape = "Poisson" if self.burstiness == 1 else f"gamma gaps of {self.burstiness:g}"
+            shape = (
+                "Poisson"
+                if self.burstiness == 1
+                else f"gaps of a gamma distribution of shape {self.burstiness:g}"
+            )
             return f"{shape}, {pace}"
-        return f"evenly, {pace}" if self.burst == 1 else f"{self.burst:,} at once, {pace}"
+        return f"evenly, {pace}" if self.burst == 1 else f"in bursts of {self.burst:,}, {pace}"
 
 
 def parse_arrivals(

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import Optional
+from typing import cast
 
 NOT_HELD = -1
 
@@ -35,8 +35,17 @@ class Block:
 
 Names = dict[int, "Block | list[Block]"]
 """Blocks of one group by name; a list, oldest first, where several hold the same tokens."""
-Table = list[Optional[Block]]
+Table = list[Block | None]
 """A request's blocks in one group, by position; None is vLLM's null block."""
+
+
+class Run:
+    """Blocks of a request that has ended, which nobody will look up: the last is reused first."""
+
+    __slots__ = ("blocks",)
+
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
 
 
 class BlockPool:
@@ -51,28 +60,44 @@ class BlockPool:
         self.free = num_gpu_blocks - 1  # the null block is never handed out
         self.changes = 0
         self._nameless = [Block() for _ in range(self.free)]
-        self._named: OrderedDict[Block, None] = OrderedDict()
+        self._named: OrderedDict[Block | Run, None] = OrderedDict()
 
     def take(self, count: int) -> list[Block]:
         """Hand out ``count`` blocks, nameless ones first; named ones lose their name."""
         nameless = self._nameless
         self.free -= count
-        if count <= len(nameless):
-            if count == 1:
-                return [nameless.pop()]
-            taken = nameless[-count:] if count else []
-            del nameless[len(nameless) - count :]
+        if count > len(nameless):
+            taken = nameless[:]
+            nameless.clear()
+            self._reuse(count - len(taken), taken)
             return taken
-        count -= len(nameless)
-        taken = nameless[:]
-        nameless.clear()
-        oldest = self._named.popitem
-        for _ in range(count):
-            block = oldest(last=False)[0]
-            forget(block)
-            block.holders = 0
-            taken.append(block)
+        if count == 1:
+            return [nameless.pop()]
+        taken = nameless[len(nameless) - count :]
+        del nameless[len(nameless) - count :]
         return taken
+
+    def _reuse(self, count: int, taken: list[Block]) -> None:
+        """Move ``count`` of the named blocks, least recently used first, to ``taken``."""
+        named = self._named
+        while count:
+            oldest = next(iter(named))
+            if isinstance(oldest, Block):
+                del named[oldest]
+                forget(oldest)
+                oldest.holders = 0
+                taken.append(oldest)
+                count -= 1
+                continue
+            blocks = oldest.blocks
+            if len(blocks) <= count:
+                del named[oldest]
+                taken += blocks
+                count -= len(blocks)
+            else:
+                taken += blocks[-count:]
+                del blocks[-count:]
+                count = 0
 
     def give_back(self, blocks: Iterable[Block | None]) -> None:
         """Let go of blocks, the one to be reused first first."""
@@ -90,6 +115,20 @@ class BlockPool:
                 block.holders = NOT_HELD
                 named[block] = None
         self.changes += self.free - before
+
+    def give_back_own(self, named: Table, nameless: Table) -> None:
+        """Let go of blocks that only one request held, and nobody will look up.
+
+        Args:
+            named: Those that would have a name: they are reused late, the last one first.
+            nameless: Those that would have none: they are reused at once.
+        """
+        count = len(named) + len(nameless)
+        if named:
+            self._named[Run(cast("list[Block]", named))] = None
+        self._nameless += cast("list[Block]", nameless)
+        self.free += count
+        self.changes += count
 
     def hold(self, blocks: Iterable[Block | None]) -> None:
         """Hold blocks that were found by name."""
@@ -155,6 +194,7 @@ class CountingPool(BlockPool):
 
     def give_back(self, blocks: Iterable[Block | None]) -> None:
         """Let go of blocks."""
-        count = sum(block is not None for block in blocks)
+        held = list(blocks)
+        count = len(held) - held.count(None)
         self.free += count
         self.changes += count

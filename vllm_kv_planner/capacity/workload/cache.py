@@ -16,10 +16,11 @@ from ...kv_cache.specs import (
     SlidingWindowSpec,
 )
 from .blocks import BlockPool, CountingPool, Table
-from .groups import ChunkGroup, Group, RingGroup, WindowGroup
+from .groups import FullGroup, Group, RingGroup
 from .settings import EngineSettings, GroupSettings
 from .state import Request
 from .states import StateGroup
+from .windows import ChunkGroup, WindowGroup
 
 Hit = tuple[list[Table], int, int]
 """Blocks found in each group, tokens found, and where a longer prefix ends that not all keep."""
@@ -30,7 +31,7 @@ def make_group(
 ) -> Group:
     """The rules of a group, by its spec."""
     spec = group.spec
-    kind: type[Group] = Group
+    kind: type[Group] = FullGroup
     if isinstance(spec, SlidingWindowSpec):
         kind = WindowGroup
     elif isinstance(spec, ChunkedLocalAttentionSpec):
@@ -75,6 +76,7 @@ class KVCache:
             for index, group in enumerate(settings.groups)
         ]
         self.cached = [group for group in self.groups if group.is_cached]
+        self.dropping = [group for group in self.groups if not group.keeps_all]
         self.families = make_families(self.groups)
         self.total = settings.num_gpu_blocks - 1
         self.has_no_room = False
@@ -103,48 +105,52 @@ class KVCache:
         """
         if not self.families:
             return self.nothing, 0, 0
-        longest = request.known - 1
-        found: list[Table | None] = [None] * len(self.groups)
-        lengths = [0] * len(self.groups)
-        simple = len(self.families) == 1 or (
-            len(self.families) == 2 and self.families[0][0].keeps_all
-        )
-        best, length = 0, longest
-        while True:
-            now = length
-            for family in self.families:
-                first = family[0]
-                if first.keeps_all and found[first.index] is not None:
-                    now = min(now, lengths[first.index])
-                    continue
-                tables, now = first.find(request, now, family)
-                for member, table in zip(family, tables, strict=True):
-                    found[member.index] = table
-                    lengths[member.index] = now
-                best = max(best, now)
-            if now >= length:
-                break
-            length = now
-            if simple:
-                break
+        found: dict[int, Table] = {}
+        best, length = self._agree(request, found)
         for family in self.families:
             if family[0].keeps_all:
                 for member in family:
-                    table = found[member.index]
-                    if table is not None:
-                        del table[-(-length // member.block_size) :]
-        blocks = [[] if table is None else table for table in found]
+                    del found[member.index][-(-length // member.block_size) :]
+        blocks = [found.get(group.index, []) for group in self.groups]
         junction = best if len(self.groups) > 1 and best > length else 0
         return blocks, length, junction
+
+    def _agree(self, request: Request, found: dict[int, Table]) -> tuple[int, int]:
+        """Fill in the blocks found in each group, until all agree on a length.
+
+        Returns:
+            The longest prefix that any of them had on the way, and the one that all have.
+        """
+        families, lengths = self.families, dict[int, int]()
+        best, length = 0, request.known - 1
+        while True:
+            now = length
+            for family in families:
+                first = family[0].index
+                if family[0].keeps_all and first in found:
+                    now = min(now, lengths[first])
+                    continue
+                tables, now = family[0].find(request, now, family)
+                for member, table in zip(family, tables, strict=True):
+                    found[member.index] = table
+                lengths[first] = now
+                best = max(best, now)
+            if now >= length:
+                return best, length
+            length = now
+            if len(self.groups) == 1 or (len(families) == 2 and families[0][0].keeps_all):
+                return best, length
 
     def fits(
         self, request: Request, tokens: int, computed: int, hits: list[Table], *, capped: bool
     ) -> int:
         """Free blocks that ``tokens`` slots take, all groups together."""
-        return sum(
-            group.blocks_needed(request, tokens, computed, hits[group.index], capped=capped)
-            for group in self.groups
-        )
+        needed = 0
+        for group in self.groups:
+            needed += group.blocks_needed(
+                request, tokens, computed, hits[group.index], capped=capped
+            )
+        return needed
 
     def admit(
         self, request: Request, tokens: int, hits: list[Table], found: int, *, others: bool
@@ -179,7 +185,7 @@ class KVCache:
         """Give a running request slots for ``tokens`` more tokens, if they fit."""
         computed = request.computed
         needed = min(computed + tokens, self.max_model_len)
-        for group in self.groups:
+        for group in self.dropping:
             group.give_back_skipped(request, max(0, computed - request.in_flight))
         if self.fits(request, needed, computed, self.nothing, capped=False) > self.pool.free:
             return False
@@ -194,7 +200,18 @@ class KVCache:
         for group in self.cached:
             group.name(request, tokens)
 
-    def release(self, request: Request) -> None:
-        """Let go of all of a request's blocks."""
+    def extend_quietly(self, request: Request) -> bool:
+        """Give a request that only decodes a slot for its next token, if it fits; no names."""
+        computed = request.computed
+        for group in self.dropping:
+            group.give_back_skipped(request, max(0, computed - request.in_flight))
+        if self.fits(request, computed + 1, computed, self.nothing, capped=False) > self.pool.free:
+            return False
         for group in self.groups:
-            group.give_back_all(request)
+            group.grow(request, computed + 1)
+        return True
+
+    def release(self, request: Request, *, for_good: bool) -> None:
+        """Let go of all of a request's blocks, which ends or is thrown out."""
+        for group in self.groups:
+            group.give_back_all(request, for_good=for_good)

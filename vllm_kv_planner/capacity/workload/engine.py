@@ -68,9 +68,7 @@ class Engine:
         self.settings = settings
         self.cache = KVCache(settings)
         self.by_priority = settings.scheduling_policy == "priority"
-        self.waiting: WaitingQueue = (
-            SortedQueue if self.by_priority else WaitingQueue
-        )(settings)
+        self.waiting: WaitingQueue = (SortedQueue if self.by_priority else WaitingQueue)(settings)
         self.running: list[Request] = []
         self.in_flight: deque[Step] = deque()
         self.split = StateSplit.of(settings)
@@ -192,7 +190,7 @@ class Engine:
 
     def make_room(self, request: Request, tokens: int, step: Step) -> bool:
         """Get the request its blocks; False if it is thrown out itself."""
-        while not self.cache.extend(request, tokens):
+        while not self.extend(request, tokens):
             victim = self.running.pop(self.waiting.victim(self.running))
             self.preempt(victim)
             step.budget += step.scheduled.pop(victim, 0)
@@ -201,9 +199,13 @@ class Engine:
                 return False
         return True
 
+    def extend(self, request: Request, tokens: int) -> bool:
+        """Give a running request slots for so many tokens, if they fit."""
+        return self.cache.extend(request, tokens)
+
     def preempt(self, request: Request) -> None:
         """Throw a request out: it waits first in line and computes everything again."""
-        self.cache.release(request)
+        self.cache.release(request, for_good=False)
         request.running = False
         request.lost = request.computed
         request.computed = request.placeholders = 0
@@ -278,7 +280,7 @@ class Engine:
 
     def finish(self, request: Request) -> None:
         """A request has all its outputs."""
-        self.cache.release(request)
+        self.cache.release(request, for_good=True)
         if request.running:
             self.running.remove(request)
         else:

@@ -124,6 +124,12 @@ class FastEngine(Engine):
             request.blocked_at = pool.changes
         return prefills
 
+    def extend(self, request: Request, tokens: int) -> bool:
+        """As ever; quiet requests get their blocks without names."""
+        if request.since >= 0:
+            return self.cache.extend_quietly(request)
+        return self.cache.extend(request, tokens)
+
     def preempt(self, request: Request) -> None:
         """Throw a request out, from wherever it is."""
         if request.since >= 0:

@@ -51,7 +51,9 @@ class SchedulerFlags:
         known = [each.name for each in fields(cls)]
         for name in given or {}:
             if name not in known:
-                raise UnknownNameError(f"workload: scheduler flag {name}: one of {', '.join(known)}")
+                raise UnknownNameError(
+                    f"workload: scheduler flag {name}: one of {', '.join(known)}"
+                )
         return cls(**(given or {}))
 
 

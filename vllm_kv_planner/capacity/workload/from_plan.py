@@ -63,9 +63,7 @@ def may_start(plan: Plan) -> bool:
     return plan.fits or (borderline and plan.kv_cache.num_gpu_blocks > 1)
 
 
-def settings_of(
-    setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags
-) -> EngineSettings:
+def settings_of(setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags) -> EngineSettings:
     """The settings of a resolved engine.
 
     Raises:

@@ -9,14 +9,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ...kv_cache.math import cdiv
 from .blocks import NOT_HELD, BlockPool, Names, Table, known
 from .settings import EngineSettings, GroupSettings
 from .state import Request
 
 
 class Group:
-    """Every token keeps its slot until the request ends (``FullAttentionManager``).
+    """What all kinds have in common: every token keeps its slot, and full blocks get a name.
 
     Attributes:
         index: Of the group.
@@ -24,7 +23,7 @@ class Group:
         names: Its blocks by name.
     """
 
-    keeps_all: ClassVar[bool] = True
+    keeps_all: ClassVar[bool] = False
     """Whether all blocks are kept, so that a hit holds for every shorter length as well."""
 
     def __init__(
@@ -116,8 +115,8 @@ class Group:
         keys = request.keys.between(first, last, self.keys_per_block)
         self.pool.name(request.tables[self.index][first:last], keys, self.names)
 
-    def give_back_all(self, request: Request) -> None:
-        """The request ends or is thrown out: its last blocks will be reused first."""
+    def give_back_all(self, request: Request, *, for_good: bool) -> None:
+        """The request ends (``for_good``) or is thrown out: its last blocks are reused first."""
         self.pool.give_back(reversed(request.tables[self.index]))
         request.tables[self.index] = []
         request.named[self.index] = 0
@@ -130,14 +129,18 @@ class Group:
         Returns:
             The blocks of each member, and how many tokens they hold.
         """
-        found: list[Table] = [[] for _ in members]
-        for index in range(self.worth_looking(request, longest)):
-            blocks = self.found(request, index, members)
-            if blocks is None:
-                break
-            for table, block in zip(found, blocks, strict=True):
-                table.append(block)
-        tokens = len(found[0]) * self.block_size
+        keys = request.keys.between(0, self.worth_looking(request, longest), self.keys_per_block)
+        found: list[Table] = []
+        for member in members:
+            table: Table = []
+            for key in keys:
+                block = member.names.get(key)
+                if block is None:
+                    break
+                table.append(block[0] if isinstance(block, list) else block)
+            found.append(table)
+            keys = keys[: len(table)]
+        tokens = len(keys) * self.block_size
         return cut(found, (tokens - tokens % self.alignment) // self.block_size, self.block_size)
 
     def found(self, request: Request, index: int, members: Sequence[Group]) -> Table | None:
@@ -157,6 +160,37 @@ class Group:
         if request.preemptions:
             return most
         return min(most, len(request.keys.shared) // self.keys_per_block)
+
+
+class FullGroup(Group):
+    """Every token keeps its slot until the request ends (``FullAttentionManager``).
+
+    Names of blocks that only one request can have are looked up by nobody else: they are given when
+    it is thrown out, and never if it just ends.
+    """
+
+    keeps_all = True
+
+    def name_range(self, request: Request, first: int, last: int) -> None:
+        """Name the blocks that others may look up."""
+        if not request.preemptions:
+            last = min(last, len(request.keys.shared) // self.keys_per_block)
+        if first < last:
+            super().name_range(request, first, last)
+
+    def give_back_all(self, request: Request, *, for_good: bool) -> None:
+        """The request ends (``for_good``) or is thrown out: its last blocks are reused first."""
+        if not self.is_cached or request.preemptions:
+            super().give_back_all(request, for_good=for_good)
+            return
+        table, named = request.tables[self.index], request.named[self.index]
+        own = min(len(request.keys.shared) // self.keys_per_block, named)
+        if for_good:
+            self.pool.give_back_own(table[own:named], table[named:])
+            del table[own:]
+        elif own < named:
+            super().name_range(request, own, named)
+        super().give_back_all(request, for_good=for_good)
 
 
 def free_ones(blocks: Table) -> int:
@@ -187,108 +221,3 @@ class RingGroup(Group):
         """The one block."""
         if not request.tables[self.index]:
             request.tables[self.index] = list(self.pool.take(1))
-
-
-class WindowGroup(Group):
-    """Blocks behind the window are given back (``SlidingWindowManager``)."""
-
-    keeps_all = False
-
-    def __init__(
-        self, index: int, group: GroupSettings, settings: EngineSettings, pool: BlockPool
-    ) -> None:
-        super().__init__(index, group, settings, pool)
-        self.window: int = getattr(group.spec, "sliding_window")  # noqa: B009
-        self.kept: int = self.window - 1 + getattr(group.spec, "extra_retained_tokens", 0)
-        self.blocks_for_a_hit = cdiv(self.window - 1, self.block_size)
-
-    def quiet_steps(self, computed: int, in_flight: int) -> int:
-        """Until a block is full, or falls out of the window."""
-        size = self.block_size
-        return min(-computed % size, (self.kept + in_flight - computed) % size)
-
-    def skipped(self, computed: int) -> int:
-        """What lies behind the window of the next token."""
-        return max(0, computed - self.kept)
-
-    def name_range(self, request: Request, first: int, last: int) -> None:
-        """Only windows in which a later request can go on: prompt sent again, known junction.
-
-        Source: ``reachable_block_mask`` with ``prefix_cache_retention_interval`` 0, the default.
-        """
-        marked: set[int] = set()
-        for boundary in (request.prompt - 1, request.junction):
-            end = boundary // self.alignment * self.alignment // self.block_size
-            marked.update(range(max(first, end - self.blocks_for_a_hit), min(last, end)))
-        table, step = request.tables[self.index], self.keys_per_block
-        order = sorted(marked)
-        keys = [request.keys.at((at + 1) * step - 1) for at in order]
-        self.pool.name([table[at] for at in order], keys, self.names)
-
-    def find(
-        self, request: Request, longest: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
-        """From the right: the first run of blocks that makes a whole window."""
-        run = 0
-        size = self.block_size
-        blocks: list[Table] = []
-        for index in range(self.worth_looking(request, longest) - 1, -1, -1):
-            here = self.found(request, index, members)
-            if here is None:
-                run, blocks = 0, []
-                continue
-            if run == 0 and (index + 1) * size % self.alignment:
-                continue
-            run += 1
-            blocks.append(here)
-            if run >= self.blocks_for_a_hit:
-                return self.behind_nulls(blocks, index, members)
-        tables, _ = self.behind_nulls(blocks, 0, members)
-        count = len(tables[0])
-        while count * size % self.alignment:
-            count -= 1
-        return cut(tables, count, size)
-
-    def behind_nulls(
-        self, blocks: list[Table], first: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
-        """The run, gathered from the right, at its place behind null blocks."""
-        tables: list[Table] = [[None] * first for _ in members]
-        for here in reversed(blocks):
-            for table, block in zip(tables, here, strict=True):
-                table.append(block)
-        return tables, len(tables[0]) * self.block_size
-
-
-class ChunkGroup(Group):
-    """Blocks of chunks that are over are given back (``ChunkedLocalAttentionManager``)."""
-
-    keeps_all = False
-
-    def __init__(
-        self, index: int, group: GroupSettings, settings: EngineSettings, pool: BlockPool
-    ) -> None:
-        super().__init__(index, group, settings, pool)
-        self.chunk: int = getattr(group.spec, "attention_chunk_size")  # noqa: B009
-
-    def quiet_steps(self, computed: int, in_flight: int) -> int:
-        """Until a block is full, or a chunk over."""
-        return min(-computed % self.block_size, (in_flight - computed) % self.chunk)
-
-    def skipped(self, computed: int) -> int:
-        """All chunks before the next token's."""
-        return computed // self.chunk * self.chunk
-
-    def find(
-        self, request: Request, longest: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
-        """Chunks that are over count as found; the next token's chunk is looked up."""
-        first = longest // self.chunk * self.chunk // self.block_size
-        found: list[Table] = [[None] * first for _ in members]
-        for index in range(first, self.worth_looking(request, longest)):
-            blocks = self.found(request, index, members)
-            if blocks is None:
-                break
-            for table, block in zip(found, blocks, strict=True):
-                table.append(block)
-        return found, len(found[0]) * self.block_size

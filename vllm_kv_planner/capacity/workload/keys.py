@@ -1,9 +1,9 @@
 """Names of blocks: what makes two blocks hold the same tokens.
 
 vLLM names a block by a hash over all tokens up to the block's end, one name every
-``hash_block_size`` tokens (0.33 ``v1/core/kv_cache_utils.py`` ``get_request_block_hasher``). A trace
-has no tokens, only segments, so the name here is made of the segments up to the block's end. Token
-``j`` of a segment is the same wherever that segment follows the same ones: segments of one id but
+``hash_block_size`` tokens (0.33 ``kv_cache_utils.get_request_block_hasher``). A trace has no
+tokens, only segments, so the name here is made of the segments up to the block's end. Token ``j``
+of a segment is the same wherever that segment follows the same ones: segments of one id but
 different lengths share the tokens of the shorter. All other tokens are the request's own.
 """
 
@@ -44,6 +44,8 @@ class BlockKeys:
         start, stop, shared = (first + 1) * step - 1, last * step, self.shared
         if start >= len(shared):
             return range(self.own + start, self.own + stop, step)
+        if stop <= len(shared):
+            return shared[start:stop:step]
         return [self.at(index) for index in range(start, stop, step)]
 
 

@@ -52,8 +52,6 @@ def can_checkpoint(
 class StateGroup(Group):
     """States kept at block boundaries, mode ``align``."""
 
-    keeps_all = False
-
     def __init__(
         self, index: int, group: GroupSettings, settings: EngineSettings, pool: BlockPool
     ) -> None:
@@ -151,9 +149,9 @@ class StateGroup(Group):
         table[state.retired : last] = [None] * (last - state.retired)
         state.retired = last
 
-    def give_back_all(self, request: Request) -> None:
+    def give_back_all(self, request: Request, *, for_good: bool) -> None:
         """And forget what was known of its states."""
-        super().give_back_all(request)
+        super().give_back_all(request, for_good=for_good)
         request.states[self.index] = None
 
     def name(self, request: Request, tokens: int) -> None:

@@ -2,14 +2,29 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ...plan_types import Plan
 from .engine import Step
-from .feed import Feed
 from .limits import CAUSES, limit_sentence
 from .result import WorkloadResult
 from .settings import EngineSettings
 from .state import Request
 from .tally import SeriesTally, Tally
+
+
+class Counts(NamedTuple):
+    """Requests of a trace.
+
+    Attributes:
+        requests: All that were read.
+        refused: Of them, prompts that are too long, which vLLM refuses.
+        cut: Of them, those whose outputs end at ``max_model_len``.
+    """
+
+    requests: int
+    refused: int
+    cut: int
 
 
 class Statistics:
@@ -117,7 +132,7 @@ class Statistics:
     def result(
         self,
         plan: Plan,
-        feed: Feed,
+        counts: Counts,
         *,
         scheduler: str,
         concurrency: int | None,
@@ -131,9 +146,7 @@ class Statistics:
         return WorkloadResult(
             plan=plan,
             scheduler=scheduler,
-            requests=feed.requests,
-            refused=feed.refused,
-            cut=feed.cut,
+            **counts._asdict(),
             steps=self.steps,
             step_time=step_time,
             concurrency=concurrency,

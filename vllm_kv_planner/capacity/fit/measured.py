@@ -1,0 +1,183 @@
+"""What one set-up holds, likely and at the worst."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ...engine_args.setup import EngineSetup
+from ...kv_cache.capacity import KVCachePlan
+from ...kv_cache.specs import RequestLimits
+from ...kv_memory import KVMemory
+from ...planner import longest_worth_trying
+from ...records import dataclass, replace
+from ...standalone import refusals
+from ..request import PlanRequest
+
+if TYPE_CHECKING:
+    from ...plan_types import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One engine's KV cache. With data parallelism: of one replica.
+
+    Attributes:
+        fits: Whether the engine surely starts: at the pessimistic end.
+        why_not: Why it may not; empty where it does.
+        may_fit: Whether it starts if the prediction is exact.
+        available_bytes: KV memory of the tightest GPU.
+        pessimistic_bytes: The same if every part of the budget is as large as it may be.
+        weights_bytes: Weights on that GPU; None where nothing was predicted.
+        requested_bytes: What the engine may take of it; None likewise.
+        concurrency: vLLM's "Maximum concurrency".
+        requests: Requests of ``max_model_len`` that really run at once: whole ones, and the null
+            block, which is never handed out, not counted; None where nothing is cached.
+        pessimistic_requests: The same at the pessimistic end.
+        most_requests: More than this no smaller batch holds, likely: with nothing but weights in
+            the budget, and nothing in flight; None where nothing is cached, or it is not known.
+        blocks_per_request: Blocks of one such request.
+        bytes_per_block: On the tightest GPU.
+        max_model_len: Tokens.
+        longest: The longest ``max_model_len`` that one request may have, likely.
+        model_len: Tokens that the model itself allows.
+        max_num_seqs: Requests a step takes.
+        max_num_batched_tokens: Tokens a step takes.
+    """
+
+    fits: bool
+    why_not: str
+    may_fit: bool
+    available_bytes: int
+    pessimistic_bytes: int
+    weights_bytes: int | None
+    requested_bytes: int | None
+    concurrency: float
+    requests: int | None
+    pessimistic_requests: int | None
+    most_requests: int | None
+    blocks_per_request: int
+    bytes_per_block: int
+    max_model_len: int
+    longest: int
+    model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+
+    def holds(self, requests: int, *, surely: bool = True) -> bool:
+        """Whether so many requests run at once: the KV cache holds them, a step takes them."""
+        held = self.pessimistic_requests if surely else self.requests
+        starts = self.fits if surely else self.may_fit
+        return starts and self.max_num_seqs >= requests and (held is None or held >= requests)
+
+    def spare_bytes(self, requests: int) -> int:
+        """KV memory of the tightest GPU that so many requests leave over, at the worst."""
+        needed = (requests * self.blocks_per_request + 1) * self.bytes_per_block
+        return self.pessimistic_bytes - needed
+
+
+def measured_of(
+    setup: EngineSetup,
+    memory: KVMemory,
+    blocks: KVCachePlan,
+    worst: KVCachePlan,
+    limits: RequestLimits,
+) -> Measured:
+    """One engine's, once its memory is divided.
+
+    Args:
+        setup: The engine.
+        memory: What every stage has.
+        blocks: That memory in blocks.
+        worst: The blocks if every part of the budget is as large as it may be.
+        limits: What bounds one request.
+    """
+    why_not = " ".join(refusals(memory, blocks, worst))
+    worker = blocks.workers[blocks.tightest] if blocks.workers else None
+    return Measured(
+        fits=not why_not,
+        why_not=why_not,
+        may_fit=blocks.fits and memory.refusal is None,
+        available_bytes=min(memory.available),
+        pessimistic_bytes=min(memory.pessimistic),
+        weights_bytes=memory.info.weights_bytes,
+        requested_bytes=memory.info.requested_bytes,
+        concurrency=blocks.max_concurrency,
+        requests=_whole_requests(blocks),
+        pessimistic_requests=_whole_requests(worst),
+        most_requests=_most_requests(memory, blocks, limits),
+        blocks_per_request=_blocks_per_request(blocks),
+        bytes_per_block=0 if worker is None else worker.bytes_per_block,
+        max_model_len=blocks.max_model_len,
+        longest=blocks.max_model_len_that_fits,
+        model_len=longest_worth_trying(setup),
+        max_num_seqs=setup.resolved.batch.max_num_seqs,
+        max_num_batched_tokens=setup.resolved.batch.max_num_batched_tokens,
+    )
+
+
+def _blocks_per_request(blocks: KVCachePlan) -> int:
+    return max((worker.blocks_per_request for worker in blocks.workers), default=0)
+
+
+def _whole_requests(blocks: KVCachePlan) -> int | None:
+    if not blocks.workers:
+        return None
+    return max(blocks.num_gpu_blocks - 1, 0) // max(_blocks_per_request(blocks), 1)
+
+
+def alone(limits: RequestLimits) -> RequestLimits:
+    """A request with nothing in flight beside it."""
+    return replace(limits, max_in_flight_tokens=1, max_num_encoder_input_tokens=0)
+
+
+def _most_requests(memory: KVMemory, blocks: KVCachePlan, limits: RequestLimits) -> int | None:
+    """What the stage with the least memory held if a step took none, and kept nothing in flight."""
+    info = memory.info
+    if not blocks.workers or info.activation_peak_bytes is None:
+        return None
+    nothing_else = alone(limits)
+    worker = blocks.workers[memory.available.index(min(memory.available))]
+    each = sum(group.blocks_per_request(nothing_else) for group in worker.groups)
+    room = info.available_kv_cache_bytes + info.activation_peak_bytes + (info.cuda_graph_bytes or 0)
+    return max(room // max(worker.bytes_per_block, 1) - 1, 0) // max(each, 1)
+
+
+def measured_by_plan(request: PlanRequest) -> Measured:
+    """The same from whole plans; the pessimistic end is planned as ``--kv-cache-memory-bytes``.
+
+    Raises:
+        PlannerError: As ``PlanRequest.plan``.
+    """
+    likely = request.plan()
+    memory = likely.memory
+    worst_bytes = memory.available_kv_cache_bytes - (memory.uncertainty_bytes or 0)
+    worst = likely
+    if memory.uncertainty_bytes and worst_bytes > 0:
+        worst = request.with_args(kv_cache_memory_bytes=worst_bytes).plan()
+    return Measured(
+        fits=likely.fits,
+        why_not="" if likely.fits else likely.notes[0],
+        may_fit=likely.fits or likely.notes[0].startswith("borderline"),
+        available_bytes=memory.available_kv_cache_bytes,
+        pessimistic_bytes=worst_bytes,
+        weights_bytes=memory.weights_bytes,
+        requested_bytes=memory.requested_bytes,
+        concurrency=likely.kv_cache.max_concurrency,
+        requests=_requests_of(likely),
+        pessimistic_requests=_requests_of(worst) if worst_bytes > 0 else 0,
+        most_requests=None,
+        blocks_per_request=sum(group.blocks_per_request for group in likely.kv_cache.groups),
+        bytes_per_block=likely.kv_cache.bytes_per_block,
+        max_model_len=likely.engine.max_model_len,
+        longest=likely.kv_cache.max_model_len_that_fits,
+        model_len=max(likely.engine.max_model_len, likely.kv_cache.max_model_len_that_fits),
+        max_num_seqs=likely.engine.max_num_seqs,
+        max_num_batched_tokens=likely.engine.max_num_batched_tokens,
+    )
+
+
+def _requests_of(plan: Plan) -> int | None:
+    each = sum(group.blocks_per_request for group in plan.kv_cache.groups)
+    if not plan.kv_cache.groups:
+        return None
+    return max(plan.kv_cache.num_gpu_blocks - 1, 0) // max(each, 1)
