@@ -173,6 +173,17 @@ CONFIGS: dict[str, dict[str, Any]] = {
         "torch_dtype": "bfloat16",
         "transformer_layer_config": _LLAMA,
     },
+    "latent": _LATENT
+    | {
+        "architectures": ["Eagle3DeepseekV2ForCausalLM"],
+        "model_type": "kimi_k2",
+        "num_hidden_layers": 1,
+        "num_attention_heads": 64,
+        "num_key_value_heads": 64,
+        "vocab_size": 163840,
+        "draft_vocab_size": 163840,
+        "max_position_embeddings": 131072,
+    },
     "two-modules": _LATENT | {"num_nextn_predict_layers": 2},
     "Ernie-4.5": _ERNIE,
 }
@@ -295,6 +306,12 @@ CASES = (
     case("gemma-2-eagle", "google/gemma-2-9b-it", with_draft("for-gemma-2", method="eagle")),
     case("mistral-eagle", "mistralai/Mistral-7B-v0.1", with_draft("for-mistral", method="eagle")),
     case("qwen3-eagle3", "Qwen/Qwen3-8B", with_draft("for-qwen3", method="eagle3")),
+    case(
+        "kimi-eagle3",
+        "moonshotai/Kimi-K2-Instruct",
+        with_draft("latent", method="eagle3"),
+        tensor_parallel_size=8,
+    ),
     case("llama-small", LLAMA_8B, with_draft(SMALL, 5)),
     case("llama-small-tp", LLAMA_8B, with_draft(SMALL, 5), tensor_parallel_size=2),
     case(

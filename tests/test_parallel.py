@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from vllm_kv_planner import plan
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.parallel import (
@@ -102,3 +103,15 @@ def test_what_can_be_split() -> None:
     assert kv_heads_per_rank(8, 16) == 1
     assert kv_heads_per_rank(8, 2) == 4
     assert kv_heads_per_rank(128, 8, use_mla=True) == 1
+
+
+def test_layers_that_share_a_cache_stay_in_one_stage():
+    """Gemma 4 E2B: layers 15 to 34 read the caches of 13 and 14; vLLM 0.33 refuses stages of 18."""
+    with pytest.raises(InputError, match="layer 18 reads the KV cache of a layer outside"):
+        plan(
+            "google/gemma-4-E2B-it",
+            gpu="H100",
+            pipeline_parallel_size=2,
+            max_model_len=4096,
+            kv_cache_memory_bytes=1 << 30,
+        )

@@ -34,7 +34,6 @@ from vllm_kv_planner.memory.weights import setup_weights
 from vllm_kv_planner.model.find import find_config
 
 ROWS = {row["id"]: row for row in map(json.loads, RECORDED.read_text().splitlines())}
-OWN_HEAD = {"llama-eagle3-turboquant"}
 
 
 def plan(model: str, **arguments: Any) -> Plan:

@@ -181,9 +181,12 @@ def test_a_trace_with_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "--step-time" in err
     code, out, _ = run([*engine, "--step-time", "0.1"], capsys)
     assert code == 0
-    assert "none is left waiting, and at most 2 are there at once" in out
+    assert "none is left waiting, and there are never more than 2." in out
     assert "Arrivals: as in the trace" in out
     assert "note: 1 left out: requests without an answer (failed ones)" in out
+    code, out, err = run([*engine, "--arrivals", "all", "--trace-model", "GPT-5"], capsys)
+    assert (code, out) == (2, "")
+    assert "no requests in it; 4 left out: requests to other models" in err
 
 
 class Elements(HTMLParser):
@@ -235,6 +238,14 @@ def test_the_series_is_a_csv_file(tmp_path: Path, capsys: pytest.CaptureFixture[
         rows = list(csv.DictReader(file))
     assert [int(row["used_blocks"]) for row in rows] == found["series"]["used_blocks"]  # type: ignore[index]
     assert rows[0]["block_use"] == "1.0000"
+
+
+def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    if not os.path.exists("/dev/full"):
+        pytest.skip("needs /dev/full")
+    code, _, err = run([*FIVE, "--html", "/dev/full"], capsys)
+    assert code == 2
+    assert err.count("\n") == 1
 
 
 def test_what_does_not_fit_is_planned_and_not_run(capsys: pytest.CaptureFixture[str]) -> None:

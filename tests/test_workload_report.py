@@ -71,11 +71,12 @@ def test_the_answer_is_the_first_sentence() -> None:
 @pytest.mark.parametrize(
     ("changes", "said"),
     [
-        ({"limits": {}}, "none is left waiting, and at most 83 are there at once"),
+        ({"limits": {}}, "none is left waiting, and there are never more than 83."),
         ({"sustained": spread(7, 7), "concurrency": 9}, "7 of your requests run at once (9 cl"),
         ({"sustained": spread(1, 1)}, "1 of your requests runs at once (max"),
         ({"limits": {"kv_blocks": 20}}, "; 5.0 % of the steps leave some waiting, for KV blocks."),
-        ({"refused": 200}, "No request ran"),
+        ({"refused": 200}, "No request ran: no prompt"),
+        ({"requests": 0}, "No request ran: there was none"),
         ({"waited": 0}, "0 % of the requests wait; 31 preemptions"),
         ({"wait_steps": spread(0, 0)}, "wait (95 % of all up to 0 steps, the longest 3 steps)"),
         ({"step_time": 0.05}, "half of all up to 0.75 s, 95 % of all up to 1.50 s, the longest 1"),

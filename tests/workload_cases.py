@@ -32,7 +32,7 @@ class Case(NamedTuple):
     model: str
     args: dict[str, Any]
     trace: Callable[[], Trace]
-    flags: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    flags: dict[str, Any] = {}
     concurrency: int | None = None
     step_time: float | None = None
 

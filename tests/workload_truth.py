@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -71,3 +72,12 @@ def read_truth(path: Path) -> Truth:
             for row in rows
         ],
     )
+
+
+def check_same(ours: Iterable[StepRecord], vllms: Iterable[StepRecord]) -> int:
+    """Every step is the same, and there are as many; how many there are."""
+    count = 0
+    for mine, theirs in zip_longest(ours, vllms):
+        assert mine == theirs
+        count += 1
+    return count

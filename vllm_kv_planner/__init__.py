@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from .capacity.request import PlanRequest as PlanRequest
     from .capacity.request import plan_request as plan_request
     from .capacity.scenario import Scenario as Scenario
+    from .capacity.workload.run import run_workload as run_workload
+    from .capacity.workload.source import RequestSource as RequestSource
     from .errors import ConfigError as ConfigError
     from .errors import InputError as InputError
     from .errors import PlannerError as PlannerError
@@ -39,11 +41,13 @@ _HOME = {
     "ModelComparison": "capacity.compared",
     "PagingComparison": "capacity.paged",
     "PlanRequest": "capacity.request",
+    "RequestSource": "capacity.workload.source",
     "Scenario": "capacity.scenario",
     "compare_models": "capacity.compare",
     "paging": "capacity.paging",
     "plan": "planner",
     "plan_request": "capacity.request",
+    "run_workload": "capacity.workload.run",
     "plan_engine": "vllm_adapter.live",
 }
 

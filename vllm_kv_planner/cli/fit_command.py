@@ -75,8 +75,6 @@ def asked(
     Raises:
         PlannerError: The input is wrong; one line says what and where.
     """
-    from ..records import replace
-
     names = several(given.gpu)
     if given.gpu_memory is not None and len(names) > 1:
         raise InputError("--gpu-memory is one device's: name one --gpu beside it")
@@ -85,25 +83,39 @@ def asked(
         if getattr(given, "max_model_len", given.context) != given.context:
             raise InputError("--context and --max-model-len are the same: give one of them")
         given.max_model_len = given.context
-    if pasted:
-        request = request_of_command(given, pasted)
-        if given.context is not None:
-            request = request.with_args(max_model_len=given.context)
-        named: tuple[str, ...] = ()
-    else:
-        if len(given.model_tags) > 1:
-            raise InputError(f"{given.model_tags[1]!r}: one MODEL; others that would do: --variant")
-        named_model = given.model_tags or [getattr(given, "model", None)]
-        request = request_of(given, named_model[0])
-        named = tuple(vars(given))
-        left_out = ignored_flags(given)
-        if left_out:
-            note = f"change no memory, and are left out of the commands: {', '.join(left_out)}"
-            request = replace(request, notes=(*request.notes, note))
+    request, named = _pasted(given, pasted) if pasted else _described(given)
     if given.gpu_memory is not None:
         assert request.gpu is not None
         return request, named, [request.gpu]
     return request, named, [_device(name) for name in names]
+
+
+def _pasted(given: argparse.Namespace, pasted: list[str]) -> tuple[PlanRequest, tuple[str, ...]]:
+    """The engine of a pasted command; what differs from vLLM's defaults is fixed anyhow."""
+    from ..engine_args.serve_command import parse_serve_command
+
+    request = request_of_command(given, pasted)
+    if given.context is not None:
+        request = request.with_args(max_model_len=given.context)
+    return _telling(request, parse_serve_command(pasted).ignored), ()
+
+
+def _described(given: argparse.Namespace) -> tuple[PlanRequest, tuple[str, ...]]:
+    """The engine of our own command line, and every flag given."""
+    if len(given.model_tags) > 1:
+        raise InputError(f"{given.model_tags[1]!r}: one MODEL; others that would do: --variant")
+    (model,) = given.model_tags or [getattr(given, "model", None)]
+    return _telling(request_of(given, model), ignored_flags(given)), tuple(vars(given))
+
+
+def _telling(request: PlanRequest, left_out: Sequence[str]) -> PlanRequest:
+    """The request with a note of the flags that its commands will lack."""
+    from ..records import replace
+
+    if not left_out:
+        return request
+    note = f"change no memory, and are left out of the commands: {', '.join(left_out)}"
+    return replace(request, notes=(*request.notes, note))
 
 
 def _device(name: str) -> str | GPU:

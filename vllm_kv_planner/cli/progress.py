@@ -10,16 +10,21 @@ from typing import Any
 
 SECONDS_BETWEEN = 0.2
 """Between two looks of the bar: a terminal over a slow line must not slow the run."""
+LOOK_EVERY = 100
+"""Requests between two looks at the clock."""
 
 
 @contextmanager
-def progress_bar(total: int | None, unit: str, *, wanted: bool = True) -> Iterator[Callback | None]:
+def progress_bar(
+    total: int | None, unit: str, *, wanted: bool = True, look_every: int = LOOK_EVERY
+) -> Iterator[Callback | None]:
     """What to call with the number that is done so far; None where nobody would see a bar.
 
     Args:
         total: How many there will be at most; None: unknown.
         unit: What is counted, in the plural.
         wanted: False: no bar, whatever there is to see it.
+        look_every: How many are done between two looks at the clock; 1 where each takes long.
     """
     stream = sys.stderr
     if not wanted or stream is None or not stream.isatty():
@@ -32,7 +37,7 @@ def progress_bar(total: int | None, unit: str, *, wanted: bool = True) -> Iterat
         bar = _Line(total, unit, stream)
     else:
         bar = _Tqdm(tqdm(total=total, unit=f" {unit}", file=stream, leave=False, unit_scale=True))
-    throttled = _Throttled(bar.show)
+    throttled = _Throttled(bar.show, look_every)
     try:
         yield throttled
     finally:
@@ -43,17 +48,18 @@ Callback = Callable[[int], None]
 
 
 class _Throttled:
-    """Passes on some of the calls: one of hundred is worth a look at the clock."""
+    """Passes on some of the calls: not every one is worth a look at the clock."""
 
-    def __init__(self, show: Callback) -> None:
+    def __init__(self, show: Callback, look_every: int) -> None:
         self._show = show
+        self._look_every = look_every
         self._next_look = 0
         self._next_show = 0.0
 
     def __call__(self, done: int) -> None:
         if done < self._next_look:
             return
-        self._next_look = done + 100
+        self._next_look = done + self._look_every
         now = monotonic()
         if now >= self._next_show:
             self._next_show = now + SECONDS_BETWEEN

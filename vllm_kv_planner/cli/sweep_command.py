@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import argparse
 
     from ..capacity.request import PlanRequest
-    from ..capacity.sweep.run import Sweep, SweepResult
+    from ..capacity.sweep.job import Sweep
+    from ..capacity.sweep.result import SweepResult
     from ..gpu.gpu import GPU
 
 CUSTOM = "custom"
@@ -181,7 +182,8 @@ def planned(sweep: Sweep, given: argparse.Namespace) -> int:
         )
     try:
         # rows alone go to stdout: Ray prints there what it thinks of its workers
-        with redirect_stdout(sys.stderr), progress_bar(len(sweep.grid), "rows") as progress:
+        bar = progress_bar(len(sweep.grid), "rows", look_every=1)
+        with redirect_stdout(sys.stderr), bar as progress:
             result = run_sweep(sweep, output=output, sink=sink, progress=progress)
     except KeyboardInterrupt:
         goes_on = "" if output is None else f"; --resume goes on with {given.output}"

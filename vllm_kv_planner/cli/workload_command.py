@@ -56,6 +56,8 @@ def run(arguments: Sequence[str]) -> int:
             )
     finally:
         source.close()
+    if not result.requests:
+        raise InputError("; ".join([f"{given.trace}: no requests in it", *source.notes()]))
     write_files(given, result, source)
     print(rendered(result, given.format, asked, source))
     return 0

@@ -1,4 +1,4 @@
-"""What vLLM refuses of a quantised model, the target or its draft."""
+"""What vLLM refuses of a model, the target or its draft, once the engine is resolved."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ def check_rules(
     resolved: ResolvedEngine,
     capability: tuple[int, int],
 ) -> None:
-    """Refuse quantization that vLLM refuses.
+    """Refuse quantization, and pipeline stages, that vLLM refuses.
 
     Raises:
         InputError: What vLLM refuses, in its words.
@@ -38,3 +38,7 @@ def check_rules(
             tensor_parallel_size=args.tensor_parallel_size,
             expert_parallel=args.enable_expert_parallel,
         )
+    if args.pipeline_parallel_size > 1:
+        from .kv_sharing import check_kv_sharing
+
+        check_kv_sharing(model, resolved.layers_per_stage)

@@ -158,9 +158,11 @@ def command_lines(result: FitResult) -> Iterator[str]:
 
 def fewer_lines(result: FitResult) -> Iterator[str]:
     """Why the fewest of each device are not fewer."""
+    several = len({offer.kv_cache_dtype for offer in result.offers}) > 1
     for offer in result.offers:
         if offer.why_not_fewer:
-            yield f"  {gpus(offer)}, not fewer: {offer.why_not_fewer}"
+            dtype = f" ({offer.kv_cache_dtype})" if several else ""
+            yield f"  {gpus(offer)}{dtype}, not fewer: {offer.why_not_fewer}"
 
 
 def tails(result: FitResult) -> list[str]:

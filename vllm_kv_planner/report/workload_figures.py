@@ -41,6 +41,8 @@ class Figure(NamedTuple):
 def headline(result: WorkloadResult) -> list[str]:
     """The answer in two to four sentences, numbers first."""
     ran = result.requests - result.refused
+    if not result.requests:
+        return ["No request ran: there was none."]
     if not ran:
         return ["No request ran: no prompt leaves room for an answer in max_model_len."]
     sentences = [how_many(result)]
@@ -72,7 +74,7 @@ def how_many(result: WorkloadResult) -> str:
     said = f"{between(result.sustained)} of your requests {verb} at once ({asked}); "
     full = sum(result.limits.values())
     if not full:
-        return f"{said}none is left waiting, and at most {result.running.most:,} are there at once."
+        return f"{said}none is left waiting, and there are never more than {result.running.most:,}."
     if 2 * full >= result.steps:
         return f"{said}limited by {causes(result.limits)}."
     return f"{said}{share(full, result.steps)} of the steps leave some waiting, for " + (

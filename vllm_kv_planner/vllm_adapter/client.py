@@ -128,10 +128,7 @@ class VLLMPlanner:
         environment: EngineEnvironment | None = None,
         **more: Any,
     ) -> Asked:
-        """The child's answer about flags that are already read.
-
-        Args:
-            more: What else the request says.
+        """The child's answer about flags that are already read; ``more`` joins the request.
 
         Raises:
             PlannerError: As ``plan``.

@@ -23,6 +23,20 @@ def shared_planner() -> VLLMPlanner:
     return planner
 
 
+def installed_planner() -> VLLMPlanner:
+    """The shared planner.
+
+    Raises:
+        UnsupportedError: There is no vLLM to ask.
+    """
+    if not is_installed():
+        raise UnsupportedError(
+            "--planner vllm: vLLM is not installed for this Python; pip install vllm, or name an "
+            f"interpreter that has it in {PYTHON}"
+        )
+    return shared_planner()
+
+
 def plan_with_vllm(
     args: EngineArgs,
     *,
@@ -37,12 +51,7 @@ def plan_with_vllm(
     Raises:
         PlannerError: vLLM's refusal, or why it cannot be asked.
     """
-    if not is_installed():
-        raise UnsupportedError(
-            "--planner vllm: vLLM is not installed for this Python; pip install vllm, or name an "
-            f"interpreter that has it in {PYTHON}"
-        )
-    return shared_planner().plan_args(
+    return installed_planner().plan_args(
         args,
         found=found,
         gpu=gpu,

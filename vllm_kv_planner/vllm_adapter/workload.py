@@ -6,15 +6,18 @@ batch at a time, so a trace may be as long as it likes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
+from ..capacity.workload.flags import SchedulerFlags
 from ..capacity.workload.types import StepRecord, TraceRequest
-from ..errors import InputError
-from ..gpu.detect import present_gpus
+from ..errors import InputError, PlannerError
 from ..plan_types import Plan
-from .client import DEFAULT_GPU, Asked, VLLMPlanner
+from ..planner import VLLM_VERSION
+from .budget import predicted_memory, told, with_memory
+from .client import VLLMPlanner
+from .shared import installed_planner
 
 if TYPE_CHECKING:
     from ..capacity.request import PlanRequest
@@ -49,53 +52,87 @@ class VLLMRun:
             concurrency: Clients of a closed loop, each with one request at a time; arrivals do
                 not count then.
             step_time: Seconds of an engine step, where arrivals are in seconds.
-            scheduler_flags: Flags of vLLM that matter to the schedule only and that
-                ``EngineArgs`` does not hold (``scheduling_policy``, ``watermark``, …).
+            scheduler_flags: vLLM's flags that no plan knows, by name (``SchedulerFlags``).
             planner: The planner whose process runs it; default: the one that all share.
 
         Raises:
             PlannerError: vLLM's refusal, or why it cannot be asked, in one line.
         """
-        if planner is None:
-            from .shared import shared_planner
-
-            planner = shared_planner()
-        asked = _ask(
-            planner, request, {"concurrency": concurrency, "flags": dict(scheduler_flags or {})}
+        SchedulerFlags.of(scheduler_flags)
+        memory = predicted_memory(
+            request.args,
+            found=request.found,
+            gpu=request.gpu,
+            environment=request.environment,
+            machine=request.machine,
+            vllm_version=VLLM_VERSION,
+        )
+        asked = (planner or installed_planner()).ask(
+            with_memory(request.args, memory),
+            found=request.found,
+            gpu=request.gpu,
+            vllm_version=request.vllm_version,
+            environment=request.environment,
+            workload={"concurrency": concurrency, "flags": dict(scheduler_flags or {})},
         )
         self._child = asked.child
         self.settings: dict[str, Any] = asked.answer.pop("scheduler", {})
-        self.plan: Plan = asked.plan(request.notes)
+        self.plan: Plan = told(asked.plan(request.notes), memory)
         if not self.settings:
-            raise InputError(f"workload: the engine does not start: {'; '.join(self.plan.notes)}")
+            raise InputError(f"workload: this engine does not start: {self.plan.notes[0]}")
         self._trace = iter(trace)
         self._step_time = 1.0 if step_time is None else step_time
+        self._turn: dict[str, Any] | None = None
         self._child.conversing = True
+        self._over = False
 
     def steps(self) -> Iterator[StepRecord]:
-        """Every step until all requests have ended; once."""
+        """Every step until all requests have ended; once.
+
+        Raises:
+            PlannerError: A request can never be scheduled, or vLLM's process failed.
+        """
         try:
-            while True:
-                turn = self._child.read("turn")
+            while not self._over:
+                turn = self._next_turn()
                 for record in turn["records"]:
                     yield step_record(record)
-                if turn["ended"]:
-                    self._child.conversing = False
-                    return
-                self._child.send(self._requests() if turn["wants"] else {})
-        except InputError:
-            self._child.conversing = False  # refused: the child waits for the next request
-            raise
+                if not self._over:
+                    self._reply(self._requests() if turn["wants"] else {})
         finally:
             self.close()
 
     def close(self) -> None:
-        """End the run, wherever it is."""
-        if not self._child.conversing:
-            return
-        self._child.conversing = False
-        if self._child.is_alive:
-            self._child.close()
+        """End the run, wherever it is; the process is free for another then."""
+        try:
+            if not self._over and self._turn is None:
+                self._next_turn()
+            if not self._over:
+                self._reply({"stop": True})
+                self._next_turn()
+        except PlannerError:
+            self._finish()  # what it says no longer matters
+
+    def _next_turn(self) -> dict[str, Any]:
+        """What the child says next; it waits for a reply then, unless that was all."""
+        try:
+            turn = self._child.read("turn")
+        except PlannerError:
+            self._finish()
+            raise
+        self._turn = turn
+        if turn["ended"]:
+            self._finish()
+        return turn
+
+    def _reply(self, message: dict[str, Any]) -> None:
+        self._turn = None
+        self._child.send(message)
+
+    def _finish(self) -> None:
+        if not self._over:
+            self._over = True
+            self._child.conversing = False
 
     def _requests(self) -> dict[str, Any]:
         """The next rows of the trace."""
@@ -112,62 +149,16 @@ class VLLMRun:
         self.close()
 
 
-def run_workload_with_vllm(
-    request: PlanRequest,
-    trace: Iterable[TraceRequest],
-    *,
-    concurrency: int | None = None,
-    step_time: float | None = None,
-    progress: Callable[[int], None] | None = None,
-    planner: VLLMPlanner | None = None,
-) -> Iterator[StepRecord]:
-    """Every step of a trace in vLLM's scheduler; ``progress`` hears how many requests have ended.
-
-    Raises:
-        PlannerError: vLLM's refusal, or why it cannot be asked, in one line.
-    """
-    ended = 0
-    with VLLMRun(
-        request, trace, concurrency=concurrency, step_time=step_time, planner=planner
-    ) as run:
-        for record in run.steps():
-            ended += len(record.finished)
-            if progress is not None and record.finished:
-                progress(ended)
-            yield record
-
-
-def step_record(record: list[Any]) -> StepRecord:
+def step_record(row: list[Any]) -> StepRecord:
     """The record of a row as the child writes it; its clock is left out."""
     return StepRecord(
-        step=record[0],
-        scheduled={int(number): tokens for number, tokens in record[2].items()},
-        admitted=tuple(record[3]),
-        preempted=tuple(record[4]),
-        finished=tuple(record[5]),
-        cached_tokens=tuple(record[6]),
-        running=record[7],
-        waiting=record[8],
-        used_blocks=record[9],
-    )
-
-
-def _ask(planner: VLLMPlanner, request: PlanRequest, workload: dict[str, Any]) -> Asked:
-    """Plan; memory that vLLM would measure on the GPU is predicted by the stand-alone planner."""
-    from ..records import replace
-
-    gpu = request.gpu if request.gpu is not None else next(iter(present_gpus()), None)
-    _, device = planner.child(gpu, default_gpu=DEFAULT_GPU)
-    args = request.args
-    given = args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
-    if device is not None and not given:
-        predicted = replace(request, planner="standalone").plan()
-        args = replace(args, kv_cache_memory_bytes=predicted.memory.available_kv_cache_bytes)
-    return planner.ask(
-        args,
-        found=request.found,
-        gpu=gpu,
-        vllm_version=request.vllm_version,
-        environment=request.environment,
-        workload=workload,
+        step=row[0],
+        scheduled={int(number): tokens for number, tokens in row[2].items()},
+        admitted=tuple(row[3]),
+        preempted=tuple(row[4]),
+        finished=tuple(row[5]),
+        cached_tokens=tuple(row[6]),
+        running=row[7],
+        waiting=row[8],
+        used_blocks=row[9],
     )

@@ -44,8 +44,8 @@ class Found:
 MEASURED_HOPELESS = 8
 """Candidates that bounds ruled out, measured all the same where there is no offer."""
 
-Key = tuple[int, str, int]
-"""A model's number, a device's short name, and how many of them."""
+Kind = tuple[int, str, str]
+"""What a user chooses among: a model's number, a device's short name, a KV cache dtype."""
 
 
 class Search:
@@ -57,7 +57,7 @@ class Search:
 
     Attributes:
         offers: What does it, best first.
-        misses: For each model, device and number of them, the nearest of what does not.
+        misses: For each kind and number of GPUs, the nearest of what does not.
         nearest: The measured candidate that came nearest, where nothing does.
         tried: Candidates looked at.
         is_complete: Whether these were all; False where there were offers enough before.
@@ -68,11 +68,11 @@ class Search:
         self.constraints = constraints
         self.measure = Measure(fall_back=False)
         self.offers: list[Found] = []
-        self.misses: dict[Key, Miss] = {}
+        self.misses: dict[tuple[Kind, int], Miss] = {}
         self.nearest: Found | None = None
         self.tried = 0
         self.is_complete = True
-        self._fewest: dict[tuple[int, str, str], int] = {}
+        self._fewest: dict[Kind, int] = {}
         self._whole_experts: set[Rank] = set()
         self._refusals: dict[int, PlannerError] = {}
         self._planned: set[int] = set()
@@ -107,16 +107,11 @@ class Search:
 
     def why_not_fewer(self, offer: Found) -> str:
         """Why fewer of the same device do not do it; empty where they do, or there are none."""
-        variant, gpu = offer.candidate.variant, offer.candidate.gpu.short_name
-        fewer = [
-            each.candidate.num_gpus
-            for each in self.offers
-            if each.candidate.variant == variant and each.candidate.gpu.short_name == gpu
-        ]
+        kind = _kind(offer.candidate)
+        if self._fewest.get(kind, offer.candidate.num_gpus) < offer.candidate.num_gpus:
+            return ""
         for number in range(offer.candidate.num_gpus - 1, 0, -1):
-            if number in fewer:
-                return ""
-            missed = self.misses.get((variant, gpu, number))
+            missed = self.misses.get((kind, number))
             if missed is not None:
                 return missed.message
         return ""
@@ -128,11 +123,12 @@ class Search:
         """
         if not self.is_complete:
             return ()
-        offered = {(each.candidate.variant, each.candidate.gpu.short_name) for each in self.offers}
+        offered = {_kind(each.candidate)[:2] for each in self.offers}
         found: dict[tuple[int, str], Miss] = {}
-        for (variant, gpu, _), miss in sorted(self.misses.items()):
-            if (variant, gpu) not in offered:
-                found[variant, gpu] = miss
+        for (kind, _), miss in self.misses.items():
+            known = found.get(kind[:2])
+            if kind[:2] not in offered and (known is None or _order(miss) > _order(known)):
+                found[kind[:2]] = miss
         return tuple(found.values())
 
     def _is_needless(self, candidate: Candidate) -> bool:
@@ -246,7 +242,7 @@ class Search:
         self, candidate: Candidate, reason: str, requests: int | None, message: str
     ) -> None:
         """Keep the nearest: the one with the most requests; a refusal says least."""
-        key = (candidate.variant, candidate.gpu.short_name, candidate.num_gpus)
+        key = _kind(candidate), candidate.num_gpus
         known = self.misses.get(key)
         if known is not None and _requests(known.requests) >= _requests(requests):
             return
@@ -261,9 +257,12 @@ class Search:
         )
 
 
-def _kind(candidate: Candidate) -> tuple[int, str, str]:
-    """What a user chooses among: a model, a device, a KV cache dtype."""
+def _kind(candidate: Candidate) -> Kind:
     return candidate.variant, candidate.gpu.short_name, candidate.kv_cache_dtype
+
+
+def _order(miss: Miss) -> tuple[int, int]:
+    return miss.num_gpus, _requests(miss.requests)
 
 
 def _without_expert_parallel(candidate: Candidate) -> Rank:

@@ -15,8 +15,8 @@ from ...model.find import FoundConfig
 from ...planner import check_inputs, check_planner
 from ..request import PlanRequest, plan_request
 from .grid import Grid, Setup, make_grid
+from .job import Sweep
 from .names import canonical
-from .run import Sweep
 from .work import OWN_NAMES, Work
 
 Model = str | os.PathLike[str] | FoundConfig

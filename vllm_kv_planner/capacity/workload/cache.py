@@ -201,10 +201,15 @@ class KVCache:
             group.name(request, tokens)
 
     def extend_quietly(self, request: Request) -> bool:
-        """Give a request that only decodes a slot for its next token, if it fits; no names."""
-        computed = request.computed
+        """Give a request that only decodes a slot for its next token, if it fits.
+
+        Only blocks that may be given back before the request ends get their names on the way.
+        """
+        computed, processed = request.computed, request.computed - request.in_flight
         for group in self.dropping:
-            group.give_back_skipped(request, max(0, computed - request.in_flight))
+            if group.is_cached:
+                group.name(request, processed - processed % self.name_grid)
+            group.give_back_skipped(request, processed)
         if self.fits(request, computed + 1, computed, self.nothing, capped=False) > self.pool.free:
             return False
         for group in self.groups:

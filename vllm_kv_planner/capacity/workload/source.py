@@ -177,8 +177,8 @@ class RequestSource:
                     "--concurrency is a closed loop, where requests come when others end: "
                     "no --rate, --arrivals or --burstiness"
                 )
-        if self.step_time is not None and not 1e-6 <= self.step_time <= 1e4:
-            raise InputError(f"--step-time {self.step_time}: seconds, from 0.000001 to 10,000")
+        if self.step_time is not None and not 1e-6 <= self.step_time <= 3600:
+            raise InputError(f"--step-time {self.step_time}: seconds, from 0.000001 to 3600")
         if self.scale is not None and not math.isfinite(self.scale):
             raise InputError(f"--scale {self.scale}: a factor; 2 is twice as fast")
         if self.prefixes is not None and not self.shared_prefix:

@@ -41,7 +41,8 @@ def load_draft(vllm_config: Any, target: Any, *, v2: bool) -> tuple[Any, Any]:
 def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:
     utilities = name("eagle_utils")
     if hasattr(utilities, "_should_share"):
-        utilities._should_share = _shares
+        method = vllm_config.speculative_config.method
+        utilities._should_share = lambda *asked: _shares(method, *asked)
     _check_hidden_states(vllm_config, target)
     with on_meta():
         speculator = name("init_speculator")(vllm_config, torch.device("meta"), None)
@@ -51,14 +52,14 @@ def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:
     return speculator.model, speculator
 
 
-def _shares(draft: Any, flag: str, own: Any, target: Any) -> bool:
+def _shares(method: str, draft: Any, flag: str, own: Any, target: Any) -> bool:
     """Whether a draft takes over the target's embedding or head.
 
     vLLM learns from the checkpoint which of them the draft has for itself, and compares the
-    values; without values, what it declares is kept, and a head for another number of words is
-    its own: no checkpoint leaves that out.
+    values; without values, what it declares is kept, EAGLE-3's head is its own, and so is any table
+    for another number of words: no checkpoint leaves these out.
     """
-    if getattr(draft, flag, False):
+    if getattr(draft, flag, False) or (method == "eagle3" and flag == "has_own_lm_head"):
         return False
     if own is None or target is None:
         return True

@@ -19,8 +19,10 @@ _BASE = "vllm.v1.core.sched.scheduler"
 
 
 class NoEncoderBudget:
-    """In place of vLLM's ``MultiModalBudget``: every request is text, and the model's processor,
-    which that class asks for sizes, needs files beside the config."""
+    """In place of vLLM's ``MultiModalBudget``: every request is text.
+
+    That class asks the model's processor for sizes, which needs files beside the config.
+    """
 
     encoder_compute_budget = 0
     encoder_cache_size = 0

@@ -28,7 +28,7 @@ class TraceInput:
     """
 
     def __init__(self, path: str) -> None:
-        self.where = "standard input" if path == "-" else printable(path[:200])
+        self.where = "standard input" if path == "-" else printable(path[:200]) or "''"
         self._raw = cast("io.BufferedReader", _opened(path, self.where))
         self._file = self._raw
         try:

@@ -21,9 +21,13 @@ from .draft import own_embedding
 from .facts import Facts
 from .families import family
 from .feed_forward import mlp
+from .latent import latent_attention
 from .ropes import rope_parameters, rotary
 
-_BASES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM")
+_LATENT = "DeepseekV3ForCausalLM"
+_BASES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM", _LATENT)
+_FROM_STATES = ("qkv_proj", "fused_qkv_a_proj", "kv_a_proj_with_mqa", "q_proj")
+"""Projections that take in what comes to the layer."""
 _CACHE_ONLY = ("default", "linear", "llama3", "ntk", "proportional")
 
 
@@ -50,8 +54,7 @@ def eagle(
         )
     facts = facts.with_options({**(family(base) or {}), "rotary": False})
     is_third = method == "eagle3"
-    rope = rotary(facts, facts.head_size, max_position=positions(facts, max_model_len))
-    block = attention(facts, rope=rope)
+    block = attending(facts, max_model_len)
     layers = [
         Block(f"model.layers.{number}", layer(facts, block, number, is_third), "draft")
         for number in range(facts.num_layers)
@@ -69,6 +72,17 @@ def eagle(
     return modules
 
 
+def attending(facts: Facts, max_model_len: int) -> Block:
+    """The attention of a layer, with a rotary cache that reaches as far as the engine."""
+    reach = positions(facts, max_model_len)
+    if facts.description.architecture != _LATENT:
+        return attention(facts, rope=rotary(facts, facts.head_size, max_position=reach))
+    block = latent_attention(facts, indexer=False, rope=False)
+    turned = facts.text.int("qk_rope_head_dim", minimum=0)
+    rope = rotary(facts, turned, width=turned, max_position=reach, deepseek=True)
+    return Block(block.name, (*block.children, rope), block.part)
+
+
 def is_mistral(facts: Facts) -> bool:
     """Whether EAGLE runs in Mistral's class, which keeps all norms (``mistral_eagle.py``)."""
     return facts.description.architecture == "MistralForCausalLM"
@@ -84,7 +98,9 @@ def layer(facts: Facts, block: Block, number: int, is_third: bool) -> tuple[Modu
         norms.remove("input_layernorm")
     if is_third and number == 0:
         children = tuple(
-            replace(child, inputs=2 * hidden) if isinstance(child, QKVLinear) else child
+            replace(child, inputs=2 * hidden)
+            if isinstance(child, Linear | QKVLinear) and child.name in _FROM_STATES
+            else child
             for child in block.children
         )
         block = Block(block.name, children, block.part)

@@ -1,0 +1,192 @@
+"""What holds for every engine and trace; and that the fast engine does what the plain one does."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import event, given, settings
+from hypothesis import strategies as st
+
+from vllm_kv_planner.capacity.workload.blocks import BlockPool
+from vllm_kv_planner.capacity.workload.engine import Engine
+from vllm_kv_planner.capacity.workload.fast import FastEngine, can_be_fast
+from vllm_kv_planner.capacity.workload.feed import Feed
+from vllm_kv_planner.capacity.workload.run import simulate
+from vllm_kv_planner.capacity.workload.settings import EngineSettings
+from vllm_kv_planner.capacity.workload.statistics import Counts, Statistics
+from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
+from vllm_kv_planner.kv_cache.specs import KVCacheSpec
+
+from .workload_engines import Run, chunks, engine, full, ring, run, states, steps_of, window
+
+MAX_MODEL_LEN = 48
+SPECS: dict[str, list[KVCacheSpec]] = {
+    "full": [full()],
+    "window": [window(9)],
+    "full and windows": [full(), window(9), window(9)],
+    "two windows": [full(), window(9), window(17)],
+    "two sizes": [full(4), window(12, 8)],
+    "chunks": [full(), chunks(12)],
+    "states": [full(), states(4)],
+    "states alone": [states(8)],
+    "exported states": [full(8), states(8, grid=4)],
+    "states and a window": [full(), states(4), window(8)],
+    "ring": [full(), ring()],
+}
+
+
+@st.composite
+def engines(draw: st.DrawFn) -> EngineSettings:
+    """An engine that can hold at least one request of the full length."""
+    specs = SPECS[draw(st.sampled_from(sorted(SPECS)))]
+    changes: dict[str, Any] = {
+        "max_model_len": MAX_MODEL_LEN,
+        "enable_prefix_caching": draw(st.booleans()),
+        "async_scheduling": draw(st.booleans()),
+        "max_num_seqs": draw(st.integers(1, 6)),
+        "max_num_batched_tokens": draw(st.integers(8, 40)),
+        "long_prefill_token_threshold": draw(st.sampled_from([0, 0, 3, 10])),
+        "long_prefill_token_threshold_adaptive": draw(st.booleans()),
+        "reserve_full_prompt": draw(st.booleans()),
+        "watermark_blocks": draw(st.sampled_from([0, 0, 2])),
+    }
+    if not changes["enable_prefix_caching"]:
+        specs = [states(MAX_MODEL_LEN) if each.kind == "mamba" else each for each in specs]
+    needed = sum(-(-MAX_MODEL_LEN // each.block_size) + 1 for each in specs)
+    return engine(specs, needed + draw(st.sampled_from([0, 0, 2, 5, 30])), **changes)
+
+
+@st.composite
+def traces(draw: st.DrawFn) -> list[TraceRequest]:
+    """Up to 12 requests, some of which begin alike, some too long."""
+    trace, now = [], 0.0
+    for _ in range(draw(st.integers(1, 12))):
+        now += draw(st.sampled_from([0, 0, 0, 0, 0, 1, 2.5, 30]))
+        prefix = tuple(
+            Segment(draw(st.integers(0, 1)), draw(st.sampled_from([4, 7, 16])))
+            for _ in range(draw(st.integers(0, 2)))
+        )
+        prompt = sum(each.tokens for each in prefix) + draw(st.integers(1, 20))
+        trace.append(TraceRequest(now, prompt, draw(st.integers(1, 30)), prefix))
+    return trace
+
+
+concurrencies = st.one_of(st.none(), st.integers(1, 5))
+
+
+def plain_and_fast(
+    settings: EngineSettings, trace: list[TraceRequest], concurrency: int | None
+) -> tuple[Run, Run]:
+    """The same run twice."""
+    return (
+        run(Engine(settings), Feed(trace, settings, concurrency=concurrency)),
+        run(FastEngine(settings), Feed(trace, settings, concurrency=concurrency)),
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(engines(), traces(), concurrencies)
+def test_the_fast_engine_does_what_the_plain_one_does(
+    settings: EngineSettings, trace: list[TraceRequest], concurrency: int | None
+) -> None:
+    """In every step, those it leaves out included; and at the end the pools are alike."""
+    assert can_be_fast(settings)
+    plain, fast = plain_and_fast(settings, trace, concurrency)
+    event(f"preempts: {any(each.preempted for each in plain.seen)}")
+    event(f"skips: {fast.skipped > 0}")
+    event(f"finds: {any(found for each in plain.seen for _, found in each.admitted)}")
+    assert fast.seen == plain.seen
+    assert fast.feed.clock == plain.feed.clock
+    assert state_of(fast.engine.cache.pool) == state_of(plain.engine.cache.pool)
+
+
+def state_of(pool: BlockPool) -> tuple[int, int]:
+    """Free blocks, and those of them without a name."""
+    return pool.free, len(pool._nameless)
+
+
+@settings(max_examples=150, deadline=None)
+@given(engines(), traces(), concurrencies)
+def test_every_request_gets_its_tokens_and_every_block_comes_back(
+    settings: EngineSettings, trace: list[TraceRequest], concurrency: int | None
+) -> None:
+    """Whatever was thrown out in between; no step is larger than it may be."""
+    wanted = {
+        number: min(each.prompt_tokens + each.output_tokens, MAX_MODEL_LEN) - 1
+        for number, each in enumerate(trace)
+        if each.prompt_tokens < MAX_MODEL_LEN
+    }
+    computed = dict.fromkeys(wanted, 0)
+    finished: list[int] = []
+    total = settings.num_gpu_blocks - 1
+    for step in steps_of(settings, trace, concurrency):
+        for number in step.preempted:
+            computed[number] = 0
+        for number, found in zip(step.admitted, step.cached_tokens, strict=True):
+            computed[number] = found
+        for number, tokens in step.scheduled.items():
+            computed[number] += tokens
+        finished += step.finished
+        assert 0 < sum(step.scheduled.values()) <= settings.token_budget
+        assert len(step.scheduled) <= step.running <= settings.max_num_seqs
+        assert 0 < step.used_blocks <= total
+        assert settings.enable_prefix_caching or not any(step.cached_tokens)
+    assert computed == wanted
+    assert sorted(finished) == sorted(wanted)
+    ended = run(Engine(settings), Feed(trace, settings, concurrency=concurrency))
+    assert ended.engine.cache.pool.free == total
+
+
+@settings(max_examples=100, deadline=None)
+@given(engines(), traces(), concurrencies)
+def test_the_statistics_are_those_of_the_steps(
+    settings: EngineSettings, trace: list[TraceRequest], concurrency: int | None
+) -> None:
+    """Counted from the records."""
+    records = steps_of(settings, trace, concurrency)
+    feed = Feed(trace, settings, concurrency=concurrency)
+    statistics = simulate(settings, feed)
+    result = result_of(statistics, feed)
+    accepted = [each for each in trace if each.prompt_tokens < MAX_MODEL_LEN]
+    assert result["requests"] == len(trace)
+    assert result["refused"] == len(trace) - len(accepted)
+    assert result["steps"] == len(records)
+    assert result["prompt_tokens"] == sum(each.prompt_tokens for each in accepted)
+    assert result["output_tokens"] == sum(
+        min(each.output_tokens, MAX_MODEL_LEN - each.prompt_tokens) for each in accepted
+    )
+    assert result["computed_tokens"] == sum(sum(each.scheduled.values()) for each in records)
+    needed = result["prompt_tokens"] + result["output_tokens"] - len(accepted)
+    assert (
+        result["computed_tokens"] + result["cached_tokens"] - result["recomputed_tokens"] == needed
+    )
+    if records:
+        assert result["running"]["most"] == max(each.running for each in records)
+        assert result["used_blocks"]["most"] == max(each.used_blocks for each in records)
+        assert result["waiting"]["mean"] * len(records) == sum_of(records, "waiting")
+    assert sum(result["limits"].values()) == sum(each.waiting > 0 for each in records)
+    assert len(result["series"]) <= 200
+
+
+def sum_of(records: list[Any], name: str) -> Any:
+    """Of one figure, as exactly as a mean can be."""
+    import pytest
+
+    return pytest.approx(sum(getattr(each, name) for each in records))
+
+
+def result_of(statistics: Statistics, feed: Feed) -> dict[str, Any]:
+    """The figures, without a plan."""
+    from vllm_kv_planner.plan_types import as_plain
+
+    result = statistics.result(
+        None,  # type: ignore[arg-type]
+        Counts(feed.requests, feed.refused, feed.cut),
+        scheduler="standalone",
+        concurrency=None,
+        step_time=None,
+        notes=(),
+    )
+    plain = as_plain(result)
+    assert isinstance(plain, dict)
+    return plain

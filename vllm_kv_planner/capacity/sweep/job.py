@@ -1,0 +1,99 @@
+"""A sweep that is ready to run: its set-ups, what they have in common, who plans them."""
+
+from __future__ import annotations
+
+from collections.abc import Generator, Sequence
+
+from ...errors import InputError
+from ...records import dataclass
+from .columns import all_columns, plain, plan_columns
+from .grid import Grid, Setup
+from .keys import row_keys
+from .schedule import Pool, in_order
+from .sinks import Row
+from .work import Outcome, Work
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sweep:
+    """Set-ups, what they have in common, and who plans them.
+
+    Attributes:
+        grid: The set-ups.
+        work: What they have in common.
+        planner: ``auto``, ``standalone`` or ``vllm``.
+        workers: Processes, or actors on a Ray cluster; None: one a core.
+        ray: Address of the Ray cluster; None: this machine without Ray.
+    """
+
+    grid: Grid
+    work: Work
+    planner: str = "auto"
+    workers: int | None = None
+    ray: str | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The columns that say which set-up a row is."""
+        return self.grid.names
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The header of the rows."""
+        return all_columns(self.names)
+
+    def rows(self, done: frozenset[str] = frozenset()) -> Generator[list[Row], None, None]:
+        """The rows in the grid's order, as many at a time as are ready.
+
+        Args:
+            done: Keys of rows that shall not be planned again.
+
+        Raises:
+            PlannerError: No worker can be started.
+        """
+        key, names = row_keys(self.work), self.names
+        numbered = (self.grid[number] for number in range(len(self.grid)))
+        todo = (setup for setup in numbered if not done or key(setup) not in done)
+        pool = self._pool(len(self.grid) - len(done))
+        try:
+            for ready in in_order(pool, todo):
+                yield [row_of(names, setup, outcome, key(setup)) for setup, outcome in ready]
+        finally:
+            pool.close()
+
+    def _pool(self, rows: int) -> Pool:
+        if self.ray is not None:
+            from .ray_pool import RayPool
+
+            return RayPool(self.work, self.ray, self.workers, planner=self.planner)
+        from .process_pool import ProcessPool, default_workers
+
+        wanted = default_workers(self.planner) if self.workers is None else self.workers
+        return ProcessPool(self.work, max(1, min(wanted, rows)))
+
+    def check_kept(self, kept: frozenset[str], path: str) -> None:
+        """Refuse to continue a file that holds rows of other set-ups.
+
+        Raises:
+            InputError: It does.
+        """
+        key = row_keys(self.work)
+        strange = set(kept)
+        for number in range(len(self.grid)):
+            if not strange:
+                return
+            strange.discard(key(self.grid[number]))
+        if strange:
+            raise InputError(
+                f"{path}: {len(strange):,} of its {len(kept):,} rows are of other set-ups or "
+                "settings than this sweep's; --overwrite, or another --output"
+            )
+
+
+def row_of(names: Sequence[str], setup: Setup, outcome: Outcome, key: str) -> Row:
+    """A row's values in the order of the columns."""
+    head = [plain(setup.get(name)) for name in names]
+    if isinstance(outcome, str):
+        return [*head, None, outcome, *(None for _ in plan_columns()), key]
+    fits, *figures = outcome
+    return [*head, fits, None, *figures, key]
