@@ -330,6 +330,12 @@ CASES = (
         kv_cache_dtype="fp8",
         kv_cache_dtype_skip_layers=["0", "1"],
     ),
+    case(
+        "the-older-runner",
+        LLAMA_8B,
+        with_draft(SMALL, 4, parallel_drafting=True),
+        attention_backend="FLASHINFER",
+    ),
     case("gemma-2-small", "google/gemma-2-27b-it", with_draft("google/gemma-2-2b-it")),
     case(
         "gpt-oss-small",

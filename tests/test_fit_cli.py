@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from vllm_kv_planner.capacity.fit.fit import fit
 from vllm_kv_planner.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -188,6 +189,9 @@ def test_a_device_of_another_size(capsys: pytest.CaptureFixture[str]) -> None:
         (["gpt2", "--context", "512", "--max-model-len", "256"], "the same: give one"),
         (["gpt2", "--max-gpus", "x"], "--max-gpus: invalid int value: 'x'"),
         (["gpt2", "--max-nodes", "-1"], "--max-nodes: -1"),
+        (["gpt2", "--gpu-counts", "1,x"], "--gpu-counts '1,x': expected numbers"),
+        (["gpt2", "--gpu-counts", "0"], "--gpu-counts: 0 is not a whole number from 1"),
+        (["gpt2", "--gpu-counts", ","], "--gpu-counts: [] is not a list"),
         (["gpt2", "--kv-cache-dtype", "fp9"], "fp9"),
         (["gpt2", "--price", "H100"], "expected GPU=PRICE"),
         (["gpt2", "--price", "H100=x"], "expected GPU=PRICE"),
@@ -213,6 +217,22 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
         main(["fit", "--help"])
     assert left.value.code == 0
     assert "--question" in capsys.readouterr().out
+
+
+def test_notebooks_show_a_short_table() -> None:
+    found = fit(LLAMA, gpu=["L4", "H100"], context=32768, concurrency=20)
+    shown = found._repr_html_()
+    assert shown.count("<tr>") == 1 + len(found.offers)
+    assert "<pre># 1\nvllm serve" in shown
+    assert "no set-up does it" in fit(LLAMA, gpu="T4", max_gpus=1)._repr_html_()
+    assert "<b>Qwen" not in fit("gpt2", gpu="L4")._repr_html_()
+
+
+def test_a_data_frame() -> None:
+    pytest.importorskip("pandas")
+    frame = fit(LLAMA, gpu="H100", context=8192).to_pandas()
+    assert list(frame["gpu"]) == ["H100-SXM-80GB"]
+    assert frame["command"][0].startswith("vllm serve ")
 
 
 def test_the_notebook_example() -> None:

@@ -170,7 +170,7 @@ def test_nothing_better_is_missed(
         assert better and max(better) >= every[key], key
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=20, deadline=None)
 @given(SMALL_GRID, st.integers(1, 5))
 def test_the_first_offers_are_the_first_of_all(
     grid: tuple[str, tuple[str, ...], tuple[str, ...], int, int, int], top: int
@@ -243,6 +243,9 @@ def test_llama_70b_for_twenty_requests_of_32k() -> None:
     alone = fit("meta-llama/Llama-3.1-70B-Instruct", pipeline_parallel_size=1, **asked)
     assert alone.best is not None
     assert (alone.best.num_gpus, alone.best.tensor_parallel_size) == (8, 8)
+    assert alone.best.why_not_fewer.startswith("4 GPUs: KV cache for 1")
+    counts = fit("meta-llama/Llama-3.1-70B-Instruct", gpu_counts=[8, 1, 2, 4], **asked)
+    assert {offer.num_gpus for offer in counts.offers} == {8}
 
 
 def test_gpt_oss_120b_leaves_almost_nothing_on_one_h100() -> None:
@@ -418,6 +421,9 @@ def test_flags_given_stay(model: str) -> None:
         ({"variants": ["no/such-model-anywhere"]}, "no/such-model-anywhere"),
         ({"tensor_parallel_size": 5, "gpu": "H100"}, "divisible"),
         ({"max_num_seq": 5}, "did you mean"),
+        ({"tensor_parallel_size": 16}, "agrees with --tensor-parallel-size 16: tried 1, 2, 3"),
+        ({"gpu_counts": [16]}, "tried none of --max-gpus 8"),
+        ({"gpu_counts": "8"}, "is not a list of whole numbers"),
     ],
 )
 def test_nonsense_is_one_line(

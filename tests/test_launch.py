@@ -1,79 +1,32 @@
-"""``launch``: the plan first, then the command itself, with its signals and its exit code."""
+"""``launch``: the command itself is started, with its signals and its exit code; or it is not."""
 
 from __future__ import annotations
 
-import json
 import os
 import pty
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from vllm_kv_planner import InputError
-from vllm_kv_planner.capacity.launch.command import read_command
-from vllm_kv_planner.capacity.launch.installed import installed_version
+from tests.launches import (
+    FITS,
+    LLAMA,
+    TOO_MUCH,
+    command,
+    environment,
+    launch,
+    record,
+    with_fake_vllm,
+)
 from vllm_kv_planner.capacity.launch.launch import plan_launch
-from vllm_kv_planner.cli import main
-
-FITS = ["vllm", "serve", "gpt2", "--kv-cache-memory-bytes", "1G"]
-TOO_MUCH = ["vllm", "serve", "gpt2", "--kv-cache-memory-bytes", "10M"]
-# 14.96 GiB of weights on 22.03 GiB: what is left holds the length at the likely end only
-LLAMA = ["vllm", "serve", "meta-llama/Llama-3.1-8B-Instruct"]
-
-FAKE = f"""#!{sys.executable} -S
-import json, os, signal, sys, time
-with open(os.environ["RECORD"], "w") as file:
-    json.dump({{"argv": sys.argv[1:], "env": dict(os.environ), "pid": os.getpid()}}, file)
-print("from vllm")
-if os.environ.get("WAIT"):
-    def leave(number, frame):
-        print("signal", number, flush=True)
-        sys.exit(40 + number)
-    signal.signal(signal.SIGTERM, leave)
-    signal.signal(signal.SIGINT, leave)
-    print("waiting", flush=True)
-    time.sleep(60)
-sys.exit(int(os.environ.get("CODE", "0")))
-"""
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder for PATH, with a program called vllm that records how it was started."""
-    (tmp_path / "bin").mkdir()
-    program = tmp_path / "bin" / "vllm"
-    program.write_text(FAKE)
-    program.chmod(0o755)
-    return tmp_path
-
-
-def environment(folder: Path, **more: str) -> dict[str, str]:
-    path = f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}"
-    return {**os.environ, "PATH": path, "RECORD": str(folder / "record"), **more}
-
-
-def command(*arguments: str) -> list[str]:
-    return [sys.executable, "-m", "vllm_kv_planner", "launch", *arguments]
-
-
-def launch(folder: Path, *arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        command(*arguments),
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env=environment(folder, **more),
-        check=False,
-    )
-
-
-def record(folder: Path) -> dict[str, object]:
-    read: dict[str, object] = json.loads((folder / "record").read_text())
-    return read
+    return with_fake_vllm(tmp_path)
 
 
 def test_the_command_is_started_as_it_stands(folder: Path) -> None:
@@ -250,56 +203,9 @@ def test_a_program_that_cannot_be_executed(folder: Path) -> None:
     assert done.stderr.splitlines()[-1].endswith("cannot be started: No such file or directory")
 
 
-def test_the_environment_counts(folder: Path) -> None:
-    asked = [*FITS, "--max-model-len", "4096"]
-    assert "1024" in launch(folder, "--", *asked).stderr
-    allowed = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
-    assert launch(folder, "--", f"{allowed}=1", *asked).returncode == 0
-    assert launch(folder, "--", "env", f"{allowed}=1", *asked).returncode == 0
-    assert launch(folder, "--", *asked, **{allowed: "1"}).returncode == 0
-    # a container does not see the variables of the shell that starts it
-    image = ["docker", "run", "vllm/vllm-openai", "--model", "gpt2", *asked[3:]]
-    contained = launch(folder, "--dry-run", "--", *image, **{allowed: "1"})
-    assert (contained.returncode, contained.stdout) == (2, "")
-
-
-def test_the_version_beside_the_program_is_planned(folder: Path) -> None:
-    packages = folder / "lib" / "python3.11" / "site-packages"
-    (packages / "vllm_kv_planner-0.1.0.dist-info").mkdir(parents=True)
-    program = str(folder / "bin" / "vllm")
-    assert installed_version(program) is None
-    (packages / "vllm-0.15.1.dist-info").mkdir()
-    assert installed_version(program) == "0.15.1"
-    done = launch(folder, "--dry-run", "--gpu", "H100", "--", program, *LLAMA[1:])
-    assert "rules of vLLM 0.15" in done.stdout
-    named = ["--vllm-version", "0.19", "--gpu", "H100"]
-    done = launch(folder, "--dry-run", *named, "--", program, *LLAMA[1:])
-    assert "rules of vLLM 0.19" in done.stdout
-    (packages / "vllm-0.15.1.dist-info").rename(packages / "vllm-9.9.dist-info")
-    done = launch(folder, "--dry-run", "--gpu", "H100", "--", program, *LLAMA[1:])
-    assert "vLLM 9.9 is installed" in done.stdout and "rules of vLLM 0.33" in done.stdout
-
-
-def test_without_a_gpu_the_plan_says_which_it_took(folder: Path) -> None:
-    done = launch(folder, "--dry-run", "--", *FITS)
-    assert "note: no GPU " in done.stdout
-
-
-def test_from_python() -> None:
-    launched = plan_launch("A=b vllm serve gpt2 --kv-cache-memory-bytes 10M", gpu="H100")
-    assert launched.verdict == "does not fit"
-    assert launched.command.words == tuple(TOO_MUCH)
-    assert launched.command.variables == {"A": "b"}
-    change = launched.smallest_change()
-    assert change is not None and change.fits
-    assert "A" not in os.environ
-    with pytest.raises(InputError, match="not a program"):
-        plan_launch(["nonesuch-program", *FITS], gpu="H100").start()
-    with pytest.raises(InputError, match="NUL"):
-        read_command(["vllm", "a\0b"])
-
-
-def test_nothing_is_left_in_the_environment(capsys: pytest.CaptureFixture[str]) -> None:
-    before = dict(os.environ)
-    assert main(["launch", "--dry-run", "--", "LAUNCH_LEFT=1", *FITS]) == 0
-    assert dict(os.environ) == before
+def test_a_closed_stderr_does_not_spoil_stdout(folder: Path) -> None:
+    line = " ".join([*command("--", *FITS), "2>&-"])
+    done = subprocess.run(
+        ["sh", "-c", line], stdout=subprocess.PIPE, text=True, env=environment(folder), check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "from vllm\n")

@@ -151,6 +151,28 @@ def test_what_vllm_refuses() -> None:
     assert "does not start" in refusal(LLAMA_8B, with_draft(SMALL), pipeline_parallel_size=2)
 
 
+def test_what_vllm_refuses_of_other_drafts(tmp_path: Path) -> None:
+    window = with_draft(written("for-gemma-2", tmp_path), method="eagle")
+    assert "heads (28) must be divisible by tensor parallel" in refusal(
+        "google/gemma-2-9b-it", window, tensor_parallel_size=8
+    )
+    assert "does not find the token embedding of GPT2" in refusal("gpt2", window)
+    eagle = with_draft(written("EAGLE-LLaMA3.1-Instruct-8B", tmp_path))
+    sparse = {"tensor_parallel_size": 8, "kv_cache_dtype": "fp8"}
+    assert "fp8_ds_mla" in refusal("deepseek-ai/DeepSeek-V3.2", eagle, **sparse)
+    experts = with_draft("Qwen/Qwen3-30B-A3B")
+    assert "has experts and the target has none" in refusal("Qwen/Qwen3-32B", experts)
+    one_rank = with_draft(SMALL, parallel_drafting=True, draft_tensor_parallel_size=1)
+    assert "must be the same. Got 1 and 2" in refusal(LLAMA_8B, one_rank, tensor_parallel_size=2)
+    assert "with LoRA the batch must hold 4096" in refusal(
+        LLAMA_8B,
+        with_draft(SMALL, 15),
+        enable_lora=True,
+        max_num_batched_tokens=2048,
+        max_num_seqs=256,
+    )
+
+
 def test_modules_divide_the_tokens(tmp_path: Path) -> None:
     target = written("two-modules", tmp_path)
     assert "must be divisible by n_predict=2" in refusal(target, mtp(3))

@@ -11,9 +11,10 @@ from vllm_kv_planner.capacity.workload.blocks import BlockPool
 from vllm_kv_planner.capacity.workload.engine import Engine
 from vllm_kv_planner.capacity.workload.fast import FastEngine, can_be_fast
 from vllm_kv_planner.capacity.workload.feed import Feed
+from vllm_kv_planner.capacity.workload.observed import SeenTrace
 from vllm_kv_planner.capacity.workload.run import simulate
 from vllm_kv_planner.capacity.workload.settings import EngineSettings
-from vllm_kv_planner.capacity.workload.statistics import Counts, Statistics
+from vllm_kv_planner.capacity.workload.statistics import Statistics
 from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
 from vllm_kv_planner.kv_cache.specs import KVCacheSpec
 
@@ -121,7 +122,8 @@ def test_every_request_gets_its_tokens_and_every_block_comes_back(
     total = settings.num_gpu_blocks - 1
     for step in steps_of(settings, trace, concurrency):
         for number in step.preempted:
-            computed[number] = 0
+            if number not in finished:  # else its last output was on its way already
+                computed[number] = 0
         for number, found in zip(step.admitted, step.cached_tokens, strict=True):
             computed[number] = found
         for number, tokens in step.scheduled.items():
@@ -157,15 +159,36 @@ def test_the_statistics_are_those_of_the_steps(
     )
     assert result["computed_tokens"] == sum(sum(each.scheduled.values()) for each in records)
     needed = result["prompt_tokens"] + result["output_tokens"] - len(accepted)
-    assert (
-        result["computed_tokens"] + result["cached_tokens"] - result["recomputed_tokens"] == needed
-    )
+    once = result["computed_tokens"] + result["cached_tokens"] - result["recomputed_tokens"]
+    assert once <= needed
+    assert once == needed or result["preemptions"]  # who comes back may find others' blocks
     if records:
         assert result["running"]["most"] == max(each.running for each in records)
         assert result["used_blocks"]["most"] == max(each.used_blocks for each in records)
         assert result["waiting"]["mean"] * len(records) == sum_of(records, "waiting")
     assert sum(result["limits"].values()) == sum(each.waiting > 0 for each in records)
     assert len(result["series"]) <= 200
+
+
+@settings(max_examples=100, deadline=None)
+@given(engines(), traces())
+def test_figures_made_from_records_are_the_same(
+    settings: EngineSettings, trace: list[TraceRequest]
+) -> None:
+    """Those of vLLM's scheduler are made from records, which know less of why requests wait."""
+    feed = Feed(trace, settings)
+    expected = result_of(simulate(settings, feed), feed)
+    seen, statistics = SeenTrace(trace, concurrency=None, step_time=None), Statistics(settings)
+    seen.max_model_len = MAX_MODEL_LEN
+    assert list(seen.requests()) == trace
+    for record in steps_of(settings, trace):
+        seen.add(record, statistics, settings)
+    result = result_of(statistics, seen)
+    unsure = ["limits", "limit", "waited_for", "sustained", "wait_steps", "waited"]
+    if result["preemptions"] == expected["preemptions"]:  # else in a step that computed nothing
+        assert {**result, **dict.fromkeys(unsure)} == {**expected, **dict.fromkeys(unsure)}
+    assert sum(result["limits"].values()) == sum(expected["limits"].values())
+    assert result["wait_steps"] == expected["wait_steps"]
 
 
 def sum_of(records: list[Any], name: str) -> Any:
@@ -175,13 +198,13 @@ def sum_of(records: list[Any], name: str) -> Any:
     return pytest.approx(sum(getattr(each, name) for each in records))
 
 
-def result_of(statistics: Statistics, feed: Feed) -> dict[str, Any]:
+def result_of(statistics: Statistics, feed: Feed | SeenTrace) -> dict[str, Any]:
     """The figures, without a plan."""
     from vllm_kv_planner.plan_types import as_plain
 
     result = statistics.result(
         None,  # type: ignore[arg-type]
-        Counts(feed.requests, feed.refused, feed.cut),
+        feed.counts,
         scheduler="standalone",
         concurrency=None,
         step_time=None,

@@ -161,7 +161,7 @@ def test_the_same_figures(
 
 def test_a_run_that_is_left_frees_the_process(planner: VLLMPlanner, tmp_path: Path) -> None:
     request = case_request(PLAIN, CONFIGS[PLAIN.model], tmp_path)
-    endless = itertools.repeat(TraceRequest(0.0, 30, 30))
+    endless = (TraceRequest(10.0 * number, 30, 30) for number in itertools.count())
     run = VLLMRun(request, endless, planner=planner)
     with pytest.raises(InputError, match="runs a workload"):
         VLLMRun(request, [], planner=planner)

@@ -9,7 +9,7 @@ from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags, ignored_flags
 from ..errors import InputError
 from .answer_output import FORMATS, rendered
-from .fit_flags import add_fit_flags, prices_given, several
+from .fit_flags import add_fit_flags, counts_given, prices_given, several
 from .planner_flags import (
     add_custom_flags,
     add_planner_flags,
@@ -136,6 +136,7 @@ def _wanted(
         named=[name for name in named if name in vars(request.args)],
         gpu=gpus or ANY_GPU,
         max_gpus=given.max_gpus,
+        gpu_counts=counts_given(given.gpu_counts),
         max_nodes=given.max_nodes,
         gpus_per_node=given.gpus_per_node,
         concurrency=given.concurrency,

@@ -20,6 +20,9 @@ def add_fit_flags(group: argparse._ActionsContainer) -> None:
         help="kinds of GPU to try; any (default): the whole catalogue; repeat",
     )
     group.add_argument("--max-gpus", metavar="N", type=int, help="of all machines (all they hold)")
+    group.add_argument(
+        "--gpu-counts", metavar="N,...", help="only so many, such as 1,2,4,8 (any number)"
+    )
     group.add_argument("--max-nodes", metavar="N", type=int, default=1, help="machines (1)")
     group.add_argument(
         "--gpus-per-node", metavar="N", type=int, default=8, help="GPUs in a machine (8)"
@@ -83,6 +86,20 @@ def quantity(text: str) -> int:
 def several(given: Sequence[str] | None) -> list[str]:
     """``["L4,H100", "T4"]`` as three words."""
     return [word.strip() for text in given or () for word in text.split(",") if word.strip()]
+
+
+def counts_given(given: str | None) -> list[int] | None:
+    """``"1,2,4,8"`` as numbers.
+
+    Raises:
+        InputError: Not of that form.
+    """
+    if given is None:
+        return None
+    try:
+        return [int(word) for word in several([given])]
+    except ValueError:
+        raise InputError(f"--gpu-counts {given[:60]!r}: expected numbers, as in 1,2,4,8") from None
 
 
 def prices_given(given: Sequence[str] | None) -> dict[str, float]:

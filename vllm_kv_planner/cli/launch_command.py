@@ -51,8 +51,9 @@ def run(arguments: Sequence[str]) -> int:
     with environment_of(command):
         request = request_of_command(given, pasted)
     launch = launch_of(command, request)
-    show(launch, sys.stdout if given.dry_run else sys.stderr)
-    if not may_start(launch, given):
+    said = Words(sys.stdout if given.dry_run else sys.stderr)
+    said.plan(launch)
+    if not may_start(launch, given, said):
         return 1
     if not given.dry_run:
         launch.start()
@@ -74,28 +75,37 @@ def make_parser() -> FlagParser:
     return parser
 
 
-def show(launch: Launch, stream: IO[str]) -> None:
-    """The plan, and what would be started."""
-    from ..report.terminal import wants_colour
-    from ..report.text import to_text
+class Words:
+    """What launch itself has to say, where somebody can hear it."""
 
-    print(to_text(launch.plan, colour=wants_colour(stream)), file=stream)
-    print(f"\n$ {launch.command}", file=stream, flush=True)
+    def __init__(self, stream: IO[str] | None) -> None:
+        self._stream = stream
+
+    def line(self, text: str) -> None:
+        """Say this; nothing where the stream is closed, for then print would take stdout."""
+        if self._stream is not None:
+            print(text, file=self._stream, flush=True)
+
+    def plan(self, launch: Launch) -> None:
+        """The plan, and what would be started."""
+        from ..report.terminal import wants_colour
+        from ..report.text import to_text
+
+        colour = self._stream is not None and wants_colour(self._stream)
+        self.line(to_text(launch.plan, colour=colour))
+        self.line(f"\n$ {launch.command}")
 
 
-def may_start(launch: Launch, given: argparse.Namespace) -> bool:
+def may_start(launch: Launch, given: argparse.Namespace, said: Words) -> bool:
     """Whether to start it; says why not."""
     from ..capacity.launch.launch import BORDERLINE, FITS
 
     if launch.verdict == FITS:
         return True
-    if launch.verdict == BORDERLINE and given.yes:
-        return True
-    stream = sys.stdout if given.dry_run else sys.stderr
-    if launch.verdict == BORDERLINE and not given.dry_run and is_asked():
+    if launch.verdict == BORDERLINE and (given.yes or (not given.dry_run and is_asked())):
         return True
     for line in refusal(launch):
-        print(f"vllm-kv-planner: {line}", file=stream)
+        said.line(f"vllm-kv-planner: {line}")
     return False
 
 
@@ -115,7 +125,7 @@ def refusal(launch: Launch) -> list[str]:
 
 def is_asked() -> bool:
     """Ask a person, where there is one."""
-    if not (sys.stdin and sys.stdin.isatty() and sys.stderr.isatty()):
+    if not all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr)):
         return False
     print("It may not fit. Start it all the same? [y/N] ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip().lower() in ("y", "yes")

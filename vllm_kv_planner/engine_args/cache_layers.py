@@ -16,7 +16,7 @@ from itertools import accumulate
 
 from ..kv_cache.group import Layers
 from ..kv_cache.layout import resolve_layout, supported_by_all
-from ..kv_cache.specs import KVCacheSpec, SlidingWindowSpec
+from ..kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowSpec
 from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.base import CacheLayer
@@ -188,6 +188,22 @@ def cache_specs(
         variant: layer.cache_spec(context, backends[variant]) for variant, layer in layers.items()
     }
     return {variant: spec for variant, spec in specs.items() if spec is not None}
+
+
+def stored_kv_cache_dtype(
+    model: ModelDescription,
+    context: CacheContext,
+    backends: Mapping[Variant, AttentionBackend | None],
+) -> str:
+    """The engine's KV cache dtype once the target is built, which sparse latents set anew.
+
+    Source: vLLM 0.33 ``MLAAttention.__init__``, ``models/deepseek_v4/attention.py``.
+    """
+    if model.use_mla:
+        for spec in cache_specs(representatives(model, context), backends, context).values():
+            if isinstance(spec, MLAAttentionSpec) and spec.kv_cache_dtype.endswith("_ds_mla"):
+                return spec.kv_cache_dtype
+    return context.kv_cache_dtype
 
 
 @lru_cache(maxsize=64)

@@ -115,7 +115,7 @@ def resolve_engine(
         batch = replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
     runner = resolve_runner(args, facts, speculative, environment)
     if outside.draft is not None and speculative is not None:
-        check_slots(speculative, batch.max_num_batched_tokens)
+        check_slots(args, speculative, batch, uses_v2=runner.uses_v2)
         length = limited_length(length, speculative, outside.draft, uses_v2=runner.uses_v2)
     drafted = None if outside.draft is None else outside.draft.summary
     reasons = (dtype.note, length.note, runner.reason, drafted)

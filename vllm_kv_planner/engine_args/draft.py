@@ -54,6 +54,7 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
         check_stages(args)
         draft = independent_draft(found, target)
         check_vocabulary(draft.model, target, asked)
+        check_experts(draft.model, target)
         return draft
     if row != mtp_row(target.config):
         raise UnsupportedError(
@@ -93,6 +94,18 @@ def found_draft(args: EngineArgs, name: str) -> FoundConfig:
         return find_config(name, revision=revision)
     except InputError as error:
         raise type(error)(f"draft model of --speculative-config: {error}") from None
+
+
+def check_experts(draft: ModelDescription, target: ModelDescription) -> None:
+    """Refuse experts in the draft alone: vLLM makes their group of ranks for the target only.
+
+    Source: vLLM 0.33 ``distributed/parallel_state.py`` ``get_ep_group``.
+    """
+    if draft.is_moe and not target.is_moe:
+        raise InputError(
+            f"speculative method 'draft_model': {draft.architecture} has experts and the target "
+            "has none, for which vLLM 0.33 does not start; take a draft model without experts"
+        )
 
 
 def check_vocabulary(draft: ModelDescription, target: ModelDescription, asked: Speculative) -> None:

@@ -19,7 +19,9 @@ from .cache_layers import DraftCache
 from .chooser import chooser
 from .defaults import ResolvedEngine
 from .engine_args import EngineArgs
+from .environment import EngineEnvironment
 from .model_facts import engine_facts, model_facts
+from .parallel import check_parallel
 from .rules import check_rules
 from .speculative import Speculative
 
@@ -34,8 +36,18 @@ def cached_draft(
     context: CacheContext,
     preferences: Preferences,
     engine: EngineFacts,
+    stored: str,
 ) -> DraftCache:
     """The draft's cache layers in this engine.
+
+    Args:
+        args: The engine's flags.
+        draft: What drafts.
+        resolved: The engine.
+        context: As the target's layers see it.
+        preferences: The backend the target asks for.
+        engine: What backends look up of the target.
+        stored: The KV cache dtype once the target is built: sparse latents change the engine's.
 
     Raises:
         InputError: What vLLM refuses, in its words.
@@ -45,7 +57,17 @@ def cached_draft(
     assert speculative is not None, "the engine has a draft"
     own_args = draft_args(args, draft, speculative)
     facts = model_facts(own_args, draft.model)
-    if draft.found is not None:
+    if draft.method != "mtp":
+        alone = replace(
+            own_args,
+            pipeline_parallel_size=1,
+            decode_context_parallel_size=1,
+            prefill_context_parallel_size=1,
+            enable_expert_parallel=own_args.enable_expert_parallel and facts.is_moe,
+            enable_eplb=False,
+            eplb_config={},
+        )
+        check_parallel(alone, facts, EngineEnvironment())
         check_rules(
             own_args, draft.model, facts, resolved, engine.rocm or context.compute_capability
         )
@@ -57,7 +79,25 @@ def cached_draft(
         preferences=preferences,
         rocm=engine.rocm,
     )
-    return draft_cache(args, draft, speculative, context, preferences, engine, own)
+    asked = asked_backend(draft, speculative, preferences, uses_v2=resolved.runner.uses_v2)
+    seen = replace(context, kv_cache_dtype=stored)
+    return draft_cache(args, draft, speculative, seen, asked, engine, own)
+
+
+def asked_backend(
+    draft: Draft, speculative: Speculative, preferences: Preferences, *, uses_v2: bool
+) -> Preferences:
+    """The backend asked for: Model Runner V1 never takes over the target's.
+
+    V2 does, and for an independent draft model it knows no other.
+    """
+    own = speculative.attention_backend
+    if not uses_v2:
+        return replace(preferences, backend=own)
+    independent = draft.method == "draft_model"
+    return replace(
+        preferences, backend=preferences.backend if independent else own or preferences.backend
+    )
 
 
 def draft_cache(
@@ -65,7 +105,7 @@ def draft_cache(
     draft: Draft,
     speculative: Speculative,
     context: CacheContext,
-    preferences: Preferences,
+    asked: Preferences,
     engine: EngineFacts,
     own: EngineFacts,
 ) -> DraftCache:
@@ -76,14 +116,12 @@ def draft_cache(
         draft: What drafts.
         speculative: How.
         context: The engine as the target's layers see it.
-        preferences: The backend the target asks for.
+        asked: The backend asked for.
         engine: What backends look up of the target: layers within the target, and EAGLE's, are
             built with its config.
         own: The same of the draft model, for those that are built with their own.
     """
     independent = draft.method == "draft_model"
-    backend = preferences.backend if independent else speculative.attention_backend
-    asked = replace(preferences, backend=backend or preferences.backend)
     kv_cache_dtype = speculative.kv_cache_dtype or context.kv_cache_dtype
     seen = own if independent else replace(engine, logits_soft_cap=own.logits_soft_cap)
     choose = chooser(args, replace(seen, kv_cache_dtype=kv_cache_dtype), asked)

@@ -2,7 +2,7 @@
 
 Source: vLLM 0.33 ``config/vllm.py`` ``_limit_max_model_len_to_draft``,
 ``_set_max_num_scheduled_tokens``; ``config/speculative.py``
-``_maybe_override_draft_max_model_len``.
+``_maybe_override_draft_max_model_len``; ``engine/arg_utils.py`` ``create_engine_config``.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..records import replace
+from .batch import BatchSizes
+from .engine_args import EngineArgs
 from .lengths import ModelLength, resolve_max_model_len, rope_parameters, rope_type
 from .runner import limit_to_draft
 from .speculative import Speculative
@@ -51,12 +53,32 @@ def limited_length(
     return replace(length, max_model_len=limit, note=note)
 
 
-def check_slots(speculative: Speculative, max_num_batched_tokens: int) -> None:
-    """Refuse batches too small for the draft's tokens (``_set_max_num_scheduled_tokens``)."""
+def check_slots(
+    args: EngineArgs, speculative: Speculative, batch: BatchSizes, *, uses_v2: bool
+) -> None:
+    """Refuse batches too small for the draft's tokens, and ranks that its runner does not divide.
+
+    Model Runner V1 runs an independent draft model on all ranks of the target or not at all
+    (``DraftModelProposer._raise_if_draft_tp_mismatch``).
+    """
+    ranks, tokens = args.tensor_parallel_size, batch.max_num_batched_tokens
+    own = speculative.draft_tensor_parallel_size or ranks
+    if speculative.method == "draft_model" and not uses_v2 and own != ranks:
+        raise InputError(
+            "Currently, 'draft_tensor_parallel_size' and 'tensor_parallel_size' must be the same. "
+            f"Got {own} and {ranks}"
+        )
+    verified = batch.max_num_seqs * (1 + (speculative.num_speculative_tokens or 0))
+    if args.enable_lora and tokens < verified:
+        raise InputError(
+            f"Consider increasing max_num_batched_tokens ({tokens}) or decreasing "
+            f"num_speculative_tokens: with LoRA the batch must hold {verified} tokens, "
+            "max_num_seqs x (1 + num_speculative_tokens)"
+        )
     lookahead = speculative.num_lookahead_tokens
-    if max_num_batched_tokens <= lookahead:
+    if tokens <= lookahead:
         raise InputError(
             "VllmConfig does not have enough slots to schedule a token and support the speculative "
-            f"decoding settings. Got max_num_batched_tokens={max_num_batched_tokens} and "
+            f"decoding settings. Got max_num_batched_tokens={tokens} and "
             f"num_lookahead_tokens={lookahead}"
         )

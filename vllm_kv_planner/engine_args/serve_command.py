@@ -38,14 +38,15 @@ class ServeCommand:
     ignored: tuple[str, ...]
     """Flags of the command that change neither KV cache nor memory."""
     notes: tuple[str, ...]
-    """What the reader should know: flags not modelled, defaults taken."""
+    """What the reader should know: flags not modelled or not known, defaults taken."""
 
 
 def parse_serve_command(command: str | Sequence[str]) -> ServeCommand:
     """Read a command as pasted, in one string or already split by the shell.
 
-    Raises InputError when there is no vLLM server in it, UnknownNameError for a flag that
-    vLLM 0.33 does not know, and what EngineArgs raises.
+    Raises InputError when there is no vLLM server in it, UnknownNameError for a flag that may be
+    a misspelt one (others that vLLM 0.33 does not have are named in a note), and what EngineArgs
+    raises.
     """
     from .flags import (
         FlagParser,

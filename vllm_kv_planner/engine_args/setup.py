@@ -120,9 +120,11 @@ def resolve_setup(
     backends = backend_of_each(model, context, chooser(args, engine, preferences))
     drafted = None
     if draft is not None:
+        from .cache_layers import stored_kv_cache_dtype
         from .draft_cache import cached_draft
 
-        drafted = cached_draft(args, draft, resolved, context, preferences, engine)
+        stored = stored_kv_cache_dtype(model, context, backends)
+        drafted = cached_draft(args, draft, resolved, context, preferences, engine, stored)
 
     def sized(own: list[AttentionBackend]) -> CacheContext:
         return with_block_size(args, model, context, own)

@@ -56,6 +56,8 @@ class Speculative:
     disable_padded_drafter_batch: bool = False
     samples_probabilistically: bool = False
     """Whether the draft's logits are kept for the verification."""
+    head_quantization: str | None = None
+    """Of a copy of the target's output head made for the draft."""
     num_mtp_layers: int = 1
     """``num_nextn_predict_layers`` of the draft, for multi-module MTP."""
     samples_from_anchor: bool = True
@@ -170,6 +172,7 @@ def asked_for(args: EngineArgs) -> Speculative | None:
         max_model_len=count_of(config, "max_model_len"),
         use_heterogeneous_vocab=bool(config.get("use_heterogeneous_vocab")),
         disable_padded_drafter_batch=bool(config.get("disable_padded_drafter_batch")),
+        head_quantization=text_of(config, "draft_lm_head_quantization", ("fp8", "nvfp4")),
         samples_probabilistically=config.get("draft_sample_method") == "probabilistic",
     )
 

@@ -8,6 +8,7 @@ sum of what lives at once, as PyTorch's allocator counts it.
 from __future__ import annotations
 
 from ..records import dataclass
+from .compilation import compilation_phase
 from .draft import draft_phases, inner_states, rejection_phase
 from .encoder import encoder_profile
 from .eplb import eplb_phases
@@ -86,6 +87,8 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         )
         held = (*held, *encoder.held)
         unsure = encoder.uncertainty_bytes
+    if compiling := compilation_phase(rank):
+        phases.append(compiling)
     phases.append(forward_phase(rank, (*held, *inner_states(rank))))
     phases += eplb_phases(rank, held)
     if rank.is_last and rank.setup.model.runner_type == "generate":
@@ -106,6 +109,8 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         for phase, size in zip(phases, sizes, strict=True)
     ]
     how = f"derived from the profile run: its {peak.name} phase decides"
+    if peak is compiling:
+        how += " (not where the compiled model is in vLLM's cache)"
     if encoder is not None:
         how += f"; encoder profiled with {encoder.how}"
     return ActivationPeak(tuple(phases), peak, peak_bytes, max(*rivals, 0) + unsure, how)

@@ -11,6 +11,7 @@ Source: vLLM 0.33 ``utils/mem_utils.py`` ``memory_profiling``, ``v1/worker/gpu_w
 from __future__ import annotations
 
 from .all2all import all2all
+from .compilation import benchmarked_table
 from .outside import Outside
 from .overheads import Overheads, find_row
 from .rank import Rank
@@ -27,7 +28,13 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
     size, unsure, how = row.size_bytes, row.uncertainty_bytes, _how(row.source, row.device)
     if rank.rules.counts_runner_buffers:
         kept = find_row(overheads.not_given_back, version, device, 1, False)
-        if kept is not None:
+        table = benchmarked_table(rank)
+        if kept is not None and kept.size_bytes and table:
+            # cuBLAS's workspace, which stays, was cut from what the table left
+            size += table - rank.blas_workspace
+            unsure += table // 4
+            how += "; and the memory of a second embedding table, not given back"
+        elif kept is not None:
             size += kept.size_bytes
             unsure += kept.spread_bytes
             how += f"; and freed but not given back: {kept.source}"

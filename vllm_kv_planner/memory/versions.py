@@ -83,6 +83,11 @@ class VersionRules:
         return self.version >= (0, 27)
 
     @property
+    def measures_lookups(self) -> bool:
+        """Compiling measures the embedding's kernel on a table of its own (to PyTorch 2.13)."""
+        return (0, 19) <= self.version < (0, 33)
+
+    @property
     def split_limited(self) -> bool:
         """The profile run keeps freed large blocks whole, so that all of them are given back."""
         return self.version >= (0, 32)

@@ -14,6 +14,8 @@
     Draft class to the architecture whose layers it has.
 ``speculators``
     Draft classes of the "speculators" format, by algorithm and type of the layers.
+``without_shared_embedding``
+    Targets whose token embedding EAGLE's layers cannot take over: it has another name.
 ``without_eagle3``, ``eagle3_over_stages``
     Targets that hand out no hidden states of inner layers, and those that do so even across
     pipeline stages.

@@ -28,6 +28,11 @@ def eagle_draft(
         InputError: The target cannot work with it.
         UnsupportedError: A draft class that nobody wrote a rule for.
     """
+    if target.architecture in tables()["without_shared_embedding"]:
+        raise InputError(
+            f"speculative method {method!r}: vLLM 0.33 does not find the token embedding of "
+            f"{target.architecture}, which the draft shares"
+        )
     where = where_of(found)
     values = speculators_config(found, where) or found.with_quantization
     if method == "eagle3" and uses_inner_states(values):

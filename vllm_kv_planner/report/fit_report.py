@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+from ..errors import printable
 from ..records import fields
 from ..units import GIB
 from .table import Column, Table
+from .table import to_html as table_html
 from .table import to_markdown as table_markdown
 from .table import to_text as table_text
 from .terminal import paint
@@ -51,11 +53,16 @@ def to_text(result: FitResult, *, colour: bool = False) -> str:
     parts = [paint(question(result), "bold", colour=colour)]
     if result.offers:
         parts.append(table_text(short_table(result), colour=colour))
-        parts.append("\n".join(command_lines(result)))
+        parts.append(plain(command_lines(result)))
     else:
         parts.append(paint("no set-up does it", "red", colour=colour))
     parts += tails(result)
     return "\n\n".join(parts)
+
+
+def plain(lines: Iterable[str]) -> str:
+    """Lines whose text cannot steer a terminal."""
+    return "\n".join(map(printable, lines))
 
 
 def to_markdown(result: FitResult) -> str:
@@ -63,11 +70,21 @@ def to_markdown(result: FitResult) -> str:
     parts = [f"**{question(result)}**"]
     if result.offers:
         parts.append(table_markdown(short_table(result)))
-        parts.append("```sh\n" + "\n".join(command_lines(result)) + "\n```")
+        parts.append("```sh\n" + plain(command_lines(result)) + "\n```")
     else:
         parts.append("no set-up does it")
     parts += [re.sub("(?m)^  ", "- ", part) for part in tails(result)]
     return "\n\n".join(parts)
+
+
+def to_html(result: FitResult) -> str:
+    """For notebooks: the short table, the rest as text below it."""
+    from html import escape
+
+    below = [*command_lines(result), "", *tails(result)] if result.offers else tails(result)
+    text = "\n".join(below).strip()
+    table = table_html(short_table(result)) if result.offers else "<p>no set-up does it</p>"
+    return f"<p><b>{escape(question(result))}</b></p>{table}<pre>{escape(text)}</pre>"
 
 
 def question(result: FitResult) -> str:
@@ -77,8 +94,9 @@ def question(result: FitResult) -> str:
         context = f"{result.max_model_len:,} tokens"
     plural = "" if result.concurrency == 1 else "s"
     gpus_plural = "" if result.max_gpus == 1 else "s"
+    models = printable(" or ".join(result.models))
     return (
-        f"{' or '.join(result.models)}: {result.concurrency:,} request{plural} of {context} "
+        f"{models}: {result.concurrency:,} request{plural} of {context} "
         f"at once, up to {result.max_gpus} GPU{gpus_plural}"
     )
 
@@ -170,18 +188,18 @@ def tails(result: FitResult) -> list[str]:
     parts = []
     fewer = dict.fromkeys(fewer_lines(result))
     if fewer:
-        parts.append("\n".join(fewer))
+        parts.append(plain(fewer))
     if result.nearest is not None:
         nearest = result.nearest
         parts.append(
             f"nearest: {gpus(nearest)} ({parallel(nearest)}), "
-            f"{nearest.sure_requests or 0:,} requests at once\n{nearest.command}"
+            f"{nearest.sure_requests or 0:,} requests at once\n{printable(nearest.command)}"
         )
         if result.suggestions:
-            parts.append("one flag more on that one:\n" + "\n".join(map(line, result.suggestions)))
+            parts.append("one flag more on that one:\n" + plain(map(line, result.suggestions)))
     if result.misses:
-        parts.append("not with\n" + "\n".join(miss_lines(result)))
-    parts += [f"note: {note}" for note in result.notes]
+        parts.append("not with\n" + plain(miss_lines(result)))
+    parts += [f"note: {printable(note)}" for note in result.notes]
     return parts
 
 

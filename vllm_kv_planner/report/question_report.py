@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..errors import printable
 from .fit_report import line
 from .table import Column, Table
 from .table import to_markdown as table_markdown
@@ -50,14 +51,16 @@ def answers_text(result: DeviceAnswers, *, colour: bool = False) -> str:
         paint(asked(result), "bold", colour=colour),
         table_text(short_answers(result), colour=colour),
     ]
-    return "\n\n".join([*parts, *_commands(result), *(f"note: {note}" for note in result.notes)])
+    return "\n\n".join(
+        [*parts, *_commands(result), *(f"note: {printable(note)}" for note in result.notes)]
+    )
 
 
 def answers_markdown(result: DeviceAnswers) -> str:
     """The same as Markdown."""
     parts = [f"**{asked(result)}**", table_markdown(short_answers(result))]
     parts += [f"```sh\n{each}\n```" for each in _commands(result)]
-    return "\n\n".join([*parts, *(f"note: {note}" for note in result.notes)])
+    return "\n\n".join([*parts, *(f"note: {printable(note)}" for note in result.notes)])
 
 
 def asked(result: DeviceAnswers) -> str:
@@ -67,10 +70,8 @@ def asked(result: DeviceAnswers) -> str:
     if result.max_model_len is not None:
         context = f" of {result.max_model_len:,} tokens"
     models = " or ".join(dict.fromkeys(each.model for each in result.answers if each.model))
-    return (
-        f"{models}: {ASKED[result.question]} for {result.concurrency:,} request{plural}{context} "
-        "at once"
-    )
+    requests = f"{result.concurrency:,} request{plural}{context}"
+    return f"{printable(models)}: {ASKED[result.question]} for {requests} at once"
 
 
 def _commands(result: DeviceAnswers) -> list[str]:
@@ -80,7 +81,9 @@ def _commands(result: DeviceAnswers) -> list[str]:
             gpus.setdefault(each.command, []).append(each.gpu)
     if not gpus:
         return []
-    return ["\n".join(f"# {', '.join(mine)}\n{command}" for command, mine in gpus.items())]
+    return [
+        "\n".join(f"# {', '.join(mine)}\n{printable(command)}" for command, mine in gpus.items())
+    ]
 
 
 def suggestions_table(result: Suggestions) -> Table:
@@ -116,7 +119,7 @@ def state(result: Suggestions) -> str:
     """What the engine does as it is."""
     does = "fits" if result.fits else f"does not fit: {result.why_not}"
     return (
-        f"{result.model} on {result.num_gpus} x {result.gpu}, "
+        f"{printable(result.model)} on {result.num_gpus} x {result.gpu}, "
         f"{result.concurrency:,} x {result.max_model_len:,} tokens: {does}"
     )
 
@@ -125,4 +128,4 @@ def _suggestion_lines(result: Suggestions) -> list[str]:
     lines = [line(each) for each in result.suggestions]
     if not lines:
         lines = ["  no single flag changes that"]
-    return [*lines, *(f"note: {note}" for note in result.notes)]
+    return [*lines, *(f"note: {printable(note)}" for note in result.notes)]

@@ -57,7 +57,7 @@ def candidates(constraints: Constraints, is_moe: Sequence[bool]) -> list[Candida
     """
     found = [
         each
-        for num_gpus in range(1, constraints.max_gpus + 1)
+        for num_gpus in constraints.counts
         for moe in sorted(set(is_moe))
         for shape in shapes(num_gpus, constraints, is_moe=moe)
         for each in _of_shape(constraints, num_gpus, shape, _models(is_moe, moe))

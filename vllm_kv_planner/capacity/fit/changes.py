@@ -27,6 +27,8 @@ from .measured import Measured
 
 Measurer = Callable[[PlanRequest], Measured]
 
+FEW_SEQS = 16
+"""``max_num_seqs`` that is suggested at least, where no value makes the plan fit."""
 MOST_RANKS = 16
 """GPUs of one engine that are suggested at most."""
 
@@ -118,7 +120,8 @@ def another_max_num_seqs(start: Start) -> Iterator[Change]:
     value = smaller[0]
     if not start.measured.holds(start.each):
         fitting = (v for v in smaller if start.holds(start.request.with_args(max_num_seqs=v)))
-        value = next(fitting, smaller[-1])
+        small = min((size for size in smaller if size >= FEW_SEQS), default=smaller[0])
+        value = next(fitting, small)
     yield start.change(flag, value, "fewer requests in a step")
 
 

@@ -30,6 +30,7 @@ class Constraints:
         fixed: The flags that the search leaves alone.
         gpus: The devices to try.
         max_gpus: GPUs of all machines together, at most.
+        gpu_counts: The only numbers of GPUs allowed; empty: every one.
         gpus_per_node: GPUs in one machine.
         concurrency: Requests of ``max_model_len`` that must run at once, all replicas together.
         kv_cache_dtypes: KV cache dtypes allowed, the preferred one first.
@@ -46,6 +47,7 @@ class Constraints:
     fixed: frozenset[str]
     gpus: tuple[GPU, ...]
     max_gpus: int = 8
+    gpu_counts: tuple[int, ...] = ()
     gpus_per_node: int = 8
     concurrency: int = 1
     kv_cache_dtypes: tuple[str, ...] = ("auto",)
@@ -53,6 +55,12 @@ class Constraints:
     borderline: bool = False
     more_gpus: bool = False
     top: int = 10
+
+    @property
+    def counts(self) -> list[int]:
+        """The numbers of GPUs to try, the smallest first."""
+        allowed = self.gpu_counts or range(1, self.max_gpus + 1)
+        return sorted({number for number in allowed if number <= self.max_gpus})
 
     def __post_init__(self) -> None:
         whole("max_gpus", self.max_gpus, most=MOST_GPUS)
@@ -69,6 +77,7 @@ class Wanted:
         named: Flags that the user gave, even if at vLLM's default: they stay as they are.
         gpu: Names of GPUs to try, or ``any``: the whole catalogue. One set-up has one kind.
         max_gpus: GPUs of all machines together; None: as many as the machines hold.
+        gpu_counts: The only numbers of GPUs allowed, such as 1, 2, 4 and 8; None: every one.
         max_nodes: Machines.
         gpus_per_node: GPUs in one machine; tensor parallelism stays inside it.
         concurrency: Requests of ``max_model_len`` at once, all data-parallel engines together.
@@ -83,6 +92,7 @@ class Wanted:
     named: Sequence[str] = ()
     gpu: str | GPU | Sequence[str | GPU] = ANY_GPU
     max_gpus: int | None = None
+    gpu_counts: Sequence[int] | None = None
     max_nodes: int = 1
     gpus_per_node: int = 8
     concurrency: int = 1
@@ -111,6 +121,7 @@ class Wanted:
             fixed=fixed_of(args, self.named),
             gpus=gpus_of(self.gpu, prices),
             max_gpus=min(most, room),
+            gpu_counts=counts_of(self.gpu_counts),
             gpus_per_node=self.gpus_per_node,
             concurrency=self.concurrency,
             kv_cache_dtypes=names_of("--kv-cache-dtype", self.kv_cache_dtype),
@@ -165,6 +176,19 @@ def _gpus(name: object, prices: Mapping[str, float]) -> tuple[GPU, ...]:
     if name.strip().lower() != ANY_GPU:
         return (find_gpu(name),)
     return tuple(gpu for gpu in all_gpus() if not prices or gpu.short_name in prices)
+
+
+def counts_of(given: object) -> tuple[int, ...]:
+    """Numbers of GPUs.
+
+    Raises:
+        InputError: Not a list of whole numbers.
+    """
+    if given is None:
+        return ()
+    if not isinstance(given, Sequence) or isinstance(given, str) or not given:
+        raise InputError(f"--gpu-counts: {shown(given)} is not a list of whole numbers")
+    return tuple(whole("gpu_counts", each, most=MOST_GPUS) for each in given)
 
 
 def prices_of(given: object) -> dict[str, float]:

@@ -26,6 +26,7 @@ def fit(
     *,
     gpu: str | GPU | Sequence[str | GPU] = "any",
     max_gpus: int | None = None,
+    gpu_counts: Sequence[int] | None = None,
     max_nodes: int = 1,
     gpus_per_node: int = 8,
     context: int | None = None,
@@ -48,6 +49,7 @@ def fit(
         model: Hub id, directory, config.json (text or path), or a config already found.
         gpu: Names of GPUs to try, or ``any``: the whole catalogue. One set-up has one kind.
         max_gpus: GPUs of all machines together; as many as the machines hold by default.
+        gpu_counts: The only numbers of GPUs allowed, such as 1, 2, 4 and 8; every one by default.
         max_nodes: Machines.
         gpus_per_node: GPUs in one machine; tensor parallelism stays inside it.
         context: Tokens a request may have (``max_model_len``); the model's own by default.
@@ -81,6 +83,7 @@ def fit(
         named=named,
         gpu=gpu,
         max_gpus=max_gpus,
+        gpu_counts=gpu_counts,
         max_nodes=max_nodes,
         gpus_per_node=gpus_per_node,
         concurrency=concurrency,

@@ -5,9 +5,10 @@ from __future__ import annotations
 from math import ceil
 
 from ...records import replace
+from .found import Found
 from .measured import Measured
 from .result import Offer
-from .search import Found, Search
+from .search import Search
 from .serve_line import node_lines
 
 HAND_MADE = "MODEL"

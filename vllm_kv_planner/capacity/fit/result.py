@@ -166,6 +166,11 @@ class FitResult(Answer):
         plain["nearest"] = None if self.nearest is None else self.nearest.to_dict()
         return plain
 
+    def _repr_html_(self) -> str:
+        from ...report.fit_report import to_html
+
+        return to_html(self)
+
     def __str__(self) -> str:
         from ...report.fit_report import to_text
 

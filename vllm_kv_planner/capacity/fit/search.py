@@ -6,46 +6,26 @@ from collections.abc import Sequence
 from math import ceil
 
 from ...described import described
-from ...errors import PlannerError
-from ...records import dataclass
+from ...engine_args.value_types import flag_name
+from ...errors import InputError, PlannerError
 from ..request import PlanRequest
 from .batch_choice import best_batch
 from .bounds import Bounds
 from .candidates import EXPERTS_IN_RANK, Candidate, Rank, candidates
 from .constraints import Constraints
+from .found import Found
 from .measure import Measure
-from .measured import Measured
+from .misses import Kind, Misses, kind_of, why_missed
 from .result import Miss
 
-
-@dataclass(frozen=True, kw_only=True)
-class Found:
-    """A candidate that was measured.
-
-    Attributes:
-        candidate: Which.
-        request: With its batch chosen.
-        measured: What one engine of it holds.
-        surely: Whether it does what is asked for even at the pessimistic end.
-    """
-
-    candidate: Candidate
-    request: PlanRequest
-    measured: Measured
-    surely: bool
-
-    @property
-    def sure_requests(self) -> int | None:
-        """Requests that surely run at once, all engines together; None: nothing is cached."""
-        held = self.measured.pessimistic_requests if self.measured.fits else 0
-        return None if held is None else held * self.candidate.shape.data_parallel_size
-
-
+SIZES = (
+    "tensor_parallel_size",
+    "pipeline_parallel_size",
+    "prefill_context_parallel_size",
+    "data_parallel_size",
+)
 MEASURED_HOPELESS = 8
 """Candidates that bounds ruled out, measured all the same where there is no offer."""
-
-Kind = tuple[int, str, str]
-"""What a user chooses among: a model's number, a device's short name, a KV cache dtype."""
 
 
 class Search:
@@ -57,7 +37,6 @@ class Search:
 
     Attributes:
         offers: What does it, best first.
-        misses: For each kind and number of GPUs, the nearest of what does not.
         nearest: The measured candidate that came nearest, where nothing does.
         tried: Candidates looked at.
         is_complete: Whether these were all; False where there were offers enough before.
@@ -68,14 +47,13 @@ class Search:
         self.constraints = constraints
         self.measure = Measure(fall_back=False)
         self.offers: list[Found] = []
-        self.misses: dict[tuple[Kind, int], Miss] = {}
+        self._misses = Misses()
         self.nearest: Found | None = None
         self.tried = 0
         self.is_complete = True
         self._fewest: dict[Kind, int] = {}
         self._whole_experts: set[Rank] = set()
         self._refusals: dict[int, PlannerError] = {}
-        self._planned: set[int] = set()
         self._bounds = Bounds(self.measure)
         self._hopeless: list[tuple[int, Candidate]] = []
 
@@ -86,7 +64,10 @@ class Search:
             PlannerError: No set-up of any model can be planned; the first refusal says why.
         """
         is_moe = [described(each.found, each.args).is_moe for each in self.models]
-        for candidate in candidates(self.constraints, is_moe):
+        every = candidates(self.constraints, is_moe)
+        if not every:
+            raise InputError(nothing_to_try(self.constraints))
+        for candidate in every:
             if len(self.offers) >= self.constraints.top:
                 self.is_complete = False
                 break
@@ -97,24 +78,21 @@ class Search:
             if found is None:
                 continue
             if found.surely:
-                self._fewest.setdefault(_kind(candidate), candidate.num_gpus)
+                self._fewest.setdefault(kind_of(candidate), candidate.num_gpus)
             if not self._beaten(found):
                 self.offers.append(found)
-        if not self._planned and self._refusals:
-            raise self._refusals[min(self._refusals)]
         if not self.offers:
             self._measure_hopeless()
+        if not self.offers and self.nearest is None and self._refusals:
+            raise self._refusals[min(self._refusals)]
 
     def why_not_fewer(self, offer: Found) -> str:
         """Why fewer of the same device do not do it; empty where they do, or there are none."""
-        kind = _kind(offer.candidate)
+        kind = kind_of(offer.candidate)
         if self._fewest.get(kind, offer.candidate.num_gpus) < offer.candidate.num_gpus:
             return ""
-        for number in range(offer.candidate.num_gpus - 1, 0, -1):
-            missed = self.misses.get((kind, number))
-            if missed is not None:
-                return missed.message
-        return ""
+        nearest = self._misses.below(kind, offer.candidate.num_gpus)
+        return "" if nearest is None else nearest.message
 
     def nearest_misses(self) -> tuple[Miss, ...]:
         """For each model and device without an offer, the miss with the most GPUs.
@@ -123,17 +101,12 @@ class Search:
         """
         if not self.is_complete:
             return ()
-        offered = {_kind(each.candidate)[:2] for each in self.offers}
-        found: dict[tuple[int, str], Miss] = {}
-        for (kind, _), miss in self.misses.items():
-            known = found.get(kind[:2])
-            if kind[:2] not in offered and (known is None or _order(miss) > _order(known)):
-                found[kind[:2]] = miss
-        return tuple(found.values())
+        offered = {kind_of(each.candidate)[:2] for each in self.offers}
+        return self._misses.of_devices(without=offered)
 
     def _is_needless(self, candidate: Candidate) -> bool:
         """More GPUs than are enough; experts divided within one engine that could be left whole."""
-        fewest = self._fewest.get(_kind(candidate), candidate.num_gpus)
+        fewest = self._fewest.get(kind_of(candidate), candidate.num_gpus)
         if candidate.num_gpus > fewest and not self.constraints.more_gpus:
             return True
         shape = candidate.shape
@@ -159,7 +132,6 @@ class Search:
         except PlannerError as refusal:
             self._refused(candidate, refusal)
             return None
-        self._planned.add(candidate.variant)
         self._whole_experts.add(_without_expert_parallel(candidate))
         surely = measured.holds(requests)
         found = Found(candidate=candidate, request=chosen, measured=measured, surely=surely)
@@ -196,9 +168,8 @@ class Search:
         if why is None:
             return False
         self._hopeless.append((why[1] or 0, candidate))
-        self._planned.add(candidate.variant)
         self._whole_experts.add(_without_expert_parallel(candidate))
-        self._note_miss(candidate, *why)
+        self._note(candidate, *why)
         return True
 
     def _measure_hopeless(self) -> None:
@@ -208,61 +179,42 @@ class Search:
             request = candidate.request(self.models[candidate.variant])
             try:
                 measured = self.measure(request)
-            except PlannerError:
+            except PlannerError as refusal:
+                self._refusals.setdefault(candidate.variant, refusal)
                 continue
             self._near(Found(candidate=candidate, request=request, measured=measured, surely=False))
 
     def _near(self, found: Found) -> None:
-        if self.nearest is None or _nearness(found) > _nearness(self.nearest):
+        if self.nearest is None or found.nearness > self.nearest.nearness:
             self.nearest = found
 
     def _missed(self, found: Found, requests: int) -> None:
-        candidate, measured = found.candidate, found.measured
         self._near(found)
-        replicas = candidate.shape.data_parallel_size
-        held = found.sure_requests or 0
-        asked = self.constraints.concurrency
-        if measured.max_num_seqs < requests and "max_num_seqs" in self.constraints.fixed:
-            reason, message = "max_num_seqs", f"max_num_seqs is fixed at {measured.max_num_seqs}"
-        elif measured.holds(requests, surely=False):
-            reason, message = "borderline", "borderline: only if the prediction is exact"
-        elif measured.pessimistic_bytes <= 0:
-            reason, message = "weights", "nothing is left for the KV cache"
-        else:
-            reason, message = "kv_cache", f"KV cache for {held:,} of {asked:,} requests"
-            if replicas == 1 and held == 0:
-                message = f"KV cache for {max(measured.longest, 0):,} tokens of one request"
-        self._note_miss(candidate, reason, held, message)
+        fixed = "max_num_seqs" in self.constraints.fixed
+        why = why_missed(found, requests, self.constraints.concurrency, seqs_fixed=fixed)
+        self._note(found.candidate, why[0], found.sure_requests or 0, why[1])
 
     def _refused(self, candidate: Candidate, refusal: PlannerError) -> None:
         self._refusals.setdefault(candidate.variant, refusal)
-        self._note_miss(candidate, "refused", None, str(refusal))
+        self._note(candidate, "refused", None, str(refusal))
 
-    def _note_miss(
-        self, candidate: Candidate, reason: str, requests: int | None, message: str
-    ) -> None:
-        """Keep the nearest: the one with the most requests; a refusal says least."""
-        key = _kind(candidate), candidate.num_gpus
-        known = self.misses.get(key)
-        if known is not None and _requests(known.requests) >= _requests(requests):
-            return
-        plural = "" if candidate.num_gpus == 1 else "s"
-        self.misses[key] = Miss(
-            model=self.models[candidate.variant].found.id,
-            gpu=candidate.gpu.short_name,
-            num_gpus=candidate.num_gpus,
-            reason=reason,
-            requests=requests,
-            message=f"{candidate.num_gpus} GPU{plural}: {message}",
-        )
+    def _note(self, candidate: Candidate, reason: str, requests: int | None, message: str) -> None:
+        model = self.models[candidate.variant].found.id
+        self._misses.note(candidate, model, reason, requests, message)
 
 
-def _kind(candidate: Candidate) -> Kind:
-    return candidate.variant, candidate.gpu.short_name, candidate.kv_cache_dtype
-
-
-def _order(miss: Miss) -> tuple[int, int]:
-    return miss.num_gpus, _requests(miss.requests)
+def nothing_to_try(constraints: Constraints) -> str:
+    """Why there is no candidate: the parallel sizes given take more than there is."""
+    given = [
+        f"{flag_name(name)} {getattr(constraints.args, name)}"
+        for name in SIZES
+        if name in constraints.fixed
+    ]
+    counts = ", ".join(map(str, constraints.counts)) or "none"
+    return (
+        f"no number of GPUs agrees with {' '.join(given) or 'what is allowed'}: tried {counts} of "
+        f"--max-gpus {constraints.max_gpus}, {constraints.gpus_per_node} in a machine"
+    )
 
 
 def _without_expert_parallel(candidate: Candidate) -> Rank:
@@ -270,14 +222,3 @@ def _without_expert_parallel(candidate: Candidate) -> Rank:
     rank = list(candidate.rank)
     rank[EXPERTS_IN_RANK] = False
     return tuple(rank)
-
-
-def _requests(known: int | None) -> int:
-    return -1 if known is None else known
-
-
-def _nearness(found: Found) -> tuple[int, float, int]:
-    measured = found.measured
-    replicas = found.candidate.shape.data_parallel_size
-    sure = found.sure_requests or 0
-    return sure, measured.concurrency * replicas, measured.pessimistic_bytes

@@ -64,7 +64,8 @@ class Launch:
         """
         program = self.command.program()
         for stream in (sys.stdout, sys.stderr):
-            stream.flush()
+            if stream is not None:  # closed when this began
+                stream.flush()
         # Python ignores these, and what is ignored stays so across exec
         for number in (signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)

@@ -54,7 +54,13 @@ class _Worker:
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         with theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno())],
+                [
+                    sys.executable,
+                    "-c",
+                    _START,
+                    json.dumps([*map(str, sys.path)]),
+                    str(theirs.fileno()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._words,

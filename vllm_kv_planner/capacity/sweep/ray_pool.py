@@ -132,7 +132,9 @@ def _check_reachable(address: str) -> None:
 
 def _capacity(ray: Any, planner: str) -> int:
     """Actors that the cluster has room for now."""
-    free = ray.available_resources()
+    free = ray.available_resources()  # what is not free at all is not listed
+    if "CPU" not in free:
+        free = ray.cluster_resources()
     actors = int(free.get("CPU", 1))
     if planner == "vllm":
         actors = min(actors, int(free.get("memory", 0)) // VLLM_BYTES)

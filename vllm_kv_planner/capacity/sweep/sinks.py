@@ -80,7 +80,7 @@ def line_form(form: str, columns: Sequence[str]) -> Callable[[Row], str]:
     """A row as one line of CSV or JSON, line feed included."""
     if form == "csv":
         return csv_line
-    encode = json.JSONEncoder().encode
+    encode = json.JSONEncoder(default=str).encode
     return lambda row: encode(dict(zip(columns, row, strict=True))) + "\n"
 
 
@@ -93,7 +93,7 @@ def csv_line(row: Row) -> str:
 
 def flat_cell(value: Any) -> Any:
     """A cell that holds one value: lists and dictionaries as JSON."""
-    return json.dumps(value) if isinstance(value, list | dict | tuple) else value
+    return json.dumps(value, default=str) if isinstance(value, list | dict | tuple) else value
 
 
 def text_lines(

@@ -79,25 +79,23 @@ class BlockPool:
 
     def _reuse(self, count: int, taken: list[Block]) -> None:
         """Move ``count`` of the named blocks, least recently used first, to ``taken``."""
-        named = self._named
+        named, oldest_one = self._named, self._named.popitem
         while count:
-            oldest = next(iter(named))
+            oldest, _ = oldest_one(last=False)
             if isinstance(oldest, Block):
-                del named[oldest]
                 forget(oldest)
                 oldest.holders = 0
                 taken.append(oldest)
                 count -= 1
                 continue
             blocks = oldest.blocks
-            if len(blocks) <= count:
-                del named[oldest]
-                taken += blocks
-                count -= len(blocks)
-            else:
-                taken += blocks[-count:]
+            taken += blocks[-count:]
+            if len(blocks) > count:
                 del blocks[-count:]
-                count = 0
+                named[oldest] = None
+                named.move_to_end(oldest, last=False)
+                return
+            count -= len(blocks)
 
     def give_back(self, blocks: Iterable[Block | None]) -> None:
         """Let go of blocks, the one to be reused first first."""

@@ -4,12 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from math import ceil
+from typing import NamedTuple
 
 from ...errors import InputError
 from .engine import Engine
 from .settings import EngineSettings
 from .state import Arrived
 from .types import TraceRequest
+
+
+class Counts(NamedTuple):
+    """Requests of a trace.
+
+    Attributes:
+        requests: All that were read.
+        refused: Of them, prompts that are too long, which vLLM refuses.
+        cut: Of them, those whose outputs end at ``max_model_len``.
+    """
+
+    requests: int
+    refused: int
+    cut: int
 
 
 class Feed:
@@ -41,6 +56,11 @@ class Feed:
         self._step_time = step_time or 1.0
         self._rest = self._accepted(iter(trace))
         self._next = next(self._rest, None)
+
+    @property
+    def counts(self) -> Counts:
+        """Of the requests read so far."""
+        return Counts(self.requests, self.refused, self.cut)
 
     @property
     def is_over(self) -> bool:
@@ -81,7 +101,7 @@ class Feed:
         before = 0.0
         for number, each in enumerate(trace):
             self.requests += 1
-            self._check(number, each, before)
+            check_request(number, each, None if self._closed else before)
             before = each.arrival
             if each.prompt_tokens >= self._max_model_len:
                 self.refused += 1
@@ -91,24 +111,29 @@ class Feed:
             arrival = 0.0 if self._closed else each.arrival / self._step_time
             yield Arrived(number, arrival, 0, each.prompt_tokens, each.output_tokens, each.prefix)
 
-    def _check(self, number: int, each: TraceRequest, before: float) -> None:
-        """Refuse requests that cannot be.
 
-        Raises:
-            InputError: Which, and why.
-        """
-        if each.prompt_tokens < 1 or each.output_tokens < 1:
-            raise InputError(
-                f"request {number}: {each.prompt_tokens} prompt and {each.output_tokens} output "
-                "tokens: at least 1 of each"
-            )
-        if not self._closed and not before <= each.arrival < float("inf"):
-            raise InputError(
-                f"request {number}: arrival {each.arrival}: a time not before the last one's, "
-                f"{before}"
-            )
-        if each.prefix and sum(part.tokens for part in each.prefix) > each.prompt_tokens:
-            raise InputError(
-                f"request {number}: its prefix is longer than its prompt of "
-                f"{each.prompt_tokens:,} tokens"
-            )
+def check_request(number: int, each: TraceRequest, before: float | None) -> None:
+    """Refuse requests that cannot be.
+
+    Args:
+        number: Of the request.
+        each: The request.
+        before: When the last one arrived; None where arrivals do not count.
+
+    Raises:
+        InputError: Which, and why.
+    """
+    if each.prompt_tokens < 1 or each.output_tokens < 1:
+        raise InputError(
+            f"request {number}: {each.prompt_tokens} prompt and {each.output_tokens} output "
+            "tokens: at least 1 of each"
+        )
+    if before is not None and not before <= each.arrival < float("inf"):
+        raise InputError(
+            f"request {number}: arrival {each.arrival}: a time not before the last one's, {before}"
+        )
+    if each.prefix and sum(part.tokens for part in each.prefix) > each.prompt_tokens:
+        raise InputError(
+            f"request {number}: its prefix is longer than its prompt of "
+            f"{each.prompt_tokens:,} tokens"
+        )

@@ -8,9 +8,10 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from .engine import Step
+from .feed import Counts, check_request
 from .settings import EngineSettings
 from .state import Arrived, Request
-from .statistics import Counts, Statistics
+from .statistics import Statistics
 from .types import StepRecord, TraceRequest
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def run_with_vllm(
         plan = run.plan
     return statistics.result(
         plan,
-        Counts(seen.read, seen.refused, seen.cut),
+        seen.counts,
         scheduler="vllm",
         concurrency=concurrency,
         step_time=step_time,
@@ -99,10 +100,20 @@ class SeenTrace:
         self._last_join = 0
         self._admitted = 0
         self._free_since: deque[int] = deque()
+        self._leaving: deque[tuple[int, ...]] = deque()
+
+    @property
+    def counts(self) -> Counts:
+        """Of the requests read so far."""
+        return Counts(self.read, self.refused, self.cut)
 
     def requests(self) -> Iterator[TraceRequest]:
         """The trace; its requests are noted as they pass."""
+        before = 0.0 if self._clients is None else None
         for number, each in enumerate(self._trace):
+            check_request(number, each, before)
+            if before is not None:
+                before = each.arrival
             self.read += 1
             yield each
             if each.prompt_tokens >= self.max_model_len:
@@ -138,8 +149,13 @@ class SeenTrace:
             there[number].computed += tokens
         is_fed = not self._is_read or self._last_join > self._clock
         statistics.add_step(step, is_fed=is_fed, clock=self._clock)
-        statistics.add_finished([there.pop(number) for number in record.finished])
+        statistics.add_finished([there[number] for number in record.finished])
         self.ended += len(record.finished)
+        # A request whose last output is on its way may be thrown out in the next steps.
+        self._leaving.append(record.finished)
+        if len(self._leaving) > settings.max_concurrent_batches:
+            for number in self._leaving.popleft():
+                del there[number]
         later = self._clock + settings.max_concurrent_batches
         self._free_since.extend([later] * len(record.finished))
 

@@ -75,7 +75,8 @@ class WorkloadResult(Answer):
         used_blocks: Blocks held, over all steps.
         step_tokens: Tokens computed, over all steps.
         waited: Requests that were not admitted in the first step that could have taken them.
-        waited_for: The same by what held each back in the last step it waited for, as ``limits``.
+        waited_for: All waiting, one request for one step counted as one, by what held back the
+            first of those that waited, as ``limits``.
         wait_steps: Steps from arrival to the first admission, over all requests.
         preemptions: Requests thrown out, each time counted.
         preempted_requests: Requests thrown out at least once.

@@ -12,7 +12,7 @@ from .feed import Feed
 from .flags import SchedulerFlags
 from .from_plan import planned_settings
 from .settings import EngineSettings
-from .statistics import Counts, Statistics
+from .statistics import Statistics
 from .types import TraceRequest
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def run_workload(
     statistics = simulate(settings, feed, progress)
     return statistics.result(
         plan,
-        Counts(feed.requests, feed.refused, feed.cut),
+        feed.counts,
         scheduler=scheduler,
         concurrency=concurrency,
         step_time=step_time,

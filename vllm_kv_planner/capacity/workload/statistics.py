@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from ...plan_types import Plan
 from .engine import Step
+from .feed import Counts
 from .limits import CAUSES, limit_sentence
 from .result import WorkloadResult
 from .settings import EngineSettings
 from .state import Request
 from .tally import SeriesTally, Tally
-
-
-class Counts(NamedTuple):
-    """Requests of a trace.
-
-    Attributes:
-        requests: All that were read.
-        refused: Of them, prompts that are too long, which vLLM refuses.
-        cut: Of them, those whose outputs end at ``max_model_len``.
-    """
-
-    requests: int
-    refused: int
-    cut: int
 
 
 class Statistics:
@@ -42,7 +27,7 @@ class Statistics:
         self._series = SeriesTally()
         self._limits: dict[str, int] = {}
         self._waited_for: dict[str, int] = {}
-        self._last_limit = ""
+        self._waited = 0
         self._has_started = False
         self._totals = dict.fromkeys(
             (
@@ -102,8 +87,8 @@ class Statistics:
         if waiting:
             self._loaded.add(running, steps)
             self._limits[limit] = self._limits.get(limit, 0) + steps
-        self._last_limit = limit
-        self._series.add(self.steps, used, running, waiting, preemptions)
+            self._waited_for[limit] = self._waited_for.get(limit, 0) + steps * waiting
+        self._series.add(self.steps, used, running, waiting, preemptions, steps)
         self.steps += steps
 
     def add_finished(self, finished: list[Request]) -> None:
@@ -118,8 +103,7 @@ class Statistics:
             return
         wait = clock - request.joined
         self._wait.add(wait)
-        if wait:
-            self._waited_for[self._last_limit] = self._waited_for.get(self._last_limit, 0) + 1
+        self._waited += wait > 0
         totals["prompt_tokens"] += request.prompt
         if self.settings.enable_prefix_caching:
             totals["queried_tokens"] += request.prompt
@@ -157,7 +141,7 @@ class Statistics:
             waiting=self._waiting.spread(),
             used_blocks=self._used.spread(),
             step_tokens=self._tokens.spread(),
-            waited=sum(waited_for.values()),
+            waited=self._waited,
             waited_for=waited_for,
             wait_steps=self._wait.spread(),
             computed_tokens=self._tokens.total,

@@ -67,19 +67,35 @@ class SeriesTally:
     def __init__(self) -> None:
         self._points: list[SeriesPoint] = []
         self._width = 1
+        self._end = 0  # of the last point, in steps
 
     def add(
-        self, step: int, used_blocks: int, running: int, waiting: int, preemptions: int = 0
+        self,
+        step: int,
+        used_blocks: int,
+        running: int,
+        waiting: int,
+        preemptions: int = 0,
+        steps: int = 1,
     ) -> None:
         """What one step, or a run of alike steps that begins there, looked like."""
-        start = step - step % self._width
-        seen = SeriesPoint(start, used_blocks, running, waiting, preemptions)
-        if self._points and self._points[-1].step == start:
-            self._points[-1] = _joined(self._points[-1], seen)
-            return
-        self._points.append(seen)
-        while len(self._points) > MOST_POINTS:
-            self._halve()
+        end = step + steps
+        if step < self._end:
+            last = self._points[-1]
+            if used_blocks > last.used_blocks or running > last.running or waiting > last.waiting:
+                seen = SeriesPoint(last.step, used_blocks, running, waiting, preemptions)
+                self._points[-1] = _joined(last, seen)
+            elif preemptions:
+                self._points[-1] = last._replace(preemptions=last.preemptions + preemptions)
+            step, preemptions = self._end, 0
+        while step < end:
+            start = step - step % self._width
+            self._points.append(SeriesPoint(start, used_blocks, running, waiting, preemptions))
+            step = self._end = start + self._width
+            preemptions = 0
+            while len(self._points) > MOST_POINTS:
+                self._halve()
+                step = self._end = self._points[-1].step + self._width
 
     def points(self) -> tuple[SeriesPoint, ...]:
         """The points so far, in the order of their steps."""

@@ -32,8 +32,17 @@ _WITHOUT_WEIGHTS = ("ngram", "ngram_gpu", "suffix", "extract_hidden_states")
 
 
 def own_quantization(setup: EngineSetup) -> str | None:
-    """The quantisation method of a draft model with a checkpoint of its own."""
+    """The quantisation method of a draft model with a checkpoint of its own.
+
+    Raises:
+        UnsupportedError: The target's head is quantised for it.
+    """
     draft, speculative = setup.draft, setup.resolved.speculative
+    if speculative is not None and speculative.head_quantization is not None:
+        raise UnsupportedError(
+            "--speculative-config: draft_lm_head_quantization makes a copy of the head whose size "
+            "is not known to the stand-alone planner; --planner vllm can answer"
+        )
     if draft is None or speculative is None or draft.method == "mtp":
         return None
     return resolve_quantization(

@@ -28,14 +28,28 @@ def load_draft(vllm_config: Any, target: Any, *, v2: bool) -> tuple[Any, Any]:
     layer_type = name("AttentionLayerBase")
     layers_of = name("get_layers_from_vllm_config")
     before = set(layers_of(vllm_config, layer_type))
-    with name("set_model_tag")("eagle_head"):
-        draft = name("get_model")(
-            vllm_config=vllm_config, model_config=speculative.draft_model_config
-        )
+    draft = _model_v1(vllm_config)
     layers = layers_of(vllm_config, layer_type)
     for layer in set(layers) - before:
         layers[layer].is_draft_layer = True
     return draft, None
+
+
+def _model_v1(vllm_config: Any) -> Any:
+    """The draft as Model Runner V1 builds it, by its proposer's own method."""
+    speculative = vllm_config.speculative_config
+    independent = speculative.method == "draft_model"
+    kind = optional_name("DraftModelProposer" if independent else "EagleProposer")
+    if hasattr(kind, "_get_model"):
+        proposer = object.__new__(kind)  # without its buffers
+        proposer.vllm_config, proposer.speculative_config = vllm_config, speculative
+        if independent:
+            proposer._raise_if_draft_tp_mismatch()
+        return proposer._get_model()
+    with name("set_model_tag")("eagle_head"):
+        return name("get_model")(
+            vllm_config=vllm_config, model_config=speculative.draft_model_config
+        )
 
 
 def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:

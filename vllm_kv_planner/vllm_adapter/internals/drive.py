@@ -12,10 +12,11 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from ...errors import UnsupportedError
-from .made_up_requests import MadeUpRequests, Row
+from .made_up_requests import MadeUpRequests, Numbered, Row
 from .names import name
 from .scheduler import Engine
 
+_ANY = 1 << 60
 _STUCK_AFTER = 1000
 """Schedules in a row that give nothing to do, with nothing in flight, that mean it never will."""
 
@@ -46,6 +47,13 @@ class Drive:
         self.output_of = name("ModelRunnerOutput")
         self.clock = self.steps = self.stuck = 0
         self.to_add = concurrency or 0
+        self.backlog: deque[Numbered] = deque()
+        # A step admits no more than this. What waits behind it is as good as in vLLM's queue, and
+        # a row takes a hundredth of the memory of a request with its tokens and hashes. (The queue
+        # is ordered by arrival with either policy; its length counts for one flag only.)
+        self.most_waiting = 2 * engine.settings["max_num_seqs"]
+        if engine.settings["long_prefill_token_threshold_adaptive"]:
+            self.most_waiting = _ANY
         self.preempted: list[int] = []
         self.running: set[str] = set()
         self._note_preemptions()
@@ -74,17 +82,17 @@ class Drive:
 
     def add_requests(self) -> None:
         """Those that have arrived; in a closed loop, one for each that ended."""
-        requests = self.requests
-        while requests.upcoming is not None:
-            if requests.timed:
-                if requests.upcoming.arrival > self.clock:
-                    return
-            elif self.to_add == 0:
-                return
-            request = requests.take()
-            if request is not None:  # one too long is refused, and its client sends the next
-                self.scheduler.add_request(request)
+        requests, waiting = self.requests, self.scheduler.waiting
+        while requests.upcoming is not None and self._is_due(requests.upcoming):
+            taken = requests.take()
+            if taken is not None:  # one too long is refused, and its client sends the next
+                self.backlog.append(taken)
                 self.to_add -= 1
+        while self.backlog and len(waiting) < self.most_waiting:
+            self.scheduler.add_request(requests.make(*self.backlog.popleft()))
+
+    def _is_due(self, row: Row) -> bool:
+        return row.arrival <= self.clock if self.requests.timed else self.to_add > 0
 
     def schedule(self, *, busy: bool) -> Batch:
         """vLLM's schedule, and what it did."""
@@ -113,7 +121,7 @@ class Drive:
             [],
             [computed[each] for each in admitted],
             len(running),
-            len(scheduler.waiting) + len(scheduler.kv_holding_waiting),
+            len(scheduler.waiting) + len(scheduler.kv_holding_waiting) + len(self.backlog),
             pool.num_gpu_blocks - 1 - pool.get_num_free_blocks(),
         ]
         self.steps += 1

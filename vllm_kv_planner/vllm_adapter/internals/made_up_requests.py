@@ -18,8 +18,11 @@ class Row(NamedTuple):
     prefix: list[tuple[int | str, int]]
 
 
+Numbered = tuple[int, Row]
+
+
 class MadeUpRequests:
-    """Requests in the order of the trace, made when they are due.
+    """Requests in the order of the trace.
 
     Token j of a shared segment is a number made from the segment's id and j; a request's own
     tokens, prompt and output, are one number made from its own. So two requests have the same
@@ -47,18 +50,20 @@ class MadeUpRequests:
         self._number = 0
         self.upcoming: Row | None = next(trace, None)
 
-    def take(self) -> Any | None:
-        """The upcoming request; None where its prompt is too long for the engine."""
+    def take(self) -> Numbered | None:
+        """The upcoming row; None where its prompt is too long for the engine."""
         row, number = self.upcoming, self._number
         assert row is not None
         self._number += 1
         self.upcoming = next(self._trace, None)
         # vLLM 0.33 v1/engine/input_processor.py: a prompt must leave room for one token.
-        if row.prompt_tokens >= self._max_model_len:
-            return None
+        return None if row.prompt_tokens >= self._max_model_len else (number, row)
+
+    def make(self, number: int, row: Row) -> Any:
+        """vLLM's object for a row."""
         return self._request(
             request_id=f"{number:012d}",  # by priority, ties are broken by comparing ids
-            prompt_token_ids=self._tokens(row, number),
+            prompt_token_ids=self._tokens(number, row),
             sampling_params=self._sampling(
                 max_tokens=row.output_tokens, ignore_eos=True, detokenize=False
             ),
@@ -71,7 +76,7 @@ class MadeUpRequests:
         """What a request's own tokens are."""
         return 2 * number + 1
 
-    def _tokens(self, row: Row, number: int) -> list[int]:
+    def _tokens(self, number: int, row: Row) -> list[int]:
         tokens: list[int] = []
         for segment in row.prefix:
             tokens += segment_tokens(*segment)

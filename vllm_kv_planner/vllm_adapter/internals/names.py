@@ -39,6 +39,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     "GPUModelRunner": ("vllm.v1.worker.gpu_model_runner:GPUModelRunner",),
     "GPUModelRunnerV2": ("vllm.v1.worker.gpu.model_runner:GPUModelRunner",),
     "WorkerBase": ("vllm.v1.worker.worker_base:WorkerBase",),
+    "DraftModelProposer": ("vllm.v1.spec_decode.draft_model:DraftModelProposer",),
+    "EagleProposer": ("vllm.v1.spec_decode.eagle:EagleProposer",),
     "DraftModelSpeculator": ("vllm.v1.worker.gpu.spec_decode.speculator:DraftModelSpeculator",),
     "eagle3_utils": ("vllm.v1.worker.gpu.spec_decode.eagle:eagle3_utils",),
     "eagle_utils": ("vllm.v1.worker.gpu.spec_decode.eagle:utils",),

@@ -1,0 +1,154 @@
+"""Files of rows: whole after a kill, continued, never mixed or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.sweep_runs import MEMORY, command, refused, run, table
+from vllm_kv_planner.model.find import find_config
+
+LONG = ["gpt2", *MEMORY, "--grid", f"max_num_seqs={','.join(map(str, range(1, 3001)))}"]
+
+
+def test_a_file_is_neither_lost_nor_mixed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    output = ["--output", str(path)]
+    run("gpt2", *MEMORY, "--grid", "tp=1,2", *output)
+    before = path.read_bytes()
+    assert "--resume continues it" in refused(capsys, "gpt2", *MEMORY, *output)
+    other_columns = ["gpt2", *MEMORY, "--grid", "pp=1,2", *output, "--resume"]
+    assert "other columns" in refused(capsys, *other_columns)
+    other_value = ["gpt2", "--kv-cache-memory-bytes", "2G", "--grid", "tp=1,2"]
+    assert "2 of its 2 rows" in refused(capsys, *other_value, *output, "--resume")
+    fewer = ["gpt2", *MEMORY, "--grid", "tp=2", *output, "--resume"]
+    assert "1 of its 2 rows" in refused(capsys, *fewer)
+    path.write_bytes(before.replace(b",0.1.0,", b",0.0.1,"))
+    same = ["gpt2", *MEMORY, "--grid", "tp=1,2", *output, "--resume"]
+    assert "planned by version 0.0.1" in refused(capsys, *same)
+    path.write_bytes(before + before.split(b"\n")[1] + b"\n")
+    assert "a row twice" in refused(capsys, *same)
+    path.write_bytes(before + b"a,b\n")
+    assert "line 4 is no row" in refused(capsys, *same)
+    path.write_bytes(before)
+    run("gpt2", *MEMORY, "--grid", "tp=1,2,3", *output, "--resume")
+    assert path.read_bytes().startswith(before) and len(table(path)) == 3
+    run("gpt2", *MEMORY, "--grid", "tp=1,2", *output, "--overwrite")
+    assert path.read_bytes() == before
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "rows.csv").mkdir()
+    pipe = tmp_path / "rows.jsonl"
+    os.mkfifo(pipe)
+    for path in (tmp_path / "rows.csv", pipe):
+        for flag in ("--resume", "--overwrite"):
+            said = refused(capsys, "gpt2", *MEMORY, "--output", str(path), flag)
+            assert "not a regular file" in said
+
+
+def test_two_sweeps_do_not_share_a_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import fcntl
+
+    path = tmp_path / "rows.csv"
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        said = refused(capsys, "gpt2", *MEMORY, "--output", str(path), "--overwrite")
+    assert "another sweep" in said
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_torn_line_is_planned_again(tmp_path: Path, form: str) -> None:
+    path = tmp_path / f"rows.{form}"
+    arguments = ["gpt2", *MEMORY, "--grid", "tp=1,2,3,5", "--output", str(path)]
+    run(*arguments)
+    whole = path.read_bytes()
+    ends = [at for at, byte in enumerate(whole) if byte == 10]
+    for cut in (0, 1, ends[0], ends[1] + 1, ends[2] - 1, ends[-2] + 7, len(whole) - 1, len(whole)):
+        path.write_bytes(whole[:cut])
+        run(*arguments, "--resume")
+        assert path.read_bytes() == whole, cut
+
+
+def test_errors_can_be_tried_again(tmp_path: Path) -> None:
+    path, config = tmp_path / "rows.csv", tmp_path / "config.json"
+    arguments = ["gpt2", str(config), *MEMORY, "--output", str(path), "--resume"]
+    run(*arguments)
+    assert [bool(row["error"]) for row in table(path)] == [False, True]
+    config.write_text(json.dumps(dict(find_config("gpt2").config)))
+    run(*arguments)
+    assert [bool(row["error"]) for row in table(path)] == [False, True]
+    run(*arguments, "--retry-errors")
+    assert [row["kv_cache.num_gpu_blocks"] for row in table(path)] == ["1820", "1820"]
+
+
+def interrupted(path: Path, rows: Path, number: int, arguments: list[str]) -> tuple[int, str]:
+    """Start a sweep, send it a signal once some rows are there; its exit code and stderr."""
+    process = subprocess.Popen(
+        command(*arguments, "--output", str(path), "--workers", "1"),
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    deadline = time.monotonic() + 60
+    while not (rows.exists() and rows.stat().st_size > 20_000):
+        assert process.poll() is None and time.monotonic() < deadline
+        time.sleep(0.005)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    return process.returncode, err
+
+
+def test_a_kill_leaves_whole_rows_and_resume_goes_on(tmp_path: Path) -> None:
+    once, killed = tmp_path / "once.csv", tmp_path / "killed.csv"
+    run(*LONG, "--output", str(once))
+    code, _ = interrupted(killed, killed, signal.SIGKILL, LONG)
+    assert code == -signal.SIGKILL
+    left = killed.read_bytes()
+    assert 20_000 < len(left) < once.stat().st_size
+    assert once.read_bytes().startswith(left) and left.endswith(b"\n")
+    run(*LONG, "--output", str(killed), "--resume")
+    assert killed.read_bytes() == once.read_bytes()
+
+
+def test_ctrl_c_says_how_to_go_on(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    journal = tmp_path / "rows.parquet.partial.jsonl"
+    code, err = interrupted(path, journal, signal.SIGINT, LONG)
+    assert (code, err.count("\n")) == (130, 1)
+    assert "--resume goes on" in err and str(path) in err
+    assert not path.exists()
+    there = [json.loads(line) for line in journal.read_text().splitlines()]
+    assert 0 < len(there) < 3000
+    run(*LONG, "--output", str(path), "--resume")
+    assert not journal.exists()
+    seqs = parquet.read_table(path).column("max_num_seqs").to_pylist()
+    assert seqs == list(range(1, 3001))
+    # a finished file goes on too
+    more = [*LONG[:-1], "max_num_seqs=" + ",".join(map(str, range(1, 3011)))]
+    run(*more, "--output", str(path), "--resume")
+    assert parquet.read_table(path).num_rows == 3010
+
+
+def test_without_pyarrow_one_line(tmp_path: Path) -> None:
+    (tmp_path / "pyarrow.py").write_text("raise ImportError('none here')\n")
+    done = subprocess.run(
+        command("gpt2", *MEMORY, "--output", str(tmp_path / "rows.parquet")),
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "PYTHONPATH": str(tmp_path)},
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "pip install pyarrow" in done.stderr
+    assert not (tmp_path / "rows.parquet").exists()
