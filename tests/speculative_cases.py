@@ -1,7 +1,8 @@
 """Engines with draft models: published targets, drafts in the shape of published ones.
 
-``data/vllm_0_33_drafts.jsonl`` holds what vLLM 0.33's own planning code answers to each of them
-(H100, 40 GiB of KV memory); ``test_speculative_vllm.py`` asks it again where vLLM is at hand.
+``data/draft_configs.json`` has the configs that are not bundled, ``data/vllm_0_33_drafts.jsonl``
+what vLLM 0.33's own planning code answers to each engine (H100, 40 GiB of KV memory);
+``test_speculative_vllm.py`` asks it again where vLLM is at hand.
 """
 
 from __future__ import annotations
@@ -15,178 +16,10 @@ from vllm_kv_planner.records import dataclass, field
 GIB = 1 << 30
 RECORDED = Path(__file__).parent / "data" / "vllm_0_33_drafts.jsonl"
 
-_LLAMA: dict[str, Any] = {
-    "architectures": ["LlamaForCausalLM"],
-    "model_type": "llama",
-    "hidden_size": 4096,
-    "intermediate_size": 14336,
-    "num_attention_heads": 32,
-    "num_key_value_heads": 8,
-    "num_hidden_layers": 1,
-    "vocab_size": 128256,
-    "max_position_embeddings": 2048,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000.0,
-    "hidden_act": "silu",
-    "torch_dtype": "float16",
-    "tie_word_embeddings": False,
-}
-_EAGLE3 = _LLAMA | {"architectures": ["LlamaForCausalLMEagle3"], "draft_vocab_size": 32000}
-_LATENT: dict[str, Any] = {
-    "architectures": ["DeepseekV3ForCausalLM"],
-    "model_type": "deepseek_v3",
-    "hidden_size": 7168,
-    "intermediate_size": 18432,
-    "moe_intermediate_size": 2048,
-    "num_attention_heads": 128,
-    "num_key_value_heads": 128,
-    "num_hidden_layers": 12,
-    "n_routed_experts": 64,
-    "num_experts_per_tok": 8,
-    "n_shared_experts": 1,
-    "n_group": 8,
-    "topk_group": 4,
-    "kv_lora_rank": 512,
-    "q_lora_rank": 1536,
-    "qk_nope_head_dim": 128,
-    "qk_rope_head_dim": 64,
-    "v_head_dim": 128,
-    "first_k_dense_replace": 3,
-    "routed_scaling_factor": 2.5,
-    "norm_topk_prob": True,
-    "scoring_func": "sigmoid",
-    "topk_method": "noaux_tc",
-    "vocab_size": 129280,
-    "max_position_embeddings": 32768,
-    "rms_norm_eps": 1e-6,
-    "rope_theta": 10000,
-    "hidden_act": "silu",
-    "torch_dtype": "bfloat16",
-    "tie_word_embeddings": False,
-}
-_ERNIE: dict[str, Any] = {
-    "architectures": ["Ernie4_5_MoeForCausalLM"],
-    "model_type": "ernie4_5_moe",
-    "hidden_size": 2560,
-    "intermediate_size": 12288,
-    "num_attention_heads": 20,
-    "num_key_value_heads": 4,
-    "head_dim": 128,
-    "num_hidden_layers": 28,
-    "moe_num_experts": 64,
-    "moe_k": 6,
-    "moe_intermediate_size": 1536,
-    "moe_num_shared_experts": 2,
-    "moe_layer_start_index": 1,
-    "moe_layer_end_index": 27,
-    "moe_layer_interval": 1,
-    "moe_capacity": [64, 64, 64],
-    "vocab_size": 103424,
-    "max_position_embeddings": 131072,
-    "rms_norm_eps": 1e-5,
-    "rope_theta": 500000,
-    "hidden_act": "silu",
-    "use_bias": False,
-    "tie_word_embeddings": True,
-    "torch_dtype": "bfloat16",
-    "num_nextn_predict_layers": 1,
-}
-CONFIGS: dict[str, dict[str, Any]] = {
-    # the shapes of yuhuili/EAGLE3-LLaMA3.1-Instruct-8B and yuhuili/EAGLE-LLaMA3.1-Instruct-8B
-    "EAGLE3-LLaMA3.1-Instruct-8B": _EAGLE3,
-    "EAGLE-LLaMA3.1-Instruct-8B": _LLAMA,
-    "two-layers": _EAGLE3
-    | {
-        "num_hidden_layers": 2,
-        "layer_types": ["sliding_attention", "full_attention"],
-        "sliding_window": 1024,
-    },
-    "yarn": _EAGLE3
-    | {
-        "max_position_embeddings": 8192,
-        "rope_scaling": {
-            "rope_type": "yarn",
-            "factor": 4.0,
-            "original_max_position_embeddings": 2048,
-        },
-    },
-    "for-gpt-oss": _EAGLE3
-    | {
-        "hidden_size": 2880,
-        "intermediate_size": 17280,
-        "num_attention_heads": 64,
-        "head_dim": 64,
-        "vocab_size": 201088,
-    },
-    "for-gemma-3": _LLAMA
-    | {
-        "hidden_size": 5376,
-        "intermediate_size": 21504,
-        "num_key_value_heads": 16,
-        "head_dim": 128,
-        "vocab_size": 262208,
-        "max_position_embeddings": 131072,
-    },
-    "for-gemma-2": _LLAMA
-    | {
-        "hidden_size": 3584,
-        "num_attention_heads": 28,
-        "num_key_value_heads": 4,
-        "head_dim": 128,
-        "vocab_size": 256000,
-        "max_position_embeddings": 8192,
-    },
-    "for-mistral": _LLAMA
-    | {"architectures": ["MistralForCausalLM"], "model_type": "mistral", "vocab_size": 32000},
-    "for-qwen3": _LLAMA
-    | {
-        "architectures": ["Qwen3ForCausalLM"],
-        "model_type": "qwen3",
-        "intermediate_size": 12288,
-        "head_dim": 128,
-        "vocab_size": 151936,
-        "draft_vocab_size": 32000,
-        "max_position_embeddings": 40960,
-    },
-    "speculators": {
-        "architectures": ["Eagle3Speculator"],
-        "speculators_model_type": "eagle3",
-        "draft_vocab_size": 32000,
-        "norm_before_residual": True,
-        "target_hidden_size": None,
-        "speculators_config": {
-            "algorithm": "eagle3",
-            "default_proposal_method": "greedy",
-            "proposal_methods": [
-                {
-                    "proposal_type": "greedy",
-                    "speculative_tokens": 5,
-                    "verifier_accept_k": 1,
-                    "accept_tolerance": 0.0,
-                }
-            ],
-            "verifier": {
-                "architectures": ["LlamaForCausalLM"],
-                "name_or_path": "meta-llama/Llama-3.1-8B-Instruct",
-            },
-        },
-        "torch_dtype": "bfloat16",
-        "transformer_layer_config": _LLAMA,
-    },
-    "latent": _LATENT
-    | {
-        "architectures": ["Eagle3DeepseekV2ForCausalLM"],
-        "model_type": "kimi_k2",
-        "num_hidden_layers": 1,
-        "num_attention_heads": 64,
-        "num_key_value_heads": 64,
-        "vocab_size": 163840,
-        "draft_vocab_size": 163840,
-        "max_position_embeddings": 131072,
-    },
-    "two-modules": _LATENT | {"num_nextn_predict_layers": 2},
-    "Ernie-4.5": _ERNIE,
-}
+CONFIGS: dict[str, dict[str, Any]] = json.loads(
+    (Path(__file__).parent / "data" / "draft_configs.json").read_text()
+)
+"""Drafts, and targets that are not bundled: published models of their type, with fewer layers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -274,6 +107,22 @@ CASES = (
     ),
     case("mimo-mtp", "XiaomiMiMo/MiMo-7B-Base", mtp(3), tensor_parallel_size=2),
     case("ernie-mtp", "Ernie-4.5", mtp()),
+    case("mimo-v2-mtp", "MiMo-V2-Flash", mtp(), tensor_parallel_size=2, kv_cache_dtype="fp8"),
+    case("k-exaone-mtp", "K-EXAONE", mtp()),
+    case("step-3.5-three-modules", "Step-3.5", mtp(3)),
+    case("ling-2.5-mtp", "Ling-2.5", mtp(2), tensor_parallel_size=2),
+    case("longcat-mtp", "LongCat-Flash", mtp()),
+    case("glm-4.7-flash-mtp", "GLM-4.7-Flash", mtp()),
+    case("hy-3-mtp", "HY-3", mtp()),
+    case("qwen3.5-mtp", "Qwen/Qwen3.5-27B", mtp(2), enable_prefix_caching=False),
+    case(
+        "nemotron-3-mtp",
+        "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-FP8",
+        mtp(3),
+        tensor_parallel_size=4,
+    ),
+    case("glm-5.3-flash-mtp", "zai-org/GLM-5.3-Flash", mtp(2), tensor_parallel_size=8),
+    case("minimax-m3-mtp", "nvidia/MiniMax-M3-NVFP4", mtp(), tensor_parallel_size=8),
     case("llama-eagle3", LLAMA_8B, with_draft(EAGLE3)),
     case(
         "llama-eagle3-fp8",

@@ -193,3 +193,16 @@ def test_a_reader_that_goes_away_is_no_error() -> None:
     )
     assert done.stderr == ""
     assert done.stdout == "Engine\n"
+
+
+@pytest.mark.parametrize("command", ["plan", "paging", "fit", "workload"])
+def test_engine_flags_do_not_get_lost_before_the_dashes(command, capsys):
+    assert main([command, "-tp", "2", "--", "vllm", "serve", "gpt2"]) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert "--tensor-parallel-size before --" in captured.err
+
+
+def test_unknown_flags_before_the_dashes_are_named_too(capsys):
+    assert main(["plan", "--gpu", "L4", "--foo-bar=3", "--", "vllm", "serve", "gpt2"]) == 0
+    assert "--foo-bar: no flag of vLLM 0.33" in capsys.readouterr().out

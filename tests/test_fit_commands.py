@@ -151,8 +151,8 @@ def test_every_offer_through_its_own_command(
             more_gpus=True,
         )
     except UnsupportedError as refusal:
-        # an fp8 cache with attention sinks needs more than an A100
-        assert (model, gpu, dtypes) == ("openai/gpt-oss-20b", "A100-40GB", ("fp8",)), refusal
+        # an fp8 cache with attention sinks, or Gemma's images, needs more than an A100
+        assert (gpu, dtypes) == ("A100-40GB", ("fp8",)), refusal
         return
     for offer in result.offers:
         for line in offer.node_commands:

@@ -137,6 +137,17 @@ def test_text_only_frees_the_encoder() -> None:
     assert only.text == "--language-model-only"
 
 
+def test_videos_are_what_the_encoder_is_profiled_with() -> None:
+    """Qwen2.5-VL: a video of up to 14 of the largest frames; an image is two of them."""
+    request = plan_request("Qwen/Qwen2.5-VL-7B-Instruct", gpu="L40S", max_model_len=131072)
+    by_flag = {each.flag: each for each in suggestions_of(request)}
+    none = by_flag["limit_mm_per_prompt"]
+    assert none.text == """--limit-mm-per-prompt '{"video": 0}'"""
+    assert 0 < none.available_delta_bytes < by_flag["language_model_only"].available_delta_bytes
+    llama = plan_request(LLAMA, gpu="L40S")
+    assert "limit_mm_per_prompt" not in {each.flag for each in suggestions_of(llama)}
+
+
 def test_what_vllm_refuses_is_not_suggested() -> None:
     """12 heads do not divide by 8; experts' models that keep no KV head twice stop at 8 ranks."""
     request = plan_request("gpt2", gpu="H100", tensor_parallel_size=4)

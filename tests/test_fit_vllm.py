@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
 from collections.abc import Iterator
 from typing import Any
 
@@ -9,8 +11,11 @@ import pytest
 
 from tests.vllm_python import CUDA, interpreter
 from vllm_kv_planner import VLLMPlanner
+from vllm_kv_planner.capacity.fit.constraints import Wanted
 from vllm_kv_planner.capacity.fit.fit import fit
 from vllm_kv_planner.capacity.fit.serve_line import changed
+from vllm_kv_planner.capacity.fit.shapes import shapes
+from vllm_kv_planner.engine_args.engine_args import EngineArgs
 
 PYTHON = interpreter(CUDA)
 
@@ -51,3 +56,56 @@ def test_vllm_takes_what_is_offered(
         assert held >= asked.get("concurrency", 1)
         if args.pipeline_parallel_size == 1:  # else every stage has a figure of its own
             assert held == offer.sure_requests
+
+
+NODES = """
+import json, sys
+from vllm.config.parallel import ParallelConfig
+
+for tp, pp, dp, nodes in json.load(sys.stdin):
+    local = tp * pp * dp // nodes
+    engines = max(local // (tp * pp), 1)  # as create_engine_config infers it
+    for rank in range(nodes):
+        config = ParallelConfig(
+            tensor_parallel_size=tp,
+            pipeline_parallel_size=pp,
+            data_parallel_size=dp,
+            data_parallel_size_local=engines,
+            data_parallel_rank=rank * local // (tp * pp),
+            nnodes=nodes,
+            node_rank=rank,
+            distributed_executor_backend="mp",
+        )
+        assert config.world_size % config.nnodes_within_dp == 0
+        assert config.local_world_size * engines == local, (tp, pp, dp, nodes)
+print("all of them")
+"""
+
+
+def test_vllm_takes_every_shape_of_several_machines() -> None:
+    """Its multi-node launcher divides the ranks as the search does."""
+    sizes = []
+    for per_node in (4, 8):
+        wanted = Wanted(gpu="H100", max_nodes=4, gpus_per_node=per_node)
+        constraints = wanted.constraints(EngineArgs(model="any"))
+        for num_gpus in constraints.counts:
+            sizes += [
+                (
+                    shape.tensor_parallel_size,
+                    shape.pipeline_parallel_size,
+                    shape.data_parallel_size,
+                    shape.num_nodes,
+                )
+                for shape in shapes(num_gpus, constraints, is_moe=False)
+                if shape.num_nodes > 1
+            ]
+    assert len(sizes) > 100
+    done = subprocess.run(
+        [PYTHON, "-c", NODES],
+        input=json.dumps(sizes),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.endswith("all of them\n")

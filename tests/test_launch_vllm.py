@@ -47,19 +47,22 @@ def test_a_server_is_planned_started_and_stopped(tmp_path: Path) -> None:
     flags = ["--skip-tokenizer-init", "--enforce-eager", "--max-model-len", "512"]
     served = [*server, *flags, "--kv-cache-memory-bytes", "64M", "--port", str(free_port())]
     ours = [sys.executable, "-m", "vllm_kv_planner", "launch", "--gpu", "cpu", "--planner", "vllm"]
-    plan, log = tmp_path / "plan", tmp_path / "log"
+    plan, log, scratch = tmp_path / "plan", tmp_path / "log", tmp_path / "scratch"
+    scratch.mkdir()
+    variables = {"KV_PLANNER_PYTHON": PYTHON, "HF_HUB_OFFLINE": "1", "TMPDIR": str(scratch)}
     with plan.open("w") as stderr, log.open("w") as stdout:
         process = subprocess.Popen(
             [*ours, "--", "VLLM_LOGGING_LEVEL=INFO", *served],
             stdout=stdout,
             stderr=stderr,
-            env={**os.environ, "KV_PLANNER_PYTHON": PYTHON, "HF_HUB_OFFLINE": "1"},
+            env={**os.environ, **variables},
         )
         try:
             deadline = time.monotonic() + SECONDS
             while "startup complete" not in plan.read_text() + log.read_text():
                 assert process.poll() is None and time.monotonic() < deadline, plan.read_text()
                 time.sleep(0.2)
+            assert not list(scratch.glob("vllm-kv-planner-*"))  # the vLLM that planned has ended
             process.send_signal(signal.SIGTERM)
             assert process.wait(60) == 0
         finally:

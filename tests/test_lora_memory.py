@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.memory_engines import MIB, V1, peak_of, phase, rank_of, setup_of
+from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.cuda_graphs import graph_estimate
 from vllm_kv_planner.memory.lora import capture_cases, expert_bytes
 from vllm_kv_planner.memory.overheads import known_overheads
@@ -63,6 +64,13 @@ def test_graphs_without_and_with_adapters(flags: dict[str, object], cases: int) 
     one, many = (graph_estimate(rank, costs) for rank in (plain, adapted))
     assert many.num_graphs == cases * one.num_graphs
     assert (many.estimate_bytes > one.estimate_bytes) is (cases > 1)
+
+
+def test_models_without_a_place_for_adapters() -> None:
+    """As ``load_lora_model`` says it."""
+    with pytest.raises(UnsupportedError, match="GPT2LMHeadModel does not support LoRA yet"):
+        setup_of("gpt2", max_model_len=1024, enable_lora=True)
+    assert setup_of("gpt2", max_model_len=1024).args.enable_lora is False
 
 
 def test_graphs_that_do_not_tell_adapters_apart() -> None:

@@ -25,13 +25,6 @@ from tests.speculative_cases import (
     written,
 )
 from vllm_kv_planner import InputError, Plan, PlannerError, UnsupportedError
-from vllm_kv_planner.described import described
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
-from vllm_kv_planner.gpu.catalogue import find_gpu
-from vllm_kv_planner.memory.budget import memory_budget
-from vllm_kv_planner.memory.weights import setup_weights
-from vllm_kv_planner.model.find import find_config
 
 ROWS = {row["id"]: row for row in map(json.loads, RECORDED.read_text().splitlines())}
 
@@ -40,12 +33,6 @@ def plan(model: str, **arguments: Any) -> Plan:
     return vllm_kv_planner.plan(
         model, gpu="H100", planner="standalone", kv_cache_memory_bytes=40 * GIB, **arguments
     )
-
-
-def setup(model: str, **arguments: Any) -> EngineSetup:
-    found = find_config(model)
-    args = EngineArgs(model=found.id, **arguments)
-    return resolve_setup(args, described(found, args), find_gpu("H100"))
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
@@ -66,15 +53,6 @@ def test_as_vllm_plans_it(case: DraftCase, tmp_path: Path) -> None:
         for g in cache.groups
     )
     assert groups == row["groups"]
-
-
-@pytest.mark.parametrize("case", CASES, ids=lambda case: case.id)
-def test_weights_as_vllm_builds_them(case: DraftCase, tmp_path: Path) -> None:
-    """Of the stage whose cache is the tightest, draft included."""
-    if case.id.startswith("deepseek-v3.2"):
-        pytest.skip("the target's own weights differ by 60 MiB, with and without a draft")
-    weights = setup_weights(setup(case.target(tmp_path), **case.arguments(tmp_path)))
-    assert ROWS[case.id]["weights_bytes"] in weights.num_bytes
 
 
 def test_one_layer_more_by_hand(tmp_path: Path) -> None:
@@ -243,40 +221,6 @@ def test_a_hostile_draft_config_is_refused_in_one_line(
 ) -> None:
     (tmp_path / "config.json").write_text(json.dumps(CONFIGS[EAGLE3] | changes))
     refusal(LLAMA_8B, with_draft(str(tmp_path), method="eagle3"))
-
-
-def test_the_draft_takes_memory(tmp_path: Path) -> None:
-    """Its pass keeps the target's states, its logits and inputs are buffers of its own."""
-    plain = memory_budget(setup(LLAMA_8B), 0)
-    config = with_draft(written(EAGLE3, tmp_path))
-    with_eagle = memory_budget(setup(LLAMA_8B, speculative_config=config), 0)
-    states = 8192 * 4096 * 2
-    before, after = dict(plain.ranks[0].buffers), dict(with_eagle.ranks[0].buffers)
-    assert after["draft_hidden_states"] == states
-    assert after["grammar_mask"] == 4 * before["grammar_mask"]
-    phases = {phase.name: dict(phase.parts) for phase in with_eagle.ranks[0].activation.phases}
-    assert phases["draft"]["inner_hidden_states"] == 3 * states
-    assert phases["draft"]["hidden_states"] == phases["draft"]["combined_states"] == states
-    assert phases["draft logits"]["draft_logits"] == 1024 * 32000 * 2
-    assert phases["draft logits"]["spread_logits"] == 1024 * 128256 * 2
-    kept = with_draft(written(EAGLE3, tmp_path), draft_sample_method="probabilistic")
-    buffers = dict(memory_budget(setup(LLAMA_8B, speculative_config=kept), 0).ranks[0].buffers)
-    assert buffers["draft_logits"] == 1024 * 3 * 128256 * 2
-
-
-def test_an_independent_draft_is_profiled_with_a_token_more_a_request() -> None:
-    budget = memory_budget(setup(LLAMA_8B, speculative_config=with_draft(SMALL)), 0)
-    (sampler,) = (p for p in budget.ranks[0].activation.phases if p.name == "sampler")
-    assert dict(sampler.parts)["hidden_states"] == (8192 - 1024) * 4096 * 2
-
-
-def test_the_older_runner_profiles_its_rejection_sampler() -> None:
-    config = with_draft(SMALL)
-    budget = memory_budget(setup(LLAMA_8B, speculative_config=config), 0, vllm_version="0.20.0")
-    names = [phase.name for phase in budget.ranks[0].activation.phases]
-    assert names == ["forward", "draft", "sampler", "rejection sampler"]
-    (rejection,) = (p for p in budget.ranks[0].activation.phases if p.name == "rejection sampler")
-    assert dict(rejection.parts)["all_logits"] == 2 * 1024 * 128256 * 2
 
 
 PRINTED = [

@@ -17,7 +17,9 @@ from tests.sweep_runs import LLAMA, MEMORY, rows_of, run, table
 from vllm_kv_planner import InputError, plan
 from vllm_kv_planner.capacity.sweep.run import sweep
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.records import replace
 
 
 def test_rows_are_plans(tmp_path: Path) -> None:
@@ -112,7 +114,7 @@ def test_a_model_nobody_has_is_rows_with_an_error(
     rows = list(csv.DictReader(io.StringIO(out)))
     assert [bool(row["error"]) for row in rows] == [False, True]
     assert "no such file" in rows[1]["error"]
-    assert "2 rows, 2 planned now, of these 1 fit, 1 have an error" in err
+    assert "rows: 2, planned now: 2, of these fit: 1, with an error: 1, the first: " in err
 
 
 def test_no_row_at_all_is_exit_code_1(capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,6 +164,10 @@ def test_a_sweep_into_a_file_from_python(tmp_path: Path) -> None:
         ({"grid": {"max_num_seqs": [1]}, "max_num_seqs": 2}, "for all rows already"),
         ({"setups": [3]}, r"setups\[0\]"),
         ({"gpus": [3]}, "no model or GPU"),
+        (
+            {"gpus": [find_gpu("L4"), replace(find_gpu("L4"), num_sms=1)]},
+            "two different ones are called",
+        ),
         ({"vllm_versions": ["x"]}, "not a version"),
         ({"planner": "me"}, "one of auto"),
         ({"machine": 3}, "not a Machine"),

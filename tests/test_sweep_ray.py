@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -27,36 +26,48 @@ ENVIRONMENT = {
 }
 
 
-def python(*arguments: str) -> subprocess.CompletedProcess[str]:
+def python(*arguments: str, **more: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, *arguments],
         capture_output=True,
         text=True,
-        env=ENVIRONMENT,
+        env={**ENVIRONMENT, **more},
         timeout=300,
         check=False,
     )
 
 
-def sweep(path: Path, *arguments: str) -> bytes:
-    done = python("-m", "vllm_kv_planner", "sweep", *GRID, "--output", str(path), *arguments)
+def sweep(path: Path, *arguments: str, **more: str) -> bytes:
+    command = ["-m", "vllm_kv_planner", "sweep", *GRID, "--output", str(path), *arguments]
+    done = python(*command, **more)
     assert done.returncode == 0, done.stderr[-3000:]
     return path.read_bytes()
 
 
+CLUSTER = """
+import ray, sys
+ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False)
+print("address", ray.get_runtime_context().gcs_address, flush=True)
+sys.stdin.read()
+ray.shutdown()
+"""
+
+
 @pytest.fixture(scope="module")
 def address() -> Iterator[str]:
-    """A cluster of this machine alone, started as one starts a real one."""
-    ray = ["-m", "ray.scripts.scripts"]
-    done = python(
-        *(*ray, "start", "--head", "--port", "0", "--num-cpus", "2"),
-        *("--include-dashboard", "false", "--disable-usage-stats"),
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    found = re.search(r"--address='([\d.]+:\d+)'", done.stdout)
-    assert found is not None, done.stdout
-    yield found[1]
-    python(*ray, "stop", "--force")
+    """A cluster of this machine alone, which ends with its process: ``ray stop`` ends all."""
+    with subprocess.Popen(
+        [sys.executable, "-c", CLUSTER],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=ENVIRONMENT,
+    ) as process:
+        assert process.stdout is not None and process.stdin is not None
+        found = next(line.split()[1] for line in process.stdout if line.startswith("address "))
+        yield found
+        process.stdin.close()
+        assert process.wait(60) == 0
 
 
 def test_the_rows_are_those_of_the_process_pool(address: str, tmp_path: Path) -> None:
@@ -66,7 +77,8 @@ def test_the_rows_are_those_of_the_process_pool(address: str, tmp_path: Path) ->
     # half of it, and the rest on the cluster
     half = b"".join(pool.splitlines(keepends=True)[:13])
     (tmp_path / "half.csv").write_bytes(half)
-    assert sweep(tmp_path / "half.csv", "--ray", "auto", "--resume") == pool
+    on_ray = ["--ray", "auto", "--resume"]
+    assert sweep(tmp_path / "half.csv", *on_ray, RAY_ADDRESS=address) == pool
 
 
 def test_the_death_of_an_actor_is_one_rows_error(address: str) -> None:

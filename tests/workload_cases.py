@@ -135,185 +135,119 @@ def _hybrid(name: str, model: str, blocks: int, scale: int = 1, **args: Any) -> 
     ]
 
 
+def _one(name: str, blocks: int, trace: Callable[[], Trace], **more: Any) -> Case:
+    """Layers of one kind; ``more`` are arguments of the engine, and what a ``Case`` has."""
+    of_case = {key: more.pop(key) for key in Case._fields if key in more}
+    args = {**_SMALL, "num_gpu_blocks_override": blocks, **more}
+    return Case(name=name, trace=trace, args=args, **{"model": QWEN, **of_case})
+
+
+_LONG = {"max_model_len": 32768}
+_SHORT = {"max_model_len": 2048}
+_TIGHT = made(11, 60, (10, 300), (50, 500), gap=5.0)
+_CHUNKS = made(13, 60, (10, 3000), (5, 100), gap=5.0)
+
 CASES = (
-    Case(
-        "plain",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 2000, "max_num_seqs": 64},
-        made(1, 200, (20, 1500), (5, 200), gap=2.0),
-    ),
-    Case(
+    _one("plain", 2000, made(1, 200, (20, 1500), (5, 200), gap=2.0), max_num_seqs=64),
+    _one(
         "plain_seconds",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 2000, "max_num_seqs": 64},
+        2000,
         made(2, 60, (20, 1500), (5, 60), gap=2.0),
+        max_num_seqs=64,
         step_time=0.03,
     ),
-    Case(
-        "idle_gaps",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 600},
-        made(3, 40, (20, 900), (1, 20), gap=30.0),
-    ),
-    Case(
-        "seqs_limit",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 4000, "max_num_seqs": 8},
-        made(4, 60, (1, 600), (1, 60)),
-    ),
-    Case(
-        "prefix_heavy",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 300},
-        made(5, 150, (1, 400), (1, 60), gap=3.0, shared=_PREFIXES),
-    ),
-    Case(
+    _one("idle_gaps", 600, made(3, 40, (20, 900), (1, 20), gap=30.0)),
+    _one("seqs_limit", 4000, made(4, 60, (1, 600), (1, 60)), max_num_seqs=8),
+    _one("prefix_heavy", 300, made(5, 150, (1, 400), (1, 60), gap=3.0, shared=_PREFIXES)),
+    _one(
         "prefix_uncached",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 300, "enable_prefix_caching": False},
+        300,
         made(5, 60, (1, 400), (1, 60), gap=3.0, shared=_PREFIXES),
+        enable_prefix_caching=False,
     ),
-    Case("cut_segments", QWEN, {**_SMALL, "num_gpu_blocks_override": 300}, cut(25, 80)),
-    Case(
-        "whole_blocks",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 280},
-        made(6, 80, (16, 16), (16, 64), gap=2.0, shared=(16, 32, 160)),
-    ),
-    Case(
-        "preempting",
-        QWEN,
-        {**_SMALL, "max_model_len": 2048, "num_gpu_blocks_override": 200},
-        made(7, 80, (10, 200), (50, 600)),
-    ),
-    Case(
+    _one("cut_segments", 300, cut(25, 80)),
+    _one("whole_blocks", 280, made(6, 80, (16, 16), (16, 64), gap=2.0, shared=(16, 32, 160))),
+    _one("preempting", 200, made(7, 80, (10, 200), (50, 600)), **_SHORT),
+    _one(
         "preempting_uncached",
-        QWEN,
-        {
-            **_SMALL,
-            "max_model_len": 2048,
-            "num_gpu_blocks_override": 200,
-            "enable_prefix_caching": False,
-        },
+        200,
         made(8, 80, (10, 200), (50, 600), gap=3.0),
+        enable_prefix_caching=False,
+        **_SHORT,
     ),
-    Case(
-        "long_context",
-        QWEN,
-        {"max_model_len": 32768, "max_num_batched_tokens": 2048, "num_gpu_blocks_override": 6000},
-        made(9, 40, (500, 32000), (5, 100), gap=10.0),
-    ),
-    Case(
+    _one("long_context", 6000, made(9, 40, (500, 32000), (5, 100), gap=10.0), **_LONG),
+    _one(
         "long_context_threshold",
-        QWEN,
-        {
-            "max_model_len": 32768,
-            "max_num_batched_tokens": 2048,
-            "num_gpu_blocks_override": 6000,
-            "long_prefill_token_threshold": 512,
-        },
+        6000,
         made(9, 40, (500, 32000), (5, 100), gap=10.0),
+        long_prefill_token_threshold=512,
+        **_LONG,
     ),
-    Case(
+    _one(
         "long_context_adaptive",
-        QWEN,
-        {
-            "max_model_len": 32768,
-            "max_num_batched_tokens": 2048,
-            "num_gpu_blocks_override": 6000,
-            "long_prefill_token_threshold": 128,
-        },
+        6000,
         made(9, 30, (500, 32000), (5, 100), gap=10.0),
+        long_prefill_token_threshold=128,
         flags={"long_prefill_token_threshold_adaptive": True},
+        **_LONG,
     ),
-    Case(
+    _one(
         "priority",
-        QWEN,
-        {**_SMALL, "max_model_len": 2048, "num_gpu_blocks_override": 200},
+        200,
         made(10, 60, (10, 300), (50, 500), gap=5.0),
         flags={"scheduling_policy": "priority"},
+        **_SHORT,
     ),
-    Case(
-        "watermark",
-        QWEN,
-        {**_SMALL, "max_model_len": 2048, "num_gpu_blocks_override": 200},
-        made(11, 60, (10, 300), (50, 500), gap=5.0),
-        flags={"watermark": 0.05},
-    ),
-    Case(
+    _one("watermark", 200, _TIGHT, flags={"watermark": 0.05}, **_SHORT),
+    _one(
         "first_chunk_only",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 300},
+        300,
         made(12, 40, (500, 3500), (50, 400), gap=5.0),
         flags={"scheduler_reserve_full_isl": False},
     ),
-    Case(
-        "prefill_interval",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 1000},
-        made(13, 60, (10, 3000), (5, 100), gap=5.0),
-        flags={"prefill_schedule_interval": 4},
-    ),
-    Case(
+    _one("prefill_interval", 1000, _CHUNKS, flags={"prefill_schedule_interval": 4}),
+    _one(
         "active_seqs",
-        QWEN,
-        {
-            **_SMALL,
-            "num_gpu_blocks_override": 1000,
-            "max_num_seqs": 32,
-            "max_num_active_seqs": 6,
-            "max_num_scheduled_tokens": 1000,
-        },
+        1000,
         made(14, 60, (10, 3000), (5, 100), gap=5.0),
+        max_num_seqs=32,
+        max_num_active_seqs=6,
+        max_num_scheduled_tokens=1000,
     ),
-    Case(
+    _one(
         "unchunked",
-        QWEN,
-        {
-            "max_model_len": 2048,
-            "max_num_batched_tokens": 2048,
-            "num_gpu_blocks_override": 500,
-            "enable_chunked_prefill": False,
-        },
+        500,
         made(15, 60, (10, 1900), (5, 100), gap=5.0),
+        enable_chunked_prefill=False,
+        **_SHORT,
     ),
-    Case(
-        "closed_loop",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 400},
-        made(16, 120, (10, 1200), (1, 150), shared=(300,)),
-        concurrency=12,
-    ),
-    Case(
-        "too_long",
-        QWEN,
-        {**_SMALL, "max_model_len": 512, "num_gpu_blocks_override": 100},
-        made(17, 60, (10, 700), (1, 400), gap=4.0),
-    ),
-    Case(
+    _one("closed_loop", 400, made(16, 120, (10, 1200), (1, 150), shared=(300,)), concurrency=12),
+    _one("too_long", 100, made(17, 60, (10, 700), (1, 400), gap=4.0), max_model_len=512),
+    _one(
         "too_long_closed_loop",
-        QWEN,
-        {**_SMALL, "max_model_len": 512, "num_gpu_blocks_override": 100},
+        100,
         made(18, 60, (10, 700), (1, 400)),
+        max_model_len=512,
         concurrency=5,
     ),
-    Case(
+    _one(
         "pipeline",
-        QWEN,
-        {**_SMALL, "num_gpu_blocks_override": 400, "pipeline_parallel_size": 2},
+        400,
         made(19, 60, (10, 1500), (1, 200), gap=2.0, shared=(300,)),
+        pipeline_parallel_size=2,
     ),
-    Case(
+    _one(
         "mla",
-        "deepseek-ai/DeepSeek-V2-Lite",
-        {**_SMALL, "num_gpu_blocks_override": 300},
+        300,
         made(20, 80, (10, 1500), (5, 200), gap=3.0, shared=_PREFIXES),
+        model="deepseek-ai/DeepSeek-V2-Lite",
     ),
-    Case(
+    _one(
         "sliding_only",
-        "mistralai/Mistral-7B-v0.1",
-        {"max_model_len": 16384, "max_num_batched_tokens": 2048, "num_gpu_blocks_override": 1100},
+        1100,
         made(24, 40, (100, 12000), (5, 600), gap=10.0, shared=(300, 5000)),
+        model="mistralai/Mistral-7B-v0.1",
+        max_model_len=16384,
     ),
     *_hybrid("gemma3", "google/gemma-3-1b-it", 3000),
     *_hybrid("gpt_oss", "openai/gpt-oss-20b", 1600),

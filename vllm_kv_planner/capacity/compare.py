@@ -106,11 +106,13 @@ def compare(
     checked = checked_lengths(lengths)
     gpu = None
     models = []
+    notes: dict[str, None] = {}
     for row in rows:
         if isinstance(row, ComparedModel):
             models.append(row)
             continue
         check_inputs(row.gpu, row.vllm_version, row.machine)
+        notes.update(dict.fromkeys(row.notes))
         try:
             answer, plan = compared(row, checked, memory_known=is_known(row))
         except PlannerError as refusal:
@@ -123,6 +125,7 @@ def compare(
         num_gpus=None if gpu is None else gpu.num_gpus,
         lengths=checked,
         models=tuple(models),
+        notes=tuple(notes),
     )
 
 

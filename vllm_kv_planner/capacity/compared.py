@@ -75,12 +75,14 @@ class ModelComparison(Answer):
         num_gpus: GPUs of one engine.
         lengths: Tokens of the columns ``ComparedModel.at``.
         models: In the order given; one that cannot be planned has a ``reason``.
+        notes: Sentences on the flags, which are the same for all.
     """
 
     gpu: str | None
     num_gpus: int | None
     lengths: tuple[int, ...]
     models: tuple[ComparedModel, ...]
+    notes: tuple[str, ...] = ()
 
     @property
     def complete(self) -> bool:

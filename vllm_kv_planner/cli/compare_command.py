@@ -103,16 +103,17 @@ def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
     """
     from ..capacity.compared import ComparedModel
     from ..engine_args.environment import read_environment
-    from ..engine_args.flags import engine_args_from
+    from ..engine_args.flags import engine_args_from, unsure_notes
     from ..records import replace
     from .planner_flags import request_for
 
     args = engine_args_from(given)
     environment = read_environment(os.environ)
+    notes = unsure_notes(given)
     return [
         each
         if isinstance(each, ComparedModel)
-        else request_for(given, replace(args, model=each.id), each, environment, [])
+        else request_for(given, replace(args, model=each.id), each, environment, notes)
         for each in named_models(given)
     ]
 

@@ -79,7 +79,7 @@ def asked(
     if given.gpu_memory is not None and len(names) > 1:
         raise InputError("--gpu-memory is one device's: name one --gpu beside it")
     given.gpu = names[0] if given.gpu_memory is not None and names else None
-    if given.context is not None:
+    if given.context is not None and not pasted:
         if getattr(given, "max_model_len", given.context) != given.context:
             raise InputError("--context and --max-model-len are the same: give one of them")
         given.max_model_len = given.context

@@ -11,6 +11,7 @@ from .log_flags import add_calibration_flags, calibration_of
 
 if TYPE_CHECKING:
     import argparse
+    from collections.abc import Collection
 
     from ..capacity.request import PlanRequest
     from ..engine_args.engine_args import EngineArgs
@@ -106,8 +107,10 @@ def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
     return request_for(given, args, found, read_environment(os.environ), notes)
 
 
-def request_of_command(given: argparse.Namespace, pasted: list[str]) -> PlanRequest:
-    """What a pasted ``vllm serve`` line asks for.
+def request_of_command(
+    given: argparse.Namespace, pasted: list[str], own: Collection[str] = ()
+) -> PlanRequest:
+    """What a pasted ``vllm serve`` line asks for; ``own`` as ``check_before_dashes`` takes it.
 
     Raises:
         PlannerError: The input is wrong; one line says what and where.
@@ -115,13 +118,35 @@ def request_of_command(given: argparse.Namespace, pasted: list[str]) -> PlanRequ
     from ..engine_args.serve_command import parse_serve_command
     from ..model.find import find_config
 
-    before = getattr(given, "model_tags", None)
-    if before:
-        raise InputError(f"{before[0]!r} before --: the model stands in the pasted command")
+    check_before_dashes(given, own)
     command = parse_serve_command(pasted)
     args = command.engine_args
     found = find_config(args.model, revision=args.revision)
-    return request_for(given, args, found, command.environment, list(command.notes))
+    notes = [*unsure_notes(given), *command.notes]
+    return request_for(given, args, found, command.environment, notes)
+
+
+def check_before_dashes(given: argparse.Namespace, own: Collection[str] = ()) -> None:
+    """Refuse what belongs into the pasted command and would be lost before its ``--``.
+
+    Args:
+        given: What stands before the dashes.
+        own: Fields that the command itself has a flag for.
+
+    Raises:
+        InputError: The model, or an engine flag.
+    """
+    from ..engine_args.flag_table import all_flags
+
+    model = getattr(given, "model_tags", None)
+    if model:
+        raise InputError(f"{model[0]!r} before --: the model stands in the pasted command")
+    values = vars(given)
+    for flag in all_flags():
+        if flag.field not in own and values.get(flag.field) is not None:
+            raise InputError(
+                f"{flag.spellings[0]} before --: vLLM's flags stand in the pasted command"
+            )
 
 
 def request_for(

@@ -198,8 +198,8 @@ def summary(result: SweepResult) -> str:
     from ..errors import one_line
 
     where = "" if result.output is None else f"{result.output}: "
-    parts = [f"{where}{result.total:,} rows", f"{result.total - result.kept:,} planned now"]
-    parts.append(f"of these {result.fit:,} fit")
+    parts = [f"{where}rows: {result.total:,}", f"planned now: {result.total - result.kept:,}"]
+    parts.append(f"of these fit: {result.fit:,}")
     if result.errors:
-        parts.append(f"{result.errors:,} have an error, the first: {result.first_error}")
+        parts.append(f"with an error: {result.errors:,}, the first: {result.first_error}")
     return one_line(", ".join(parts))

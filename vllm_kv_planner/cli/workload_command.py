@@ -29,7 +29,7 @@ def run(arguments: Sequence[str]) -> int:
         check_writable(path)
     if pasted:
         given.model_tags = [given.model_tags] if given.model_tags else None
-        request = request_of_command(given, pasted)
+        request = request_of_command(given, pasted, own=("seed", "tokenizer"))
     else:
         request = request_of(given, given.model_tags or getattr(given, "model", None))
     of_scheduler = scheduler_flags(split_command(pasted) if pasted else ours)

@@ -20,6 +20,7 @@ from .facts import ModelFacts
 from .kv_cache_dtypes import KVCacheDtype, resolve_kv_cache_dtype, skip_layers
 from .kv_connector import supports_hybrid
 from .lengths import ModelLength, resolve_max_model_len
+from .lora import check_lora
 from .parallel import check_parallel, split_layers
 from .prefix_caching import CachingMode, hybrid_manager_disabled, resolve_caching_mode
 from .runner import Runner, resolve_runner
@@ -98,6 +99,7 @@ def resolve_engine(
         compute_capability=gpu.compute_capability,
     )
     check_parallel(args, facts, environment)
+    check_lora(args, facts.architecture)
     speculative = resolve_speculative(args, outside.draft)
     batch = resolve_batch_sizes(
         args,

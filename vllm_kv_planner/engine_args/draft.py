@@ -39,7 +39,7 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
     from ..model.draft import independent_draft, mtp_draft, mtp_row
     from ..model.eagle import eagle_draft
 
-    if asked.method not in ("mtp", "draft_model", "eagle", "eagle3"):
+    if asked.method not in ("mtp", "draft_model", "eagle", "eagle3", "dflash"):
         raise UnsupportedError(
             f"speculative method {asked.method!r}: its layers keep a KV cache of their own, for "
             "which there is no rule in the stand-alone planner; --planner vllm can answer"
@@ -47,6 +47,10 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
     if asked.model is None:
         return mtp_draft(target)
     found = found_draft(args, asked.model)
+    if asked.method == "dflash":
+        from ..model.dflash import dflash_draft
+
+        return dflash_draft(found, target, over_stages=args.pipeline_parallel_size > 1)
     if asked.method in ("eagle", "eagle3"):
         return eagle_draft(found, target, asked.method, over_stages=args.pipeline_parallel_size > 1)
     row = mtp_row(found.config)

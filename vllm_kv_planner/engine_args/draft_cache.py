@@ -87,11 +87,13 @@ def cached_draft(
 def asked_backend(
     draft: Draft, speculative: Speculative, preferences: Preferences, *, uses_v2: bool
 ) -> Preferences:
-    """The backend asked for: Model Runner V1 never takes over the target's.
+    """The backend asked for: Model Runner V1 never takes over the target's, nor does DFlash.
 
     V2 does, and for an independent draft model it knows no other.
     """
     own = speculative.attention_backend
+    if draft.use_non_causal is not None:
+        return replace(preferences, backend=own, use_non_causal=draft.use_non_causal)
     if not uses_v2:
         return replace(preferences, backend=own)
     independent = draft.method == "draft_model"

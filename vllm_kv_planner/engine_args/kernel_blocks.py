@@ -15,6 +15,7 @@ from ..errors import UnsupportedError
 from ..kv_cache.group import KVCacheGroup
 from ..kv_cache.layout import is_block_outermost
 from ..kv_cache.specs import AttentionSpec
+from ..records import replace
 from .attention_backend import AttentionBackend
 from .attention_backend.blocks import KernelBlock
 from .cache_layers import CacheLayers
@@ -37,8 +38,8 @@ def check_kernel_blocks(cache: CacheLayers, groups: Iterable[KVCacheGroup]) -> N
             if backend is not None and isinstance(spec, AttentionSpec):
                 key = id(backend), id(spec)
                 if key not in wanted:
-                    wanted[key] = backend, backend.kernel_blocks(spec)
-        if not _share_one(group.spec.block_size, [blocks for _, blocks in wanted.values()]):
+                    wanted[key] = backend, _blocks(backend, spec)
+        if not share_one(group.spec.block_size, [blocks for _, blocks in wanted.values()]):
             sizes = dict.fromkeys(f"{b.name}: {_shown(blocks)}" for b, blocks in wanted.values())
             raise UnsupportedError(
                 f"No common block size for {group.spec.block_size} ({'; '.join(sizes)}); "
@@ -46,7 +47,15 @@ def check_kernel_blocks(cache: CacheLayers, groups: Iterable[KVCacheGroup]) -> N
             )
 
 
-def _share_one(block_size: int, wanted: Sequence[Sequence[KernelBlock]]) -> bool:
+def _blocks(backend: AttentionBackend, spec: AttentionSpec) -> Sequence[KernelBlock]:
+    """What the layer's kernels take; a worker asks where the engine's config can be seen."""
+    question = backend.layer_question(
+        spec.head_size, spec.head_size_v, spec.kv_cache_dtype, int(spec.tokens_per_state)
+    )
+    return backend.answer(replace(question, facts=backend.facts))
+
+
+def share_one(block_size: int, wanted: Sequence[Sequence[KernelBlock]]) -> bool:
     """Whether the block as it is, or a size that some kernel names and that divides it, suits."""
     named = {block.tokens for blocks in wanted for block in blocks if not block.multiples}
     candidates = {block_size, *(size for size in named if block_size % size == 0)}

@@ -28,6 +28,7 @@ from .sampler import held_by_sampler
 if TYPE_CHECKING:
     from ..model.draft import Draft
 
+READS_INNER_STATES = ("eagle3", "dflash")
 _AUX_STATES = 3
 """Inner layers whose states EAGLE-3 reads, where its config names none."""
 _BYTES_A_TOKEN = 4 + 8 + 1
@@ -43,7 +44,7 @@ def draft_of(rank: Rank) -> Draft | None:
 def inner_states(rank: Rank) -> Parts:
     """Hidden states of the target's inner layers, kept for EAGLE-3 until it has run."""
     draft = rank.setup.draft
-    if draft is None or draft.method != "eagle3":
+    if draft is None or draft.method not in READS_INNER_STATES:
         return ()
     stated = draft.model.text_config.get("eagle_config")
     nested: Mapping[str, Any] = stated if isinstance(stated, Mapping) else {}
@@ -51,6 +52,10 @@ def inner_states(rank: Rank) -> Parts:
         return ()
     listed = nested.get("eagle_aux_hidden_state_layer_ids")
     count = len(listed) if isinstance(listed, list) and listed else _AUX_STATES
+    if draft.method == "dflash":
+        from ..model.dflash import inner_layers
+
+        count = inner_layers(draft.model.text_config) or draft.model.num_hidden_layers
     return parts(inner_hidden_states=count * rank.tokens * rank.hidden * rank.element)
 
 
@@ -72,7 +77,7 @@ def draft_phases(rank: Rank, held: Parts, workspace: Parts) -> list[Phase]:
         *inner_states(rank),
         *parts(
             hidden_states=rank.tokens * rank.hidden * rank.element,
-            combined_states=width if draft.method == "eagle3" else 0,
+            combined_states=width if draft.method in READS_INNER_STATES else 0,
         ),
     )
     shared = () if own.shapes.experts is not None else workspace
@@ -94,7 +99,7 @@ def drafting(rank: Rank, draft: Draft) -> Rank:
 def _logits(rank: Rank, own: Rank) -> Parts:
     """Logits over the draft's words; spread over the target's where these are more."""
     words = own.vocab
-    if rank.setup.draft is not None and rank.setup.draft.method == "eagle3":
+    if rank.setup.draft is not None and rank.setup.draft.method in READS_INNER_STATES:
         stated = own.setup.model.text_config.get("draft_vocab_size")
         words = stated if isinstance(stated, int) and stated > 0 else words
     size = rank.rows * round_up(words, _VOCAB_PADDING) * rank.element

@@ -72,8 +72,11 @@ class Rank:
     @property
     def rows(self) -> int:
         """Requests sampled in the profile: ``_dummy_run`` makes min(tokens, max_num_seqs)."""
-        batch = self.setup.resolved.batch
-        return min(batch.max_num_batched_tokens, batch.max_num_seqs)
+        batch, speculative = self.setup.resolved.batch, self.setup.resolved.speculative
+        tokens = batch.max_num_batched_tokens
+        if speculative is not None and speculative.method == "dflash" and self.uses_v2:
+            tokens //= speculative.num_lookahead_tokens  # it asks so many of every request
+        return min(tokens, batch.max_num_seqs)
 
     @property
     def vocab(self) -> int:

@@ -5,7 +5,8 @@
 ``mtp``
     Rows by ``model_type`` or architecture of the target's config. ``draft``: vLLM's class.
     ``layers``: which layer is repeated: the ``next`` one the target would have, its ``last`` that
-    attends, its ``first``, or its first ``full`` attention. ``key``: config key of their number
+    attends, its ``first``, its first ``full`` or ``windowed`` attention; or ``typed``, the first of
+    the type that the config names. ``key``: config key of their number
     (``num_nextn_predict_layers`` by default); ``built``: layers where the config does not say,
     ``always``: whatever it says; ``blocks``: the list of blocks says. ``n_predict``: what the
     config's class has where the key is missing. ``numbered_from``: number of the first layer, where
@@ -59,6 +60,7 @@ class Draft:
         found: Its own config; None where it is the target's.
         n_predict: Tokens it was trained for, where its config says.
         num_mtp_layers: Modules for multi-token prediction.
+        use_non_causal: Whether a backend must be able to look ahead; None: as the target.
     """
 
     method: str
@@ -68,6 +70,7 @@ class Draft:
     found: FoundConfig | None = None
     n_predict: int | None = None
     num_mtp_layers: int = 1
+    use_non_causal: bool | None = None
 
     @property
     def summary(self) -> str:
@@ -173,15 +176,35 @@ def mtp_layers(model: ModelDescription, row: Row, count: int) -> list[CacheLayer
         "first": list(model.layers[:1]),
         "last": [layer for layer in model.layers if layer.index == last],
         "full": [layer for layer in model.layers if is_full(layer)][:1],
+        "windowed": [layer for layer in model.layers if not is_full(layer)][:1],
     }
-    template = chosen.get(row["layers"])
-    if not template:
+    kinds = [str(row["layers"])] * count
+    if kinds[0] == "typed":
+        kinds = ["full" if kind == "full_attention" else "windowed" for kind in typed(model, count)]
+    if not all(chosen.get(kind) for kind in kinds):
         raise UnsupportedError(
             f"speculative method 'mtp': no rule for the layers of {model.architecture}; "
             "--planner vllm can answer"
         )
     start = int(row.get("numbered_from", end))
-    return [replace(layer, index=start + i) for i in range(count) for layer in template]
+    return [
+        replace(layer, index=start + i) for i, kind in enumerate(kinds) for layer in chosen[kind]
+    ]
+
+
+def typed(model: ModelDescription, count: int) -> list[str]:
+    """Types of the layers: their own list, else what the target's list has behind its layers.
+
+    Where it has no more, its first ones (``exaone_moe.py``, ``step3p5.py``).
+    """
+    text = Config(model.text_config, "config.json")
+    own = text.list_of_strs("mtp_layer_types", default=())
+    stated = model.config.get("text_config", model.config)
+    listed = Config(stated if isinstance(stated, Mapping) else {}, "config.json").list_of_strs(
+        "layer_types", default=()
+    )
+    types = own or listed[model.num_hidden_layers :] or listed
+    return [types[i] if i < len(types) else "full_attention" for i in range(count)]
 
 
 def is_full(layer: CacheLayer) -> bool:

@@ -52,6 +52,7 @@ def remarks(comparison: ModelComparison) -> Iterator[str]:
             yield f"{printable(each.model)}: {HAND_MADE}"
         elif each.at_maximum is not None and each.at_maximum.request_bytes == 0:
             yield f"{printable(each.model)} keeps no KV cache"
+    yield from (f"note: {printable(note)}" for note in comparison.notes)
 
 
 def full_table(comparison: ModelComparison) -> Table:

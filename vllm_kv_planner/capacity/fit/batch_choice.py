@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from ...errors import PlannerError
 from ..request import PlanRequest
@@ -10,6 +10,8 @@ from .measured import Measured
 
 Measurer = Callable[[PlanRequest], Measured]
 Choice = tuple[PlanRequest, Measured]
+Batch = dict[str, int]
+"""The flags of a batch that differ from what vLLM would take."""
 
 SMALL_STEP = 2048
 """Tokens of a step: vLLM's server default on GPUs below 70 GiB (``EngineArgs``, 0.33)."""
@@ -38,30 +40,31 @@ def best_batch(
         return request, first
     if first.most_requests is not None and first.most_requests < requests:
         return request, first
-    others = list(_other_batches(request, requests, fixed, first))
-    smallest = next(_accepted(reversed(others), measure), None)
+    others = list(_other_batches(requests, fixed, first))
+    smallest = next(_accepted(request, reversed(others), measure), None)
     if smallest is None or not smallest[1].holds(requests, surely=surely):
         return smallest or (request, first)
     working = (
-        each for each in _accepted(others, measure) if each[1].holds(requests, surely=surely)
+        each
+        for each in _accepted(request, others, measure)
+        if each[1].holds(requests, surely=surely)
     )
     return next(working, smallest)
 
 
 def _accepted(
-    choices: Iterator[PlanRequest] | list[PlanRequest], measure: Measurer
+    request: PlanRequest, batches: Iterable[Batch], measure: Measurer
 ) -> Iterator[Choice]:
     """Those that vLLM accepts: fewer tokens than the context need chunked prefill, for one."""
-    for choice in choices:
+    for batch in batches:
+        choice = request.with_args(**batch)
         try:
             yield choice, measure(choice)
         except PlannerError:
             continue
 
 
-def _other_batches(
-    request: PlanRequest, requests: int, fixed: frozenset[str], first: Measured
-) -> Iterator[PlanRequest]:
+def _other_batches(requests: int, fixed: frozenset[str], first: Measured) -> Iterator[Batch]:
     """Batches that take so many requests, larger ones first; the default is not among them."""
     tokens, most = first.max_num_batched_tokens, first.max_num_seqs
     tokens_fixed = "max_num_batched_tokens" in fixed
@@ -74,7 +77,7 @@ def _other_batches(
             changes = {"max_num_batched_tokens": (needed, tokens), "max_num_seqs": (each, most)}
             changed = {name: new for name, (new, old) in changes.items() if new != old}
             if changed and needed >= each:
-                yield request.with_args(**changed)
+                yield changed
 
 
 def _sizes(most: int, least: int) -> list[int]:

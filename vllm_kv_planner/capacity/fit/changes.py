@@ -139,6 +139,13 @@ def fewer_batched_tokens(start: Start) -> Iterator[Change]:
     yield start.change(flag, value, "long prompts take more steps")
 
 
+def without_video(start: Start) -> Iterator[Change]:
+    """No videos, which are the largest thing that some encoders are profiled with."""
+    limits, flag = start.request.args.limit_mm_per_prompt, "limit_mm_per_prompt"
+    if limits.get("video", 1) != 0 and not start.request.args.language_model_only:
+        yield start.change(flag, {**limits, "video": 0}, "no videos")
+
+
 def text_only(start: Start) -> Iterator[Change]:
     """No encoder, where the model has one and nobody limited it."""
     from ...described import described
@@ -237,6 +244,7 @@ CHANGES: tuple[Callable[[Start], Iterator[Change]], ...] = (
     fewer_batched_tokens,
     eager,
     quantised_cache,
+    without_video,
     text_only,
     shorter_context,
     more_ranks,

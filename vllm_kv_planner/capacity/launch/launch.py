@@ -16,6 +16,7 @@ from ...machine import UNKNOWN_MACHINE, Machine
 from ...plan_types import Plan
 from ...records import dataclass, replace
 from ...report.text import verdict
+from ...vllm_adapter.ended import end_shared_planner
 from ..request import PlanRequest
 from .command import Command, environment_of, read_command
 from .installed import installed_version, is_known
@@ -63,6 +64,7 @@ class Launch:
             InputError: The program is not there, or cannot be started.
         """
         program = self.command.program()
+        end_shared_planner()  # nothing is cleaned up behind exec
         for stream in (sys.stdout, sys.stderr):
             if stream is not None:  # closed when this began
                 stream.flush()

@@ -62,11 +62,12 @@ def make_sweep(
     groups = [_group(number, setup, named) for number, setup in enumerate(setups)]
 
     def request(label: str) -> PlanRequest:
-        model = named["model"].get(label, label)
-        return plan_request(model, planner=planner, machine=machine, **engine_args)
+        return plan_request(named["model"][label], planner=planner, machine=machine, **engine_args)
 
     def device(label: str) -> str | GPU:
-        return named["gpu"].get(label) or find_gpu(label)
+        known = named["gpu"][label]
+        on_cpu = label == "cpu" and planner == "vllm"  # vLLM's own platform, in no catalogue
+        return label if on_cpu else known if isinstance(known, GPU) else find_gpu(label)
 
     return finished(axes, groups, request, device, planner=planner, workers=workers, ray=ray)
 
@@ -153,14 +154,14 @@ def _label(value: Any, objects: dict[str, Any]) -> str | None:
     Raises:
         InputError: Two different ones would be called the same.
     """
-    if value is None or isinstance(value, str):
-        return value
-    if isinstance(value, GPU):
+    if value is None:
+        return None
+    if isinstance(value, str | os.PathLike):
+        label = value = os.fsdecode(value)
+    elif isinstance(value, GPU):
         label = value.short_name
     elif isinstance(value, FoundConfig):
         label = value.id
-    elif isinstance(value, os.PathLike):
-        return os.fsdecode(value)
     else:
         raise InputError(f"{shown(value)} is no model or GPU, nor the name of one")
     if objects.setdefault(label, value) != value:

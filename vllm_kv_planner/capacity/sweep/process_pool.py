@@ -31,8 +31,10 @@ def cores() -> int:
 
 
 def default_workers(planner: str) -> int:
-    """One a core; fewer where each holds a vLLM and memory is short."""
-    if planner != "vllm":
+    """One a core; fewer where each may hold a vLLM and memory is short."""
+    from ...vllm_adapter.shared import is_installed
+
+    if planner == "standalone" or (planner == "auto" and not is_installed()):
         return cores()
     return max(1, min(cores(), available_memory() // VLLM_BYTES))
 

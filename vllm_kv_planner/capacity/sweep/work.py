@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...engine_args.engine_args import EngineArgs
 from ...errors import PlannerError, one_line
 from ...records import dataclass, field, replace
+from ...vllm_adapter.ended import end_shared_planner
 from .columns import figures, plain
 from .grid import Setup
 
@@ -99,8 +100,4 @@ class Planning:
 
     def close(self) -> None:
         """End the vLLM that answered here, if one did."""
-        import sys
-
-        shared = sys.modules.get("vllm_kv_planner.vllm_adapter.shared")
-        if shared is not None:
-            shared.shared_planner().close()
+        end_shared_planner()

@@ -6,8 +6,7 @@ full, one falls out of its window, or it ends. In between its counts advance by 
 again. The requests looked at in every step (prompts being computed, last tokens) are *awake*. Steps
 in which nobody is awake differ in nothing, so that any number of them is one.
 
-Names of blocks that only hold outputs are given when the request ends or is thrown out: nobody else
-could find them before.
+Blocks of outputs get their names when the request wakes up: nobody else could find them before.
 
 ``tests/test_workload_properties.py`` compares it with ``Engine``, step by step.
 """
@@ -54,7 +53,7 @@ class FastEngine(Engine):
         self._has_states = bool(self.cache.with_states)
         self._stays_blocked = settings.enable_chunked_prefill and not self._has_states
         self._drops_blocks = any(not each.keeps_all for each in self.cache.groups)
-        self._groups = [each.quiet_steps for each in self.cache.groups]
+        self._quiet_steps = [each.quiet_steps for each in self.cache.groups]
 
     def schedule(self) -> Step:
         """Decide on the next step, and put to rest whoever only decodes from then on."""
@@ -98,8 +97,6 @@ class FastEngine(Engine):
             return 0
         if len(self.in_flight) != self.lag:
             return 0
-        while self._ticks and self._ticks[0] not in self._calendar:
-            heapq.heappop(self._ticks)
         steps = self._ticks[0] - self.calls - 1
         if most is not None:
             steps = min(steps, most)
@@ -145,8 +142,11 @@ class FastEngine(Engine):
 
     def _due(self, tick: int) -> list[Request]:
         """Quiet requests that need a block in this ``schedule()``; who ends wakes up."""
-        due = []
-        for request in self._calendar.pop(tick, ()):
+        due: list[Request] = []
+        if not self._ticks or self._ticks[0] > tick:
+            return due
+        heapq.heappop(self._ticks)
+        for request in self._calendar.pop(tick):
             if request.wake != tick or request.since < 0:
                 continue
             if request.last == tick:
@@ -156,16 +156,23 @@ class FastEngine(Engine):
         return due
 
     def _is_roomy(self) -> bool:
-        """Whether no prompt can take the tokens of a request that decodes."""
-        awake, budget = self.awake, self.settings.token_budget
-        if not awake or awake[0].seat > self._last_quiet_seat:
-            return self.quiet <= budget
+        """Whether no prompt can take the token of a request that decodes.
+
+        Prompts admitted after everybody who is quiet only get what those leave.
+        """
+        budget = self.settings.token_budget - self.quiet
+        if budget < len(self.awake):
+            return False
         threshold = self.threshold()
         wanted = 0
-        for request in awake:
+        is_last = True
+        for request in self.awake:
             tokens = request.known + request.placeholders - request.computed
-            wanted += min(tokens, threshold) if threshold else tokens
-        return wanted + self.quiet <= budget
+            if threshold:
+                tokens = min(tokens, threshold)
+            wanted += tokens
+            is_last = is_last and (tokens <= 1 or request.seat > self._last_quiet_seat)
+        return is_last or wanted <= budget
 
     def _run_awake(self, step: Step, due: list[Request]) -> None:
         """Schedule who is awake, and get blocks for who needs one, in the order of seats."""
@@ -242,7 +249,7 @@ class FastEngine(Engine):
         """Note which ``schedule()``, from ``tick`` on, has to look at a quiet request."""
         wake = request.last
         computed = request.computed + ahead
-        for quiet_steps in self._groups:
+        for quiet_steps in self._quiet_steps:
             wake = min(wake, tick + quiet_steps(computed, self.lag))
         self._call(request, wake)
 

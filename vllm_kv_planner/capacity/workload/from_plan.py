@@ -105,7 +105,17 @@ def settings_of(setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags) 
         hash_block_size=names,
         watermark_blocks=int(flags.watermark * num_gpu_blocks),
         reserve_full_prompt=flags.scheduler_reserve_full_isl,
+        notes=assumed(setup),
     )
+
+
+def assumed(setup: EngineSetup) -> tuple[str, ...]:
+    """What a trace does not say, so that it is left out."""
+    left_out = (
+        (setup.facts.is_multimodal, "images, audio and video: prompts are text"),
+        (setup.args.enable_lora, "LoRA adapters: max_loras keeps nobody waiting"),
+    )
+    return tuple(f"left out: {what}" for found, what in left_out if found)
 
 
 def check_simulated(setup: EngineSetup) -> None:

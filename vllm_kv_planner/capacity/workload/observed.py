@@ -135,19 +135,23 @@ class SeenTrace:
         step.used_blocks = record.used_blocks
         step.tokens = sum(record.scheduled.values())
         step.limit = likely_limit(record, step.tokens, settings)
-        step.preempted = [there[number] for number in record.preempted]
+        # Steps that compute nothing have no record: who comes back unseen was thrown out there.
+        unseen = [number for number in record.admitted if there[number].running]
+        step.preempted = [there[number] for number in (*unseen, *record.preempted)]
         for request in step.preempted:
             request.lost, request.computed = request.computed, 0
             request.preemptions += 1
+            request.running = False
         self._clock += 1
         for number, found in zip(record.admitted, record.cached_tokens, strict=True):
             request = there[number]
             request.computed = found
+            request.running = True
             self._note_join(request)
             step.admitted.append((request, found))
         for number, tokens in record.scheduled.items():
             there[number].computed += tokens
-        is_fed = not self._is_read or self._last_join > self._clock
+        is_fed = self._is_fed(settings.max_concurrent_batches)
         statistics.add_step(step, is_fed=is_fed, clock=self._clock)
         statistics.add_finished([there[number] for number in record.finished])
         self.ended += len(record.finished)
@@ -158,6 +162,15 @@ class SeenTrace:
                 del there[number]
         later = self._clock + settings.max_concurrent_batches
         self._free_since.extend([later] * len(record.finished))
+
+    def _is_fed(self, batches: int) -> bool:
+        """Whether requests are still to come; a client sends one when an output is back."""
+        if not self._is_read:
+            return True
+        if self._clients is None:
+            return self._last_join > self._clock
+        on_their_way = sum(len(each) for each in [*self._leaving, ()][-batches:])
+        return self.read - self.refused > self._clients + self.ended - on_their_way
 
     def _note_join(self, request: Request) -> None:
         """When a request joined that is admitted now: an idle engine jumps to that time."""

@@ -36,8 +36,6 @@ def run_workload(
 ) -> WorkloadResult:
     """Run a trace on vLLM's scheduling rules, and say what it was like.
 
-    Every request generates exactly its output tokens. Time is counted in engine steps.
-
     Args:
         request: The engine.
         trace: Requests in the order they arrive; read one at a time, once.
@@ -54,7 +52,6 @@ def run_workload(
             something is not simulated; one line says what and where.
     """
     check_run(concurrency, step_time, scheduler)
-    flags = SchedulerFlags.of(scheduler_flags)
     if scheduler == "vllm":
         from .observed import run_with_vllm
 
@@ -66,16 +63,15 @@ def run_workload(
             progress=progress,
             scheduler_flags=scheduler_flags,
         )
-    settings, plan = planned_settings(request, flags, plan)
+    settings, plan = planned_settings(request, SchedulerFlags.of(scheduler_flags), plan)
     feed = Feed(trace, settings, concurrency=concurrency, step_time=step_time)
-    statistics = simulate(settings, feed, progress)
-    return statistics.result(
+    return simulate(settings, feed, progress).result(
         plan,
         feed.counts,
         scheduler=scheduler,
         concurrency=concurrency,
         step_time=step_time,
-        notes=(*plan.notes, *notes_of(plan)),
+        notes=(*plan.notes, *settings.notes, *notes_of(plan)),
     )
 
 

@@ -61,6 +61,7 @@ class EngineSettings:
         watermark_blocks: Blocks kept free when others run already.
         reserve_full_prompt: Whether a request is admitted only if its whole prompt fits
             (``scheduler_reserve_full_isl``).
+        notes: What the requests are assumed not to have.
     """
 
     num_gpu_blocks: int
@@ -82,6 +83,7 @@ class EngineSettings:
     hash_block_size: int
     watermark_blocks: int = 0
     reserve_full_prompt: bool = True
+    notes: tuple[str, ...] = ()
 
 
 def group_settings(

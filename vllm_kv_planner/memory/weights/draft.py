@@ -16,7 +16,7 @@ from ...model.config import Config
 from ...model.description import ModelDescription
 from ...records import replace
 from .architectures.draft import mtp
-from .architectures.eagle import eagle
+from .architectures.eagle import dflash, eagle
 from .architectures.facts import Facts
 from .architectures.families import build, family
 from .architectures.ropes import rope_parameters
@@ -99,6 +99,9 @@ def draft_tensors(
         modules = tree.stage_modules(layers, is_first=True, is_last=True)
         made = [replace(each, part="draft") for each in tree.tensors(modules, rank)]
         return own_ropes(made, facts, target)
+    if method == "dflash":
+        block = dflash(facts, target, over_stages=over_stages, max_model_len=max_model_len)
+        return own_ropes(placed(block, rank), facts, target)
     if method not in ("eagle", "eagle3"):
         raise UnsupportedError(
             f"weights of {method} draft models are not known to the stand-alone planner; "

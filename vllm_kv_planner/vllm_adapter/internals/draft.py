@@ -53,10 +53,10 @@ def _model_v1(vllm_config: Any) -> Any:
 
 
 def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:
-    utilities = name("eagle_utils")
-    if hasattr(utilities, "_should_share"):
-        method = vllm_config.speculative_config.method
-        utilities._should_share = lambda *asked: _shares(method, *asked)
+    method = vllm_config.speculative_config.method
+    for utilities in (name("eagle_utils"), optional_name("dflash_utils")):
+        if hasattr(utilities, "_should_share"):
+            utilities._should_share = lambda *asked: _shares(method, *asked)
     _check_hidden_states(vllm_config, target)
     with on_meta():
         speculator = name("init_speculator")(vllm_config, torch.device("meta"), None)

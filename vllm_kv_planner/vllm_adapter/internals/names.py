@@ -40,6 +40,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "GPUModelRunnerV2": ("vllm.v1.worker.gpu.model_runner:GPUModelRunner",),
     "WorkerBase": ("vllm.v1.worker.worker_base:WorkerBase",),
     "DraftModelProposer": ("vllm.v1.spec_decode.draft_model:DraftModelProposer",),
+    "dflash_utils": ("vllm.v1.worker.gpu.spec_decode.dflash:utils",),
     "EagleProposer": ("vllm.v1.spec_decode.eagle:EagleProposer",),
     "DraftModelSpeculator": ("vllm.v1.worker.gpu.spec_decode.speculator:DraftModelSpeculator",),
     "eagle3_utils": ("vllm.v1.worker.gpu.spec_decode.eagle:eagle3_utils",),

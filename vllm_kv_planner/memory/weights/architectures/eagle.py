@@ -14,6 +14,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....errors import UnsupportedError
+from ....model.dflash import inner_layers
 from ....records import replace
 from ..modules import Block, Linear, LMHead, Module, Norm, QKVLinear, Weight
 from .attention import attention
@@ -69,6 +70,47 @@ def eagle(
         modules += [Norm("model.norm", facts.hidden), LMHead("lm_head", own, facts.hidden)]
         if own != target.vocab_size:
             modules.append(Weight("draft_id_to_target_id", (own,), dtype="int64"))
+    return modules
+
+
+def dflash(
+    facts: Facts, target: Facts, *, over_stages: bool = False, max_model_len: int = 0
+) -> Sequence[Module]:
+    """DFlash: Qwen3's layers behind a projection of states of several of the target's layers.
+
+    Source: vLLM 0.33 ``models/qwen3_dflash.py``.
+
+    Args:
+        facts: The draft model.
+        target: The model it drafts for.
+        over_stages: Whether the target's embedding lies on another stage.
+        max_model_len: The engine's.
+    """
+    row = {**(family("Qwen3ForCausalLM") or {}), "o_bias": "attention_bias", "rotary": False}
+    facts = facts.with_options(row)
+    text, hidden = facts.text, facts.hidden
+    states = inner_layers(text.data) or facts.num_layers
+    width = text.int("target_hidden_size", default=hidden)
+    norms = ("input_layernorm", "post_attention_layernorm")
+    inner = (
+        attending(facts, max_model_len),
+        mlp(facts),
+        *(Norm(name, hidden) for name in norms),
+    )
+    modules: list[Module] = [
+        Linear("model.fc", states * width, (hidden,), "none", quantised=False),
+        *(Block(f"model.layers.{number}", inner, "draft") for number in range(facts.num_layers)),
+        Norm("model.hidden_norm", hidden),
+        Norm("model.norm", hidden),
+        Weight("model.mask_embedding", (hidden,)),
+    ]
+    if over_stages:
+        modules.append(own_embedding(facts))
+    own = text.int("draft_vocab_size", default=facts.vocab_size)
+    if own != target.vocab_size:
+        modules.append(Weight("draft_id_to_target_id", (own,), dtype="int64"))
+    if own != target.vocab_size or text.get("has_own_lm_head"):
+        modules.append(LMHead("lm_head", own, hidden))
     return modules
 
 
