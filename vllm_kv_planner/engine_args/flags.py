@@ -10,6 +10,7 @@ import argparse
 import json
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from ..errors import InputError, UnknownNameError
@@ -56,6 +57,19 @@ class FlagParser(argparse.ArgumentParser):
         if word[:1] != "-":
             return word.lower() in ("true", "false")
         return word not in self._option_string_actions
+
+    def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
+        """As argparse, which checks every metavar with a formatter of the terminal's width.
+
+        Asking for that width imports ``shutil`` and its compressors; any width will do here.
+        """
+        kept = self.formatter_class
+        any_width: Any = partial(kept, width=80)
+        self.formatter_class = any_width
+        try:
+            return super().add_argument(*args, **kwargs)
+        finally:
+            self.formatter_class = kept
 
     def error(self, message: str) -> NoReturn:
         """Raise InputError; for an unknown flag UnknownNameError with the nearest names."""
