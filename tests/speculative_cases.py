@@ -161,6 +161,22 @@ CASES = (
         with_draft("latent", method="eagle3"),
         tensor_parallel_size=8,
     ),
+    case("qwen3-dflash", "Qwen/Qwen3-8B", with_draft("Qwen3-8B-DFlash-b16", 15)),
+    case(
+        "qwen3-dflash-own-backend",
+        "Qwen/Qwen3-8B",
+        with_draft("Qwen3-8B-DFlash-b16", 15),
+        attention_backend="FLASHINFER",
+    ),
+    case(
+        "dflash-mixed",
+        "Qwen/Qwen3-8B",
+        with_draft("DFlash-mixed", 15, method="dflash"),
+        tensor_parallel_size=2,
+        kv_cache_dtype="fp8",
+    ),
+    case("dflash-windows", "Qwen/Qwen3-8B", with_draft("DFlash-windows", 7)),
+    case("dflash-causal", "Qwen/Qwen3-8B", with_draft("DFlash-causal", 7)),
     case("llama-small", LLAMA_8B, with_draft(SMALL, 5)),
     case("llama-small-tp", LLAMA_8B, with_draft(SMALL, 5), tensor_parallel_size=2),
     case(

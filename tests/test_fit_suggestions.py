@@ -139,7 +139,7 @@ def test_text_only_frees_the_encoder() -> None:
 
 def test_videos_are_what_the_encoder_is_profiled_with() -> None:
     """Qwen2.5-VL: a video of up to 14 of the largest frames; an image is two of them."""
-    request = plan_request("Qwen/Qwen2.5-VL-7B-Instruct", gpu="L40S", max_model_len=131072)
+    request = plan_request("Qwen/Qwen2.5-VL-7B-Instruct", gpu="L40S", max_model_len=128000)
     by_flag = {each.flag: each for each in suggestions_of(request)}
     none = by_flag["limit_mm_per_prompt"]
     assert none.text == """--limit-mm-per-prompt '{"video": 0}'"""
@@ -190,3 +190,19 @@ def test_nothing_helps() -> None:
 def test_only_requests_have_suggestions() -> None:
     with pytest.raises(PlannerError, match="a PlanRequest is needed"):
         suggestions_of("gpt2")  # type: ignore[arg-type]
+
+
+def test_vllm_itself_is_not_asked_a_hundred_times() -> None:
+    """No vLLM is here to be asked, and the rules restated here know the engine."""
+    request = plan_request(LLAMA, gpu="L4", max_model_len=32768, planner="vllm")
+    restated = plan_request(LLAMA, gpu="L4", max_model_len=32768, planner="standalone")
+    assert suggestions_of(request) == suggestions_of(restated)
+
+
+@pytest.mark.parametrize("share", [0.29, 0.57, 0.58, 0.925])
+def test_shares_are_hundredths(share: float) -> None:
+    """0.29 x 100 is 28.999999999999996 in floating point."""
+    request = plan_request("gpt2", gpu="H100", gpu_memory_utilization=share)
+    more = {each.flag: each for each in suggestions_of(request)}["gpu_memory_utilization"]
+    assert more.value > share
+    assert round(more.value, 2) == more.value

@@ -169,6 +169,7 @@ def test_targets_without_inner_states(tmp_path: Path) -> None:
     [
         ({"method": "mtp", "num_speculative_tokens": 1}, "'mtp': no rule for layers of Llama"),
         ({"method": "dflash", "model": SMALL, "num_speculative_tokens": 7}, "'dflash'"),
+        ({"method": "dspark", "model": SMALL, "num_speculative_tokens": 7}, "'dspark'"),
         ({"method": "extract_hidden_states", "num_speculative_tokens": 1}, "extract_hidden"),
         (
             {"method": "eagle", "model": "google/gemma-2b", "num_speculative_tokens": 1},
@@ -200,6 +201,26 @@ def test_what_has_no_rule_is_refused_by_name(config: dict[str, Any], message: st
 def test_nonsense_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         plan(LLAMA_8B, speculative_config=with_draft(SMALL) | changes)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"num_hidden_layers": 0},
+        {"layer_types": ["sliding_attention"], "sliding_window": None},
+        {"layer_types": ["sliding_attention"] * 5, "sliding_window": None},
+        {"dflash_config": 5},
+        {"dflash_config": {"use_swa": "yes"}},
+        {"dflash_config": {"use_swa": True, "swa_window_size": -1}},
+        {"is_causal": "no"},
+        {"architectures": ["DFlash2DraftModel"]},
+    ],
+)
+def test_a_hostile_dflash_config_is_refused_in_one_line(
+    changes: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["Qwen3-8B-DFlash-b16"] | changes))
+    refusal("Qwen/Qwen3-8B", with_draft(str(tmp_path), method="dflash"))
 
 
 @pytest.mark.parametrize(

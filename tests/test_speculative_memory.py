@@ -87,3 +87,12 @@ def test_the_older_runner_profiles_its_rejection_sampler() -> None:
     assert names[-4:] == ["forward", "draft", "sampler", "rejection sampler"]
     (rejection,) = (p for p in budget.ranks[0].activation.phases if p.name == "rejection sampler")
     assert dict(rejection.parts)["all_logits"] == 2 * 1024 * 128256 * 2
+
+
+def test_dflash_asks_for_a_block_of_every_request(tmp_path: Path) -> None:
+    """16 tokens a request of a batch of 8,192: 512 requests are profiled, not 1,024."""
+    config = with_draft(written("Qwen3-8B-DFlash-b16", tmp_path), 15)
+    budget = memory_budget(setup("Qwen/Qwen3-8B", speculative_config=config), 0)
+    phases = {phase.name: dict(phase.parts) for phase in budget.ranks[0].activation.phases}
+    assert phases["sampler"]["logits"] == 512 * 151936 * 2
+    assert phases["draft"]["inner_hidden_states"] == 5 * 8192 * 4096 * 2

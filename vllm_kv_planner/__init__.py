@@ -9,11 +9,15 @@ from .version import __version__
 if TYPE_CHECKING:
     from .capacity.compare import compare_models as compare_models
     from .capacity.compared import ModelComparison as ModelComparison
+    from .capacity.launch.launch import Launch as Launch
+    from .capacity.launch.launch import plan_launch as plan_launch
     from .capacity.paged import PagingComparison as PagingComparison
     from .capacity.paging import paging as paging
     from .capacity.request import PlanRequest as PlanRequest
     from .capacity.request import plan_request as plan_request
     from .capacity.scenario import Scenario as Scenario
+    from .capacity.sweep.result import SweepResult as SweepResult
+    from .capacity.sweep.run import sweep as sweep
     from .capacity.workload.run import run_workload as run_workload
     from .capacity.workload.source import RequestSource as RequestSource
     from .errors import ConfigError as ConfigError
@@ -38,16 +42,20 @@ _HOME = {
     "UnsupportedError": "errors",
     "estimate_kv_cache": "estimate",
     "VLLMPlanner": "vllm_adapter.client",
+    "Launch": "capacity.launch.launch",
     "ModelComparison": "capacity.compared",
     "PagingComparison": "capacity.paged",
     "PlanRequest": "capacity.request",
     "RequestSource": "capacity.workload.source",
     "Scenario": "capacity.scenario",
+    "SweepResult": "capacity.sweep.result",
     "compare_models": "capacity.compare",
     "paging": "capacity.paging",
     "plan": "planner",
+    "plan_launch": "capacity.launch.launch",
     "plan_request": "capacity.request",
     "run_workload": "capacity.workload.run",
+    "sweep": "capacity.sweep.run",
     "plan_engine": "vllm_adapter.live",
 }
 

@@ -63,9 +63,8 @@ class FlagParser(argparse.ArgumentParser):
 
         Asking for that width imports ``shutil`` and its compressors; any width will do here.
         """
-        kept = self.formatter_class
-        any_width: Any = partial(kept, width=80)
-        self.formatter_class = any_width
+        kept: Any = self.formatter_class
+        self.formatter_class = partial(kept, width=80)
         try:
             return super().add_argument(*args, **kwargs)
         finally:

@@ -48,21 +48,25 @@ class Candidate:
         )
 
 
-def candidates(constraints: Constraints, is_moe: Sequence[bool]) -> list[Candidate]:
+def candidates(constraints: Constraints, is_moe: Sequence[bool]) -> Iterator[Candidate]:
     """Every set-up of the constraints, best first.
 
     Args:
         constraints: What is allowed.
         is_moe: For every model named, whether it has experts.
     """
-    found = [
-        each
-        for num_gpus in constraints.counts
-        for moe in sorted(set(is_moe))
-        for shape in shapes(num_gpus, constraints, is_moe=moe)
-        for each in _of_shape(constraints, num_gpus, shape, _models(is_moe, moe))
-    ]
-    return sorted(found, key=lambda candidate: candidate.rank)
+    counts = constraints.counts
+    # without prices fewer GPUs always come first, so that few of many numbers need be listed
+    together = [counts] if constraints.prices else [[number] for number in counts]
+    for numbers in together:
+        found = (
+            each
+            for num_gpus in numbers
+            for moe in sorted(set(is_moe))
+            for shape in shapes(num_gpus, constraints, is_moe=moe)
+            for each in _of_shape(constraints, num_gpus, shape, _models(is_moe, moe))
+        )
+        yield from sorted(found, key=lambda candidate: candidate.rank)
 
 
 def _models(is_moe: Sequence[bool], moe: bool) -> list[int]:

@@ -90,7 +90,7 @@ def another_utilization(start: Start) -> Iterator[Change]:
     args, flag = start.request.args, "gpu_memory_utilization"
     if args.kv_cache_memory_bytes is not None:
         return
-    now = int(args.gpu_memory_utilization * HUNDREDTHS)
+    now = int(args.gpu_memory_utilization * HUNDREDTHS + 1e-9)
 
     def starts(hundredths: int) -> bool:
         return at_utilization(start.request, hundredths, start.measure).fits
@@ -221,7 +221,7 @@ def more_engines(start: Start) -> Iterator[Change]:
 def larger_gpu(start: Start) -> Iterator[Change]:
     """The smallest GPU of the catalogue, above this one, that is enough."""
     request = start.request
-    if request.planner == "vllm" or start.measured.holds(start.each):
+    if start.measured.holds(start.each):
         return
     named = request.gpu or DEFAULT_GPU
     mine = named if isinstance(named, GPU) else find_gpu(named)

@@ -64,10 +64,7 @@ class Search:
             PlannerError: No set-up of any model can be planned; the first refusal says why.
         """
         is_moe = [described(each.found, each.args).is_moe for each in self.models]
-        every = candidates(self.constraints, is_moe)
-        if not every:
-            raise InputError(nothing_to_try(self.constraints))
-        for candidate in every:
+        for candidate in candidates(self.constraints, is_moe):
             if len(self.offers) >= self.constraints.top:
                 self.is_complete = False
                 break
@@ -81,6 +78,8 @@ class Search:
                 self._fewest.setdefault(kind_of(candidate), candidate.num_gpus)
             if not self._beaten(found):
                 self.offers.append(found)
+        if self.tried == 0:
+            raise InputError(nothing_to_try(self.constraints))
         if not self.offers:
             self._measure_hopeless()
         if not self.offers and self.nearest is None and self._refusals:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
-from ...errors import InputError, PlannerError
+from ...errors import InputError, PlannerError, UnsupportedError
+from ...records import replace
 from ..request import PlanRequest
 from .changes import CHANGES, Change, Measurer, Start
 from .constraints import MOST_REQUESTS, whole
@@ -50,10 +52,21 @@ def _start(request: PlanRequest, concurrency: int, measure: Measurer | None) -> 
     if not isinstance(request, PlanRequest):
         raise InputError("suggestions: a PlanRequest is needed; plan_request() makes one")
     measure = measure or Measure()
+    concurrency = whole("concurrency", concurrency, most=MOST_REQUESTS)
+    if request.planner == "vllm":
+        # seconds a plan, and a hundred of them: the rules restated here say the same, if they can
+        restated = replace(request, planner="standalone")
+        with suppress(UnsupportedError):
+            return Start(
+                request=restated,
+                measured=measure(restated),
+                concurrency=concurrency,
+                measure=measure,
+            )
     return Start(
         request=request,
         measured=measure(request),
-        concurrency=whole("concurrency", concurrency, most=MOST_REQUESTS),
+        concurrency=concurrency,
         measure=measure,
     )
 

@@ -47,6 +47,9 @@ def run_with_vllm(
             seen.add(record, statistics, settings)
             if progress is not None and record.finished:
                 progress(seen.ended + seen.refused)
+        seen.end(statistics)
+        if progress is not None:
+            progress(seen.ended + seen.refused)
         plan = run.plan
     return statistics.result(
         plan,
@@ -151,26 +154,30 @@ class SeenTrace:
             step.admitted.append((request, found))
         for number, tokens in record.scheduled.items():
             there[number].computed += tokens
-        is_fed = self._is_fed(settings.max_concurrent_batches)
-        statistics.add_step(step, is_fed=is_fed, clock=self._clock)
-        statistics.add_finished([there[number] for number in record.finished])
-        self.ended += len(record.finished)
-        # A request whose last output is on its way may be thrown out in the next steps.
+        statistics.add_step(step, is_fed=self._is_fed(), clock=self._clock)
         self._leaving.append(record.finished)
-        if len(self._leaving) > settings.max_concurrent_batches:
-            for number in self._leaving.popleft():
-                del there[number]
-        later = self._clock + settings.max_concurrent_batches
-        self._free_since.extend([later] * len(record.finished))
+        if len(self._leaving) == settings.max_concurrent_batches:
+            self._take_back(statistics)
 
-    def _is_fed(self, batches: int) -> bool:
+    def end(self, statistics: Statistics) -> None:
+        """The last outputs are back."""
+        while self._leaving:
+            self._take_back(statistics)
+
+    def _take_back(self, statistics: Statistics) -> None:
+        """The output of the oldest step in flight is back: some requests have ended."""
+        finished = self._leaving.popleft()
+        statistics.add_finished([self._there.pop(number) for number in finished])
+        self.ended += len(finished)
+        self._free_since.extend([self._clock + 1] * len(finished))
+
+    def _is_fed(self) -> bool:
         """Whether requests are still to come; a client sends one when an output is back."""
         if not self._is_read:
             return True
         if self._clients is None:
             return self._last_join > self._clock
-        on_their_way = sum(len(each) for each in [*self._leaving, ()][-batches:])
-        return self.read - self.refused > self._clients + self.ended - on_their_way
+        return self.read - self.refused > self._clients + self.ended
 
     def _note_join(self, request: Request) -> None:
         """When a request joined that is admitted now: an idle engine jumps to that time."""

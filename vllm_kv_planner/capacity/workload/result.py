@@ -66,9 +66,8 @@ class WorkloadResult(Answer):
         concurrency: Clients of the closed loop; None: requests came by their arrival times.
         usable_blocks: Blocks without the null block.
         running: Requests that ran, over all steps.
-        sustained: The same without ramp-up and drain: from the first step in which a request
-            ended or blocks or seats ran out, to the last one with requests still to come or
-            waiting; all steps where there are none of these.
+        sustained: The same without ramp-up and drain: from the end of the first request to the
+            last step with requests still to come or waiting; all steps where there is none between.
         running_loaded: The same over the steps that left something waiting: what the engine
             holds when it is full; None where nothing ever waited.
         waiting: Requests left waiting, over all steps.

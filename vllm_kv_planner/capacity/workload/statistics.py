@@ -45,7 +45,6 @@ class Statistics:
             is_fed: Whether more requests are to come.
             clock: The time at which it was scheduled.
         """
-        self._has_started = self._has_started or step.limit in ("blocks", "seats")
         for request, found in step.admitted:
             self._add_admitted(request, found, clock)
         if step.preempted:
