@@ -8,9 +8,7 @@ cell shows itself as a table. No GPU, no weights and no vLLM are needed.
 """
 
 # %% What to serve
-from vllm_kv_planner import PlannerError
-from vllm_kv_planner.capacity.fit.fit import fit
-from vllm_kv_planner.capacity.fit.questions import longest_context, suggest
+from vllm_kv_planner import PlannerError, fit, longest_context, suggest
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 

@@ -12,7 +12,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from vllm_kv_planner.capacity.sweep.run import sweep
+from vllm_kv_planner import sweep
 
 
 def main() -> None:

@@ -9,10 +9,7 @@ No GPU, no weights and no vLLM are needed.
 import argparse
 import sys
 
-from vllm_kv_planner import PlannerError
-from vllm_kv_planner.capacity.request import plan_request
-from vllm_kv_planner.capacity.workload.run import run_workload
-from vllm_kv_planner.capacity.workload.source import RequestSource
+from vllm_kv_planner import PlannerError, RequestSource, plan_request, run_workload
 from vllm_kv_planner.cli.output import printing
 from vllm_kv_planner.report.workload_figures import headline
 

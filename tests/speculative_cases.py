@@ -201,6 +201,12 @@ CASES = (
         with_draft(SMALL, 4, parallel_drafting=True),
         attention_backend="FLASHINFER",
     ),
+    case(
+        "states-in-the-draft",
+        "nvidia/Nemotron-3-Nano",
+        with_draft("nvidia/Nemotron-3-Nano"),
+        tensor_parallel_size=2,
+    ),
     case("gemma-2-small", "google/gemma-2-27b-it", with_draft("google/gemma-2-2b-it")),
     case(
         "gpt-oss-small",

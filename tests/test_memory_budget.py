@@ -18,6 +18,8 @@ from vllm_kv_planner.memory.budget import Weights, memory_budget, requested_byte
 from vllm_kv_planner.memory.capture_sizes import captures
 from vllm_kv_planner.memory.cuda_graphs import graph_estimate
 from vllm_kv_planner.memory.overheads import known_overheads
+from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.records import replace
 
 SWEEP = "h100_v0.19_sweep.jsonl"
 
@@ -68,9 +70,8 @@ def test_which_versions_deduct_the_graphs(
 ) -> None:
     budget = memory_budget(setup_of(environment=environment), 15 * GIB, vllm_version=version)
     assert (budget.cuda_graph_bytes > 0) is deducted
-    spared = memory_budget(
-        setup_of(environment=environment), 0, vllm_version=version, estimate_cudagraphs=False
-    )
+    not_estimated = replace(environment or EngineEnvironment(), estimate_cudagraphs=False)
+    spared = memory_budget(setup_of(environment=not_estimated), 0, vllm_version=version)
     assert spared.cuda_graph_bytes == 0
 
 
@@ -173,3 +174,22 @@ def replace_total(setup: EngineSetup, total: int) -> EngineSetup:
     gpu = records_module.replace(setup.gpu, torch_total_bytes=total)
     changed: EngineSetup = records_module.replace(setup, gpu=gpu)
     return changed
+
+
+def test_a_variable_before_the_command_keeps_the_graphs_out_of_the_budget() -> None:
+    """VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0: vLLM captures them all the same, afterwards."""
+    from vllm_kv_planner.engine_args.serve_command import parse_serve_command
+    from vllm_kv_planner.planner import plan_engine_args
+
+    def memory(line: str) -> int:
+        command = parse_serve_command(line)
+        plan = plan_engine_args(
+            command.engine_args,
+            found=find_config("gpt2"),
+            gpu="L4",
+            environment=command.environment,
+        )
+        return plan.memory.cuda_graph_bytes or 0
+
+    assert memory("vllm serve gpt2") > 0
+    assert memory("VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0 vllm serve gpt2") == 0

@@ -186,7 +186,11 @@ def test_a_request_waits_for_its_whole_prompt() -> None:
 @pytest.mark.parametrize(
     ("trace", "message"),
     [
-        ([request(0, 1)], "request 0: 0 prompt and 1 output tokens: at least 1 of each"),
+        ([request(0, 1)], "request 0: 0 prompt and 1 output tokens: whole numbers, at least 1"),
+        ([request(4, 2.5)], r"request 0: 4 prompt and 2\.5 output tokens"),  # type: ignore[arg-type]
+        ([request(4, 1, 1e300)], "request 0: arrival 1e"),
+        ([request(4, 1, 0, -1)], "request 0: a part of its prefix has fewer than 0 tokens"),
+        ([request(40, 1)], "request 0: its 40 tokens do not fit in the 4 blocks of an empty"),
         ([request(4, 1, 5), request(4, 1, 4)], "request 1: arrival 4: a time not before"),
         ([request(4, 1, float("nan"))], "request 0: arrival nan"),
         ([request(4, 1, 0, 5)], "request 0: its prefix is longer than its prompt of 4 tokens"),
@@ -195,7 +199,7 @@ def test_a_request_waits_for_its_whole_prompt() -> None:
 def test_wrong_requests_are_refused(trace: list[TraceRequest], message: str) -> None:
     """One line that says which request and why."""
     with pytest.raises(InputError, match=message):
-        steps_of(engine([full()], 10), trace)
+        steps_of(engine([full()], 4), trace)
 
 
 @pytest.mark.parametrize(("prompt", "output"), [(900, 100), (900, 200), (1000, 128)])

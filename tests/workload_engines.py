@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vllm_kv_planner.capacity.workload.engine import Engine, Step
+from vllm_kv_planner.capacity.workload.engine import Engine
 from vllm_kv_planner.capacity.workload.exact import EngineRun
 from vllm_kv_planner.capacity.workload.fast import FastEngine
 from vllm_kv_planner.capacity.workload.feed import Feed
@@ -14,6 +14,7 @@ from vllm_kv_planner.capacity.workload.settings import (
     block_sizes,
     group_settings,
 )
+from vllm_kv_planner.capacity.workload.step import Step
 from vllm_kv_planner.capacity.workload.types import StepRecord, TraceRequest
 from vllm_kv_planner.kv_cache.specs import (
     ChunkedLocalAttentionSpec,

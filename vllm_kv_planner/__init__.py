@@ -9,6 +9,16 @@ from .version import __version__
 if TYPE_CHECKING:
     from .capacity.compare import compare_models as compare_models
     from .capacity.compared import ModelComparison as ModelComparison
+    from .capacity.fit.fit import fit as fit
+    from .capacity.fit.questions import fewest_gpus as fewest_gpus
+    from .capacity.fit.questions import least_utilization as least_utilization
+    from .capacity.fit.questions import longest_context as longest_context
+    from .capacity.fit.questions import suggest as suggest
+    from .capacity.fit.result import FitResult as FitResult
+    from .capacity.fit.result import Offer as Offer
+    from .capacity.fit.suggestion import Suggestion as Suggestion
+    from .capacity.fit.suggestions import smallest_change as smallest_change
+    from .capacity.fit.suggestions import suggestions_of as suggestions_of
     from .capacity.launch.launch import Launch as Launch
     from .capacity.launch.launch import plan_launch as plan_launch
     from .capacity.paged import PagingComparison as PagingComparison
@@ -34,29 +44,39 @@ if TYPE_CHECKING:
 
 _HOME = {
     "ConfigError": "errors",
+    "FitResult": "capacity.fit.result",
     "InputError": "errors",
     "KVCacheEstimate": "estimate",
-    "Plan": "plan_types",
-    "PlannerError": "errors",
-    "UnknownNameError": "errors",
-    "UnsupportedError": "errors",
-    "estimate_kv_cache": "estimate",
-    "VLLMPlanner": "vllm_adapter.client",
     "Launch": "capacity.launch.launch",
     "ModelComparison": "capacity.compared",
+    "Offer": "capacity.fit.result",
     "PagingComparison": "capacity.paged",
+    "Plan": "plan_types",
+    "PlannerError": "errors",
     "PlanRequest": "capacity.request",
     "RequestSource": "capacity.workload.source",
     "Scenario": "capacity.scenario",
+    "Suggestion": "capacity.fit.suggestion",
     "SweepResult": "capacity.sweep.result",
+    "UnknownNameError": "errors",
+    "UnsupportedError": "errors",
+    "VLLMPlanner": "vllm_adapter.client",
     "compare_models": "capacity.compare",
+    "estimate_kv_cache": "estimate",
+    "fewest_gpus": "capacity.fit.questions",
+    "fit": "capacity.fit.fit",
+    "least_utilization": "capacity.fit.questions",
+    "longest_context": "capacity.fit.questions",
     "paging": "capacity.paging",
     "plan": "planner",
+    "plan_engine": "vllm_adapter.live",
     "plan_launch": "capacity.launch.launch",
     "plan_request": "capacity.request",
     "run_workload": "capacity.workload.run",
+    "smallest_change": "capacity.fit.suggestions",
+    "suggest": "capacity.fit.questions",
+    "suggestions_of": "capacity.fit.suggestions",
     "sweep": "capacity.sweep.run",
-    "plan_engine": "vllm_adapter.live",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names are literals, above)

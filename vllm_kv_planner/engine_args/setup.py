@@ -49,6 +49,7 @@ class EngineSetup:
         context: What the cache layers see of it, final block size included.
         cache: The cache layers' specs, layout and backends.
         draft: What drafts, where its layers keep a cache.
+        environment: vLLM's environment variables.
     """
 
     args: EngineArgs
@@ -59,6 +60,7 @@ class EngineSetup:
     context: CacheContext
     cache: CacheLayers
     draft: Draft | None = None
+    environment: EngineEnvironment = EngineEnvironment()
 
     @property
     def limits(self) -> RequestLimits:
@@ -140,6 +142,7 @@ def resolve_setup(
             model, context, backends, resolved.layers_per_stage, sized, drafted
         ),
         draft=draft,
+        environment=environment or EngineEnvironment(),
     )
 
 

@@ -169,7 +169,6 @@ def memory_budget(
     vllm_version: str = DEFAULT_VERSION,
     free_memory_bytes: int | None = None,
     other_processes_bytes: int = 0,
-    estimate_cudagraphs: bool = True,
     overheads: Overheads | None = None,
 ) -> MemoryBudget:
     """The budget of an engine.
@@ -180,7 +179,6 @@ def memory_budget(
         vllm_version: From 0.10 to 0.33.
         free_memory_bytes: Free on the GPU at start; None: what an idle GPU has.
         other_processes_bytes: What others hold of it, where ``free_memory_bytes`` is not given.
-        estimate_cudagraphs: VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS.
         overheads: Other measurements than the bundled ones.
 
     Raises:
@@ -193,7 +191,6 @@ def memory_budget(
             Rank(setup=setup, rules=rules, stage=stage),
             _weights_of(weights, stage),
             measured,
-            estimate_cudagraphs=estimate_cudagraphs,
         )
         for stage in range(setup.args.pipeline_parallel_size)
     )
@@ -226,15 +223,15 @@ def request_limits(setup: EngineSetup, vllm_version: str = DEFAULT_VERSION) -> R
     return replace(limits, max_in_flight_tokens=setup.resolved.batch.max_num_batched_tokens)
 
 
-def rank_budget(
-    rank: Rank, weights: Weights, overheads: Overheads, *, estimate_cudagraphs: bool = True
-) -> RankBudget:
+def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudget:
     """One rank's budget."""
     args, model = rank.setup.args, rank.setup.model
     reserve = int(args.mm_ipc_gpu_memory_gb * GIB) if model.is_multimodal else 0
     activation = seen_activation(rank, overheads) or activation_peak(rank)
     buffers = runner_buffers(rank)
-    graphs = graph_estimate(rank, overheads.graphs, deduct=estimate_cudagraphs)
+    graphs = graph_estimate(
+        rank, overheads.graphs, deduct=rank.setup.environment.estimate_cudagraphs
+    )
     uncounted = 0 if rank.rules.counts_runner_buffers else sum(size for _, size in buffers)
     captured = 0 if graphs.deducted_bytes else graphs.estimate_bytes + graphs.uncertainty_bytes
     return RankBudget(

@@ -82,7 +82,9 @@ def expert_kernel(rank: Rank) -> str:
         return "own"
     if major == 9 and method in _OPENAI_TRITON and not setup.args.enable_lora:
         return "openai_triton"  # with adapters its parts run one by one, in workspaces
-    grouped = setup.args.enable_expert_parallel and setup.args.num_gpus > 1
+    args = setup.args
+    ranks = args.tensor_parallel_size * args.data_parallel_size
+    grouped = args.enable_expert_parallel and ranks * args.prefill_context_parallel_size > 1
     if major == 9 and grouped and method in _FP8_BLOCK and _has_blocks(rank):
         return "own"
     return "triton"

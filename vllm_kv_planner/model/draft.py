@@ -96,7 +96,8 @@ def mtp_row(config: Mapping[str, Any]) -> Row | None:
     rows: Sequence[Row] = tables()["mtp"]
     for each in rows:
         if kind in each.get("types", ()) or name in each.get("architectures", ()):
-            return each
+            # Nemotron-H without such layers stays a model of its own
+            return None if each.get("blocks") and not config.get(NEXT_LAYERS) else each
     return None
 
 

@@ -9,48 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from ...records import dataclass, field
+from ...errors import InputError
 from .cache import KVCache
 from .queues import SortedQueue, WaitingQueue
 from .settings import EngineSettings
 from .split import StateSplit
 from .state import Request
-
-
-@dataclass(eq=False)
-class Step:
-    """What one ``schedule()`` decided.
-
-    Attributes:
-        scheduled: Tokens of each request that runs.
-        sampling: Those of them that get an output: all but unfinished prefills.
-        admitted: Requests that came out of the waiting queue, with the tokens found for them.
-        preempted: Requests thrown out.
-        finished: Requests that ended with this step's output, once that is back.
-        running: Requests in the running queue.
-        waiting: Requests left waiting.
-        used_blocks: Blocks held.
-        tokens: Of all requests together.
-        limit: What kept the first waiting request out: ``blocks``, ``seats``, ``tokens``,
-            ``interval``; or empty.
-        budget: Tokens that may still be given out.
-        threshold: Most tokens of one prompt; 0: no limit.
-        only_decodes: Whether prompts sit this step out.
-    """
-
-    budget: int
-    threshold: int
-    only_decodes: bool
-    scheduled: dict[Request, int] = field(default_factory=dict)
-    sampling: set[Request] = field(default_factory=set)
-    admitted: list[tuple[Request, int]] = field(default_factory=list)
-    preempted: list[Request] = field(default_factory=list)
-    finished: list[Request] = field(default_factory=list)
-    running: int = 0
-    waiting: int = 0
-    used_blocks: int = 0
-    tokens: int = 0
-    limit: str = ""
+from .step import Step
 
 
 class Engine:
@@ -78,6 +43,7 @@ class Engine:
         self._executed = 0
         self._last_prefill = -settings.prefill_schedule_interval
         self._prefills_left = False
+        self._stuck = 0  # turns in a row without anything to do but wait
 
     @property
     def is_idle(self) -> bool:
@@ -100,7 +66,23 @@ class Engine:
                 return step, None
         done = self.in_flight.popleft()
         self.process(done)
+        self.check_progress(step)
         return step, done
+
+    def check_progress(self, step: Step | None) -> None:
+        """Refuse to wait for ever.
+
+        Raises:
+            InputError: A request that an empty engine has no room for; vLLM would never run it.
+        """
+        is_stuck = step is not None and not (step.tokens or self.running or self.in_flight)
+        self._stuck = self._stuck + 1 if is_stuck and self.waiting else 0
+        if self._stuck > 2:
+            request = self.waiting.first()
+            raise InputError(
+                f"request {request.number}: its {request.known:,} tokens do not fit in the "
+                f"{self.cache.total:,} blocks of an empty engine"
+            )
 
     def schedule(self) -> Step:
         """Decide on the next step."""

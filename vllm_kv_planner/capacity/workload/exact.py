@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from .engine import Engine, Step
+from .engine import Engine
 from .feed import Feed
 from .settings import EngineSettings
+from .step import Step
 from .types import StepRecord, TraceRequest
 
 

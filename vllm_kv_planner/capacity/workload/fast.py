@@ -16,9 +16,10 @@ from __future__ import annotations
 import heapq
 from operator import attrgetter
 
-from .engine import Engine, Step
+from .engine import Engine
 from .settings import EngineSettings
 from .state import Request
+from .step import Step
 
 by_seat = attrgetter("seat")
 

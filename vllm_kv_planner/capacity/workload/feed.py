@@ -12,6 +12,9 @@ from .settings import EngineSettings
 from .state import Arrived
 from .types import TraceRequest
 
+LATEST = 1e12
+"""Arrivals lie before it, in seconds or in steps."""
+
 
 class Counts(NamedTuple):
     """Requests of a trace.
@@ -123,16 +126,19 @@ def check_request(number: int, each: TraceRequest, before: float | None) -> None
     Raises:
         InputError: Which, and why.
     """
-    if each.prompt_tokens < 1 or each.output_tokens < 1:
-        raise InputError(
-            f"request {number}: {each.prompt_tokens} prompt and {each.output_tokens} output "
-            "tokens: at least 1 of each"
-        )
-    if before is not None and not before <= each.arrival < float("inf"):
+    for tokens in (each.prompt_tokens, each.output_tokens):
+        if not isinstance(tokens, int) or tokens < 1:
+            raise InputError(
+                f"request {number}: {each.prompt_tokens!s:.40} prompt and "
+                f"{each.output_tokens!s:.40} output tokens: whole numbers, at least 1"
+            )
+    if before is not None and not before <= each.arrival < LATEST:
         raise InputError(
             f"request {number}: arrival {each.arrival}: a time not before the last one's, {before}"
         )
-    if each.prefix and sum(part.tokens for part in each.prefix) > each.prompt_tokens:
+    if any(part.tokens < 0 for part in each.prefix):
+        raise InputError(f"request {number}: a part of its prefix has fewer than 0 tokens")
+    if sum(part.tokens for part in each.prefix) > each.prompt_tokens:
         raise InputError(
             f"request {number}: its prefix is longer than its prompt of "
             f"{each.prompt_tokens:,} tokens"

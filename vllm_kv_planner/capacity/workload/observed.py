@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from .engine import Step
 from .feed import Counts, check_request
 from .settings import EngineSettings
 from .state import Arrived, Request
 from .statistics import Statistics
+from .step import Step
 from .types import StepRecord, TraceRequest
 
 if TYPE_CHECKING:

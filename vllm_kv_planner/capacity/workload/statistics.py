@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from ...plan_types import Plan
-from .engine import Step
 from .feed import Counts
 from .limits import CAUSES, limit_sentence
 from .result import WorkloadResult
 from .settings import EngineSettings
 from .state import Request
+from .step import Step
 from .tally import SeriesTally, Tally
 
 

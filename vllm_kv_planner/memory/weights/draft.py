@@ -14,6 +14,7 @@ from ...engine_args.quantization import resolve_quantization
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
+from ...model.named_quantization import weights_unknown
 from ...records import replace
 from .architectures.draft import mtp
 from .architectures.eagle import dflash, eagle
@@ -35,7 +36,7 @@ def own_quantization(setup: EngineSetup) -> str | None:
     """The quantisation method of a draft model with a checkpoint of its own.
 
     Raises:
-        UnsupportedError: The target's head is quantised for it.
+        UnsupportedError: The target's head is quantised for it, or nobody says how it is itself.
     """
     draft, speculative = setup.draft, setup.resolved.speculative
     if speculative is not None and speculative.head_quantization is not None:
@@ -45,12 +46,16 @@ def own_quantization(setup: EngineSetup) -> str | None:
         )
     if draft is None or speculative is None or draft.method == "mtp":
         return None
-    return resolve_quantization(
+    method = resolve_quantization(
         speculative.quantization,
         draft.model.config,
         architecture=draft.model.architecture,
         allow_deprecated=setup.args.allow_deprecated_quantization,
     )
+    named = draft.model.unstated_quantization
+    if named is not None and method is None:
+        raise UnsupportedError(f"draft model: {weights_unknown(named)}")
+    return method
 
 
 def draft_tensors(

@@ -92,7 +92,7 @@ def dflash(
     states = inner_layers(text.data) or facts.num_layers
     width = text.int("target_hidden_size", default=hidden)
     norms = ("input_layernorm", "post_attention_layernorm")
-    inner = (
+    inner: tuple[Module, ...] = (
         attending(facts, max_model_len),
         mlp(facts),
         *(Norm(name, hidden) for name in norms),
