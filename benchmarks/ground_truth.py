@@ -104,7 +104,10 @@ def unusable(record: Record) -> str | None:
         (any(word in version.lower() for word in _ODD), f"a build of its own ({version})"),
         (not record.get("gpu"), "the GPU is not stated"),
         ("shared machine" in (record.get("notes") or ""), "a shared GPU, its free memory unknown"),
-        (bool(record.get("speculative")), "speculative decoding is not modelled in the profile"),
+        (
+            bool(record.get("speculative")) and record_drafts(record) is None,
+            "speculative decoding, its method or its tokens not stated",
+        ),
     )
     return next((why for found, why in reasons if found), None)
 
@@ -149,6 +152,28 @@ def replace_total(gpu: GPU, total: int) -> GPU:
     return replace(gpu, torch_total_bytes=total)
 
 
+def record_drafts(record: Record) -> dict[str, Any] | None:
+    """``--speculative-config`` of a record: as given, else as its log printed it."""
+    given = record_others(record).get("speculative_config")
+    if isinstance(given, dict):
+        return given
+    printed = str(record.get("speculative") or "")
+    method = re.search(r"method='(\w+)'", printed)
+    tokens = re.search(r"num_spec(?:ulative)?_tokens=(\d+)", printed)
+    if method is None or tokens is None:
+        return None
+    return {"method": method[1], "num_speculative_tokens": int(tokens[1])}
+
+
+def record_others(record: Record) -> dict[str, Any]:
+    """The other arguments that the engine printed, where they are a JSON object."""
+    try:
+        others = json.loads(record.get("other_args") or "{}")
+    except ValueError:
+        return {}
+    return others if isinstance(others, dict) else {}
+
+
 def record_flags(record: Record) -> dict[str, Any]:
     """The engine's flags as far as the record states them."""
     flags = {flag: record[key] for key, flag in _FLAGS.items() if record.get(key) is not None}
@@ -160,13 +185,10 @@ def record_flags(record: Record) -> dict[str, Any]:
     backend = record.get("attention_backend") or ""
     if _CLEAN_ATTENTION.fullmatch(backend) and backend != "XFORMERS":
         flags["attention_backend"] = backend
-    try:
-        other = json.loads(record.get("other_args") or "{}")
-    except ValueError:
-        other = {}
-    flags.update(
-        {name: other[name] for name in _OTHER if isinstance(other, dict) and name in other}
-    )
+    other = record_others(record)
+    flags.update({name: other[name] for name in _OTHER if name in other})
+    if record.get("speculative"):
+        flags["speculative_config"] = record_drafts(record)
     return {name: value for name, value in flags.items() if value is not None}
 
 

@@ -21,7 +21,8 @@ from vllm_kv_planner.engine_args.setup import resolve_setup
 from vllm_kv_planner.gpu import find_gpu
 from vllm_kv_planner.kv_memory import kv_memory
 from vllm_kv_planner.model.find import find_config
-from vllm_kv_planner.planner import VLLM_VERSION, plan_blocks
+from vllm_kv_planner.planner import plan_blocks
+from vllm_kv_planner.prepared import VLLM_VERSION
 
 FILE = Path(__file__).parent / "data" / "vllm_0_33_variants.jsonl"
 HEAD, *ROWS = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())

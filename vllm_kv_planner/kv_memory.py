@@ -87,7 +87,7 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
         InputError: A hand-made model, of which only the cache is described.
         UnsupportedError: No rule for the architecture, and no checkpoint at hand.
     """
-    from .memory.weights.per_rank import setup_weights
+    from .memory.weights.remembered import remembered_weights
 
     if found.source == "custom":
         raise InputError(
@@ -96,7 +96,7 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
         )
     major, minor = vllm_version.split(".")[:2]
     try:
-        return setup_weights(setup, version=(int(major), int(minor)))
+        return remembered_weights(setup, (int(major), int(minor)))
     except UnsupportedError as refusal:
         from .memory.weights.checkpoint import checkpoint_weights
         from .memory.weights.headers import hub_headers, local_headers

@@ -20,9 +20,9 @@ from .machine import UNKNOWN_MACHINE, Machine
 from .model.find import FoundConfig, found_config
 from .older_versions import as_logged
 from .plan_types import Plan
-from .prepared import VLLM_VERSION as VLLM_VERSION
-from .prepared import prepare
+from .prepared import VLLM_VERSION, prepare
 from .standalone import assemble
+
 
 def plan(
     model: str | os.PathLike[str] | FoundConfig,

@@ -10,8 +10,8 @@ from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .gpu.gpu import GPU
 from .kv_cache.specs import RequestLimits
 from .machine import UNKNOWN_MACHINE, Machine
-from .model.find import FoundConfig
 from .memory.versions import VersionRules
+from .model.find import FoundConfig
 from .older_versions import older_rules, request_limits, with_defaults
 from .records import dataclass
 

@@ -13,11 +13,12 @@ from .environment import EngineEnvironment
 from .facts import ModelFacts
 
 QUANTIZATION = frozenset(
-    """
-    awq auto_awq awq_marlin gptq auto_gptq fp8 deepseek_v4_fp8 compressed-tensors fbgemm_fp8 inc
-    quark mxfp4 mxfp8 torchao modelopt modelopt_fp4 modelopt_mxfp8 modelopt_mixed fp8_per_tensor
-    fp8_per_block fp8_per_channel online gpt_oss_mxfp4
-    """.split()
+    {
+        *("awq", "auto_awq", "awq_marlin", "gptq", "auto_gptq", "inc", "quark", "torchao"),
+        *("fp8", "deepseek_v4_fp8", "fbgemm_fp8", "fp8_per_tensor", "fp8_per_block"),
+        *("fp8_per_channel", "online", "compressed-tensors", "mxfp4", "gpt_oss_mxfp4", "mxfp8"),
+        *("modelopt", "modelopt_fp4", "modelopt_mxfp8", "modelopt_mixed"),
+    }
 )
 AITER = "VLLM_ROCM_USE_AITER"
 

@@ -114,8 +114,11 @@ def _check_others(config: Config) -> None:
 
 
 def _check_ropes(config: Config) -> None:
-    if "rope_theta" in config.data:
-        config.opt_float("rope_theta", maximum=1e30)
+    theta = config.data.get("rope_theta")
+    for value in theta if isinstance(theta, list) else [theta]:  # one a layer (Step 3.5)
+        Config({"rope_theta": value}, config.where, prefix=config.prefix).opt_float(
+            "rope_theta", maximum=1e30
+        )
     for key in ("rope_parameters", "rope_scaling"):
         if config.opt_sub(key) is None:
             continue

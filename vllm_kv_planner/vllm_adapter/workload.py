@@ -14,7 +14,7 @@ from ..capacity.workload.flags import SchedulerFlags
 from ..capacity.workload.types import StepRecord, TraceRequest
 from ..errors import InputError, PlannerError
 from ..plan_types import Plan
-from ..planner import VLLM_VERSION
+from ..prepared import VLLM_VERSION
 from .budget import predicted_memory, told, with_memory
 from .client import VLLMPlanner
 from .shared import installed_planner

@@ -1,29 +1,23 @@
 """The search's own quick way to know what a set-up holds.
 
-A plan spends most of its time on the weights' shapes, which are the same for every set-up that
-divides the model alike. ``Measure`` remembers them for as long as one search takes; what it
-measures is what ``PlanRequest.plan()`` says (``tests/test_fit_measure.py`` compares them).
+``Measure`` remembers every set-up for as long as one search takes; what it measures is what
+``PlanRequest.plan()`` says (``tests/test_fit_measure.py`` compares them).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...described import described
 from ...errors import PlannerError, UnsupportedError
-from ...kv_memory import KVMemory, kv_memory, predicted, weights_of
+from ...kv_memory import kv_memory, weights_of
 from ...planner import plan_blocks
-from ...prepared import Prepared
 from ..request import PlanRequest
 from .measured import Measured, alone, measured_by_plan, measured_of
 
-if TYPE_CHECKING:
-    from ...memory.weights import WeightsEstimate
-    from ...model.description import ModelDescription
-
 
 class Measure:
-    """Measures set-ups; remembers weights by how they are divided.
+    """Measures set-ups, each once.
 
     Args:
         fall_back: Ask vLLM's own code where the rules restated here do not know the engine, as
@@ -33,7 +27,6 @@ class Measure:
     def __init__(self, *, fall_back: bool = True) -> None:
         self._fall_back = fall_back
         self._known: dict[Any, tuple[PlanRequest, Measured | PlannerError]] = {}
-        self._weights: dict[Any, tuple[ModelDescription, WeightsEstimate]] = {}
 
     def __call__(self, request: PlanRequest) -> Measured:
         """What the request's set-up holds.
@@ -71,7 +64,9 @@ class Measure:
         Raises:
             PlannerError: They are not known.
         """
-        return max(self._weights_of(request.prepare(), request).loaded_bytes)
+        prepared = request.prepare()
+        weights = weights_of(prepared.setup, request.found, prepared.version)
+        return max(weights.loaded_bytes)
 
     def least_request_bytes(self, request: PlanRequest) -> int:
         """KV memory that one request takes at least, over one rank of every stage; 0: none.
@@ -92,35 +87,12 @@ class Measure:
         """As ``planner.plan_standalone``, without the words around it."""
         prepared = request.prepare()
         setup, limits = prepared.setup, prepared.limits
-        memory = self._memory(prepared, request)
+        memory = kv_memory(setup, request.found, prepared.version, request.machine)
         blocks = plan_blocks(setup, memory.available, limits)
         worst = blocks
         if memory.pessimistic != memory.available:
             worst = plan_blocks(setup, memory.pessimistic, limits)
         return measured_of(setup, memory, blocks, worst, limits)
-
-    def _memory(self, prepared: Prepared, request: PlanRequest) -> KVMemory:
-        setup, version = prepared.setup, prepared.version
-        if setup.args.kv_cache_memory_bytes is not None or not any(setup.cache.stages):
-            return kv_memory(setup, request.found, version, request.machine)
-        return predicted(setup, self._weights_of(prepared, request), version, request.machine)
-
-    def _weights_of(self, prepared: Prepared, request: PlanRequest) -> WeightsEstimate:
-        setup, version = prepared.setup, prepared.version
-        key = (
-            id(setup.model),
-            setup.gpu.platform,
-            setup.gpu.compute_capability,
-            setup.resolved.layers_per_stage,
-            version,
-            _replicas(request),
-            *(repr(v) for name, v in vars(setup.args).items() if name not in _NOT_IN_WEIGHTS),
-        )
-        known = self._weights.get(key)
-        if known is None:
-            # the model itself too, so that its id cannot come to mean another
-            known = self._weights[key] = setup.model, weights_of(setup, request.found, version)
-        return known[1]
 
 
 def _key(request: PlanRequest) -> Any:
@@ -142,17 +114,3 @@ def _replicas(request: PlanRequest) -> int:
     """Data-parallel engines that know of each other: they share the experts, if there are any."""
     is_moe = described(request.found, request.args).is_moe
     return request.args.data_parallel_size if is_moe else 1
-
-
-_NOT_IN_WEIGHTS = frozenset(
-    [
-        "data_parallel_size",
-        "enforce_eager",
-        "gpu_memory_utilization",
-        "kv_cache_dtype",
-        "max_model_len",
-        "max_num_batched_tokens",
-        "max_num_seqs",
-    ]
-)
-"""What a search changes without changing the weights (``weights_per_rank`` reads none of it)."""

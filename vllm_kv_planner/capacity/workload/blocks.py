@@ -162,9 +162,9 @@ def forget(block: Block) -> None:
     key, home = block.key, block.home
     if key is None or home is None:
         return
-    block.key = block.home = None
+    block.key = None
     there = home[key]
-    if isinstance(there, list):
+    if there is not block and isinstance(there, list):
         there.remove(block)
         if there:
             return

@@ -103,7 +103,9 @@ class KVCache:
 
         The last token is always computed again, for its logits.
         """
-        if not self.families:
+        if not self.families or (
+            self.families[0][0].keeps_all and not (request.keys.shared or request.preemptions)
+        ):
             return self.nothing, 0, 0
         found: dict[int, Table] = {}
         best, length = self._agree(request, found)

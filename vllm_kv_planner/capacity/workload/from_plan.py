@@ -27,7 +27,8 @@ def planned_settings(
     from ...engine_args.setup import resolve_setup
     from ...gpu.catalogue import DEFAULT_GPU, find_gpu
     from ...gpu.gpu import GPU
-    from ...planner import VLLM_VERSION, plan_standalone
+    from ...planner import plan_standalone
+    from ...prepared import VLLM_VERSION
     from ...records import replace
 
     if request.vllm_version not in (None, VLLM_VERSION):

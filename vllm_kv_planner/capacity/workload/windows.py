@@ -42,19 +42,12 @@ class WindowGroup(Group):
 
         Source: ``reachable_block_mask`` with ``prefix_cache_retention_interval`` 0, the default.
         """
-        boundaries = [request.prompt - 1]
-        if request.junction:
-            boundaries.append(request.junction)
-        marked: set[int] = set()
-        for boundary in boundaries:
+        for boundary in sorted({request.prompt - 1, request.junction}):
             end = boundary // self.alignment * self.alignment // self.block_size
-            marked.update(range(max(first, end - self.blocks_for_a_hit), min(last, end)))
-        if not marked:
-            return
-        table, step = request.tables[self.index], self.keys_per_block
-        order = sorted(marked)
-        keys = [request.keys.at((at + 1) * step - 1) for at in order]
-        self.pool.name([table[at] for at in order], keys, self.names)
+            start, stop = max(first, end - self.blocks_for_a_hit), min(last, end)
+            if start < stop:
+                super().name_range(request, start, stop)
+                first = stop
 
     def find(
         self, request: Request, longest: int, members: Sequence[Group]

@@ -112,7 +112,9 @@ def fixed_backend(
             num_heads=facts.num_attention_heads,
             num_kv_heads=facts.num_kv_heads,
         )
-    return bind(known(name, on_rocm=facts.rocm is not None), Situation(request, capability, None, facts))
+    return bind(
+        known(name, on_rocm=facts.rocm is not None), Situation(request, capability, None, facts)
+    )
 
 
 @lru_cache(maxsize=1024)

@@ -36,7 +36,12 @@ def set_types(values: Values, is_full: Iterable[object]) -> None:
 
 
 def full_every(config: Config, values: Values, interval: int, key: str = "") -> None:
-    """Every n-th layer is full, counted from one; n may be the config's own."""
+    """Every n-th layer is full, counted from one; n may be the config's own.
+
+    Not read beside a list: EXAONE 4.0 writes ``LLLG`` for it there.
+    """
+    if not absent(values, "layer_types"):
+        return
     nth = config.int(key, default=interval) if key else interval
     set_types(values, ((index + 1) % nth == 0 for index in layers(config)))
 
