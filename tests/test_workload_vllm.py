@@ -196,3 +196,22 @@ def test_what_cannot_be_driven_is_refused(planner: VLLMPlanner, tmp_path: Path) 
             [],
             planner=planner,
         )
+
+
+@pytest.mark.parametrize("overlap", (True, False), ids=("async", "sync"))
+def test_who_waits_for_ever_is_refused(overlap: bool, planner: VLLMPlanner, tmp_path: Path) -> None:
+    """The second prompt is over what a step may schedule, and must not be split."""
+    request = case_request(PLAIN, CONFIGS[PLAIN.model], tmp_path).with_args(
+        async_scheduling=overlap,
+        enable_chunked_prefill=False,
+        max_num_batched_tokens=1024,
+        max_num_scheduled_tokens=100,
+    )
+    trace = [TraceRequest(0.0, prompt, 5) for prompt in (50, 200, 20)]
+    with pytest.raises(InputError, match="request 1 waits first"):
+        list(VLLMRun(request, trace, planner=planner).steps())
+    rules, _ = planned_settings(request)
+    with pytest.raises(InputError, match="request 1"):
+        list(EngineRun(rules, trace).steps())
+    with pytest.raises(InputError, match="request 1"):
+        run_workload(request, trace)

@@ -52,7 +52,7 @@ class Drive:
         # a row takes a hundredth of the memory of a request with its tokens and hashes. (The queue
         # is ordered by arrival with either policy; its length counts for one flag only.)
         self.most_waiting = 2 * engine.settings["max_num_seqs"]
-        if engine.settings["long_prefill_token_threshold_adaptive"]:
+        if engine.settings.get("long_prefill_token_threshold_adaptive"):
             self.most_waiting = _ANY
         self.preempted: list[int] = []
         self.running: set[str] = set()
@@ -172,8 +172,8 @@ class Drive:
         self.stuck += 1
         if self.stuck > _STUCK_AFTER:
             waiting = next(iter(self.scheduler.waiting), None)
-            who = "" if waiting is None else f" (request {int(waiting.request_id)} waits first)"
+            who = "" if waiting is None else f"; request {int(waiting.request_id)} waits first"
             raise UnsupportedError(
                 f"workload: vLLM would wait for ever at step {self.steps}: no request can be "
-                f"scheduled with this many blocks{who}"
+                f"scheduled within these blocks and token limits{who}"
             )
