@@ -346,3 +346,20 @@ def test_vllms_own_scheduler_says_the_same(
     assert theirs["scheduler"] == "vllm"
     for name in ("steps", "running", "waiting", "used_blocks", "waited", "preemptions"):
         assert (name, theirs[name]) == (name, ours[name])
+
+
+@pytest.mark.parametrize(
+    ("flag", "value"),
+    [
+        ("--max-num-queued-reqs", "5"),
+        ("--max-num-queued-tokens", "5000"),
+        ("--prefix-cache-retention-interval", "16"),
+        ("--scheduler-cls", "mine.Scheduler"),
+    ],
+)
+def test_schedules_that_are_not_simulated(
+    flag: str, value: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, out, err = run([*FIVE, flag, value], capsys)
+    assert (code, out) == (2, "")
+    assert f"{flag} " in err and "not simulated" in err

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from .capacity.scenario import Scenario as Scenario
     from .capacity.sweep.result import SweepResult as SweepResult
     from .capacity.sweep.run import sweep as sweep
+    from .capacity.workload.result import WorkloadResult as WorkloadResult
     from .capacity.workload.run import run_workload as run_workload
     from .capacity.workload.source import RequestSource as RequestSource
     from .errors import ConfigError as ConfigError
@@ -61,6 +62,7 @@ _HOME = {
     "UnknownNameError": "errors",
     "UnsupportedError": "errors",
     "VLLMPlanner": "vllm_adapter.client",
+    "WorkloadResult": "capacity.workload.result",
     "compare_models": "capacity.compare",
     "estimate_kv_cache": "estimate",
     "fewest_gpus": "capacity.fit.questions",

@@ -43,7 +43,7 @@ class Engine:
         self._executed = 0
         self._last_prefill = -settings.prefill_schedule_interval
         self._prefills_left = False
-        self._stuck = 0  # turns in a row without anything to do but wait
+        self._stuck = 0  # turns in a row that gave nothing to do
 
     @property
     def is_idle(self) -> bool:
@@ -73,15 +73,19 @@ class Engine:
         """Refuse to wait for ever.
 
         Raises:
-            InputError: A request that an empty engine has no room for; vLLM would never run it.
+            InputError: Nothing can be scheduled any more; vLLM would try for ever.
         """
-        is_stuck = step is not None and not (step.tokens or self.running or self.in_flight)
-        self._stuck = self._stuck + 1 if is_stuck and self.waiting else 0
-        if self._stuck > 2:
-            request = self.waiting.first()
+        is_stuck = step is not None and not step.tokens
+        if not is_stuck or any(each.tokens for each in self.in_flight) or self.is_idle:
+            self._stuck = 0
+            return
+        self._stuck += 1
+        if self._stuck > STUCK_AFTER:
+            request = self.waiting.first() if self.waiting else self.running[0]
             raise InputError(
-                f"request {request.number}: its {request.known:,} tokens do not fit in the "
-                f"{self.cache.total:,} blocks of an empty engine"
+                f"request {request.number}: no room for its {request.known:,} tokens within "
+                f"{self.cache.total:,} blocks and {self.settings.token_budget:,} tokens a step, "
+                "though nothing else runs: vLLM would wait for ever"
             )
 
     def schedule(self) -> Step:
