@@ -1,4 +1,4 @@
-"""Fixtures of the tests that look for configs: a home of their own, and a Hub that is running."""
+"""Fixtures of the tests that look for configs: a home of their own, a Hub that runs, or no Hub."""
 
 from __future__ import annotations
 
@@ -29,3 +29,9 @@ def the_hub(monkeypatch: pytest.MonkeyPatch) -> Iterator[Hub]:
     with running_hub() as running:
         monkeypatch.setenv("HF_ENDPOINT", running.url)
         yield running
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Models that are not bundled are not looked for on the Hub."""
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")

@@ -1,55 +1,15 @@
-"""``workload``, from the command line to every kind of output."""
+"""``workload``, from the command line to what it says of a run."""
 
 from __future__ import annotations
 
-import csv
-import io
 import json
 import os
-import subprocess
-import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 from tests.vllm_python import CUDA
-from vllm_kv_planner.cli import main
-
-ROOT = Path(__file__).resolve().parent.parent
-
-# 20 blocks of 16 tokens and the null block. A prompt of 49 tokens takes 4 blocks, and with 15 more
-# it still does: exactly 5 requests fit, and none ever needs another block.
-FIVE = [
-    "workload",
-    "gpt2",
-    "--gpu",
-    "L4",
-    "--max-model-len",
-    "128",
-    "--num-gpu-blocks-override",
-    "21",
-    "--prompt-tokens",
-    "49",
-    "--output-tokens",
-    "15",
-    "--requests",
-    "20",
-]
-
-
-def run(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
-    code = main(arguments)
-    out, err = capsys.readouterr()
-    return code, out, err
-
-
-def as_json(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
-    code, out, err = run([*arguments, "--format", "json"], capsys)
-    assert (code, err) == (0, "")
-    found = json.loads(out)
-    assert isinstance(found, dict)
-    return found
+from tests.workload_commands import FIVE, as_json, run
 
 
 def test_five_at_once(capsys: pytest.CaptureFixture[str]) -> None:
@@ -139,19 +99,6 @@ def test_prompts_that_are_too_long(capsys: pytest.CaptureFixture[str]) -> None:
     assert found["refused"] + found["cut"] == 20  # type: ignore[operator]
 
 
-def test_csv_is_one_row(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = run([*FIVE, "--format", "csv"], capsys)
-    (row,) = csv.DictReader(io.StringIO(out))
-    assert (row["running_loaded.p50"], row["plan.kv_cache.num_gpu_blocks"]) == ("5", "21")
-    assert list(json.loads(row["limits"])) == ["kv_blocks"]
-
-
-def test_markdown(capsys: pytest.CaptureFixture[str]) -> None:
-    _, out, _ = run([*FIVE, "--format", "markdown"], capsys)
-    assert "**5 of your requests run at once" in out
-    assert "| KV blocks | 20 |" in out
-
-
 def test_a_pasted_command(capsys: pytest.CaptureFixture[str]) -> None:
     ours = as_json(FIVE, capsys)
     flags = ["workload", *FIVE[FIVE.index("--prompt-tokens") :], "--gpu", "L4", "--format", "json"]
@@ -189,65 +136,6 @@ def test_a_trace_with_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     assert "no requests in it; 4 left out: requests to other models" in err
 
 
-class Elements(HTMLParser):
-    """Every element that begins, and whether all are closed in order."""
-
-    VOID = ("meta", "br", "path", "line")
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.seen: list[str] = []
-        self.open: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self.seen.append(tag)
-        if tag not in self.VOID:
-            self.open.append(tag)
-
-    def handle_startendtag(self, tag: str, attrs: object) -> None:
-        self.seen.append(tag)
-
-    def handle_endtag(self, tag: str) -> None:
-        assert self.open.pop() == tag
-
-
-def test_the_page_has_a_chart_and_no_scripts(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    trace, page = tmp_path / "<script>&.csv", tmp_path / "page.html"
-    trace.write_text("prompt_tokens,output_tokens\n49,15\n49,15\n")
-    engine = FIVE[: FIVE.index("--prompt-tokens")]
-    code, _, err = run([*engine, "--trace", str(trace), "--html", str(page)], capsys)
-    assert (code, err) == (0, "")
-    text = page.read_text(encoding="utf-8")
-    assert "&lt;script&gt;&amp;.csv" in text
-    elements = Elements()
-    elements.feed(text)
-    elements.close()
-    assert elements.open == []
-    assert elements.seen.count("svg") == 1
-    assert elements.seen.count("path") == 3
-    assert not {"script", "img", "link", "iframe"}.intersection(elements.seen)
-    assert "http" not in text
-
-
-def test_the_series_is_a_csv_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    path = tmp_path / "series.csv"
-    found = as_json([*FIVE, "--series", str(path)], capsys)
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file))
-    assert [int(row["used_blocks"]) for row in rows] == found["series"]["used_blocks"]  # type: ignore[index]
-    assert rows[0]["block_use"] == "1.0000"
-
-
-def test_a_full_disk_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    if not os.path.exists("/dev/full"):
-        pytest.skip("needs /dev/full")
-    code, _, err = run([*FIVE, "--html", "/dev/full"], capsys)
-    assert code == 2
-    assert err.count("\n") == 1
-
-
 def test_what_does_not_fit_is_planned_and_not_run(capsys: pytest.CaptureFixture[str]) -> None:
     engine = ["workload", "Qwen/Qwen2.5-72B-Instruct", "--gpu", "A10G"]
     lengths = ["--prompt-tokens", "10", "--output-tokens", "10"]
@@ -282,58 +170,6 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     assert (code, out) == (2, "")
     assert said in err
     assert err.count("\n") == 1
-
-
-def test_a_terminal_without_unicode(tmp_path: Path) -> None:
-    done = subprocess.run(
-        [sys.executable, "-m", "vllm_kv_planner", *FIVE],
-        capture_output=True,
-        check=False,
-        cwd=ROOT,
-        env={**os.environ, "PYTHONIOENCODING": "ascii", "PYTHONUTF8": "0"},
-    )
-    assert done.returncode == 0
-    text = done.stdout.decode("ascii")
-    assert "100 % |#####" in text
-    assert "?" not in text
-
-
-def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vllm_kv_planner.cli.progress import progress_bar
-
-    class Terminal(io.StringIO):
-        def isatty(self) -> bool:
-            return True
-
-    monkeypatch.setitem(sys.modules, "tqdm", None)
-    monkeypatch.setattr("sys.stderr", Terminal())
-    with progress_bar(5000, "requests") as progress:
-        assert progress is not None
-        for done in range(1, 5001):
-            progress(done)
-    shown = sys.stderr.getvalue()
-    assert shown.startswith("\r1 of 5,000 requests")
-    assert shown.endswith("\r")
-    with progress_bar(5000, "requests", wanted=False) as progress:
-        assert progress is None
-    monkeypatch.setattr("sys.stderr", io.StringIO())
-    with progress_bar(5000, "requests") as progress:
-        assert progress is None
-
-
-def test_the_example_runs() -> None:
-    done = subprocess.run(
-        [sys.executable, "examples/workload_example.py", "--requests", "200"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    as_it_is, fp8, few = done.stdout.splitlines()
-    assert "limited by KV blocks" in as_it_is
-    assert fp8.startswith("with an fp8 KV cache: ")
-    assert few.startswith("with at most 32 requests at once: 32 of your requests run at once")
 
 
 @pytest.mark.skipif(not os.environ.get(CUDA), reason=f"needs vLLM: set {CUDA}")

@@ -190,7 +190,7 @@ def test_a_request_waits_for_its_whole_prompt() -> None:
         ([request(4, 2.5)], r"request 0: 4 prompt and 2\.5 output tokens"),  # type: ignore[arg-type]
         ([request(4, 1, 1e300)], "request 0: arrival 1e"),
         ([request(4, 1, 0, -1)], "request 0: a part of its prefix has fewer than 0 tokens"),
-        ([request(40, 1)], "request 0: its 40 tokens do not fit in the 4 blocks of an empty"),
+        ([request(40, 1)], "request 0: its 40 tokens cannot be scheduled within 4 blocks"),
         ([request(4, 1, 5), request(4, 1, 4)], "request 1: arrival 4: a time not before"),
         ([request(4, 1, float("nan"))], "request 0: arrival nan"),
         ([request(4, 1, 0, 5)], "request 0: its prefix is longer than its prompt of 4 tokens"),

@@ -12,6 +12,9 @@ from vllm_kv_planner.capacity.workload.traces.read import Trace, TraceOptions
 from vllm_kv_planner.capacity.workload.types import TraceRequest
 from vllm_kv_planner.errors import InputError
 
+Write = Callable[[str | bytes], str]
+"""Writes a trace, and says where it is."""
+
 COLUMNS = "timestamp,prompt_tokens,output_tokens\n"
 
 # The first rows as published, and a failed request of BurstGPT.
@@ -50,7 +53,7 @@ def turns(*said: str) -> dict[str, Any]:
     }
 
 
-def writer(folder: Path) -> Callable[[str | bytes], str]:
+def writer(folder: Path) -> Write:
     """Writes a trace into ``folder`` and says where it is."""
 
     def write(content: str | bytes) -> str:

@@ -80,41 +80,14 @@ def resolve_engine(
     outside = outside or OutsideFacts()
     if environment.mla_disable and facts.use_mla:
         raise UnsupportedError("VLLM_MLA_DISABLE=1 is not planned for; --planner vllm can answer")
-    dtype = resolve_dtype(
-        args.dtype,
-        checkpoint=checkpoint_dtype(facts.config) or outside.checkpoint_dtype,
-        model_type=facts.model_type,
-        is_pooling=facts.runner_type == "pooling",
-        platform=gpu.platform,
-        compute_capability=gpu.compute_capability,
-        gpu_name=gpu.name,
-    )
+    dtype = _dtype(args, facts, gpu, outside)
     length = _length(args, facts, environment, outside)
     caching = resolve_caching_mode(args, facts, max_model_len=length.max_model_len)
-    kv_cache_dtype = resolve_kv_cache_dtype(
-        args.kv_cache_dtype,
-        facts,
-        dtype=dtype.name,
-        platform=gpu.platform,
-        compute_capability=gpu.compute_capability,
-    )
+    kv_cache_dtype = _kv_cache_dtype(args, facts, gpu, dtype)
     check_parallel(args, facts, environment)
     check_lora(args, facts.architecture)
     speculative = resolve_speculative(args, outside.draft)
-    batch = resolve_batch_sizes(
-        args,
-        batch_defaults(
-            device_memory_bytes=gpu.batch_defaults_memory_bytes,
-            device_name=gpu.name,
-            compute_capability=gpu.compute_capability,
-            usage_context=args.usage_context,
-        ),
-        max_model_len=length.max_model_len,
-        chunked_prefill=caching.enable_chunked_prefill,
-        min_mm_tokens=outside.min_mm_tokens if facts.is_mm_prefix_lm else None,
-    )
-    if facts.architecture == "DiffusionGemmaForBlockDiffusion" and batch.max_num_seqs >= 128:
-        batch = replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
+    batch = _batch(args, facts, gpu, outside, length, caching)
     runner = resolve_runner(args, facts, speculative, environment)
     if outside.draft is not None and speculative is not None:
         check_slots(args, speculative, batch, uses_v2=runner.uses_v2)
@@ -132,17 +105,24 @@ def resolve_engine(
         batch=batch,
         runner=runner,
         speculative=speculative,
-        disable_hybrid_kv_cache_manager=hybrid_manager_disabled(
-            args,
-            facts,
-            environment,
-            draft_uses_eagle=speculative is not None and speculative.uses_eagle,
-            connector_supports_hybrid=supports_hybrid(args),
-        ),
+        disable_hybrid_kv_cache_manager=_hybrid_disabled(args, facts, environment, speculative),
         layers_per_stage=split_layers(
             facts.num_hidden_layers, args.pipeline_parallel_size, environment.pp_layer_partition
         ),
         notes=tuple(reason for reason in reasons if reason),
+    )
+
+
+def _dtype(args: EngineArgs, facts: ModelFacts, gpu: GPU, outside: OutsideFacts) -> ModelDtype:
+    """The flag's dtype; under ``auto`` the config's, else that of the checkpoint's tensors."""
+    return resolve_dtype(
+        args.dtype,
+        checkpoint=checkpoint_dtype(facts.config) or outside.checkpoint_dtype,
+        model_type=facts.model_type,
+        is_pooling=facts.runner_type == "pooling",
+        platform=gpu.platform,
+        compute_capability=gpu.compute_capability,
+        gpu_name=gpu.name,
     )
 
 
@@ -164,3 +144,59 @@ def _length(
     if facts.architecture == "EmbeddingGemma2Model" and not by_user and length.max_model_len > 8192:
         return replace(length, max_model_len=8192)
     return length
+
+
+def _kv_cache_dtype(
+    args: EngineArgs, facts: ModelFacts, gpu: GPU, dtype: ModelDtype
+) -> KVCacheDtype:
+    """What keys and values are kept in on this device."""
+    return resolve_kv_cache_dtype(
+        args.kv_cache_dtype,
+        facts,
+        dtype=dtype.name,
+        platform=gpu.platform,
+        compute_capability=gpu.compute_capability,
+    )
+
+
+def _batch(
+    args: EngineArgs,
+    facts: ModelFacts,
+    gpu: GPU,
+    outside: OutsideFacts,
+    length: ModelLength,
+    caching: CachingMode,
+) -> BatchSizes:
+    """The batch's sizes: flags, else what the device and the use call for."""
+    defaults = batch_defaults(
+        device_memory_bytes=gpu.batch_defaults_memory_bytes,
+        device_name=gpu.name,
+        compute_capability=gpu.compute_capability,
+        usage_context=args.usage_context,
+    )
+    batch = resolve_batch_sizes(
+        args,
+        defaults,
+        max_model_len=length.max_model_len,
+        chunked_prefill=caching.enable_chunked_prefill,
+        min_mm_tokens=outside.min_mm_tokens if facts.is_mm_prefix_lm else None,
+    )
+    if facts.architecture == "DiffusionGemmaForBlockDiffusion" and batch.max_num_seqs >= 128:
+        return replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
+    return batch
+
+
+def _hybrid_disabled(
+    args: EngineArgs,
+    facts: ModelFacts,
+    environment: EngineEnvironment,
+    speculative: Speculative | None,
+) -> bool:
+    """Whether sliding and chunked layers count as full ones beside this draft and connector."""
+    return hybrid_manager_disabled(
+        args,
+        facts,
+        environment,
+        draft_uses_eagle=speculative is not None and speculative.uses_eagle,
+        connector_supports_hybrid=supports_hybrid(args),
+    )

@@ -87,12 +87,7 @@ def resolve_setup(
         InputError: What vLLM refuses, in its words.
         UnsupportedError: What the stand-alone planner has no rule for.
     """
-    capability = gpu.compute_capability
-    if capability is None:
-        raise UnsupportedError(
-            f"{gpu.name}: its compute capability is not known, and vLLM's rules go by it; name a "
-            "GPU that is like it"
-        )
+    capability = _capability(gpu)
     facts = model_facts(args, model)
     if gpu.platform == "rocm":
         from .rocm_rules import on_rocm
@@ -102,6 +97,40 @@ def resolve_setup(
     outside = replace(outside_facts(args, facts), draft=draft)
     resolved = resolve_engine(args, facts, gpu, environment, outside)
     check_rules(args, model, facts, resolved, capability)
+    context, cache = _cache(args, model, gpu, capability, facts, resolved, draft)
+    return EngineSetup(
+        args=args,
+        gpu=gpu,
+        model=model,
+        facts=facts,
+        resolved=resolved,
+        context=context,
+        cache=cache,
+        draft=draft,
+        environment=environment or EngineEnvironment(),
+    )
+
+
+def _capability(gpu: GPU) -> tuple[int, int]:
+    """The device's compute capability; UnsupportedError where nobody stated it."""
+    if gpu.compute_capability is None:
+        raise UnsupportedError(
+            f"{gpu.name}: its compute capability is not known, and vLLM's rules go by it; name a "
+            "GPU that is like it"
+        )
+    return gpu.compute_capability
+
+
+def _cache(
+    args: EngineArgs,
+    model: ModelDescription,
+    gpu: GPU,
+    capability: tuple[int, int],
+    facts: ModelFacts,
+    resolved: ResolvedEngine,
+    draft: Draft | None,
+) -> tuple[CacheContext, CacheLayers]:
+    """Backends first, which settle the block size, which the layers' specs follow."""
     preferences = attention_preferences(
         args,
         model,
@@ -109,40 +138,30 @@ def resolve_setup(
         capability=capability,
         platform=gpu.platform,
     )
-    context = first_context(args, model, resolved, gpu.cuda_capability, preferences.backend)
+    first = first_context(args, model, resolved, gpu.cuda_capability, preferences.backend)
     engine = engine_facts(
         args,
         facts,
         model,
-        kv_cache_dtype=context.kv_cache_dtype,
+        kv_cache_dtype=first.kv_cache_dtype,
         preferences=preferences,
         rocm=capability if gpu.platform == "rocm" else None,
     )
-
-    backends = backend_of_each(model, context, chooser(args, engine, preferences))
+    backends = backend_of_each(model, first, chooser(args, engine, preferences))
     drafted = None
     if draft is not None:
         from .cache_layers import stored_kv_cache_dtype
         from .draft_cache import cached_draft
 
-        stored = stored_kv_cache_dtype(model, context, backends)
-        drafted = cached_draft(args, draft, resolved, context, preferences, engine, stored)
+        stored = stored_kv_cache_dtype(model, first, backends)
+        drafted = cached_draft(args, draft, resolved, first, preferences, engine, stored)
 
     def sized(own: list[AttentionBackend]) -> CacheContext:
-        return with_block_size(args, model, context, own)
+        return with_block_size(args, model, first, own)
 
-    return EngineSetup(
-        args=args,
-        gpu=gpu,
-        model=model,
-        facts=facts,
-        resolved=resolved,
-        context=sized(joined(distinct(backends.values()), drafted.backends if drafted else ())),
-        cache=build_cache_layers(
-            model, context, backends, resolved.layers_per_stage, sized, drafted
-        ),
-        draft=draft,
-        environment=environment or EngineEnvironment(),
+    context = sized(joined(distinct(backends.values()), drafted.backends if drafted else ()))
+    return context, build_cache_layers(
+        model, first, backends, resolved.layers_per_stage, sized, drafted
     )
 
 
@@ -188,7 +207,34 @@ def with_block_size(
     if not backends:
         return context
     block_size = args.block_size or preferred_block_size(backends)
-    sizes = BlockSizes(block_size=block_size, mamba_block_size=context.mamba_block_size)
+    sizes = _aligned(
+        BlockSizes(block_size=block_size, mamba_block_size=context.mamba_block_size),
+        model,
+        context,
+        backends,
+    )
+    check_aligned(backends, block_size, sizes.block_size)
+    validate_block_size(
+        sizes.block_size,
+        decode_context_parallel_size=args.decode_context_parallel_size,
+        cp_kv_cache_interleave_size=args.cp_kv_cache_interleave_size or 1,
+    )
+    return replace(
+        context,
+        block_size=sizes.block_size,
+        mamba_block_size=sizes.mamba_block_size or sizes.block_size,
+        mamba_page_size_padded=sizes.mamba_page_size_padded,
+        skip_page_size_padded=sizes.skip_page_size_padded,
+    )
+
+
+def _aligned(
+    sizes: BlockSizes,
+    model: ModelDescription,
+    context: CacheContext,
+    backends: list[AttentionBackend],
+) -> BlockSizes:
+    """Sizes at which pages of attention, of states and of unquantised layers agree."""
     if model.is_hybrid:
         sizes = align_hybrid(
             sizes,
@@ -216,16 +262,4 @@ def with_block_size(
             quantised_bytes_per_token=quantised,
             skipped_bytes_per_token=skipped,
         )
-    check_aligned(backends, block_size, sizes.block_size)
-    validate_block_size(
-        sizes.block_size,
-        decode_context_parallel_size=args.decode_context_parallel_size,
-        cp_kv_cache_interleave_size=args.cp_kv_cache_interleave_size or 1,
-    )
-    return replace(
-        context,
-        block_size=sizes.block_size,
-        mamba_block_size=sizes.mamba_block_size or sizes.block_size,
-        mamba_page_size_padded=sizes.mamba_page_size_padded,
-        skip_page_size_padded=sizes.skip_page_size_padded,
-    )
+    return sizes

@@ -78,6 +78,28 @@ def describe(
     inner = inner_reader(reader, resolved.row)
     layers = tuple(rule(inner.options["rule"])(inner))
     check_layers(text, layers)
+    return _description(resolved, reader, inner, layers, stated, name)
+
+
+def _description(
+    resolved: Resolved,
+    reader: ModelReader,
+    inner: ModelReader,
+    layers: tuple[CacheLayer, ...],
+    stated: Config,
+    name: str,
+) -> ModelDescription:
+    """What was read, put together.
+
+    Args:
+        resolved: The architecture that answers.
+        reader: The whole config's facts.
+        inner: Those the language model's own rule saw.
+        layers: What that rule said of the cache.
+        stated: The language model's config as the checkpoint has it, window included.
+        name: The model's, where it has one.
+    """
+    top, text = reader.top, reader.text
     flags = resolved.row.get("flags", ())
     dtype = config_dtype(top, text)
     named = named_quantization(name, top.data)
@@ -101,7 +123,7 @@ def describe(
         ),
         is_moe=num_experts(text) > 0,
         use_mla=bool(resolved.row.get("latent")) or (is_latent(text) and reader.is_causal),
-        is_mm_prefix_lm=mm_prefix,
+        is_mm_prefix_lm=reader.use_mm_prefix,
         runner_type=resolved.runner_type,
         supports_pp="no_pp" not in flags,
         default_mamba_ssm_cache_dtype=ssm_cache_dtype(resolved.row, text),

@@ -17,6 +17,9 @@ from .split import StateSplit
 from .state import Request
 from .step import Step
 
+STUCK_AFTER = 100
+"""Turns in a row that give nothing to do, before it is certain that none ever will."""
+
 
 class Engine:
     """The engine core: the queues, the KV cache, and the steps in flight.
@@ -76,16 +79,17 @@ class Engine:
             InputError: Nothing can be scheduled any more; vLLM would try for ever.
         """
         is_stuck = step is not None and not step.tokens
-        if not is_stuck or any(each.tokens for each in self.in_flight) or self.is_idle:
+        has_work = bool(self.waiting or self.running)
+        if not is_stuck or not has_work or any(each.tokens for each in self.in_flight):
             self._stuck = 0
             return
         self._stuck += 1
         if self._stuck > STUCK_AFTER:
             request = self.waiting.first() if self.waiting else self.running[0]
             raise InputError(
-                f"request {request.number}: no room for its {request.known:,} tokens within "
-                f"{self.cache.total:,} blocks and {self.settings.token_budget:,} tokens a step, "
-                "though nothing else runs: vLLM would wait for ever"
+                f"request {request.number}: its {request.known:,} tokens cannot be scheduled "
+                f"within {self.cache.total:,} blocks and {self.settings.token_budget:,} tokens a "
+                "step: vLLM would wait for ever"
             )
 
     def schedule(self) -> Step:

@@ -17,13 +17,15 @@ from ...model.description import ModelDescription
 from ...model.named_quantization import weights_unknown
 from .architectures.facts import Facts
 from .architectures.families import build, family, text_row
+from .architectures.tree import WeightTree
 from .draft import draft_tensors, own_quantization
 from .estimate import StageWeights, WeightsEstimate, total
-from .lora import lora_slots, lora_tensors
+from .lora import LoRASlots, lora_slots, lora_tensors
 from .offload import left_on_gpu
 from .processing import processed, uncertainty
 from .quantization.choose import quantization
 from .rank import Rank
+from .tensor import Tensor
 
 if TYPE_CHECKING:
     from ...engine_args.setup import EngineSetup
@@ -65,38 +67,56 @@ def weights_per_rank(
         ConfigError: A value is missing or makes no sense.
     """
     facts = facts_of(
-        description,
-        args,
-        compute_capability=compute_capability,
-        version=version,
-        where=where,
+        description, args, compute_capability=compute_capability, version=version, where=where
     )
-    row = family(description.architecture) or {}
     tree = build(facts)
     rank = rank_of(
         args,
-        description.config,
+        description,
         dtype=dtype,
         method=method,
         compute_capability=compute_capability,
         version=version,
-        is_composite="wrapper" in row,
     )
-    partition = None if layers_per_stage is None else ",".join(map(str, layers_per_stage))
-    if sum(layers_per_stage or ()) != len(tree.layers):
-        partition = None  # Whisper counts both halves
-    ranges = stage_ranges(len(tree.layers), args.pipeline_parallel_size, partition)
-    embeddings = bool((text_row(description.architecture) or {}).get("lora_embeddings"))
-    slots = lora_slots(args, dtype, embeddings=embeddings)
+    stages = _layers_of_stages(tree, args, layers_per_stage)
+    slots = _slots(args, dtype, description.architecture)
     drafted = draft_tensors(
         facts,
         rank,
         draft_method,
         draft,
         quantization=draft_quantization,
-        over_stages=len(ranges) > 1,
+        over_stages=len(stages) > 1,
         max_model_len=max_model_len,
     )
+    return _estimate(args, tree, stages, rank, slots, drafted)
+
+
+def _slots(args: EngineArgs, dtype: str, architecture: str) -> LoRASlots | None:
+    """Room for adapters, of the embedding too where the class takes them."""
+    embeddings = bool((text_row(architecture) or {}).get("lora_embeddings"))
+    return lora_slots(args, dtype, embeddings=embeddings)
+
+
+def _layers_of_stages(
+    tree: WeightTree, args: EngineArgs, layers_per_stage: tuple[int, ...] | None
+) -> tuple[range, ...]:
+    """Indices of each pipeline stage's layers."""
+    partition = None if layers_per_stage is None else ",".join(map(str, layers_per_stage))
+    if sum(layers_per_stage or ()) != len(tree.layers):
+        partition = None  # Whisper counts both halves
+    return stage_ranges(len(tree.layers), args.pipeline_parallel_size, partition)
+
+
+def _estimate(
+    args: EngineArgs,
+    tree: WeightTree,
+    ranges: tuple[range, ...],
+    rank: Rank,
+    slots: LoRASlots | None,
+    drafted: list[Tensor],
+) -> WeightsEstimate:
+    """The bytes of every stage: its part of the tree, adapters, and on the last what drafts."""
     notes: list[str] = []
     stages: list[StageWeights] = []
     last = len(ranges) - 1
@@ -186,21 +206,21 @@ def _limits(given: Mapping[str, Any]) -> Mapping[str, int]:
 
 def rank_of(
     args: EngineArgs,
-    config: Mapping[str, Any],
+    description: ModelDescription,
     *,
     dtype: str,
     method: str | None,
     compute_capability: tuple[int, int],
     version: tuple[int, int],
-    is_composite: bool,
 ) -> Rank:
     """Rank 0 of any stage, which has the most of what does not divide evenly."""
+    is_composite = "wrapper" in (family(description.architecture) or {})
     size = args.tensor_parallel_size
     beside = args.prefill_context_parallel_size * args.data_parallel_size
     redundant = args.eplb_config.get("num_redundant_experts", 0) if args.enable_eplb else 0
     return Rank(
         dtype=dtype,
-        quantization=quantization(method, config, is_composite=is_composite),
+        quantization=quantization(method, description.config, is_composite=is_composite),
         tensor_parallel_size=size,
         expert_parallel_size=size * beside if args.enable_expert_parallel else 1,
         beside=beside,

@@ -79,11 +79,7 @@ def assemble(
     """
     body = facts.label("body", "model")
     inside = _under(facts.prefix, body)
-    layer_norms: tuple[Module, ...] = ()
-    if norms:
-        bias = facts.flag("norm_bias")
-        names = facts.names("norms", ("input_layernorm", "post_attention_layernorm"))
-        layer_norms = tuple(Norm(name, facts.hidden, bias) for name in names)
+    layer_norms = _layer_norms(facts) if norms else ()
     stem = facts.label("layers", "layers")
     count = facts.num_layers if num_layers is None else num_layers
     layers = tuple(
@@ -93,25 +89,9 @@ def assemble(
         facts.label("embed", "embed_tokens"), facts.vocab_size, embedding_width(facts)
     )
     tied = facts.tied()
-    head = None
-    if not tied and facts.options.get("head") is not False:
-        head = _under(facts.prefix, "")(
-            LMHead(
-                facts.label("head", "lm_head"),
-                facts.vocab_size,
-                embedding_width(facts),
-                bias=facts.flag("head_bias"),
-            )
-        )
-    final: list[Module] = []
-    if name := facts.options.get("final_norm", "norm"):
-        final.append(Norm(str(name), facts.hidden, facts.flag("norm_bias")))
-    buffers: list[Module] = [Weight(str(name), ()) for name in facts.names("buffers", ())]
-    if facts.options.get("inv_freq"):
-        buffers += _inv_freq(facts)
-    if name := facts.options.get("mask"):
-        rows = facts.text.int("max_position_embeddings", "n_positions")
-        buffers.append(Weight(str(name), (rows, rows), dtype="bool"))
+    head = None if tied else _head(facts)
+    final = _final_norm(facts)
+    buffers = _buffers(facts)
     return WeightTree(
         embedding=(inside(embedding),),
         first=tuple(inside(module) for module in (*_beside_embedding(facts), *first)),
@@ -132,6 +112,42 @@ def embedding_width(facts: Facts) -> int:
 def _under(prefix: str, name: str) -> Callable[[Module], Module]:
     path = f"{prefix}.{name}" if prefix and name else prefix or name
     return lambda module: Block(path, (module,))
+
+
+def _layer_norms(facts: Facts) -> tuple[Module, ...]:
+    bias = facts.flag("norm_bias")
+    names = facts.names("norms", ("input_layernorm", "post_attention_layernorm"))
+    return tuple(Norm(name, facts.hidden, bias) for name in names)
+
+
+def _final_norm(facts: Facts) -> list[Module]:
+    if name := facts.options.get("final_norm", "norm"):
+        return [Norm(str(name), facts.hidden, facts.flag("norm_bias"))]
+    return []
+
+
+def _head(facts: Facts) -> Module | None:
+    """The output head; None for classes that return hidden states."""
+    if facts.options.get("head") is False:
+        return None
+    head = LMHead(
+        facts.label("head", "lm_head"),
+        facts.vocab_size,
+        embedding_width(facts),
+        bias=facts.flag("head_bias"),
+    )
+    return _under(facts.prefix, "")(head)
+
+
+def _buffers(facts: Facts) -> list[Module]:
+    """What every stage keeps beside parameters: single values, rope frequencies, the mask."""
+    buffers: list[Module] = [Weight(str(name), ()) for name in facts.names("buffers", ())]
+    if facts.options.get("inv_freq"):
+        buffers += _inv_freq(facts)
+    if name := facts.options.get("mask"):
+        rows = facts.text.int("max_position_embeddings", "n_positions")
+        buffers.append(Weight(str(name), (rows, rows), dtype="bool"))
+    return buffers
 
 
 def _beside_embedding(facts: Facts) -> list[Module]:
