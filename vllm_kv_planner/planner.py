@@ -78,26 +78,15 @@ def plan_engine_args(
     check_planner(planner)
     check_inputs(gpu, vllm_version, machine)
     if planner == "vllm":
-        from .vllm_adapter.budget import predicted_memory, told, with_memory
-        from .vllm_adapter.shared import plan_with_vllm
-
-        memory = predicted_memory(
+        return plan_by_vllm(
             args,
-            found=found,
-            gpu=gpu,
-            environment=environment,
-            machine=machine,
-            vllm_version=VLLM_VERSION,
-        )
-        answer = plan_with_vllm(
-            with_memory(args, memory),
             found=found,
             gpu=gpu,
             vllm_version=vllm_version,
             environment=environment,
+            machine=machine,
             notes=notes,
         )
-        return told(answer, memory)
     try:
         return plan_standalone(
             args,
@@ -122,6 +111,39 @@ def plan_engine_args(
             environment=environment,
             notes=notes,
         )
+
+
+def plan_by_vllm(
+    args: EngineArgs,
+    *,
+    found: FoundConfig,
+    gpu: str | GPU | None,
+    vllm_version: str | None,
+    environment: EngineEnvironment | None,
+    machine: Machine,
+    notes: tuple[str, ...],
+) -> Plan:
+    """The plan of vLLM's own code; the memory is predicted where no flag says it."""
+    from .vllm_adapter.budget import predicted_memory, told, with_memory
+    from .vllm_adapter.shared import plan_with_vllm
+
+    memory = predicted_memory(
+        args,
+        found=found,
+        gpu=gpu,
+        environment=environment,
+        machine=machine,
+        vllm_version=VLLM_VERSION,
+    )
+    answer = plan_with_vllm(
+        with_memory(args, memory),
+        found=found,
+        gpu=gpu,
+        vllm_version=vllm_version,
+        environment=environment,
+        notes=notes,
+    )
+    return told(answer, memory)
 
 
 def plan_standalone(

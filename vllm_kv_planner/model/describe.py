@@ -10,7 +10,7 @@ Source: vLLM 0.33 ``config/model.py`` ``ModelConfig.__post_init__``.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnsupportedError
 from ..records import replace
@@ -25,6 +25,9 @@ from .description import ModelDescription
 from .named_quantization import named_quantization, planned_without
 from .overrides import overridden
 from .plausible import check_layers, check_plausible
+
+if TYPE_CHECKING:
+    from .layers.base import CacheLayer
 
 
 def describe(
@@ -89,20 +92,12 @@ def _description(
     stated: Config,
     name: str,
 ) -> ModelDescription:
-    """What was read, put together.
-
-    Args:
-        resolved: The architecture that answers.
-        reader: The whole config's facts.
-        inner: Those the language model's own rule saw.
-        layers: What that rule said of the cache.
-        stated: The language model's config as the checkpoint has it, window included.
-        name: The model's, where it has one.
-    """
+    """What was read, put together; ``stated`` has the window, ``inner`` is what the rule saw."""
     top, text = reader.top, reader.text
     flags = resolved.row.get("flags", ())
     dtype = config_dtype(top, text)
     named = named_quantization(name, top.data)
+    planned = () if named is None else (planned_without(named, top.data, dtype),)
     return ModelDescription(
         architecture=resolved.architecture,
         config=top.data,
@@ -129,10 +124,7 @@ def _description(
         default_mamba_ssm_cache_dtype=ssm_cache_dtype(resolved.row, text),
         removed_in=resolved.row.get("removed_in"),
         unstated_quantization=named,
-        notes=(
-            *(() if named is None else (planned_without(named, top.data, dtype),)),
-            *notes(resolved),
-        ),
+        notes=(*planned, *notes(resolved)),
         reader=inner,
     )
 

@@ -69,16 +69,8 @@ def fit(
     Raises:
         PlannerError: The input is wrong, or no set-up can be planned; one line says why.
     """
-    request, named = _request(
-        model,
-        context,
-        {
-            **engine_args,
-            "planner": planner,
-            "vllm_version": vllm_version,
-            "machine": machine,
-        },
-    )
+    given = {**engine_args, "planner": planner, "vllm_version": vllm_version, "machine": machine}
+    request, named = _request(model, context, given)
     wanted = Wanted(
         named=named,
         gpu=gpu,

@@ -17,18 +17,19 @@ from ...model.description import ModelDescription
 from ...model.named_quantization import weights_unknown
 from .architectures.facts import Facts
 from .architectures.families import build, family, text_row
-from .architectures.tree import WeightTree
 from .draft import draft_tensors, own_quantization
 from .estimate import StageWeights, WeightsEstimate, total
-from .lora import LoRASlots, lora_slots, lora_tensors
+from .lora import lora_slots, lora_tensors
 from .offload import left_on_gpu
 from .processing import processed, uncertainty
 from .quantization.choose import quantization
 from .rank import Rank
-from .tensor import Tensor
 
 if TYPE_CHECKING:
     from ...engine_args.setup import EngineSetup
+    from .architectures.tree import WeightTree
+    from .lora import LoRASlots
+    from .tensor import Tensor
 
 
 def weights_per_rank(

@@ -57,16 +57,10 @@ class EngineReport:
 
 def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], str]) -> EngineReport:
     """Plan the KV cache of this engine; ``explain`` puts a rank's exception in one line."""
-    parallel, cache = vllm_config.parallel_config, vllm_config.cache_config
     name("register_all_kvcache_specs")(vllm_config)
-    stages = parallel.pipeline_parallel_size
-    per_stage = parallel.world_size // stages
-    if parallel.world_size == 1:
-        ranks = [run_rank(vllm_config, 0)]
-    else:
-        ranks = [
-            run_rank_in_child(vllm_config, stage * per_stage, explain) for stage in range(stages)
-        ]
+    parallel = vllm_config.parallel_config
+    per_stage = parallel.world_size // parallel.pipeline_parallel_size
+    ranks = run_ranks(vllm_config, per_stage, explain)
     specs = [rank.specs for rank in ranks for _ in range(per_stage)]
     settle_causality(vllm_config, specs)
     layout = name("resolve_kv_cache_layout")(
@@ -77,20 +71,14 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
     planning = Planning(vllm_config)
     # 0.33 makes the groups before the workers hear of the layout, 0.32 afterwards.
     groups = planning.global_groups(specs)
-    name("record_kv_cache_layout")(cache, layout.name)
+    name("record_kv_cache_layout")(vllm_config.cache_config, layout.name)
     memory = KVMemory(available_bytes=0, provenance="no layer keeps a cache")
     if any(specs):
         memory = kv_memory(vllm_config, max(rank.weights_bytes for rank in ranks))
     longest_asked = own_length(vllm_config)
     configs = planning.configs(specs, [memory.available_bytes] * len(specs), groups)
     scheduler = name("generate_scheduler_kv_cache_config")(configs)
-    cache.num_gpu_blocks = scheduler.num_blocks
-    tokens, concurrency = 0, 0.0
-    if scheduler.kv_cache_groups:
-        cache.block_size = engine_block_size(scheduler.kv_cache_groups)
-        tokens, concurrency = name("get_kv_cache_capacity")(vllm_config, scheduler)
-    vllm_config.validate_block_size()
-    name("resolve_kv_cache_block_sizes")(scheduler, vllm_config)
+    tokens, concurrency = settle_blocks(vllm_config, scheduler)
     firsts = configs[::per_stage]
     for config, rank in zip(firsts, ranks, strict=True):
         check_kernel_blocks(vllm_config, config, rank.backend_of)
@@ -98,11 +86,6 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
         planning.bytes_per_block(c.kv_cache_groups) if c.kv_cache_groups else 0 for c in firsts
     ]
     budgets = [budget(vllm_config, memory.available_bytes, size) for size in per_block]
-    lengths = [
-        planning.longest(config.kv_cache_groups, bytes_held - size, longest_asked)
-        for config, bytes_held, size in zip(firsts, budgets, per_block, strict=True)
-        if config.kv_cache_groups
-    ]
     return EngineReport(
         ranks=ranks,
         configs=firsts,
@@ -114,10 +97,48 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
         num_gpu_blocks=scheduler.num_blocks,
         kv_cache_size_tokens=tokens,
         max_concurrency=concurrency,
-        max_model_len_that_fits=min(lengths, default=longest_asked),
+        max_model_len_that_fits=longest(planning, firsts, budgets, per_block, longest_asked),
         refusals=planning.refusals,
         scheduler_config=scheduler,
     )
+
+
+def run_ranks(
+    vllm_config: Any, per_stage: int, explain: Callable[[BaseException], str]
+) -> list[RankReport]:
+    """The first rank of every pipeline stage: here if it is the only one, else each in a fork."""
+    parallel = vllm_config.parallel_config
+    if parallel.world_size == 1:
+        return [run_rank(vllm_config, 0)]
+    return [
+        run_rank_in_child(vllm_config, stage * per_stage, explain)
+        for stage in range(parallel.pipeline_parallel_size)
+    ]
+
+
+def settle_blocks(vllm_config: Any, scheduler: Any) -> tuple[int, float]:
+    """Write blocks and block size into the config; the tokens and requests they hold."""
+    cache = vllm_config.cache_config
+    cache.num_gpu_blocks = scheduler.num_blocks
+    tokens, concurrency = 0, 0.0
+    if scheduler.kv_cache_groups:
+        cache.block_size = engine_block_size(scheduler.kv_cache_groups)
+        tokens, concurrency = name("get_kv_cache_capacity")(vllm_config, scheduler)
+    vllm_config.validate_block_size()
+    name("resolve_kv_cache_block_sizes")(scheduler, vllm_config)
+    return tokens, concurrency
+
+
+def longest(
+    planning: Planning, configs: list[Any], budgets: list[int], per_block: list[int], asked: int
+) -> int:
+    """Tokens of the longest request that every rank can hold, one block of each set aside."""
+    lengths = [
+        planning.longest(config.kv_cache_groups, held - size, asked)
+        for config, held, size in zip(configs, budgets, per_block, strict=True)
+        if config.kv_cache_groups
+    ]
+    return min(lengths, default=asked)
 
 
 def settle_causality(vllm_config: Any, specs: list[dict[str, Any]]) -> None:
