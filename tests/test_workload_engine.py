@@ -219,3 +219,22 @@ def test_a_published_case(prompt: int, output: int) -> None:
     assert result.running.most < 90
     assert result.limit.startswith("KV cache: ")
     assert result.preempted_requests > 0
+
+
+def test_a_request_that_loses_its_blocks_for_ever_is_refused():
+    """One Mamba state of three blocks: vLLM admits, preempts and admits the same request again."""
+    from vllm_kv_planner import plan_request, run_workload
+
+    request = plan_request(
+        "tiiuae/falcon-mamba-7b",
+        gpu="H100",
+        max_model_len=4096,
+        max_num_batched_tokens=1000,
+        max_num_seqs=32,
+        enable_prefix_caching=True,
+        num_gpu_blocks_override=3,
+        kv_cache_memory_bytes=1 << 30,
+    )
+    trace = [TraceRequest(0, 992, 50) for _ in range(40)]
+    with pytest.raises(InputError, match="request 0: does not end within 2 blocks"):
+        run_workload(request, trace, concurrency=20)

@@ -9,16 +9,13 @@ from __future__ import annotations
 
 from collections import deque
 
-from ...errors import InputError
 from .cache import KVCache
 from .queues import SortedQueue, WaitingQueue
 from .settings import EngineSettings
 from .split import StateSplit
 from .state import Request
 from .step import Step
-
-STUCK_AFTER = 100
-"""Turns in a row that give nothing to do, before it is certain that none ever will."""
+from .watch import Watch
 
 
 class Engine:
@@ -46,7 +43,7 @@ class Engine:
         self._executed = 0
         self._last_prefill = -settings.prefill_schedule_interval
         self._prefills_left = False
-        self._stuck = 0  # turns in a row that gave nothing to do
+        self.watch = Watch()
 
     @property
     def is_idle(self) -> bool:
@@ -69,28 +66,8 @@ class Engine:
                 return step, None
         done = self.in_flight.popleft()
         self.process(done)
-        self.check_progress(step)
+        self.watch.check(self, step)
         return step, done
-
-    def check_progress(self, step: Step | None) -> None:
-        """Refuse to wait for ever.
-
-        Raises:
-            InputError: Nothing can be scheduled any more; vLLM would try for ever.
-        """
-        is_stuck = step is not None and not step.tokens
-        has_work = bool(self.waiting or self.running)
-        if not is_stuck or not has_work or any(each.tokens for each in self.in_flight):
-            self._stuck = 0
-            return
-        self._stuck += 1
-        if self._stuck > STUCK_AFTER:
-            request = self.waiting.first() if self.waiting else self.running[0]
-            raise InputError(
-                f"request {request.number}: its {request.known:,} tokens cannot be scheduled "
-                f"within {self.cache.total:,} blocks and {self.settings.token_budget:,} tokens a "
-                "step: vLLM would wait for ever"
-            )
 
     def schedule(self) -> Step:
         """Decide on the next step."""
@@ -270,6 +247,7 @@ class Engine:
 
     def finish(self, request: Request) -> None:
         """A request has all its outputs."""
+        self.watch.last_end = self.calls
         self.cache.release(request, for_good=True)
         if request.running:
             self.running.remove(request)
