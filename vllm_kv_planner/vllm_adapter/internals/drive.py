@@ -45,7 +45,9 @@ class Drive:
             trace, engine.block_hasher, engine.settings["max_model_len"], timed=concurrency is None
         )
         self.output_of = name("ModelRunnerOutput")
-        self.clock = self.steps = self.stuck = 0
+        self.clock = self.steps = self.stuck = self.last_end = 0
+        # no request takes longer, unless it begins again and again (``workload/watch.py``)
+        self.patience = _STUCK_AFTER + 4 * engine.settings["max_model_len"] * every(engine)
         self.to_add = concurrency or 0
         self.backlog: deque[Numbered] = deque()
         # A step admits no more than this. What waits behind it is as good as in vLLM's queue, and
@@ -126,6 +128,7 @@ class Drive:
         ]
         self.steps += 1
         self.clock += 1
+        self._check_ends()
         sampling = frozenset(
             each for each in tokens if not scheduler.requests[each].is_prefill_chunk
         )
@@ -150,6 +153,8 @@ class Drive:
         ended = [each for each in known if each not in self.scheduler.requests]
         self.running.difference_update(ended)
         self.to_add += len(ended)
+        if ended or not self.scheduler.requests:
+            self.last_end = self.steps
         if batch.record:
             batch.record[5] = [int(each) for each in ended]
 
@@ -164,6 +169,14 @@ class Drive:
 
         self.scheduler._preempt_request = noting
 
+    def _check_ends(self) -> None:
+        """Refuse requests that vLLM would throw out and begin again for ever."""
+        if self.steps - self.last_end > self.patience:
+            raise UnsupportedError(
+                f"workload: vLLM would go on for ever at step {self.steps}: requests lose their "
+                "blocks and begin again, and none ends"
+            )
+
     def _check_stuck(self, busy: bool) -> None:
         """Refuse a workload that vLLM would wait on for ever."""
         if busy or self.scheduler.get_num_unfinished_requests() == 0:
@@ -177,3 +190,10 @@ class Drive:
                 f"workload: vLLM would wait for ever at step {self.steps}: no request can be "
                 f"scheduled within these blocks and token limits{who}"
             )
+
+
+def every(engine: Engine) -> int:
+    """Steps from one in which a request may run to the next, at most."""
+    settings = engine.settings
+    stages = settings.get("pipeline_parallel_size") or 1
+    return int((settings.get("prefill_schedule_interval") or 1) * stages)
