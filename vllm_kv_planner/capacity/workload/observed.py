@@ -8,6 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from .feed import Counts, check_request
+from .result import notes_of
 from .settings import EngineSettings
 from .state import Arrived, Request
 from .statistics import Statistics
@@ -30,7 +31,6 @@ def run_with_vllm(
 ) -> WorkloadResult:
     """``run_workload`` with ``scheduler="vllm"``; its arguments are checked."""
     from ...vllm_adapter.workload import VLLMRun
-    from .run import notes_of
 
     seen = SeenTrace(trace, concurrency=concurrency, step_time=step_time)
     with VLLMRun(

@@ -146,3 +146,14 @@ class WorkloadResult(Answer):
         from ...report.workload_report import summary_table
 
         return summary_table(self)
+
+
+def notes_of(plan: Plan) -> tuple[str, ...]:
+    """What the figures leave out."""
+    notes = ["every request generates exactly its output tokens; time is counted in engine steps"]
+    if plan.engine.data_parallel_size > 1:
+        notes.append(
+            f"one of {plan.engine.data_parallel_size} data-parallel engines; each has its own "
+            "KV cache and its share of the requests"
+        )
+    return tuple(notes)

@@ -11,6 +11,7 @@ from .fast import FastEngine, can_be_fast
 from .feed import Feed
 from .flags import SchedulerFlags
 from .from_plan import planned_settings
+from .result import notes_of
 from .settings import EngineSettings
 from .statistics import Statistics
 from .types import TraceRequest
@@ -103,17 +104,6 @@ def simulate(
             told = feed.ended
             progress(told)
     return statistics
-
-
-def notes_of(plan: Plan) -> tuple[str, ...]:
-    """What the figures leave out."""
-    notes = ["every request generates exactly its output tokens; time is counted in engine steps"]
-    if plan.engine.data_parallel_size > 1:
-        notes.append(
-            f"one of {plan.engine.data_parallel_size} data-parallel engines; each has its own "
-            "KV cache and its share of the requests"
-        )
-    return tuple(notes)
 
 
 def check_run(concurrency: int | None, step_time: float | None, scheduler: str) -> None:
