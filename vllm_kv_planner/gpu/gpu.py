@@ -10,6 +10,7 @@ MIB = 1 << 20
 GIB = 1 << 30
 
 Platform = Literal["cuda", "rocm"]
+_UNIFIED_MEMORY = ("gb10", "thor", "orin")
 NOT_CUDA = (0, 0)
 """A compute capability that none of CUDA's kernels asks for."""
 
@@ -66,6 +67,11 @@ class GPU:
         (9, 0) is Hopper's number there and MI250X's here.
         """
         return self.compute_capability or NOT_CUDA if self.platform == "cuda" else NOT_CUDA
+
+    @property
+    def is_integrated(self) -> bool:
+        """Whether its memory is the host's; there is one to a machine."""
+        return any(word in self.name.lower() for word in _UNIFIED_MEMORY)
 
     @property
     def total_memory_is_estimated(self) -> bool:

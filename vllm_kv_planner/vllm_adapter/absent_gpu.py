@@ -33,7 +33,6 @@ _OLDEST = 49152
 _LOCAL_DATA_SHARE = {(9, 0): 65536, (9, 4): 65536, (9, 5): 163840, (12, 0): 65536}
 # AMD's name of an architecture. Source: vLLM 0.33 platforms/rocm.py ``_capability_from_gcn_arch``.
 _GCN_ARCHITECTURES = {(9, 0): "gfx90a", (9, 4): "gfx942", (9, 5): "gfx950", (12, 0): "gfx1201"}
-_UNIFIED_MEMORY = ("gb10", "thor", "orin")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,7 +70,7 @@ def describe_gpu(gpu: GPU) -> AbsentGPU:
         nvml_total_bytes=gpu.batch_defaults_memory_bytes,
         torch_total_bytes=gpu.total_memory_bytes,
         num_sms=gpu.num_sms or 108,
-        is_integrated=any(word in gpu.name.lower() for word in _UNIFIED_MEMORY),
+        is_integrated=gpu.is_integrated,
         shared_memory_bytes=shared_memory(gpu.compute_capability, gpu.platform),
         gcn_architecture=gcn_architecture(gpu),
     )

@@ -77,6 +77,8 @@ def _of_shape(
     constraints: Constraints, num_gpus: int, shape: Shape, variants: list[int]
 ) -> Iterator[Candidate]:
     for gpu in constraints.gpus:
+        if gpu.is_integrated and num_gpus > shape.num_nodes:
+            continue  # its memory is the machine's: there is one to a machine
         for variant in variants:
             for order, dtype in enumerate(constraints.kv_cache_dtypes):
                 yield Candidate(

@@ -228,7 +228,9 @@ def larger_gpu(start: Start) -> Iterator[Change]:
     larger = [
         gpu
         for gpu in all_gpus()
-        if gpu.platform == mine.platform and gpu.total_memory_bytes > mine.total_memory_bytes
+        if gpu.platform == mine.platform
+        and gpu.total_memory_bytes > mine.total_memory_bytes
+        and (request.args.num_gpus == 1 or not gpu.is_integrated)
     ]
     for gpu in sorted(larger, key=lambda gpu: gpu.total_memory_bytes):
         if start.holds(request.on(gpu)):

@@ -172,8 +172,17 @@ class Search:
         return True
 
     def _measure_hopeless(self) -> None:
-        """Measure the best of what bounds ruled out: it may have come nearest."""
-        best = sorted(self._hopeless, key=lambda each: (-each[0], each[1].rank))
+        """Measure the best of what bounds ruled out: it may have come nearest.
+
+        The best holds the most requests; where none holds any, the one with the most memory does.
+        """
+
+        def order(each: tuple[int, Candidate]) -> tuple[object, ...]:
+            requests, candidate = each
+            memory = candidate.num_gpus * candidate.gpu.total_memory_bytes
+            return -requests, -memory, candidate.rank
+
+        best = sorted(self._hopeless, key=order)
         for _, candidate in best[:MEASURED_HOPELESS]:
             request = candidate.request(self.models[candidate.variant])
             try:
