@@ -8,7 +8,7 @@ _SHARED = f"{__package__}.shared"
 
 
 def end_shared_planner() -> None:
-    """Close ``shared_planner()`` where it was ever asked; the next question starts a new one."""
+    """``close_planners()``, where one was ever asked."""
     shared = sys.modules.get(_SHARED)
     if shared is not None:
-        shared.shared_planner().close()
+        shared.close_planners()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import atexit
 import os
-from functools import cache
 
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
@@ -14,13 +13,23 @@ from ..model.find import FoundConfig
 from ..plan_types import Plan
 from .client import PYTHON, VLLMPlanner
 
+_PLANNERS: dict[str | None, VLLMPlanner] = {}
+"""By the interpreter named in the environment."""
 
-@cache
+
 def shared_planner() -> VLLMPlanner:
-    """The planner of this process, closed when it ends."""
-    planner = VLLMPlanner()
-    atexit.register(planner.close)
-    return planner
+    """This process's planner with the interpreter named now, closed when the process ends."""
+    python = os.environ.get(PYTHON)
+    if python not in _PLANNERS:
+        _PLANNERS[python] = VLLMPlanner()
+        atexit.register(_PLANNERS[python].close)
+    return _PLANNERS[python]
+
+
+def close_planners() -> None:
+    """End every vLLM that was asked; the next question starts a new one."""
+    for planner in _PLANNERS.values():
+        planner.close()
 
 
 def installed_planner() -> VLLMPlanner:
