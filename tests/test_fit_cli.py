@@ -6,16 +6,13 @@ import csv
 import io
 import json
 import re
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 
+from tests.examples import output_of
 from vllm_kv_planner.capacity.fit.fit import fit
 from vllm_kv_planner.cli import main
 
-ROOT = Path(__file__).resolve().parent.parent
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 ASKED = ["fit", LLAMA, "--gpu", "L4,H100", "--context", "32K", "--concurrency", "20"]
 
@@ -236,16 +233,8 @@ def test_a_data_frame() -> None:
 
 
 def test_the_notebook_example() -> None:
-    done = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "fit_in_a_notebook.py")],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-        env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HOME": "/nonexistent"},
-    )
-    assert (done.returncode, done.stderr) == (0, "")
-    assert "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 32768" in done.stdout
-    assert "fits: True" in done.stdout
-    assert "largest max_model_len" in done.stdout
-    assert "--kv-cache-dtype fp8: fits" in done.stdout
+    printed = output_of("fit_in_a_notebook.py")
+    assert "vllm serve meta-llama/Llama-3.1-8B-Instruct --max-model-len 32768" in printed
+    assert "fits: True" in printed
+    assert "largest max_model_len" in printed
+    assert "--kv-cache-dtype fp8: fits" in printed

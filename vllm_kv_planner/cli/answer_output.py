@@ -19,7 +19,7 @@ def rendered(
     answer: A,
     form: str,
     *,
-    text: Callable[[A, bool], str],
+    text: Callable[..., str],
     markdown: Callable[[A], str],
 ) -> str:
     """The answer as text, JSON, Markdown or CSV; no final newline.
@@ -27,7 +27,7 @@ def rendered(
     Args:
         answer: What to show.
         form: One of ``FORMATS``.
-        text: The answer for people, in colour or not.
+        text: The answer for people; takes ``colour``.
         markdown: The same as Markdown.
     """
     if form == "json":
@@ -42,4 +42,4 @@ def rendered(
         return markdown(answer)
     from ..report.terminal import wants_colour
 
-    return text(answer, wants_colour(sys.stdout))
+    return text(answer, colour=wants_colour(sys.stdout))

@@ -40,14 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse_args(prepare_arguments(list(arguments)))
     lengths = [length_of(text) for text in given.length or ()]
     comparison = compare(rows_of(given), lengths or LENGTHS)
-    print(
-        rendered(
-            comparison,
-            given.format,
-            text=lambda answer, colour: to_text(answer, colour=colour),
-            markdown=to_markdown,
-        )
-    )
+    print(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
     return 0 if comparison.complete else 1
 
 

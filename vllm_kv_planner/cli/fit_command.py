@@ -154,14 +154,7 @@ def _set_ups(given: argparse.Namespace, request: PlanRequest, wanted: Wanted) ->
     from ..report.fit_report import to_markdown, to_text
 
     result = fit_request(request, wanted, several(given.variant))
-    print(
-        rendered(
-            result,
-            given.format,
-            text=lambda answer, colour: to_text(answer, colour=colour),
-            markdown=to_markdown,
-        )
-    )
+    print(rendered(result, given.format, text=to_text, markdown=to_markdown))
     return 0 if result.offers else 1
 
 
@@ -188,14 +181,7 @@ def _question(
             gpu=gpus or DEFAULT_GPU,
             concurrency=given.concurrency,
         )
-    print(
-        rendered(
-            result,
-            given.format,
-            text=lambda answer, colour: answers_text(answer, colour=colour),
-            markdown=answers_markdown,
-        )
-    )
+    print(rendered(result, given.format, text=answers_text, markdown=answers_markdown))
     return 0 if result.answered else 1
 
 
@@ -208,14 +194,7 @@ def _suggest(given: argparse.Namespace, request: PlanRequest, gpus: list[str | G
     if gpus:
         request = request.on(gpus[0])
     result = suggested_for(_with_cache(request, given), concurrency=given.concurrency)
-    print(
-        rendered(
-            result,
-            given.format,
-            text=lambda answer, colour: suggestions_text(answer, colour=colour),
-            markdown=suggestions_markdown,
-        )
-    )
+    print(rendered(result, given.format, text=suggestions_text, markdown=suggestions_markdown))
     return 0 if result.fits else 1
 
 

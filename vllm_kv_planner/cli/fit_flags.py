@@ -12,7 +12,12 @@ QUESTIONS = ("set-ups", "max-model-len", "min-utilization", "min-gpus", "suggest
 
 
 def add_fit_flags(group: argparse._ActionsContainer) -> None:
-    """What to serve, and on what."""
+    """What to serve, and on what; then what of it to show."""
+    _add_limits(group)
+    _add_choices(group)
+
+
+def _add_limits(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--gpu",
         metavar="NAME,...",
@@ -49,6 +54,9 @@ def add_fit_flags(group: argparse._ActionsContainer) -> None:
         action="append",
         help="price of one GPU: the cheapest come first; repeat",
     )
+
+
+def _add_choices(group: argparse._ActionsContainer) -> None:
     group.add_argument(
         "--launcher",
         choices=("mp", "ray"),

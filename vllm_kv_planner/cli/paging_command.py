@@ -43,14 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         check_one_length(getattr(given, "max_model_len", None), scenarios)
         request = request_of(given, the_model(given.model_tags) or getattr(given, "model", None))
     comparison = compare_paging(request, scenarios)
-    print(
-        rendered(
-            comparison,
-            given.format,
-            text=lambda answer, colour: to_text(answer, colour=colour),
-            markdown=to_markdown,
-        )
-    )
+    print(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
     return 0
 
 

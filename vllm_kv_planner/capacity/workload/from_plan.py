@@ -23,10 +23,6 @@ def planned_settings(
     Raises:
         PlannerError: The engine cannot be planned, does not fit, or has no rule here.
     """
-    from ...described import described, named
-    from ...engine_args.setup import resolve_setup
-    from ...gpu.catalogue import DEFAULT_GPU, find_gpu
-    from ...gpu.gpu import GPU
     from ...planner import plan_standalone
     from ...prepared import VLLM_VERSION
     from ...records import replace
@@ -47,12 +43,7 @@ def planned_settings(
     )
     if not may_start(plan):
         raise InputError(f"workload: this engine does not start: {plan.notes[0]}")
-    gpu = DEFAULT_GPU if request.gpu is None else request.gpu
-    device = request.machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
-    with named(request.found):
-        setup = resolve_setup(
-            request.args, described(request.found, request.args), device, request.environment
-        )
+    setup = request.prepare().setup
     length = replace(setup.resolved.length, max_model_len=plan.engine.max_model_len)
     setup = replace(setup, resolved=replace(setup.resolved, length=length))
     return settings_of(setup, plan.kv_cache.num_gpu_blocks, flags or SchedulerFlags()), plan
