@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.serve_command import split_command
-from ..errors import InputError, printable
+from ..errors import InputError
 from .planner_flags import request_of, request_of_command, split_at_dashes
 from .scheduler_flags import scheduler_flags
 from .workload_flags import make_parser, source_of
@@ -25,8 +25,7 @@ def run(arguments: Sequence[str]) -> int:
     """Parse, plan, run the requests, print; returns the exit code."""
     ours, pasted = split_at_dashes(list(arguments))
     given = make_parser().parse_args(prepare_arguments(ours))
-    for path in (given.series, given.html):
-        check_writable(path)
+    check_files(given, pasted)
     if pasted:
         given.model_tags = [given.model_tags] if given.model_tags else None
         request = request_of_command(given, pasted, own=("seed", "tokenizer"))
@@ -114,33 +113,34 @@ def knows_bars(encoding: str | None) -> bool:
     return True
 
 
-def check_writable(path: str | None) -> None:
-    """Refuse a file that cannot be written before anything runs.
+def check_files(given: argparse.Namespace, pasted: Sequence[str]) -> None:
+    """Refuse files that cannot be written, or are read, before anything runs.
 
     Raises:
         InputError: Why not.
     """
-    import os
+    from ..files import check_apart, check_writable
 
-    if path is None:
-        return
-    shown = printable(path[:200])
-    if not path or "\0" in path or os.path.isdir(path):
-        raise InputError(f"{shown!r} is no file to write to")
-    folder = os.path.dirname(path) or "."
-    if not os.path.isdir(folder) or not os.access(folder, os.W_OK):
-        raise InputError(f"{shown}: its folder is not there, or cannot be written to")
+    outputs = {"--series": given.series, "--html": given.html}
+    for path in outputs.values():
+        if path is not None:
+            check_writable(path)
+    if any(path is not None for path in outputs.values()):
+        read = {name: value for name, value in vars(given).items() if f"--{name}" not in outputs}
+        check_apart(outputs, [read, pasted])
 
 
 def write_files(given: argparse.Namespace, result: WorkloadResult, source: OpenSource) -> None:
     """The files that were asked for beside the report."""
+    from ..files import whole_file
+
     if given.series is not None:
         from ..report.workload_report import series_csv
 
-        with open(given.series, "w", encoding="utf-8", newline="") as file:
+        with whole_file(given.series) as file:
             file.write(series_csv(result) + "\n")
     if given.html is not None:
         from ..report.workload_html import to_html
 
-        with open(given.html, "w", encoding="utf-8") as file:
+        with whole_file(given.html) as file:
             file.write(to_html(result, described(source)))
