@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
+from random import Random
 
 import pytest
 
-from tests.sweep_runs import MEMORY, command, refused, run, table
+from tests.sweep_runs import LLAMA, MEMORY, command, refused, run, table
+from vllm_kv_planner.cli import main
 from vllm_kv_planner.model.find import find_config
 
 ROWS = 100
@@ -85,6 +88,150 @@ def test_a_torn_line_is_planned_again(tmp_path: Path, form: str) -> None:
         path.write_bytes(whole[:cut])
         run(*arguments, "--resume")
         assert path.read_bytes() == whole, cut
+
+
+FOREIGN = [
+    "my only copy",
+    "my only copy\n",
+    "name,size\na,1\nb,2",
+    "name,size\na,1\nb,2\n",
+    '{"a": 1}',
+    '{"a": 1}\n{"a": 2}',
+    "[1, 2, 3]\n",
+    "gpu,models",
+    "\ufeffgpu\n",
+    "\0" * 40,
+    "x" * 5_000_000,
+]
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl", "parquet"])
+def test_what_others_wrote_is_left_as_it_is(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if form == "parquet":
+        pytest.importorskip("pyarrow", reason="needs pyarrow")
+    path = tmp_path / f"rows.{form}"
+    beside = tmp_path / f"rows.{form}.tmp"
+    beside.write_text("somebody's")
+    names = [path] if form != "parquet" else [path, tmp_path / "rows.parquet.partial.jsonl"]
+    for name in names:
+        for text in FOREIGN:
+            name.write_bytes(text.encode())
+            for flags in (["--resume"], ["--resume", "--retry-errors"]):
+                words = ["gpt2", *MEMORY, "--grid", "tp=1,2", "--output", str(path), *flags]
+                said = refused(capsys, *words)
+                assert str(name) in said
+                assert name.read_bytes() == text.encode()
+                assert sorted(tmp_path.iterdir()) == sorted([beside, name])
+        name.unlink()
+    assert beside.read_text() == "somebody's"
+
+
+@pytest.mark.parametrize("form", ["csv", "jsonl"])
+def test_a_torn_row_of_another_sweep_is_not_cut(
+    tmp_path: Path, form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / f"rows.{form}"
+    ours = ["gpt2", *MEMORY, "--grid", "tp=1,2", "--output", str(path)]
+    run(LLAMA, *MEMORY, "--grid", "tp=1,2", "--output", str(path))
+    theirs = path.read_bytes()
+    run(*ours, "--overwrite")
+    header = theirs.index(b"\n") + 1 if form == "csv" else 0
+    first = theirs.index(b"\n", header)
+    for cut in (first, first - 1, first - 20, header + 40):
+        path.write_bytes(theirs[:cut])
+        refused(capsys, *ours, "--resume")
+        assert path.read_bytes() == theirs[:cut]
+
+
+def test_random_ends_are_kept_or_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever stands behind our rows: it is a row's beginning and goes, or the file stays."""
+    path = tmp_path / "rows.csv"
+    words = ["gpt2", *MEMORY, "--grid", "tp=1,2", "--output", str(path)]
+    run(*words)
+    whole = path.read_bytes()
+    header = whole.index(b"\n") + 1
+    row = whole.index(b"\n", header) + 1
+    random = Random(9)
+    for _ in range(60):
+        kept = random.choice([header, row])
+        tail = random.choice(
+            [
+                whole[kept : kept + random.randrange(1, 400)],
+                bytes(random.randrange(32, 127) for _ in range(random.randrange(1, 80))),
+                whole[:kept],
+            ]
+        )
+        path.write_bytes(whole[:kept] + tail)
+        before = path.read_bytes()
+        code = main(["sweep", *words, "--resume", "--workers", "1"])
+        err = capsys.readouterr().err
+        assert err.count("\n") == 1
+        if code == 0:
+            assert path.read_bytes() == whole and whole.startswith(before)
+        else:
+            assert code == 2 and path.read_bytes() == before
+            assert not whole.startswith(before)
+
+
+def test_a_foreign_parquet_beside_our_journal_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("pyarrow", reason="needs pyarrow")
+    import pyarrow
+    from pyarrow import parquet
+
+    path = tmp_path / "rows.parquet"
+    words = ["gpt2", *MEMORY, "--output", str(path)]
+    run("gpt2", *MEMORY, "--output", str(tmp_path / "rows.jsonl"))
+    (tmp_path / "rows.jsonl").rename(tmp_path / "rows.parquet.partial.jsonl")
+    parquet.write_table(pyarrow.table({"a": [1]}), path)
+    before = path.read_bytes()
+    assert "other columns" in refused(capsys, *words, "--resume")
+    assert path.read_bytes() == before
+
+
+def test_an_overwritten_file_is_there_until_there_is_a_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text("before")
+    words = ["gpt2", *MEMORY, "--ray", "127.0.0.1:1", "--output", str(path), "--overwrite"]
+    refused(capsys, *words)
+    assert path.read_text() == "before"
+
+
+def test_rows_are_not_written_over_what_is_read(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, link = tmp_path / "sweep.csv", tmp_path / "link.csv"
+    path.write_text("model: gpt2\n")
+    link.symlink_to(path)
+    for output in (path, link):
+        for flag in ("--resume", "--overwrite"):
+            said = refused(capsys, "--file", str(path), "--output", str(output), flag)
+            assert "also read" in said
+    assert path.read_text() == "model: gpt2\n"
+
+
+def test_a_full_disk_names_the_file_and_resume_goes_on(tmp_path: Path) -> None:
+    pytest.importorskip("resource", reason="needs a limit on the size of files")
+    path = tmp_path / "rows.csv"
+    limited = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (1200, 1200)); "
+        "from vllm_kv_planner.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    words = ["sweep", "gpt2", *MEMORY, "--grid", "tp=1,2,3", "--output", str(path)]
+    done = subprocess.run(
+        [sys.executable, "-B", "-c", limited, *words], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert f"{path}: cannot be written (File too large)" in done.stderr
+    run(*words[1:], "--resume")
+    assert len(table(path)) == 3
 
 
 def test_errors_can_be_tried_again(tmp_path: Path) -> None:

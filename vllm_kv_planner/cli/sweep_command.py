@@ -11,6 +11,7 @@ from ..engine_args.arguments import prepare_arguments
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.flags import FlagParser, add_engine_flags
 from ..errors import InputError
+from ..files import check_apart
 from .planner_flags import add_custom_flags, add_planner_flags, command_parser, request_of
 
 if TYPE_CHECKING:
@@ -47,6 +48,8 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("--resume, --overwrite and --retry-errors are about the file of --output")
     if given.output is not None and given.format is not None:
         raise InputError("--format is for rows on stdout; the name of --output says its own")
+    read = {name: value for name, value in vars(given).items() if name != "output"}
+    check_apart({"--output": given.output}, [read])
     return planned(sweep_of(given), given)
 
 

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator, Sequence
 
 from ...errors import InputError
+from ...files import shown_path
 from ...records import dataclass
 from .columns import all_columns, plain, plan_columns
 from .grid import Grid, Setup
 from .keys import row_keys
 from .schedule import Pool, in_order
-from .sinks import Row
+from .sinks import Row, csv_line, flat_cell
 from .work import Outcome, Work
 
 
@@ -85,9 +87,31 @@ class Sweep:
             strange.discard(key(self.grid[number]))
         if strange:
             raise InputError(
-                f"{path}: {len(strange):,} of its {len(kept):,} rows are of other set-ups or "
-                "settings than this sweep's; --overwrite, or another --output"
+                f"{shown_path(path)}: {len(strange):,} of its {len(kept):,} rows are of other "
+                "set-ups or settings than this sweep's; --overwrite, or another --output"
             )
+
+    def has_begun(self, torn: str, form: str) -> bool:
+        """Whether ``torn`` is the beginning of a row of one of the set-ups.
+
+        Args:
+            torn: What a file holds behind its last line feed.
+            form: The format of the file.
+        """
+        return any(
+            head.startswith(torn) or torn.startswith(head)
+            for number in range(len(self.grid))
+            for head in (self._head(self.grid[number], form),)
+        )
+
+    def _head(self, setup: Setup, form: str) -> str:
+        """A row's beginning as it stands in a file: all that says which set-up it is."""
+        cells = [plain(setup.get(name)) for name in self.names]
+        if form == "csv":
+            return csv_line([*cells, ""])[:-1]
+        if form == "parquet":
+            cells = [flat_cell(cell) for cell in cells]
+        return json.dumps(dict(zip(self.names, cells, strict=True)), default=str)[:-1] + ", "
 
 
 def row_of(names: Sequence[str], setup: Setup, outcome: Outcome, key: str) -> Row:

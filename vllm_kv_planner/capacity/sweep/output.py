@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
 
 from ...errors import InputError
+from ...files import cannot_write, check_writable, shown_path, try_lock, whole_file
 from ...records import dataclass
 from .columns import declared_types
-from .resume import cut_torn_line, kept_rows, lock, without_errors
-from .sinks import Sink, format_of, text_lines
+from .resume import Looked, look, whole_rows
+from .sinks import Sink, csv_line, format_of, text_lines
+
+if TYPE_CHECKING:
+    from .job import Sweep
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +24,7 @@ class Output:
     Attributes:
         path: Its name; the end says which format (``.csv``, ``.jsonl``, ``.parquet``).
         resume: Rows that are there are kept, and not planned again.
-        overwrite: Whatever is there goes.
+        overwrite: Whatever is there goes, once there is a row to take its place.
         retry_errors: With ``resume``: rows with an error are planned again.
     """
 
@@ -35,48 +40,39 @@ class Output:
             raise InputError("--retry-errors goes with --resume")
 
 
-def prepare(output: Output, columns: Sequence[str]) -> frozenset[str]:
-    """Make the file fit to be continued; the keys of the rows that are in it.
+def open_output(output: Output, sweep: Sweep) -> tuple[frozenset[str], Sink]:
+    """The keys of the rows that are in the file already, and where the others go.
 
     Raises:
-        InputError: It is there and neither to be continued nor overwritten, or it holds
-            something else than rows of this sweep.
+        InputError: The file is there and neither to be continued nor overwritten, it holds
+            something else than rows of this sweep (then it is left as it is), or another sweep
+            writes into it.
     """
     form = format_of(output.path)
     lines = rows_file(output.path)
     if form == "parquet":
-        from .parquet import need_pyarrow, restore_journal
+        from .parquet import need_pyarrow
 
         need_pyarrow()
-    there = [path for path in {output.path, lines} if os.path.lexists(path)]
-    for path in there:
-        if not os.path.isfile(path):
-            raise InputError(f"--output {path[:200]!r} is not a regular file")
-        if not (output.resume or output.overwrite):
+    for path in dict.fromkeys((output.path, lines)):
+        check_writable(path)
+        if os.path.lexists(path) and not (output.resume or output.overwrite):
             raise InputError(
-                f"--output: {path[:200]!r} is there already: --resume continues it, "
+                f"--output: {shown_path(path)!r} is there already: --resume continues it, "
                 "--overwrite begins anew"
             )
-    if lines in there:
-        with open(lines, "r+", encoding="utf-8") as file:
-            lock(file, output.path)  # before anything in it is changed
-            if output.overwrite:
-                file.truncate(0)
-    if output.overwrite:
-        return frozenset()
-    if form == "parquet" and there == [output.path]:
-        restore_journal(output.path, columns)
-        there.append(lines)
-    if lines not in there:
-        return frozenset()
-    cut_torn_line(lines)
-    text = "csv" if form == "csv" else "jsonl"
-    if output.retry_errors:
-        without_errors(lines, text, columns)
-    keys = [kept.key for kept in kept_rows(lines, text, columns)]
-    if len(set(keys)) != len(keys):
-        raise InputError(f"{lines}: holds a row twice; --overwrite")
-    return frozenset(keys)
+    file = _opened(lines, "r+") if os.path.lexists(lines) else None
+    try:
+        kept: frozenset[str] = frozenset()
+        if not output.overwrite:
+            kept, file = _continued(output, sweep, file)
+        if file is None:
+            file = _opened(lines, "x")
+        return kept, _sink(output, sweep, file)
+    except BaseException:
+        if file is not None:
+            file.close()
+        raise
 
 
 def rows_file(path: str) -> str:
@@ -88,21 +84,99 @@ def rows_file(path: str) -> str:
     return journal_of(path)
 
 
-def open_sink(path: str, names: tuple[str, ...], columns: Sequence[str]) -> Sink:
-    """Open the prepared file, to write behind what it holds.
+def _opened(path: str, mode: str) -> TextIO:
+    """The file, and the promise that no other sweep has it.
 
     Raises:
-        InputError: Another sweep writes into it.
+        InputError: Another has, or it cannot be opened.
     """
-    form = format_of(path)
-    lines = rows_file(path)
-    file = open(lines, "a", encoding="utf-8", newline="")  # noqa: SIM115 (the sink closes it)
-    lock(file, path)
+    try:
+        file: TextIO = open(path, mode, encoding="utf-8", newline="")  # type: ignore[assignment]  # noqa: SIM115
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    if not try_lock(file.fileno()):
+        file.close()
+        raise InputError(f"--output {shown_path(path)!r}: another sweep writes into it")
+    return file
+
+
+def _continued(
+    output: Output, sweep: Sweep, file: TextIO | None
+) -> tuple[frozenset[str], TextIO | None]:
+    """The keys that are there and the file, cut behind the last whole row.
+
+    First everything is looked at, then something is changed.
+    """
+    form, lines = format_of(output.path), rows_file(output.path)
     text = "csv" if form == "csv" else "jsonl"
-    sink = text_lines(file, text, columns, head=file.tell() == 0, is_ours=True)
+    finished: tuple[tuple[str, bool], ...] = ()
+    if form == "parquet" and os.path.lexists(output.path):
+        from .parquet import look_at_parquet
+
+        finished = look_at_parquet(output.path, sweep.columns)
+    looked = Looked((), 0, "", None) if file is None else look(lines, text, sweep.columns)
+    _check(output, sweep, finished, looked)
+    if file is None and finished:
+        from .parquet import restore_journal
+
+        restore_journal(output.path, sweep.columns)
+        file = _opened(lines, "r+")
+        looked = look(lines, text, sweep.columns)
+    keys = frozenset(key for key, _ in looked.rows)
+    if file is None:
+        return keys, file
+    wrong = frozenset(key for key, has_error in looked.rows if has_error)
+    if output.retry_errors and wrong:
+        file.close()
+        _drop(wrong, lines, text, sweep.columns)
+        return keys - wrong, _opened(lines, "r+")
+    file.truncate(looked.end)
+    return keys, file
+
+
+def _check(
+    output: Output, sweep: Sweep, finished: Sequence[tuple[str, bool]], looked: Looked
+) -> None:
+    lines = rows_file(output.path)
+    for path, rows in ((output.path, finished), (lines, looked.rows)):
+        keys = frozenset(key for key, _ in rows)
+        if len(keys) != len(rows):
+            raise InputError(f"{shown_path(path)}: holds a row twice; --overwrite")
+        sweep.check_kept(keys, path)
+    if looked.torn_key is not None:
+        sweep.check_kept(frozenset({looked.torn_key}), lines)
+    elif looked.torn and not sweep.has_begun(looked.torn, format_of(output.path)):
+        raise InputError(
+            f"{shown_path(lines)}: its last line is no row of this sweep, not even the beginning "
+            "of one; --overwrite, or another --output"
+        )
+
+
+def _drop(keys: frozenset[str], path: str, form: str, columns: Sequence[str]) -> None:
+    """Write the file again without some rows, so that they are tried again."""
+    with whole_file(path, binary=True) as file:
+        if form == "csv":
+            file.write(csv_line(columns).encode())
+        for kept in whole_rows(path, form, columns):
+            if kept.key not in keys:
+                file.write(kept.line)
+
+
+def _sink(output: Output, sweep: Sweep, file: TextIO) -> Sink:
+    form = format_of(output.path)
+    file.seek(0, os.SEEK_END)
+    head = output.overwrite or file.tell() == 0
+    sink = text_lines(
+        file,
+        "csv" if form == "csv" else "jsonl",
+        sweep.columns,
+        head=head,
+        path=rows_file(output.path),
+        anew=output.overwrite,
+    )
     if form != "parquet":
         return sink
     from .parquet import ParquetSink
 
-    types = declared_types(names)
-    return ParquetSink(path, sink, {name: types[name] for name in columns})
+    types = declared_types(sweep.names)
+    return ParquetSink(output.path, sink, {name: types[name] for name in sweep.columns})

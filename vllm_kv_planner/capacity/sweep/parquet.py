@@ -9,11 +9,14 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import islice
 from typing import Any
 
 from ...errors import InputError
+from ...files import shown_path, whole_file
+from .columns import ERROR, KEY
 from .sinks import Row, Sink, flat_cell, line_form
 
 GROUP_ROWS = 20_000
@@ -66,12 +69,14 @@ def write_parquet(path: str, journal: str, types: Mapping[str, str]) -> None:
     from pyarrow.parquet import ParquetWriter
 
     schema = schema_of(types)
-    beside = f"{path}.tmp"
-    with ParquetWriter(beside, schema) as writer, open(journal, encoding="utf-8") as lines:
+    with (
+        open(journal, encoding="utf-8") as lines,
+        whole_file(path, binary=True) as file,
+        ParquetWriter(file, schema) as writer,
+    ):
         while group := [json.loads(line) for line in islice(lines, GROUP_ROWS)]:
             typed = [_typed(row, schema) for row in group]
             writer.write_table(pyarrow.Table.from_pylist(typed, schema))
-    os.replace(beside, path)
 
 
 def schema_of(types: Mapping[str, str]) -> Any:
@@ -97,27 +102,39 @@ def _typed(row: Mapping[str, Any], schema: Any) -> dict[str, Any]:
     }
 
 
-def restore_journal(path: str, columns: Sequence[str]) -> None:
-    """The journal of a finished file, to be continued.
+def look_at_parquet(path: str, columns: Sequence[str]) -> tuple[tuple[str, bool], ...]:
+    """The keys of a finished file's rows, and whether each has an error.
 
     Raises:
         InputError: It is no Parquet file of this sweep.
     """
+    with _opened(path, columns) as old:
+        batches = old.iter_batches(GROUP_ROWS, columns=[KEY, ERROR])
+        rows = [row for batch in batches for row in batch.to_pylist()]
+    return tuple((str(row[KEY]), bool(row[ERROR])) for row in rows)
+
+
+def restore_journal(path: str, columns: Sequence[str]) -> None:
+    """The journal of a finished file that was looked at, to be continued."""
+    line = line_form("jsonl", columns)
+    with _opened(path, columns) as old, whole_file(journal_of(path)) as file:
+        for batch in old.iter_batches(GROUP_ROWS):
+            file.writelines(line(list(row.values())) for row in batch.to_pylist())
+
+
+@contextmanager
+def _opened(path: str, columns: Sequence[str]) -> Iterator[Any]:
     import pyarrow
     from pyarrow.parquet import ParquetFile
 
-    beside = f"{journal_of(path)}.tmp"
-    line = line_form("jsonl", columns)
     try:
-        with ParquetFile(path) as old, open(beside, "w", encoding="utf-8") as file:
+        with ParquetFile(path) as old:
             if old.schema_arrow.names != list(columns):
                 raise InputError(
-                    f"{path}: other columns than this sweep's (other flags or axes); "
-                    "--overwrite, or another --output"
+                    f"{shown_path(path)}: other columns than this sweep's (other flags or axes, or "
+                    "no sweep's file at all); --overwrite, or another --output"
                 )
-            for batch in old.iter_batches(GROUP_ROWS):
-                file.writelines(line(list(row.values())) for row in batch.to_pylist())
+            yield old
     except pyarrow.ArrowException as error:
         first = str(error).split("\n")[0][:100]
-        raise InputError(f"{path}: no Parquet file ({first}); --overwrite") from None
-    os.replace(beside, journal_of(path))
+        raise InputError(f"{shown_path(path)}: no Parquet file ({first}); --overwrite") from None

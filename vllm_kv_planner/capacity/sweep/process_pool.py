@@ -10,6 +10,7 @@ import sys
 import tempfile
 from contextlib import suppress
 from multiprocessing.connection import Connection, Pipe, wait
+from typing import Any, cast
 
 from ...errors import UnsupportedError
 from .schedule import Died
@@ -27,7 +28,9 @@ _PATIENCE = 10.0  # seconds for a worker to leave before it is killed
 
 def cores() -> int:
     """CPU cores that this process may use."""
-    return len(os.sched_getaffinity(0))
+    if hasattr(os, "sched_getaffinity"):  # Linux
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def default_workers(planner: str) -> int:
@@ -48,6 +51,23 @@ def available_memory() -> int:
     return VLLM_BYTES
 
 
+def inherited(number: int) -> dict[str, Any]:
+    """What lets a process have one end of a pipe, and leaves Ctrl-C to whoever started the sweep.
+
+    Args:
+        number: The end's file descriptor; on Windows its handle.
+    """
+    if os.name != "nt":
+        return {"pass_fds": [number], "start_new_session": True}
+    windows: Any = subprocess
+    handles: Any = os
+    handles.set_handle_inheritable(number, True)
+    return {
+        "startupinfo": windows.STARTUPINFO(lpAttributeList={"handle_list": [number]}),
+        "creationflags": windows.CREATE_NEW_PROCESS_GROUP,
+    }
+
+
 class _Worker:
     """One process and the connection to it."""
 
@@ -55,19 +75,13 @@ class _Worker:
         self.connection, theirs = Pipe()
         self._words = tempfile.TemporaryFile()  # noqa: SIM115 (closed with the worker)
         with theirs:
+            number = theirs.fileno()
             self.process = subprocess.Popen(
-                [
-                    sys.executable,
-                    "-c",
-                    _START,
-                    json.dumps([*map(str, sys.path)]),
-                    str(theirs.fileno()),
-                ],
+                [sys.executable, "-c", _START, json.dumps([*map(str, sys.path)]), str(number)],
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=self._words,
-                pass_fds=[theirs.fileno()],
-                start_new_session=True,  # Ctrl-C is for whoever started the sweep
+                **inherited(number),
             )
         self.is_ready = False
         with suppress(BrokenPipeError, ConnectionResetError):  # told by the end of file
@@ -129,8 +143,7 @@ class ProcessPool:
         while True:
             numbers = {each.connection: number for number, each in self._workers.items()}
             for connection in wait(list(numbers)):
-                assert isinstance(connection, Connection)
-                number = numbers[connection]
+                number = numbers[cast("Connection", connection)]
                 answer = self._received(self._workers[number])
                 if answer is not None:
                     if isinstance(answer, Died):

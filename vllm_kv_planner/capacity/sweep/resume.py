@@ -1,121 +1,154 @@
-"""Rows that are in the file already: which they are, and whether they are of this sweep."""
+"""Rows that are in the file already: which they are, and whether they are of this sweep.
+
+Nothing here changes a file: ``output.py`` does, once all of it is known to be a sweep's own.
+"""
 
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
-import os
 from collections.abc import Iterator, Sequence
-from typing import IO, NamedTuple
+from typing import NamedTuple
 
 from ...errors import InputError
+from ...files import shown_path
 from ...version import __version__
 from .columns import ERROR, KEY
+from .sinks import csv_line
 
-_BLOCK = 1 << 16
+LONGEST_LINE = 4 << 20
+"""Bytes; a row takes some thousand."""
 _VERSION = "planner.version"
 
 
 class Kept(NamedTuple):
     """One row of a file: its line, as it stands there, and what it says."""
 
-    line: str
+    line: bytes
     key: str
     error: str
     version: str
 
 
-def lock(file: IO[str], path: str) -> None:
-    """Nobody else shall write into the file meanwhile.
+class Looked(NamedTuple):
+    """What is in a file of rows.
 
-    Raises:
-        InputError: Another sweep does.
+    Attributes:
+        rows: The keys of its whole rows, and whether each has an error.
+        end: Bytes of the header and the whole rows.
+        torn: What stands behind them: a row that was never finished, empty where there is none.
+        torn_key: Its key, where all of it is there but the line feed.
     """
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise InputError(f"--output {path[:200]!r}: another sweep writes into it") from None
-    except OSError:
-        return  # a file system without locks
+
+    rows: tuple[tuple[str, bool], ...]
+    end: int
+    torn: str
+    torn_key: str | None
 
 
-def cut_torn_line(path: str) -> None:
-    """Drop what stands behind the last line feed: a row that was never finished."""
-    with open(path, "r+b") as file:
-        end = file.seek(0, os.SEEK_END)
-        while end > 0:
-            begin = max(0, end - _BLOCK)
-            file.seek(begin)
-            at = file.read(end - begin).rfind(b"\n")
-            if at >= 0:
-                end = begin + at + 1
-                break
-            end = begin
-        file.truncate(end)
-
-
-def kept_rows(path: str, form: str, columns: Sequence[str]) -> Iterator[Kept]:
-    """The rows of a file of whole lines.
+def look(path: str, form: str, columns: Sequence[str]) -> Looked:
+    """Read a file of rows to its end.
 
     Raises:
         InputError: It is no file of this sweep: other columns, another planner, or damaged.
     """
-    read = _csv_rows if form == "csv" else _json_rows
-    with open(path, encoding="utf-8", errors="replace", newline="") as file:
-        for number, kept in read(file, path, columns):
-            if kept.version not in ("", __version__):
-                raise InputError(
-                    f"{path}: line {number} was planned by version {kept.version[:20]}, this is "
-                    f"{__version__}; --overwrite, or another --output"
-                )
-            yield kept
+    rows = []
+    end, torn = 0, b""
+    for number, line in _lines(path):
+        if not line.endswith(b"\n"):
+            torn = line
+            break
+        end += len(line)
+        if number == 1 and form == "csv":
+            if _cells(line) != list(columns):
+                raise _other_columns(path, number)
+            continue
+        kept = _kept(line, path, number, form, columns)
+        rows.append((kept.key, bool(kept.error)))
+    text = torn.decode("utf-8", "replace")
+    if not end and form == "csv":
+        if not csv_line(columns).startswith(text):
+            raise _other_columns(path, 1)
+        return Looked(tuple(rows), 0, "", None)
+    return Looked(tuple(rows), end, text, _torn_key(torn, form, columns))
 
 
-def _csv_rows(file: IO[str], path: str, columns: Sequence[str]) -> Iterator[tuple[int, Kept]]:
-    header = file.readline()
-    if header and next(csv.reader([header])) != list(columns):
-        raise _other_columns(path, 1)
-    at = {name: columns.index(name) for name in (KEY, ERROR, _VERSION)}
-    for number, line in enumerate(file, start=2):
-        try:
-            (row,) = csv.reader([line], strict=True)
-        except (csv.Error, ValueError):
-            row = []
+def whole_rows(path: str, form: str, columns: Sequence[str]) -> Iterator[Kept]:
+    """The rows of a file that was looked at."""
+    for number, line in _lines(path):
+        if line.endswith(b"\n") and not (number == 1 and form == "csv"):
+            yield _kept(line, path, number, form, columns)
+
+
+def _lines(path: str) -> Iterator[tuple[int, bytes]]:
+    number = 0
+    with open(path, "rb") as file:
+        while line := file.readline(LONGEST_LINE + 1):
+            number += 1
+            if len(line) > LONGEST_LINE:
+                raise _no_row(path, number)
+            yield number, line
+
+
+def _kept(line: bytes, path: str, number: int, form: str, columns: Sequence[str]) -> Kept:
+    kept = _read(line, form, columns)
+    if kept is None:
+        raise _no_row(path, number)
+    if isinstance(kept, str):
+        raise _other_columns(path, number)
+    if kept.version not in ("", __version__):
+        raise InputError(
+            f"{shown_path(path)}: line {number} was planned by version {kept.version[:20]}, this "
+            f"is {__version__}; --overwrite, or another --output"
+        )
+    return kept
+
+
+def _read(line: bytes, form: str, columns: Sequence[str]) -> Kept | str | None:
+    """The row of a line; a text where it has other columns, None where it is none."""
+    if form == "csv":
+        row = _cells(line)
         if len(row) != len(columns):
-            raise InputError(f"{path}: line {number} is no row of a sweep; --overwrite")
-        yield number, Kept(line, row[at[KEY]], row[at[ERROR]], row[at[_VERSION]])
-
-
-def _json_rows(file: IO[str], path: str, columns: Sequence[str]) -> Iterator[tuple[int, Kept]]:
-    for number, line in enumerate(file, start=1):
+            return None
+        named = dict(zip(columns, row, strict=True))
+    else:
         try:
-            row = json.loads(line)
+            named = json.loads(line)
         except (ValueError, RecursionError):
-            row = None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}: line {number} is no row of a sweep; --overwrite")
-        if list(row) != list(columns):
-            raise _other_columns(path, number)
-        texts = (str(row[name] or "") for name in (KEY, ERROR, _VERSION))
-        yield number, Kept(line, *texts)
+            return None
+        if not isinstance(named, dict):
+            return None
+        if list(named) != list(columns):
+            return "other columns"
+    return Kept(line, *(str(named[name] or "") for name in (KEY, ERROR, _VERSION)))
+
+
+def _cells(line: bytes) -> list[str]:
+    try:
+        (row,) = csv.reader([line.decode("utf-8")], strict=True)
+    except (csv.Error, ValueError):
+        return []
+    return row
+
+
+def _torn_key(torn: bytes, form: str, columns: Sequence[str]) -> str | None:
+    kept = _read(torn, form, columns) if torn else None
+    whole = isinstance(kept, Kept) and len(kept.key) == KEY_DIGITS
+    return kept.key if isinstance(kept, Kept) and whole else None
+
+
+KEY_DIGITS = 16
+"""As ``keys.row_keys`` makes them."""
+
+
+def _no_row(path: str, number: int) -> InputError:
+    return InputError(
+        f"{shown_path(path)}: line {number} is no row of a sweep; --overwrite, or another --output"
+    )
 
 
 def _other_columns(path: str, number: int) -> InputError:
     return InputError(
-        f"{path}: line {number} has other columns than this sweep's (other flags or axes); "
-        "--overwrite, or another --output"
+        f"{shown_path(path)}: line {number} has other columns than this sweep's (other flags or "
+        "axes, or no sweep's file at all); --overwrite, or another --output"
     )
-
-
-def without_errors(path: str, form: str, columns: Sequence[str]) -> None:
-    """Drop the rows that could not be planned, so that they are tried again."""
-    beside = f"{path}.tmp"
-    with open(beside, "w", encoding="utf-8", newline="") as file:
-        if form == "csv":
-            with open(path, encoding="utf-8", newline="") as old:
-                file.write(old.readline())
-        for kept in kept_rows(path, form, columns):
-            if not kept.error:
-                file.write(kept.line)
-    os.replace(beside, path)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ...machine import UNKNOWN_MACHINE, Machine
 from .grid import Setup
 from .job import Sweep
-from .output import Output, open_sink, prepare
+from .output import Output, open_output
 from .result import Counts, SweepResult
 from .sinks import Sink
 
@@ -35,9 +35,7 @@ def run_sweep(
     """
     kept: frozenset[str] = frozenset()
     if output is not None:
-        kept = prepare(output, sweep.columns)
-        sweep.check_kept(kept, output.path)
-        sink = open_sink(output.path, sweep.names, sweep.columns)
+        kept, sink = open_output(output, sweep)
     counts = Counts(sweep.columns)
     rows: list[tuple[Any, ...]] = []
     try:
@@ -110,8 +108,10 @@ def sweep(
         PlannerError: The sweep cannot begin; one line says why. What goes wrong with one set-up
             is its row's ``error``.
     """
+    from ...files import check_apart
     from .inputs import make_sweep
 
+    check_apart({"output": output}, [models, grid, setups, engine_args])
     made = make_sweep(
         models,
         gpus=gpus,

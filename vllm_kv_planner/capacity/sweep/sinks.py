@@ -6,9 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from ...errors import InputError
+from ...files import cannot_write, shown_path
 
 Row = Sequence[Any]
 """Values in the order of the columns; lists and dictionaries where a cell holds several."""
@@ -32,7 +34,13 @@ class Lines:
     """Rows as lines of text."""
 
     def __init__(
-        self, stream: TextIO, form: Callable[[Row], str], head: str = "", *, is_ours: bool
+        self,
+        stream: TextIO,
+        form: Callable[[Row], str],
+        head: str = "",
+        *,
+        path: str | None = None,
+        anew: bool = False,
     ) -> None:
         """Nothing is written yet.
 
@@ -40,18 +48,33 @@ class Lines:
             stream: Takes the text.
             form: Makes a line of a row.
             head: Stands before the first row.
-            is_ours: Whether to close the stream in the end.
+            path: The file's name; it is closed in the end. None: the stream is the caller's.
+            anew: Drop what the file holds, once there is something to write.
         """
         self._stream = stream
         self._form = form
         self._head = head
-        self._is_ours = is_ours
+        self._path = path
+        self._anew = anew
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Take whole rows."""
-        self._stream.write(self._head + "".join(map(self._form, rows)))
-        self._stream.flush()
-        self._head = ""
+        """Take whole rows.
+
+        Raises:
+            InputError: The file cannot take them; names it.
+        """
+        text = self._head + "".join(map(self._form, rows))
+        try:
+            if self._anew:
+                self._stream.seek(0)
+                self._stream.truncate()
+            self._stream.write(text)
+            self._stream.flush()
+        except OSError as error:
+            if self._path is None:
+                raise
+            raise cannot_write(self._path, error) from None
+        self._head, self._anew = "", False
 
     def finish(self) -> None:
         """All rows are there."""
@@ -59,8 +82,9 @@ class Lines:
 
     def close(self) -> None:
         """Close the file."""
-        if self._is_ours:
-            self._stream.close()
+        if self._path is not None:
+            with suppress(OSError):  # told when it was written
+                self._stream.close()
 
 
 def format_of(path: str) -> str:
@@ -72,7 +96,7 @@ def format_of(path: str) -> str:
     name = path.rsplit(".", 1)[-1].lower()
     if name not in FORMATS:
         ends = ", ".join(f".{each}" for each in FORMATS)
-        raise InputError(f"--output {path[:200]!r}: its name must end in one of {ends}")
+        raise InputError(f"--output {shown_path(path)!r}: its name must end in one of {ends}")
     return name
 
 
@@ -97,8 +121,23 @@ def flat_cell(value: Any) -> Any:
 
 
 def text_lines(
-    stream: TextIO, form: str, columns: Sequence[str], *, head: bool = True, is_ours: bool = False
+    stream: TextIO,
+    form: str,
+    columns: Sequence[str],
+    *,
+    head: bool = True,
+    path: str | None = None,
+    anew: bool = False,
 ) -> Lines:
-    """Rows as CSV or JSON lines into a stream; ``head``: begin with CSV's header."""
+    """Rows as CSV or JSON lines into a stream.
+
+    Args:
+        stream: Takes them.
+        form: ``csv`` or ``jsonl``.
+        columns: Their names.
+        head: Begin with CSV's header.
+        path: As ``Lines`` takes it.
+        anew: As ``Lines`` takes it.
+    """
     first = csv_line(columns) if head and form == "csv" else ""
-    return Lines(stream, line_form(form, columns), first, is_ours=is_ours)
+    return Lines(stream, line_form(form, columns), first, path=path, anew=anew)
