@@ -8,7 +8,7 @@ from tests.hostile_configs import LLAMA, JsonDict, awq, fp8, modelopt, planned, 
 from vllm_kv_planner import PlannerError, plan
 from vllm_kv_planner.errors import ConfigError, UnsupportedError
 from vllm_kv_planner.model.describe import describe
-from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.model.find import FoundConfig, find_config
 from vllm_kv_planner.model.named_quantization import named_quantization
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}
@@ -101,7 +101,8 @@ def test_what_a_name_says(name: str, says: str | None) -> None:
 
 
 def test_unstated_quantisation_is_told_and_not_predicted() -> None:
-    found = find_config("nvidia/Qwen3-30B-A3B-NVFP4", offline=True)
+    known = find_config("nvidia/Qwen3-30B-A3B-NVFP4", offline=True)
+    found = FoundConfig(known.id, known.config, "local")  # without hf_quant_config.json
     given = plan(found, gpu="H100", planner="standalone", kv_cache_memory_bytes=20 << 30)
     assert any("name says NVFP4" in note and "bfloat16" in note for note in given.notes)
     with pytest.raises(UnsupportedError, match=r"hf_quant_config\.json.*--kv-cache-memory-bytes"):

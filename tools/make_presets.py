@@ -2,9 +2,10 @@
 
     python tools/make_presets.py ../shared/configs
 
-The folder holds one JSON file a model and an INDEX.tsv (hf_id, file, architectures, model_type,
-certainty). Lines of models that are not in that folder were entered by hand; they are kept as
-they are, and so are the aliases on the first line.
+The folder holds one JSON file a model, ``hf_quant_config.json`` beside it where the repository
+has one, and an INDEX.tsv (hf_id, file, architectures, model_type, certainty). Lines of models
+that are not in that folder were entered by hand; they are kept as they are, and so are the
+aliases on the first line.
 """
 
 from __future__ import annotations
@@ -43,10 +44,44 @@ DROPPED = re.compile(
     re.VERBOSE,
 )
 
-# Where the collected file is known to differ from the published one (INDEX.tsv says so).
+_FP8 = {"dynamic": False, "num_bits": 8, "strategy": "channel", "symmetric": True, "type": "float"}
+# Where the collected file is known to differ from the published one: INDEX.tsv says so, or it
+# lacks the quantisation that its name promises.
 CORRECTED: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-32B-Instruct": {"max_position_embeddings": 32768},
+    "google/gemma-3-12b-it": {"text_config": {"max_position_embeddings": 131072}},
+    "zai-org/GLM-4.7-FP8": {
+        "quantization_config": {
+            "config_groups": {
+                "group_0": {
+                    "input_activations": {**_FP8, "dynamic": True, "strategy": "token"},
+                    "targets": ["Linear"],
+                    "weights": _FP8,
+                }
+            },
+            "format": "float-quantized",
+            "ignore": ["lm_head"],
+            "quant_method": "compressed-tensors",
+        }
+    },
 }
+# Side files that were not collected, as a sibling's has it.
+SIDE_FILES: dict[str, dict[str, Any]] = {
+    "nvidia/Qwen3-30B-A3B-NVFP4": {
+        "producer": {"name": "modelopt"},
+        "quantization": {
+            "quant_algo": "NVFP4",
+            "kv_cache_quant_algo": "FP8",
+            "group_size": 16,
+            "exclude_modules": [*(f"model.layers.{i}.mlp.gate" for i in range(48)), "lm_head"],
+        },
+    },
+}
+# Entered by hand all the same: the collected file names an architecture that no vLLM has.
+BY_HAND = {"MiniMaxAI/MiniMax-M3"}
+# Confirmed once more, beyond INDEX.tsv: by the defaults of transformers' GPT2Config.
+CONFIRMED = {"openai-community/gpt2"}
+SIDE_FILE = "hf_quant_config.json"
 
 LONG = 400  # characters of JSON from which module names are written as patterns
 
@@ -58,22 +93,54 @@ def main() -> None:
         [json.loads(line) for line in PRESETS.read_text().splitlines()] if PRESETS.exists() else []
     )
     aliases = old[0]["aliases"] if old else {}
-    presets = {line["id"]: line for line in old[1:]}
+    presets = {line["id"]: {"id": line["id"], "certainty": "derived", **line} for line in old[1:]}
     with open(folder / "INDEX.tsv", newline="") as index:
         for row in csv.DictReader(index, delimiter="\t", quoting=csv.QUOTE_NONE):
-            name = row["hf_id"]
-            config = compact(json.loads((folder / row["file"]).read_text()))
-            config.update(CORRECTED.get(name, {}))
-            certainty = re.split(r"[:;|]", row["certainty"])[0].strip()
-            source = f"config.json of {name} on the Hub, as collected: {certainty}"
-            if name in CORRECTED:
-                source += f"; corrected: {', '.join(CORRECTED[name])}"
-            presets[name] = {"id": name, "source": source, "config": config}
+            if row["hf_id"] not in BY_HAND:
+                presets[row["hf_id"]] = preset(folder, row)
     lines: list[dict[str, Any]] = [{"format": 1, "aliases": dict(sorted(aliases.items()))}]
     lines += sorted(presets.values(), key=lambda preset: preset["id"].lower())
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     PRESETS.write_text(text)
     print(f"{len(presets)} presets, {len(text):,} bytes")
+
+
+def preset(folder: Path, row: dict[str, str]) -> dict[str, Any]:
+    """The line of one collected model: its certainty, config and side file."""
+    name, said = row["hf_id"], row["certainty"]
+    config = compact(json.loads((folder / row["file"]).read_text()))
+    source = f"config.json of {name} on the Hub, as collected: {said.split(' | ')[0]}"
+    source = re.sub(r"(verified by 2 sources[^:]*|copies identical):.*", r"\1", source)
+    certainty = "derived" if said.startswith(("derived", "corrected")) else "one"
+    if "(byte-equal JSON)" in said or "copies identical" in said or name in CONFIRMED:
+        certainty = "confirmed"
+    corrected = correct(config, CORRECTED.get(name, {}))
+    side = folder / row["file"].replace(".json", f".{SIDE_FILE}")
+    stated = json.loads(side.read_text()) if side.exists() else SIDE_FILES.get(name)
+    if name in SIDE_FILES:
+        corrected.append(f"{SIDE_FILE} as its sibling's")
+    elif stated and "producer" not in stated:  # vLLM would take the weights for unquantised
+        stated["producer"] = {"name": "modelopt"}
+        corrected.append(f"producer in {SIDE_FILE}, a reduced copy without excluded modules")
+    if corrected:
+        certainty = "derived"
+        source += f"; corrected: {', '.join(corrected)}"
+    made: dict[str, Any] = {"id": name, "certainty": certainty, "source": source, "config": config}
+    if stated:
+        made["files"] = {SIDE_FILE: compact(stated)}
+    return made
+
+
+def correct(config: dict[str, Any], changes: dict[str, Any]) -> list[str]:
+    """Put ``changes`` into ``config``, objects key by key; the names of the keys changed."""
+    names = []
+    for key, value in changes.items():
+        if isinstance(value, dict) and isinstance(config.get(key), dict):
+            names += correct(config[key], value)
+        else:
+            config[key] = value
+            names.append(key)
+    return names
 
 
 def compact(value: Any) -> Any:

@@ -54,10 +54,10 @@ class FoundConfig:
         own = self.config.get("quantization_config")
         if beside is None or (own is not None and not _lacks_layers(own)):
             return self.config
-        if own is not None:
-            inner = beside.get("quantization") if isinstance(beside, Mapping) else None
-            layers = inner.get("quantized_layers") if isinstance(inner, Mapping) else None
-            beside = own if layers is None else {**own, "quantized_layers": layers}
+        inner = beside.get("quantization") if isinstance(beside, Mapping) else None
+        layers = inner.get("quantized_layers") if isinstance(inner, Mapping) else None
+        kept = beside if own is None else own
+        beside = kept if layers is None else {**kept, "quantized_layers": layers}
         return {**self.config, "quantization_config": beside}
 
 

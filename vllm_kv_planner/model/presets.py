@@ -5,8 +5,11 @@ a model up costs under a millisecond. Each line is a JSON object:
 
 ``id``
     The model's id on the Hub.
+``certainty``
+    ``confirmed``: a copy of the published file that two sources agree on. ``one``: a copy of one
+    source. ``derived``: entered by hand, corrected, or rebuilt from another format.
 ``source``
-    Where its facts come from, and how sure they are.
+    Where its facts come from, in words.
 ``config``
     The size-relevant part of its config.json, used exactly as that file would be.
 ``like``, ``drop``
@@ -43,6 +46,7 @@ class Preset:
     id: str
     config: Mapping[str, Any]
     source: str
+    certainty: str
     files: Mapping[str, Any] = field(default_factory=dict)
 
 
@@ -62,7 +66,8 @@ def find_preset(name: str) -> Preset | None:
             raise KeyError(f"{line['id']} is like {line['like']}, which is not bundled")
         kept = {k: v for k, v in sibling.config.items() if k not in line.get("drop", ())}
         config = _merged(kept, config)
-    return Preset(line["id"], _expanded(config), line["source"], line.get("files", {}))
+    files = _expanded(line.get("files", {}))
+    return Preset(line["id"], _expanded(config), line["source"], line["certainty"], files)
 
 
 def canonical_name(name: str) -> str:

@@ -37,6 +37,9 @@ _RENAMED = (
 )
 """Checkpoint's beginnings of names and vLLM's, for models with a language model inside."""
 
+_OTHER_ROOT = ("backbone.", "model.")
+"""Nemotron-H's name for what vLLM calls model."""
+
 
 def listed(config: Mapping[str, Any], *keys: str) -> list[str]:
     """Names under the first key that is set; none where no key is.
@@ -55,13 +58,12 @@ def listed(config: Mapping[str, Any], *keys: str) -> list[str]:
 
 def renamed(names: Iterable[str], *, is_composite: bool) -> list[str]:
     """Names of a checkpoint as vLLM's model has them."""
-    if not is_composite:
-        return list(names)
-    return [_rename(name) for name in names]
+    rules = _RENAMED if is_composite else (_OTHER_ROOT,)
+    return [_rename(name, rules) for name in names]
 
 
-def _rename(name: str) -> str:
-    for old, new in _RENAMED:
+def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
+    for old, new in rules:
         if name.startswith(old):
             return new + name[len(old) :]
     return name
