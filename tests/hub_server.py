@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import socket
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -21,6 +22,7 @@ class Hub(ThreadingHTTPServer):
 
     Names that begin with a special word behave as that word says: ``gated/…`` wants the token,
     ``slow/…`` sends a header and then nothing for long, ``huge/…`` never stops sending,
+    ``drip/…`` waits 0.05 s before each answer,
     ``renamed/…`` redirects to the same name under ``org/``, ``away/…`` to ``self.elsewhere``.
     """
 
@@ -33,6 +35,7 @@ class Hub(ThreadingHTTPServer):
         self.asked: list[tuple[str, str | None]] = []  # path, Authorization
         self.ranges: list[str] = []  # asked for, of files that are there
         self.heeds_ranges = True
+        self.gives_reasons = True  # a mirror may say 404 and no more
         self.elsewhere = ""
         self.closing = threading.Event()
 
@@ -59,6 +62,63 @@ def running_hub() -> Iterator[Hub]:
         thread.join()
 
 
+class RawServer:
+    """Answers every request with the pieces given, whatever they are, one every ``pause`` s.
+
+    Attributes:
+        url: Where it listens.
+        sent: Bytes that clients let it send, over all connections.
+        pieces: How often it sent some.
+        connections: Accepted.
+    """
+
+    def __init__(self, pieces: Iterable[bytes], pause: float) -> None:
+        self.sent = self.pieces = self.connections = 0
+        self._pieces, self._pause = pieces, pause
+        self._closing = threading.Event()
+        self._socket = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
+        self.thread = threading.Thread(target=self._serve, daemon=True)
+
+    def close(self) -> None:
+        """Ends the thread that serves."""
+        self._closing.set()
+        self._socket.shutdown(socket.SHUT_RDWR)
+        self.thread.join()
+        self._socket.close()
+
+    def _serve(self) -> None:
+        while True:
+            try:
+                connection, _ = self._socket.accept()
+            except OSError:  # closed
+                return
+            self.connections += 1
+            with connection:
+                connection.settimeout(30)
+                with suppress(OSError):  # the client had enough
+                    self._answer(connection)
+
+    def _answer(self, connection: socket.socket) -> None:
+        connection.recv(65536)
+        for piece in self._pieces:
+            if self._closing.wait(self._pause):
+                return
+            connection.sendall(piece)
+            self.sent += len(piece)
+            self.pieces += 1
+
+
+@contextmanager
+def running_raw_server(pieces: Iterable[bytes], *, pause: float = 0) -> Iterator[RawServer]:
+    server = RawServer(pieces, pause)
+    server.thread.start()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
 class _Handler(BaseHTTPRequestHandler):
     server: Hub
 
@@ -80,6 +140,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._slow()
         elif org == "huge":
             self._huge()
+        elif org == "drip":
+            self.server.closing.wait(0.05)
+            self._file(repo, unquote(revision), file)
         elif org == "gated" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
             self._answer(
                 401, b"Access to this model is restricted", **{"X-Error-Code": "GatedRepo"}
@@ -95,6 +158,8 @@ class _Handler(BaseHTTPRequestHandler):
         if raw is not None:
             commit = COMMIT if revision in ("main", COMMIT) else BRANCH_COMMIT
             self._whole_or_part(raw, commit)
+        elif not self.server.gives_reasons:
+            self._answer(404, b"not found")
         elif not known:
             self._answer(401, b"", **{"X-Error-Code": "RepoNotFound"})  # as the real one does
         elif not any(key[1] == revision for key in known):

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import socket
-import time
+import threading
 from pathlib import Path
 
 import pytest
 
-from tests.hub_server import BRANCH_COMMIT, COMMIT, TOKEN, Hub, running_hub
+from tests.hub_server import BRANCH_COMMIT, COMMIT, TOKEN, Hub, running_hub, running_raw_server
 from vllm_kv_planner.errors import ConfigError, UnknownNameError
-from vllm_kv_planner.model import hub
+from vllm_kv_planner.memory.weights.headers import INDEX_FILE, hub_headers
+from vllm_kv_planner.model import exchange
 from vllm_kv_planner.model.find import find_config
 
 pytest_plugins = ["tests.hub_fixtures"]
@@ -142,11 +144,103 @@ def test_endless_answer_is_cut(the_hub: Hub) -> None:
 
 
 def test_silent_server_is_given_up_on(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hub, "WAIT_SECONDS", 0.3)
-    start = time.monotonic()
+    monkeypatch.setattr(exchange, "WAIT_SECONDS", 0.3)
     with pytest.raises(ConfigError, match="did not answer"):
         find_config("slow/m")
-    assert time.monotonic() - start < 3
+    # It sends nothing for a minute; whoever waited for it would see it end, and read no config.
+    assert not the_hub.closing.is_set()
+    assert len(the_hub.asked) == 1
+
+
+OK = b"HTTP/1.1 200 OK\r\n"
+CHUNKED = OK + b"Transfer-Encoding: chunked\r\n\r\n"
+ENDLESS = {
+    "status line": (b"HTTP/1.1 200 ", b"O"),
+    "a header": (OK + b"X-Header: ", b"x"),
+    "headers": (OK, b"X-Header: x\r\n"),
+    "interim responses": (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+    "headers of an interim response": (b"HTTP/1.1 100 Continue\r\n", b"X-Header: x\r\n"),
+    "a body": (OK + b"\r\n", b" "),
+    "chunks": (CHUNKED, b"1\r\n \r\n"),
+    "a chunk's extension": (CHUNKED + b"1;", b"x"),
+    "trailers": (CHUNKED + b"2\r\n{}\r\n0\r\n", b"X-Header: x\r\n"),
+    "the body of a redirect": (b"HTTP/1.1 307 Moved\r\nLocation: /x\r\n\r\n", b" "),
+}
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_server_that_drips_is_given_up_on(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each byte comes in time, the whole never does: 20,000 pieces would take 200 s."""
+    monkeypatch.setattr(exchange, "EXCHANGE_SECONDS", 0.5)
+    first, more = ENDLESS[kind]
+    with running_raw_server([first, *[more] * 20_000], pause=0.01) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        with pytest.raises(ConfigError, match="did not answer") as caught:
+            find_config("org/m")
+        assert server.pieces < 2000
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", ENDLESS)
+def test_a_server_that_floods_is_cut(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, more = ENDLESS[kind]
+    piece = more * (100_000 // len(more))
+    with running_raw_server([first, *[piece] * 2000]) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        with pytest.raises(ConfigError) as caught:
+            find_config("org/m")
+        assert server.sent < 40_000_000  # of 200 MB: twice a config, and what sockets buffer
+    assert "\n" not in str(caught.value)
+
+
+def test_all_files_of_a_model_have_one_deadline(
+    the_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "MODEL_SECONDS", 0.5)
+    names = [f"model-{i:05}.safetensors" for i in range(400)]
+    the_hub.add("drip/m", {"weight_map": {name: name for name in names}}, INDEX_FILE)
+    for name in names:
+        the_hub.add("drip/m", (2).to_bytes(8, "little") + b"{}", name)
+    with pytest.raises(ConfigError, match=r"the model's files took more than 0\.5 s"):
+        hub_headers("drip/m")
+    assert 1 < len(the_hub.asked) < 100  # each takes 0.05 s
+
+
+def test_a_mirror_that_says_404_and_no_more(the_hub: Hub) -> None:
+    """Before any file came, the repository may be missing; after, only this file is."""
+    the_hub.gives_reasons = False
+    the_hub.add("org/m", LLAMA)
+    assert find_config("org/m").files == {}
+    assert hub_headers("org/m") is None
+    with pytest.raises(UnknownNameError, match="is not on the Hub"):
+        find_config("org/other")
+
+
+def test_a_name_that_is_not_found_in_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = threading.Event()
+
+    def look_up(*_: object) -> None:
+        asked.set()
+        threading.Event().wait(60)
+
+    monkeypatch.setattr(exchange, "WAIT_SECONDS", 0.2)
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+    monkeypatch.setenv("HF_ENDPOINT", "http://a-name.invalid")
+    with pytest.raises(ConfigError, match="looking up its name timed out"):
+        find_config("org/m")
+    assert asked.is_set()
+
+
+def test_a_token_path_that_is_no_file(
+    the_hub: Hub, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)  # to open it would wait for a writer, for ever
+    for path in (str(pipe), "/dev/zero", str(tmp_path)):
+        monkeypatch.setenv("HF_TOKEN_PATH", path)
+        with pytest.raises(ConfigError, match="not a regular file, so not a Hub token"):
+            find_config("org/m")
+    assert not the_hub.asked
 
 
 def test_nobody_listens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -174,10 +174,13 @@ def _in_folder(folder: str, name: str, source: str, revision: str | None) -> Fou
 
 
 def _from_hub(name: str, revision: str | None) -> FoundConfig:
-    from . import hub  # imports urllib: only where the network is needed
+    # They import urllib: only where the network is needed.
+    from . import hub
+    from .exchange import model_deadline
 
+    deadline = model_deadline()
     try:
-        fetched = hub.fetch_json(name, revision or "main", "config.json")
+        fetched = hub.fetch_json(name, revision or "main", "config.json", deadline=deadline)
     except hub.NotOnHub as error:
         raise _unknown(name, str(error)[len(name) + 1 :], revision) from None
     except hub.NoAnswer as error:
@@ -187,7 +190,8 @@ def _from_hub(name: str, revision: str | None) -> FoundConfig:
     files = {}
     own = fetched.content.get("quantization_config")
     if own is None or _lacks_layers(own):
-        side = hub.fetch_json(name, fetched.commit or revision or "main", QUANT_FILE)
+        at = fetched.commit or revision or "main"
+        side = hub.fetch_json(name, at, QUANT_FILE, deadline=deadline, repo_known=True)
         if side:
             files[QUANT_FILE] = side.content
     return FoundConfig(name, fetched.content, "hub", fetched.commit, None, files)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import http.client
 import os
-import time
 import urllib.error
 import urllib.parse
 import urllib.request
@@ -18,16 +17,15 @@ from typing import IO, Any
 
 from ..errors import ConfigError
 from ..records import dataclass
+from .exchange import Deadline, Exchange
 from .hf_cache import hf_home
-from .json_file import MAX_FILE_BYTES, parse_config, printable
+from .json_file import MAX_FILE_BYTES, parse_config, printable, read_regular_file
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
-# Seconds for each wait (connecting, each read), and for the whole body.
-WAIT_SECONDS = 5.0
-TOTAL_SECONDS = 20.0
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 64 * 1024
 HTTP_PARTIAL = 206
+HTTP_NO_SUCH_RANGE = 416
 
 
 class NotOnHub(ConfigError):
@@ -35,7 +33,7 @@ class NotOnHub(ConfigError):
 
 
 class NoAnswer(ConfigError):
-    """The Hub could not be asked: no network, no such host, a time-out."""
+    """The Hub could not be asked: no network, no such host, too slow, no end of its answer."""
 
 
 @dataclass(frozen=True)
@@ -56,13 +54,30 @@ class HubBytes:
     url: str
 
 
-def fetch_json(repo_id: str, revision: str, filename: str) -> HubFile | None:
+def fetch_json(
+    repo_id: str,
+    revision: str,
+    filename: str,
+    *,
+    deadline: Deadline | None = None,
+    repo_known: bool = False,
+) -> HubFile | None:
     """``filename`` of ``repo_id`` at ``revision``; None when the repository has no such file.
+
+    Args:
+        repo_id: ``ORG/NAME``.
+        revision: Branch, tag or commit.
+        filename: In the repository.
+        deadline: Of all files of the model; one file has its own besides.
+        repo_known: The repository has given a file, so an answer of 404 that gives no reason, as
+            mirrors send it, is about this file alone.
 
     Raises NotOnHub for an unknown repository, NoAnswer for a network that fails, ConfigError
     for an unknown revision, a gated repository or a file that is not a JSON object.
     """
-    fetched = fetch_bytes(repo_id, revision, filename, limit=MAX_FILE_BYTES)
+    fetched = fetch_bytes(
+        repo_id, revision, filename, limit=MAX_FILE_BYTES, deadline=deadline, repo_known=repo_known
+    )
     if fetched is None:
         return None
     where = f"{repo_id}'s {filename} on the Hub"
@@ -77,12 +92,14 @@ def fetch_bytes(
     limit: int,
     start: int = 0,
     count: int | None = None,
+    deadline: Deadline | None = None,
+    repo_known: bool = False,
 ) -> HubBytes | None:
     """A file, or ``count`` bytes of it from ``start`` on; None when there is no such file.
 
     Reading stops at the first chunk past ``limit`` bytes, for the caller to refuse; a server that
-    does not heed ranges sends the file from its beginning, which is cut here. Raises as
-    ``fetch_json``.
+    does not heed ranges sends the file from its beginning, which is cut here. Arguments besides,
+    and what is raised, as ``fetch_json``.
     """
     url = _file_url(repo_id, revision, filename)
     token = _token()
@@ -93,14 +110,21 @@ def fetch_bytes(
     redirects = _Redirects(token)
     where = f"{repo_id}'s {filename} on the Hub"
     try:
-        with _opener(redirects).open(request, timeout=WAIT_SECONDS) as response:
+        with (
+            Exchange(start + limit, deadline) as exchange,
+            exchange.open(request, redirects) as response,
+        ):
             commit = redirects.commit or response.headers.get("X-Repo-Commit") or ""
             is_part = count is not None and response.status == HTTP_PARTIAL
             skipped = 0 if is_part else start
-            raw = _read_body(response, where, skipped + limit)[skipped:]
+            raw = _read_body(response, skipped + limit)[skipped:]
             raw = raw if count is None else raw[:count]
     except urllib.error.HTTPError as error:
         error.close()
+        if repo_known and error.code in (404, 410) and not error.headers.get("X-Error-Code"):
+            return None
+        if error.code == HTTP_NO_SUCH_RANGE and count is not None:
+            return HubBytes(b"", None, url)
         refusal = _refusal(error, repo_id, revision, has_token=bool(token))
         if refusal is None:
             return None
@@ -130,21 +154,6 @@ def _request(url: str, token: str | None) -> urllib.request.Request:
         # Unredirected: urllib never passes such a header on to where a redirect leads.
         request.add_unredirected_header("Authorization", f"Bearer {token}")
     return request
-
-
-def _opener(redirects: _Redirects) -> urllib.request.OpenerDirector:
-    """Reads http and https, and nothing else that urllib knows (files, ftp)."""
-    opener = urllib.request.OpenerDirector()
-    for handler in (
-        urllib.request.ProxyHandler(),
-        urllib.request.HTTPHandler(),
-        urllib.request.HTTPSHandler(),
-        urllib.request.HTTPDefaultErrorHandler(),
-        urllib.request.HTTPErrorProcessor(),
-        redirects,
-    ):
-        opener.add_handler(handler)
-    return opener
 
 
 class _Redirects(urllib.request.HTTPRedirectHandler):
@@ -198,28 +207,28 @@ def _token() -> str | None:
     if not token:
         path = os.environ.get("HF_TOKEN_PATH") or os.path.join(hf_home(), "token")
         try:
-            with open(os.path.expanduser(path), encoding="ascii") as file:
-                token = file.read(1000)
+            raw = read_regular_file(os.path.expanduser(path), 1000)
         except (OSError, ValueError):
             return None
+        if raw is None:
+            raise ConfigError(
+                f"{printable(path)}: not a regular file, so not a Hub token (HF_TOKEN_PATH names "
+                "another)"
+            )
+        token = raw.decode("latin-1")
     token = token.strip()
     if not token.isascii() or not token.isprintable() or " " in token:
         raise ConfigError("HF_TOKEN holds characters that no Hub token has")
     return token or None
 
 
-def _read_body(response: Any, where: str, limit: int) -> bytes:
-    deadline = time.monotonic() + TOTAL_SECONDS
+def _read_body(response: Any, limit: int) -> bytes:
     chunks: list[bytes] = []
     size = 0
-    while chunk := response.read1(_CHUNK_BYTES):
+    while size <= limit and (chunk := response.read1(_CHUNK_BYTES)):
         chunks.append(chunk)
         size += len(chunk)
-        if size > limit:
-            break  # whoever asked refuses it, saying so, or wants no more
-        if time.monotonic() > deadline:
-            raise ConfigError(f"{where}: took more than {TOTAL_SECONDS:.0f} s to arrive")
-    return b"".join(chunks)
+    return b"".join(chunks)  # past the limit: whoever asked refuses it, or wants no more
 
 
 def _refusal(

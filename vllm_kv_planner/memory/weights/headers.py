@@ -10,6 +10,7 @@ little-endian, at most 100 MB of JSON, ``data_offsets`` from the header's end on
 
 from __future__ import annotations
 
+import functools
 import json
 import math
 import os
@@ -150,8 +151,11 @@ def hub_headers(repo_id: str, revision: str = "main") -> CheckpointHeaders | Non
         ConfigError: As ``model.hub.fetch_json``, or a file is no safetensors file.
     """
     from ...model import hub
+    from ...model.exchange import model_deadline
 
-    index = hub.fetch_bytes(repo_id, revision, INDEX_FILE, limit=MAX_HEADER_BYTES)
+    deadline = model_deadline()
+    fetch = functools.partial(hub.fetch_bytes, repo_id, deadline=deadline, repo_known=True)
+    index = fetch(revision, INDEX_FILE, limit=MAX_HEADER_BYTES)
     names = [SINGLE_FILE]
     if index is not None:
         where = f"{repo_id}'s {INDEX_FILE} on the Hub"
@@ -159,7 +163,7 @@ def hub_headers(repo_id: str, revision: str = "main") -> CheckpointHeaders | Non
         revision = index.commit or revision
 
     def read(name: str, start: int, count: int) -> bytes | None:
-        part = hub.fetch_bytes(repo_id, revision, name, limit=count, start=start, count=count)
+        part = fetch(revision, name, limit=count, start=start, count=count)
         return None if part is None else part.raw
 
     return _all_headers(names, read, "hub", where=repo_id)
