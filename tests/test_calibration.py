@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import pytest
@@ -20,10 +24,17 @@ from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
 from vllm_kv_planner.logs.parse import parse_lines
 from vllm_kv_planner.logs.read import clean_lines
 from vllm_kv_planner.memory.budget import memory_budget
+from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.records import replace
 
 GIB, MIB = 1 << 30, 1 << 20
 PLAN = ["plan", LLAMA, "--gpu", "H100", "--max-model-len", "8192", "--format", "json"]
+SLICED = (
+    V019.replace("/79.19", "/39.59")
+    .replace("75.23", "37.61")
+    .replace("78.68", "39.08")
+    .replace("58.1 GiB", "20.48 GiB")
+)
 
 
 @pytest.fixture(autouse=True)
@@ -70,8 +81,7 @@ def test_consumed_memory_is_less_weights_and_buffers() -> None:
 
 def test_memory_of_others_is_no_lesson() -> None:
     assert lesson_of(V019.replace("78.68", "60.00")).taken_at_start_bytes is None
-    sliced = V019.replace("/79.19", "/39.59").replace("75.23", "37.61").replace("(78.68", "(39.08")
-    assert lesson_of(sliced).device == "H100-SXM-80GB@39.6GiB"
+    assert lesson_of(SLICED).device == "H100-SXM-80GB@39.6GiB"
 
 
 def test_lessons_change_the_budget_and_are_named(tmp_path: Path) -> None:
@@ -176,36 +186,222 @@ def test_nothing_is_written_where_one_log_is_wrong(
     assert not kept.exists()
 
 
-def test_files_nobody_wrote(tmp_path: Path) -> None:
+def test_files_nobody_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "c.json"
-    save(str(path), (lesson_of(V019),))
-    (good,) = json.loads(path.read_text())["lessons"]
-    rows: list[Any] = [
-        [],
-        {"schema_version": 2, "lessons": []},
-        {"schema_version": 1, "lessons": {}},
-        {"schema_version": 1, "lessons": [{}]},
-        *(
-            {"schema_version": 1, "lessons": [{**good, **wrong}]}
-            for wrong in (
-                {"extra": 1},
-                {"weights_bytes": "1"},
-                {"weights_bytes": 1 << 60},
-                {"outside_spread_bytes": -1},
-                {"tensor_parallel_size": 0},
-                {"vllm_version": "new"},
-                {"source": "a\nb"},
-                {"device": True},
-            )
-        ),
-    ]
-    for row in rows:
-        path.write_text(json.dumps(row))
+    log = tmp_path / "a.log"
+    log.write_text(V019, encoding="utf-8")
+    for text in (
+        "[]",
+        '{"schema_version": 2, "lessons": []}',
+        '{"schema_version": 1, "lessons": {}}',
+        "[" * 10000,
+        "",
+        "not JSON",
+    ):
+        path.write_text(text)
         with pytest.raises(PlannerError):
             load(str(path))
-    path.write_text("[" * 10000)
-    with pytest.raises(PlannerError):
-        load(str(path))
+        assert main(["calibrate", str(log), "--gpu", "H100", "--calibration", str(path)]) == 2
+        out, err = capsys.readouterr()
+        assert (out, err.count("\n")) == ("", 1)
+        assert path.read_text() == text
+
+
+WRONG: tuple[Any, ...] = (
+    {"extra": 1},
+    {"weights_bytes": "1"},
+    {"weights_bytes": 1 << 60},
+    {"weights_bytes": -1},
+    {"weights_bytes": 80 << 30},
+    {"activation_bytes": -(5 << 30)},
+    {"activation_bytes": 70 << 30},
+    {"graph_estimate_bytes": -1},
+    {"graph_estimate_bytes": 90 << 30},
+    {"outside_bytes": -(2 << 30)},
+    {"outside_spread_bytes": -1},
+    {"outside_spread_bytes": None},
+    {"tensor_parallel_size": 0},
+    {"tensor_parallel_size": None},
+    {"vllm_version": "new"},
+    {"source": "a\nb"},
+    {"source": "\x1b[31m"},
+    {"activation_key": "a\tb"},
+    {"device": True},
+)
+
+
+@pytest.mark.parametrize("wrong", WRONG, ids=str)
+def test_a_bad_entry_is_left_out_and_told_and_calibrate_repairs(
+    tmp_path: Path, wrong: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, log = tmp_path / "c.json", tmp_path / "b.log"
+    save(str(path), (lesson_of(V019),))
+    (good,) = json.loads(path.read_text())["lessons"]
+    rows = [{**good, "source": "bad.log", **wrong}, good]
+    path.write_text(json.dumps({"schema_version": 1, "lessons": rows}))
+    calibration = load(str(path))
+    assert [each.to_dict() for each in calibration.lessons] == [good]
+    (note,) = calibration.notes
+    assert "1 of its 2 lessons cannot be used (lesson 0: " in note
+    plan = output([*PLAN, "--calibration", str(path)], capsys)
+    assert plan["notes"].count(note) == 1
+    assert plan["memory"]["weights_bytes"] < 20 * GIB
+    log.write_text(V019, encoding="utf-8")
+    words = ["calibrate", str(log), "--gpu", "H100", "--calibration", str(path)]
+    assert output([*words, "--format", "json"], capsys)["notes"] == [note]
+    repaired = load(str(path))
+    assert [each.source for each in repaired.lessons] == ["a.log", "b.log"]
+    assert repaired.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ([("took 14.99 GiB", "took -14.99 GiB")], "weights of -14.99"),
+        ([("is 14.99 GiB for", "is -14.99 GiB for")], "weights of -14.99"),
+        ([("took 14.99 GiB", "took 0.01 GiB")], "weights of 0.0100 GiB"),
+        ([("took 14.99 GiB", "took 140.01 GiB")], "on a GPU of"),
+        ([("took 14.99 GiB", "took 40.01 GiB")], "cannot be those of"),
+        ([("1.89 GiB", "-1.89 GiB"), ("1.89GiB", "-1.89GiB")], "activation of -1.89"),
+        ([("1.89 GiB", "90.1 GiB")], "activation of 90.10 GiB on a GPU"),
+        ([("1.89 GiB", "20.1 GiB")], "do not add up"),
+        ([("memory: 0.75", "memory: -0.75")], "CUDA graphs of -0.75"),
+        ([("memory: 0.75", "memory: 99.75")], "CUDA graphs of 99.75 GiB on a GPU"),
+        ([("58.1 GiB", "20.1 GiB")], "do not add up"),
+        ([("58.1 GiB", "158.1 GiB")], "on a GPU of"),
+        ([("75.23", "35.23")], "is not 0.95 of"),
+        ([("78.68/", "178.68/")], "free memory"),
+        ([("/79.19", "/-79.19")], "total of -79.19"),
+        ([("/79.19", "/799999999.19")], "another device"),
+        ([("took 14.99 GiB", "took 999999999999.9 GiB")], "on a GPU of"),
+    ],
+)
+def test_impossible_figures_are_refused(
+    change: list[tuple[str, str]], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = V019
+    for old, new in change:
+        assert old in text
+        text = text.replace(old, new)
+    log, kept = tmp_path / "a.log", tmp_path / "c.json"
+    log.write_text(text, encoding="utf-8")
+    assert main(["calibrate", str(log), "--gpu", "H100", "--calibration", str(kept)]) == 2
+    out, err = capsys.readouterr()
+    assert (out, err.count("\n")) == ("", 1)
+    assert said in err, err
+    assert not kept.exists()
+
+
+def test_a_log_of_another_device(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log, kept = tmp_path / "a.log", tmp_path / "c.json"
+    log.write_text(V019, encoding="utf-8")
+    assert main(["calibrate", str(log), "--gpu", "L4", "--calibration", str(kept)]) == 2
+    err = capsys.readouterr().err
+    assert "79.19 GiB" in err and "--gpu L4" in err and "another device" in err
+    assert not kept.exists()
+
+
+@pytest.mark.parametrize("name", ["a\tb.log", "a\u00a0b.log", "\x1b[31m.log", "x" * 240 + ".log"])
+def test_names_that_would_spoil_the_store(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "m\u00a0del\t"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(dict(find_config(LLAMA).config)))
+    log, kept = tmp_path / name, str(tmp_path / "c.json")
+    log.write_text(V019.replace(LLAMA, str(folder)), encoding="utf-8")
+    words = ["--gpu", "H100", "--calibration", kept, "--format", "json"]
+    output(["calibrate", str(log), "--model", str(folder), *words], capsys)
+    assert load(kept).notes == () and len(load(kept).lessons) == 1
+    flags = ["--max-model-len", "8192", "--vllm-version", "0.19", *words]
+    plan = output(["plan", str(folder), *flags], capsys)
+    assert plan["memory"]["provenance"]["weights_bytes"].startswith("calibrated")
+
+
+def test_long_overrides_do_not_spoil_the_store(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, kept = tmp_path / "a.log", str(tmp_path / "c.json")
+    long = {f"unknown_{i}": "x" * 90 for i in range(150)}
+    log.write_text(
+        V019.replace("'max_model_len'", f"'hf_overrides': {long!r}, 'max_model_len'"),
+        encoding="utf-8",
+    )
+    words = ["--gpu", "H100", "--calibration", kept]
+    output(["calibrate", str(log), *words, "--format", "json"], capsys)
+    (lesson,) = load(kept).lessons
+    assert load(kept).notes == () and len(lesson.weights_key) <= 1000
+
+
+def test_the_store_is_bounded_and_can_always_be_read(tmp_path: Path) -> None:
+    path = str(tmp_path / "c.json")
+    long = replace(lesson_of(V019), weights_key="k" * 5000, activation_key="\u00e9" * 5000)
+    many = tuple(replace(long, source=f"{i}" + "s" * 4000) for i in range(600))
+    save(path, many)
+    kept = load(path)
+    assert kept.notes == () and kept.lessons[-1] == many[-1]
+    assert 100 <= len(kept.lessons) <= 500
+    assert Path(path).stat().st_size <= 10_000_000
+    with pytest.raises(InputError):
+        save(path, (replace(long, weights_bytes=-1),))
+    assert load(path) == kept
+
+
+def started(log: Path, kept: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*PROGRAM, "calibrate", str(log), "--gpu", "H100", "--calibration", str(kept)],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+PROGRAM = [sys.executable, "-m", "vllm_kv_planner"]
+
+
+def test_twenty_writers_at_once_lose_nothing(tmp_path: Path) -> None:
+    kept = tmp_path / "c.json"
+    logs = [tmp_path / f"{number}.log" for number in range(20)]
+    for log in logs:
+        log.write_text(V019, encoding="utf-8")
+    running = [started(log, kept) for log in logs]
+    said = [each.communicate()[1] for each in running]
+    assert [each.returncode for each in running] == [0] * 20, said
+    assert sorted(each.source for each in load(str(kept)).lessons) == sorted(
+        log.name for log in logs
+    )
+
+
+def test_killed_writers_damage_nothing(tmp_path: Path) -> None:
+    kept = tmp_path / "c.json"
+    random = Random(4)
+    learned = set()
+    for number in range(16):
+        log = tmp_path / f"{number}.log"
+        log.write_text(V019, encoding="utf-8")
+        process = started(log, kept)
+        time.sleep(random.uniform(0.0, 0.9))
+        process.kill()
+        process.communicate()
+        if process.returncode == 0:
+            learned.add(log.name)
+        if kept.exists():
+            found = load(str(kept))
+            assert found.notes == () and learned <= {each.source for each in found.lessons}
+    last = tmp_path / "last.log"  # no lock outlives who held it
+    last.write_text(V019, encoding="utf-8")
+    process = started(last, kept)
+    process.communicate()
+    assert process.returncode == 0
+    assert learned | {"last.log"} <= {each.source for each in load(str(kept)).lessons}
+
+
+def test_what_is_read_is_not_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log = tmp_path / "a.log"
+    log.write_text(V019, encoding="utf-8")
+    assert main(["calibrate", str(log), "--gpu", "H100", "--calibration", str(log)]) == 2
+    assert "also read" in capsys.readouterr().err
+    assert log.read_text(encoding="utf-8") == V019
 
 
 def test_a_file_that_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
@@ -279,8 +475,7 @@ def test_the_activation_of_the_same_engine(tmp_path: Path) -> None:
 
 def test_a_slice_learns_for_itself(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
-    sliced = V019.replace("/79.19", "/39.59").replace("75.23", "37.61").replace("(78.68", "(39.08")
-    save(path, (replace(lesson_of(sliced), outside_bytes=900 * MIB),))
+    save(path, (replace(lesson_of(SLICED), outside_bytes=900 * MIB),))
     known = load(path).overheads("0.19")
     whole = memory_budget(setup_of(), 15 * GIB, vllm_version="0.19.0", overheads=known)
     assert whole.non_torch_bytes != 900 * MIB

@@ -29,5 +29,10 @@ class Machine:
         """The GPU with the total that starts on this machine printed."""
         return gpu if self.calibration is None else self.calibration.device(gpu)
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the lessons cannot be used."""
+        return () if self.calibration is None else self.calibration.notes
+
 
 UNKNOWN_MACHINE = Machine()

@@ -56,6 +56,7 @@ def plan(
         planner=planner,
         vllm_version=vllm_version,
         machine=machine,
+        notes=machine.notes,
     )
 
 

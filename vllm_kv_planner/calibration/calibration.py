@@ -30,10 +30,12 @@ class Calibration:
     Attributes:
         lessons: The oldest first.
         where: The file's name, as told in provenance.
+        notes: What in the file cannot be used.
     """
 
     lessons: tuple[Lesson, ...]
     where: str = "calibration"
+    notes: tuple[str, ...] = ()
 
     def device(self, gpu: GPU) -> GPU:
         """The GPU with the total that starts on it printed, where they agree on the device."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..explain.compare import tightest
 from ..explain.measured import Measured, measured
 from ..explain.part import ROUNDING
@@ -13,7 +13,8 @@ from ..logs.start_log import StartLog
 from ..memory.activation import engine_of
 from ..memory.rank import Rank
 from ..memory.versions import version_rules
-from .lesson import Lesson, minor_version, weights_key
+from ..units import gib
+from .lesson import LONGEST_TEXT, SLACK, Lesson, minor_version, read_lesson, weights_key
 
 
 def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
@@ -27,6 +28,7 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
     Raises:
         PlannerError: The engine cannot be planned, or the log teaches nothing.
     """
+    check_signs(log)
     prediction = predict(log, given)
     minor_version(prediction.version)
     setup, budget = prediction.setup, prediction.budget
@@ -37,13 +39,14 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
         requested=None if budget is None else budget.requested_bytes,
         deducts_graphs=deducts,
     )
+    check_believable(log, figures, prediction)
     outside, spread = outside_of(prediction, log)
     estimate = figures.graph_estimate
     args = setup.args
     lesson = Lesson(
         device=device_name(setup.gpu, figures.total),
         vllm_version=prediction.version,
-        model=args.model,
+        model=printable(args.model)[:LONGEST_TEXT],
         weights_key=weights_key(args.model, setup.resolved.dtype.name, args),
         tensor_parallel_size=args.tensor_parallel_size,
         pipeline_parallel_size=args.pipeline_parallel_size,
@@ -57,14 +60,120 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
         outside_spread_bytes=spread,
         graph_estimate_bytes=estimate,
         graph_predicted_bytes=rank.graphs.estimate_bytes if rank and estimate else None,
-        source=log.where.replace("\\", "/").rsplit("/", 1)[-1][:200],
+        source=printable(log.where.replace("\\", "/").rsplit("/", 1)[-1][:200]),
         learned=today,
     )
     if not any(
         (figures.total, lesson.taken_at_start_bytes, lesson.weights_bytes, outside, estimate)
     ):
         raise InputError(f"{lesson.source}: it tells nothing that a plan could use")
-    return lesson
+    return read_lesson(lesson.to_dict())
+
+
+def check_signs(log: StartLog) -> None:
+    """Refuse figures below nothing.
+
+    Raises:
+        InputError: Says which.
+    """
+    for name, printed in log.measures.items():
+        # what is left may be less than nothing, and memory outside PyTorch a rounding below it
+        least = {"kv": -1e9, "non_torch": -1.0}.get(name, 0.0)
+        if min(printed.values()) < least:
+            raise InputError(f"{LABELS.get(name, name)} of {min(printed.values())} cannot be")
+
+
+def check_believable(log: StartLog, figures: Measured, prediction: Prediction) -> None:
+    """Refuse a log whose figures cannot be those of one start on one device.
+
+    Raises:
+        InputError: Says which figure, and why it cannot be.
+    """
+    total = figures.total or prediction.setup.gpu.total_memory_bytes
+    for label, size in sizes_of(log, figures):
+        if size is not None and size > total * (1 + SLACK):
+            raise InputError(f"{label} of {gib(size)} on a GPU of {gib(total)}: cannot be")
+    check_weights(figures, prediction)
+    check_sums(log, figures)
+
+
+LABELS = {
+    "load": "weights",
+    "graph_estimate": "CUDA graphs",
+    "graphs": "CUDA graphs",
+    "torch_peak": "activation",
+}
+"""Measures by what they are of."""
+
+
+def sizes_of(log: StartLog, figures: Measured) -> tuple[tuple[str, int | None], ...]:
+    """Figures none of which can be above the total."""
+    return (
+        ("requested memory", log.size("requested")),
+        ("free memory", figures.free),
+        ("weights", figures.weights),
+        ("activation", figures.activation),
+        ("memory outside PyTorch", figures.beside),
+        ("CUDA graphs", figures.graph_estimate),
+        ("CUDA graphs", figures.graphs),
+        ("KV cache memory", figures.kv),
+    )
+
+
+def check_sums(log: StartLog, figures: Measured) -> None:
+    """Refuse parts that are more, or less, than what they are parts of.
+
+    Raises:
+        InputError: Names the sum.
+    """
+    total, requested, share = figures.total, log.size("requested"), log.value("utilization")
+    if total and requested and share and abs(total * share - requested) > total * SLACK:
+        raise InputError(f"{gib(requested)} requested is not {share} of {gib(total)}: cannot be")
+    whole, weights, kv = figures.requested, figures.weights, figures.kv
+    if whole is None or weights is None:
+        return
+    slack = int(whole * SLACK) + (1 << 28)
+    peak = figures.activation or 0
+    if weights + peak > whole + slack and kv is not None and kv > 0:
+        raise InputError(
+            f"weights of {gib(weights)} and activation of {gib(peak)} in {gib(whole)} requested: "
+            "do not add up"
+        )
+    if figures.rest is None or figures.kv is None:
+        return
+    if figures.rest < -slack:
+        raise InputError(
+            f"weights of {gib(weights)} and KV cache of {gib(figures.kv)} in {gib(whole)} "
+            "requested: do not add up"
+        )
+    consumed, outside = log.size("consumed"), log.size("non_torch")
+    beside = outside if consumed is None else consumed - weights
+    if beside is None or figures.activation is None:
+        return
+    missing = figures.rest - figures.activation - beside
+    if min(abs(missing), abs(missing - (figures.graph_estimate or 0))) > slack:
+        raise InputError(
+            f"the parts of {gib(whole)} requested do not add up: {gib(abs(missing))} "
+            f"{'is missing' if missing > 0 else 'too much'}"
+        )
+
+
+def check_weights(figures: Measured, prediction: Prediction) -> None:
+    """Refuse weights that the model's tensors cannot have, where these are known.
+
+    Raises:
+        InputError: Half of what they must be, or half as much again.
+    """
+    known = prediction.weights
+    if figures.weights is None or known is None:
+        return
+    least, most = min(known.loaded_bytes), max(known.loaded_bytes)
+    slack = 2 * known.uncertainty_bytes + (1 << 27)
+    if not least // 2 - slack <= figures.weights <= most * 3 // 2 + slack:
+        raise InputError(
+            f"weights of {gib(figures.weights)} cannot be those of {prediction.setup.args.model}, "
+            f"which has {gib(most)} on a rank: is --model the model of this log?"
+        )
 
 
 def activation_key(prediction: Prediction) -> str | None:

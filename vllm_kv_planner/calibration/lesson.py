@@ -6,7 +6,9 @@ import re
 from typing import Any
 
 from ..errors import InputError
+from ..memory.activation import bounded
 from ..records import dataclass, fields
+from ..units import gib
 
 WEIGHT_FLAGS = (
     *("tensor_parallel_size", "pipeline_parallel_size", "data_parallel_size"),
@@ -15,6 +17,18 @@ WEIGHT_FLAGS = (
     *("cpu_offload_gb", "offload_group_size", "speculative_config", "hf_overrides", "enable_eplb"),
 )
 """Flags that change the weights of a rank: engines equal in these hold the same."""
+
+LONGEST_TEXT = 5000
+MOST_BYTES = 1 << 42
+"""No device has 4 TiB."""
+LEAST_OUTSIDE = -(1 << 30)
+"""Worked out by subtraction, it may come out a little below nothing."""
+SLACK = 0.03
+"""Share of the total by which rounded parts may seem to be more than all of it."""
+_TEXTS = frozenset({"device", "vllm_version", "model", "weights_key", "source", "learned"})
+_OPTIONAL_TEXTS = frozenset({"attention_backend", "activation_key"})
+_COUNTS = frozenset({"tensor_parallel_size", "pipeline_parallel_size"})
+_PARTS = ("weights_bytes", "activation_bytes", "outside_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,13 +91,52 @@ class Lesson:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
+def read_lesson(row: Any) -> Lesson:
+    """A lesson as the file holds it; who writes one asks here first.
+
+    Raises:
+        InputError: It is none, or holds what cannot be; says what.
+    """
+    names = [each.name for each in fields(Lesson)]
+    if not isinstance(row, dict) or set(row) != set(names):
+        raise InputError("it does not hold what a lesson holds")
+    wrong = next((name for name, value in row.items() if not _is_valid(name, value)), None)
+    if wrong is not None:
+        raise InputError(f"its {wrong} cannot be")
+    lesson = Lesson(**row)
+    _ = lesson.minor
+    total = lesson.total_bytes
+    if total is not None:
+        most = total + int(total * SLACK)
+        sizes = [name for name in row if name.endswith("_bytes")]
+        above = next((name for name in sizes if (row[name] or 0) > most), None)
+        if above is not None:
+            raise InputError(f"its {above} is more than the GPU's {gib(total)}")
+        if sum(row[name] or 0 for name in _PARTS) > most:
+            raise InputError(f"its parts are more than the GPU's {gib(total)}")
+    return lesson
+
+
+def _is_valid(name: str, value: Any) -> bool:
+    if name in _TEXTS | _OPTIONAL_TEXTS:
+        is_text = isinstance(value, str) and len(value) <= LONGEST_TEXT and value.isprintable()
+        return is_text or (value is None and name in _OPTIONAL_TEXTS)
+    if value is None:
+        return name not in _COUNTS and name != "outside_spread_bytes"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return False
+    if name in _COUNTS:
+        return 1 <= value <= 1 << 30
+    return (LEAST_OUTSIDE if name == "outside_bytes" else 0) <= value <= MOST_BYTES
+
+
 def minor_version(version: str) -> tuple[int, int]:
     """``0.28.1rc1`` and ``v0.28`` as (0, 28).
 
     Raises:
         InputError: No version in it.
     """
-    found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?!\d)", version)
+    found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?!\d)", version, re.ASCII)
     if found is None:
         raise InputError(f"{version[:40]!r} is no version of vLLM, such as 0.33.0")
     return int(found[1]), int(found[2])
@@ -99,4 +152,4 @@ def weights_key(model: str, dtype: str, args: Any) -> str:
         for name in WEIGHT_FLAGS
         if getattr(args, name) != getattr(plain, name)
     ]
-    return " ".join([model, dtype, *changed])
+    return bounded(" ".join([model, dtype, *changed]))

@@ -4,65 +4,92 @@ from __future__ import annotations
 
 import json
 import os
-from typing import Any
 
 from ..errors import ConfigError, InputError
-from ..model.json_file import printable, read_config_file
-from ..records import fields
+from ..files import cannot_write, check_writable, locked, shown_path, whole_file
+from ..model.json_file import MAX_FILE_BYTES, read_config_file
 from .calibration import Calibration
-from .lesson import Lesson
+from .lesson import Lesson, read_lesson
 
 SCHEMA_VERSION = 1
 MOST_LESSONS = 500
-MOST_BYTES = 1 << 50
-_TEXTS = frozenset({"device", "vllm_version", "model", "weights_key", "source", "learned"})
-_OPTIONAL_TEXTS = frozenset({"attention_backend", "activation_key"})
-_COUNTS = frozenset({"tensor_parallel_size", "pipeline_parallel_size"})
 
 
 def load(path: str) -> Calibration:
-    """The file's lessons.
+    """The file's lessons; those that cannot be are left out, and its notes say so.
 
     Raises:
         InputError: It cannot be read, or is not what ``save`` writes; says where.
     """
+    where = shown_path(path)
     found = read_config_file(path)
-    where = printable(path[:200])
     if found.get("schema_version") != SCHEMA_VERSION:
         raise ConfigError(f"{where}: not a calibration file of schema_version {SCHEMA_VERSION}")
     rows = found.get("lessons")
-    if not isinstance(rows, list) or len(rows) > MOST_LESSONS:
-        raise ConfigError(f"{where}: lessons must be a list of at most {MOST_LESSONS}")
-    lessons = tuple(_lesson(row, f"{where}: lesson {i}") for i, row in enumerate(rows))
-    return Calibration(lessons=lessons, where=where)
+    if not isinstance(rows, list):
+        raise ConfigError(f"{where}: lessons must be a list")
+    lessons: list[Lesson] = []
+    wrong: list[str] = []
+    for number, row in enumerate(rows):
+        try:
+            lessons.append(read_lesson(row))
+        except InputError as error:
+            wrong.append(f"lesson {number}: {error}")
+    notes = () if not wrong else (_told(where, wrong, len(rows)),)
+    return Calibration(lessons=tuple(lessons[-MOST_LESSONS:]), where=where, notes=notes)
+
+
+def _told(where: str, wrong: list[str], of: int) -> str:
+    return (
+        f"{where}: {len(wrong):,} of its {of:,} lessons cannot be used ({wrong[0]}); left out "
+        "here, and from the file when calibrate next writes it"
+    )
+
+
+def add(path: str, lessons: tuple[Lesson, ...]) -> Calibration:
+    """Add lessons to the file, whoever else does so at the same time; what was in it before.
+
+    Raises:
+        InputError: The file is there and no calibration file, or it cannot be written.
+    """
+    check_writable_or_make(path)
+    with locked(path):
+        is_there = os.path.exists(path)
+        old = load(path) if is_there else Calibration(lessons=(), where=shown_path(path))
+        save(path, merged(old.lessons, lessons))
+    return old
+
+
+def check_writable_or_make(path: str) -> None:
+    """Make the folder, and refuse what is no file to write to.
+
+    Raises:
+        InputError: It cannot be.
+    """
+    try:
+        os.makedirs(os.path.dirname(os.path.realpath(path)), exist_ok=True)
+    except OSError as error:
+        raise cannot_write(path, error) from None
+    except ValueError:
+        raise InputError(f"{shown_path(path)}: not a usable file name") from None
+    check_writable(path)
 
 
 def save(path: str, lessons: tuple[Lesson, ...]) -> None:
-    """Write the lessons: beside the file first, then in its place.
+    """Write the lessons in place of the file, the oldest left out where they are too many.
 
     Raises:
-        InputError: The file cannot be written.
+        InputError: The file cannot be written, or a lesson cannot be.
     """
-    text = json.dumps(
-        {"schema_version": SCHEMA_VERSION, "lessons": [each.to_dict() for each in lessons]},
-        indent=1,
-    )
-    path = os.path.realpath(path)
-    beside = f"{path}.{os.getpid()}.part"
-    try:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
-        try:
-            with open(beside, "x", encoding="utf-8") as file:
-                file.write(text + "\n")
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        finally:
-            if os.path.exists(beside):
-                os.unlink(beside)
-    except OSError as error:
-        reason = error.strerror or error
-        raise InputError(f"{printable(path[:200])}: cannot be written ({reason})") from None
+    rows = [read_lesson(each.to_dict()).to_dict() for each in lessons][-MOST_LESSONS:]
+    while True:
+        text = json.dumps({"schema_version": SCHEMA_VERSION, "lessons": rows}, indent=1)
+        if len(text) < MAX_FILE_BYTES:
+            break
+        rows = rows[len(rows) // 10 + 1 :]
+    check_writable_or_make(path)
+    with whole_file(path) as file:
+        file.write(text + "\n")
 
 
 def merged(old: tuple[Lesson, ...], new: tuple[Lesson, ...]) -> tuple[Lesson, ...]:
@@ -70,31 +97,3 @@ def merged(old: tuple[Lesson, ...], new: tuple[Lesson, ...]) -> tuple[Lesson, ..
     again = {each.engine for each in new}
     kept = tuple(each for each in old if each.engine not in again)
     return (*kept, *{each.engine: each for each in new}.values())[-MOST_LESSONS:]
-
-
-def _lesson(row: Any, where: str) -> Lesson:
-    names = [each.name for each in fields(Lesson)]
-    if not isinstance(row, dict) or set(row) != set(names):
-        raise ConfigError(f"{where}: must hold exactly {', '.join(names)}")
-    for name, value in row.items():
-        if not _is_valid(name, value):
-            raise ConfigError(f"{where}: {name} is not usable")
-    lesson = Lesson(**row)
-    try:
-        _ = lesson.minor
-    except InputError:
-        raise ConfigError(f"{where}: vllm_version is not usable") from None
-    return lesson
-
-
-def _is_valid(name: str, value: Any) -> bool:
-    if name in _TEXTS:
-        return isinstance(value, str) and len(value) <= 5000 and value.isprintable()
-    if name in _OPTIONAL_TEXTS:
-        return value is None or (isinstance(value, str) and len(value) <= 5000)
-    whole = isinstance(value, int) and not isinstance(value, bool)
-    if name in _COUNTS:
-        return whole and 1 <= value <= 1 << 30
-    if name == "outside_spread_bytes":
-        return whole and 0 <= value <= MOST_BYTES
-    return value is None or (whole and -MOST_BYTES <= value <= MOST_BYTES)

@@ -118,4 +118,5 @@ def plan_request(
         planner=planner,
         vllm_version=vllm_version,
         machine=machine,
+        notes=machine.notes,
     )

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 
 from ..errors import InputError, PlannerError
+from ..files import check_apart
 from .log_flags import gaps, log_parser, read_logs, usual_path
 
 DESCRIPTION = (
@@ -28,7 +28,7 @@ def run(arguments: Sequence[str]) -> int:
     import time
 
     from ..calibration.learn import learn
-    from ..calibration.store import load, merged, save
+    from ..calibration.store import add
     from ..report.calibrate_report import to_json, to_text
 
     given = log_parser("calibrate", DESCRIPTION, EPILOG).parse_args(list(arguments))
@@ -43,7 +43,9 @@ def run(arguments: Sequence[str]) -> int:
         except PlannerError as error:
             raise InputError(f"{log.where}: {error}") from None
     path = given.calibration or usual_path()
-    old = load(path).lessons if os.path.exists(path) else ()
-    save(path, merged(old, tuple(lessons)))
-    print(to_json(path, lessons) if given.format == "json" else to_text(path, lessons))
+    check_apart({"--calibration": path}, [given.logs, given.model])
+    notes = add(path, tuple(lessons)).notes
+    print(
+        to_json(path, lessons, notes) if given.format == "json" else to_text(path, lessons, notes)
+    )
     return 0

@@ -163,6 +163,7 @@ def request_for(
     gpu = getattr(given, "gpu", None)
     if gpu is None and given.gpu_memory is not None:
         notes = [*notes, "no GPU named: one like an H100 with this memory; --gpu NAME for another"]
+    machine = machine_of(given)
     # the CPU is no GPU of the catalogue: vLLM's CPU build plans for it, and nobody else
     on_cpu = gpu == "cpu" and given.planner == "vllm"
     return PlanRequest(
@@ -172,8 +173,8 @@ def request_for(
         planner=given.planner,
         vllm_version=given.vllm_version,
         environment=environment,
-        machine=machine_of(given),
-        notes=tuple(notes),
+        machine=machine,
+        notes=(*notes, *machine.notes),
     )
 
 

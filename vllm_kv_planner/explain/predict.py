@@ -73,6 +73,7 @@ def predict(log: StartLog, given: Given, calibration: Calibration | None = None)
     device, notes = device_of(log, given)
     if calibration is not None:
         device = calibration.device(device)
+        notes += calibration.notes
     setup = setup_of(log, version, model, device)
     weights: WeightsEstimate | None = None
     budget: MemoryBudget | None = None
@@ -105,6 +106,11 @@ def device_of(log: StartLog, given: Given) -> tuple[GPU, list[str]]:
         raise InputError(f"the log does not name the GPU{stated}: --gpu NAME")
     gpu = given.gpu or find_gpu(log.gpu or "")
     known = gpu.total_memory_bytes
+    if given.gpu is not None and total is not None and total > known * (1 + SAME_DEVICE):
+        raise InputError(
+            f"the log's GPU has {total / (1 << 30):.2f} GiB, --gpu {gpu.short_name} has "
+            f"{known / (1 << 30):.2f}: it ran on another device"
+        )
     if total is None or abs(total - known) <= known * SAME_DEVICE:
         return gpu, []
     shown = f"{total / (1 << 30):.2f} GiB"

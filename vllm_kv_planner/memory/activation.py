@@ -7,6 +7,7 @@ sum of what lives at once, as PyTorch's allocator counts it.
 
 from __future__ import annotations
 
+from ..errors import printable
 from ..records import dataclass
 from .compilation import compilation_phase
 from .draft import draft_phases, inner_states, rejection_phase
@@ -69,7 +70,17 @@ def engine_of(rank: Rank) -> str:
         "draft": drafts is not None
         and (drafts.method, drafts.model, drafts.num_speculative_tokens),
     }
-    return " ".join(f"{name}={value}" for name, value in named.items())
+    return bounded(" ".join(f"{name}={value}" for name, value in named.items()))
+
+
+def bounded(key: str) -> str:
+    """A key that a file can hold: printable, and of a long one the beginning and a digest."""
+    key = printable(key)
+    if len(key) <= 1000:
+        return key
+    from hashlib import sha256
+
+    return f"{key[:900]} {sha256(key.encode()).hexdigest()}"
 
 
 def activation_peak(rank: Rank) -> ActivationPeak:

@@ -19,7 +19,7 @@ LABELS = {
 }
 
 
-def to_text(path: str, lessons: Sequence[Lesson]) -> str:
+def to_text(path: str, lessons: Sequence[Lesson], notes: Sequence[str] = ()) -> str:
     """One paragraph a log; no final newline."""
     lines = []
     for each in lessons:
@@ -36,9 +36,11 @@ def to_text(path: str, lessons: Sequence[Lesson]) -> str:
                 more = f", give or take {gib(each.outside_spread_bytes)}"
             lines.append(f"  {label:<24}{gib(size)}{more}")
     lines.append(f"kept in {printable(path)}")
+    lines += [f"note: {printable(note)}" for note in notes]
     return "\n".join(lines)
 
 
-def to_json(path: str, lessons: Sequence[Lesson]) -> str:
+def to_json(path: str, lessons: Sequence[Lesson], notes: Sequence[str] = ()) -> str:
     """The lessons as the file holds them."""
-    return json.dumps({"file": path, "lessons": [each.to_dict() for each in lessons]}, indent=2)
+    found = {"file": path, "lessons": [each.to_dict() for each in lessons], "notes": [*notes]}
+    return json.dumps(found, indent=2)
