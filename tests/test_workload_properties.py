@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from hypothesis import event, given, settings
+from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.workload.blocks import BlockPool
@@ -85,8 +85,29 @@ def plain_and_fast(
     )
 
 
+LATE_NAME = (
+    engine(
+        SPECS["two sizes"],
+        20,
+        max_model_len=MAX_MODEL_LEN,
+        enable_prefix_caching=True,
+        max_num_seqs=6,
+        max_num_batched_tokens=13,
+        reserve_full_prompt=False,
+    ),
+    [
+        TraceRequest(0.0, 5, 10, (Segment(0, 4),)),
+        TraceRequest(0.0, 12, 8),
+        TraceRequest(0.0, 17, 5, (Segment(0, 16),)),
+    ],
+    4,
+)
+"""The first request's shared block gets its name while it decodes: names come every 8 tokens."""
+
+
 @settings(max_examples=300, deadline=None)
 @given(engines(), traces(), concurrencies)
+@example(*LATE_NAME)
 def test_the_fast_engine_does_what_the_plain_one_does(
     settings: EngineSettings, trace: list[TraceRequest], concurrency: int | None
 ) -> None:

@@ -202,6 +202,18 @@ class KVCache:
         for group in self.cached:
             group.name(request, tokens)
 
+    def has_shared_to_name(self, request: Request) -> bool:
+        """Whether a block of its shared prefix has no name yet.
+
+        With several groups, names are given where all of them can end a hit (``name_grid``), which
+        may be behind the prompt's end.
+        """
+        shared = request.keys.shared
+        return bool(shared) and any(
+            request.named[group.index] < len(shared) // group.keys_per_block
+            for group in self.cached
+        )
+
     def extend_quietly(self, request: Request) -> bool:
         """Give a request that only decodes a slot for its next token, if it fits.
 

@@ -7,6 +7,7 @@ again. The requests looked at in every step (prompts being computed, last tokens
 in which nobody is awake differ in nothing, so that any number of them is one.
 
 Blocks of outputs get their names when the request wakes up: nobody else could find them before.
+A block that others can find is named on time: who still has one to name stays awake.
 
 ``tests/test_workload_properties.py`` compares it with ``Engine``, step by step.
 """
@@ -230,6 +231,7 @@ class FastEngine(Engine):
                 or request.in_flight != lag
                 or request.placeholders != lag
                 or request.known + lag != request.computed + 1
+                or self.cache.has_shared_to_name(request)
             ):
                 stay.append(request)
                 continue
