@@ -56,7 +56,6 @@ def plan(
         planner=planner,
         vllm_version=vllm_version,
         machine=machine,
-        notes=machine.notes,
     )
 
 
@@ -78,6 +77,7 @@ def plan_engine_args(
     """
     check_planner(planner)
     check_inputs(gpu, vllm_version, machine)
+    notes = tuple(dict.fromkeys((*notes, *machine.notes)))
     if planner == "vllm":
         return plan_by_vllm(
             args,
