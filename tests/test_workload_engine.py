@@ -238,3 +238,18 @@ def test_a_request_that_loses_its_blocks_for_ever_is_refused():
     trace = [TraceRequest(0, 992, 50) for _ in range(40)]
     with pytest.raises(InputError, match="request 0: does not end within 2 blocks"):
         run_workload(request, trace, concurrency=20)
+
+
+def test_blocks_are_made_when_first_used() -> None:
+    """20 requests on an engine of ten million blocks make those that they hold at a time."""
+    import tracemalloc
+
+    trace = [request(100, 20, shared=50) for _ in range(20)]
+    tracemalloc.start()
+    steps = steps_of(
+        engine([full()], 10_000_000, max_model_len=200, enable_prefix_caching=True), trace
+    )
+    most = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert sum(len(step.finished) for step in steps) == 20
+    assert most < 1_000_000

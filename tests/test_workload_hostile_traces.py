@@ -11,7 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trace_files import AZURE, BAILIAN, COLUMNS, read, refused, writer
-from vllm_kv_planner.capacity.workload.traces.lines import MOST_BYTES_OF_LINE
+from vllm_kv_planner.capacity.workload.traces.lines import (
+    MOST_BYTES_OF_LINE,
+    MOST_TIMES,
+    MOST_UNPACKED,
+)
 from vllm_kv_planner.capacity.workload.traces.read import Trace
 from vllm_kv_planner.errors import InputError
 
@@ -122,3 +126,23 @@ def test_files_that_are_not_there(name: str) -> None:
 
 def test_a_directory_is_no_trace(tmp_path: Path) -> None:
     assert "a directory" in refused(str(tmp_path))
+
+
+@pytest.mark.parametrize("members", [1, 50])
+def test_a_small_file_that_unpacks_far_is_stopped(write: Write, members: int) -> None:
+    """Also in several parts; the bytes unpacked are counted, not the time."""
+    row = b'{"prompt_tokens": 1, "output_tokens": 2, "note": "' + b"x" * (1 << 20) + b'"}\n'
+    path = write(gzip.compress(row * 20) * members)
+    trace = Trace(path)
+    read = 0
+    with pytest.raises(InputError, match="unpacks to more than 200 times its size"):
+        for _ in trace:
+            read += 1
+    assert read <= MOST_UNPACKED >> 20
+
+
+def test_a_trace_of_equal_rows_may_be_compressed(write: Write) -> None:
+    rows = b"prompt_tokens,output_tokens\n" + b"1,2\n" * 100_000
+    packed = gzip.compress(rows)
+    assert len(rows) > MOST_TIMES * len(packed)
+    assert sum(1 for _ in Trace(write(packed))) == 100_000

@@ -124,7 +124,7 @@ def test_the_fast_engine_does_what_the_plain_one_does(
 
 def state_of(pool: BlockPool) -> tuple[int, int]:
     """Free blocks, and those of them without a name."""
-    return pool.free, len(pool._nameless)
+    return pool.free, pool.nameless
 
 
 @settings(max_examples=150, deadline=None)

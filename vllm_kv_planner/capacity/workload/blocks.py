@@ -3,15 +3,15 @@
 Source: vLLM 0.33 ``v1/core/block_pool.py`` ``BlockPool`` and ``v1/core/kv_cache_utils.py``
 ``FreeKVCacheBlockQueue``. There, one queue holds all free blocks: blocks that nobody can look up
 are put in at the front, blocks with a name at the back, and blocks are taken from the front. So
-the queue is always a run of nameless blocks, alike for every purpose, and behind it the named ones,
-least recently used first; that is how it is kept here.
+the queue is always a run of nameless blocks, and behind it the named ones, least recently used
+first; that is how it is kept here. Blocks that nobody can look up are alike for every purpose, so
+only their number is kept: a block is made when it is handed out.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 NOT_HELD = -1
 
@@ -40,12 +40,12 @@ Table = list[Block | None]
 
 
 class Run:
-    """Blocks of a request that has ended, which nobody will look up: the last is reused first."""
+    """So many blocks of a request that has ended, which nobody will look up."""
 
-    __slots__ = ("blocks",)
+    __slots__ = ("count",)
 
-    def __init__(self, blocks: list[Block]) -> None:
-        self.blocks = blocks
+    def __init__(self, count: int) -> None:
+        self.count = count
 
 
 class BlockPool:
@@ -53,28 +53,27 @@ class BlockPool:
 
     Attributes:
         free: Blocks that can be handed out, named ones included.
+        nameless: Those without a name.
         changes: Grows whenever a request might fit that did not before.
     """
 
     def __init__(self, num_gpu_blocks: int) -> None:
         self.free = num_gpu_blocks - 1  # the null block is never handed out
         self.changes = 0
-        self._nameless = [Block() for _ in range(self.free)]
+        self.nameless = self.free
         self._named: OrderedDict[Block | Run, None] = OrderedDict()
 
     def take(self, count: int) -> list[Block]:
         """Hand out ``count`` blocks, nameless ones first; named ones lose their name."""
-        nameless = self._nameless
         self.free -= count
-        if count > len(nameless):
-            taken = nameless[:]
-            nameless.clear()
-            self._reuse(count - len(taken), taken)
-            return taken
-        if count == 1:
-            return [nameless.pop()]
-        taken = nameless[len(nameless) - count :]
-        del nameless[len(nameless) - count :]
+        if count == 1 and self.nameless:
+            self.nameless -= 1
+            return [Block()]
+        made = min(count, self.nameless)
+        self.nameless -= made
+        taken = [Block() for _ in range(made)]
+        if made < count:
+            self._reuse(count - made, taken)
         return taken
 
     def _reuse(self, count: int, taken: list[Block]) -> None:
@@ -88,18 +87,17 @@ class BlockPool:
                 taken.append(oldest)
                 count -= 1
                 continue
-            blocks = oldest.blocks
-            taken += blocks[-count:]
-            if len(blocks) > count:
-                del blocks[-count:]
+            used = min(count, oldest.count)
+            taken += [Block() for _ in range(used)]
+            count -= used
+            oldest.count -= used
+            if oldest.count:
                 named[oldest] = None
                 named.move_to_end(oldest, last=False)
-                return
-            count -= len(blocks)
 
     def give_back(self, blocks: Iterable[Block | None]) -> None:
         """Let go of blocks, the one to be reused first first."""
-        nameless, named, before = self._nameless, self._named, self.free
+        named, before = self._named, self.free
         for block in blocks:
             if block is None:
                 continue
@@ -108,25 +106,24 @@ class BlockPool:
                 continue
             self.free += 1
             if block.key is None:
-                nameless.append(block)
+                self.nameless += 1
             else:
                 block.holders = NOT_HELD
                 named[block] = None
         self.changes += self.free - before
 
-    def give_back_own(self, named: Table, nameless: Table) -> None:
+    def give_back_own(self, named: int, nameless: int) -> None:
         """Let go of blocks that only one request held, and nobody will look up.
 
         Args:
-            named: Those that would have a name: they are reused late, the last one first.
-            nameless: Those that would have none: they are reused at once.
+            named: How many would have a name: they are reused late.
+            nameless: How many would have none: they are reused at once.
         """
-        count = len(named) + len(nameless)
         if named:
-            self._named[Run(cast("list[Block]", named))] = None
-        self._nameless += cast("list[Block]", nameless)
-        self.free += count
-        self.changes += count
+            self._named[Run(named)] = None
+        self.nameless += nameless
+        self.free += named + nameless
+        self.changes += named + nameless
 
     def hold(self, blocks: Iterable[Block | None]) -> None:
         """Hold blocks that were found by name."""

@@ -186,7 +186,7 @@ class FullGroup(Group):
         table, named = request.tables[self.index], request.named[self.index]
         own = min(len(request.keys.shared) // self.keys_per_block, named)
         if for_good:
-            self.pool.give_back_own(table[own:named], table[named:])
+            self.pool.give_back_own(named - own, len(table) - named)
             del table[own:]
         elif own < named:
             super().name_range(request, own, named)

@@ -7,7 +7,7 @@ import os
 import stat
 import sys
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, Any, BinaryIO, cast
 
 from ....errors import InputError, printable
 
@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 MOST_BYTES_OF_LINE = 4 << 20
 """A request of a trace takes some hundred bytes; one of a million shared blocks ten million."""
 GZIP = b"\x1f\x8b"
+MOST_UNPACKED = 16 << 20
+"""Bytes that a compressed trace may unpack to, whatever its own size."""
+MOST_TIMES = 200
+"""And how many times its own size beyond that; real traces shrink to a fifth or a twentieth."""
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
@@ -33,10 +37,7 @@ class TraceInput:
         self._file = self._raw
         try:
             if self.peek(2) == GZIP:
-                import gzip
-
-                unpacked = gzip.GzipFile(fileobj=self._raw)
-                self._file = io.BufferedReader(cast("io.RawIOBase", unpacked))
+                self._file = io.BufferedReader(_Unpacked(self._raw, self.where))
             if self.peek(3) == BYTE_ORDER_MARK:
                 self._file.read(3)
         except BaseException:
@@ -89,6 +90,51 @@ class TraceInput:
             raise InputError(f"{self.where}: the gzip data is damaged or cut off") from None
         except OSError as error:
             raise InputError(f"{self.where}: cannot be read ({error.strerror or error})") from None
+
+
+class _Packed:
+    """A compressed file that counts what was read of it; all that ``GzipFile`` asks for."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self.bytes_read = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next compressed bytes."""
+        packed = self._file.read(size)
+        self.bytes_read += len(packed)
+        return packed
+
+
+class _Unpacked(io.RawIOBase):
+    """The bytes in a gzip file, which are not to be out of all proportion to it."""
+
+    def __init__(self, file: BinaryIO, where: str) -> None:
+        import gzip
+
+        self._packed = _Packed(file)
+        self._gzip = gzip.GzipFile(fileobj=cast("BinaryIO", self._packed), mode="rb")
+        self._where = where
+        self._bytes_out = 0
+
+    def readable(self) -> bool:
+        """It is there to be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        """The next unpacked bytes.
+
+        Raises:
+            InputError: There are too many of them.
+        """
+        count = self._gzip.readinto(buffer)
+        self._bytes_out += count
+        if self._bytes_out > max(MOST_UNPACKED, MOST_TIMES * self._packed.bytes_read):
+            raise InputError(
+                f"{self._where}: unpacks to more than {MOST_TIMES} times its size, which no trace "
+                "does: unpack it yourself if it is right (gzip -d) and give the plain file"
+            )
+        return count
 
 
 def _opened(path: str, where: str) -> BinaryIO:
