@@ -61,7 +61,8 @@ def replace_fitted(known: Overheads, cases: Sequence[Case]) -> Overheads:
     rows = tuple(refitted(row, cases) for row in known.non_torch)
     return Overheads(
         non_torch=rows,
-        not_given_back=known.not_given_back,
+        warm_up=known.warm_up,
+        unexplained=known.unexplained,
         at_start=known.at_start,
         graphs=fit_graphs(cases, known.graphs),
     )
@@ -115,6 +116,7 @@ def fit_graphs(cases: Sequence[Case], known: GraphCosts) -> GraphCosts:
     return GraphCosts(
         first_piecewise_bytes=middle(lambda s: s.first_piecewise - s.pool),
         first_full_bytes=middle(lambda s: s.first_full - s.accumulators),
+        least_elsewhere_bytes=known.least_elsewhere_bytes,
         piecewise_bytes_per_layer=middle(lambda s: s.per_piecewise / s.layers),
         full_bytes_per_layer=middle(lambda s: s.per_full / s.layers),
         source=known.source,

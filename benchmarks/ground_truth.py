@@ -6,23 +6,30 @@ import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from vllm_kv_planner.cli.plan_command import make_parser
+from vllm_kv_planner.cli.planner_flags import request_for
 from vllm_kv_planner.described import described
+from vllm_kv_planner.engine_args.arguments import prepare_arguments
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
+from vllm_kv_planner.engine_args.flags import engine_args_from
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.gpu.gpu import GPU
+from vllm_kv_planner.machine import UNKNOWN_MACHINE, Machine
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.model.find import FoundConfig, find_config
 
 ROOT = Path(__file__).resolve().parent
 FOLDER = ROOT.parents[1] / "shared" / "ground_truth"
 SWEEP = "h100_v0.19_sweep.jsonl"
-FILES = (SWEEP, "startup_logs.jsonl", "startup_logs_2.jsonl")
+FILES = (SWEEP, "startup_logs.jsonl", "startup_logs_2.jsonl", "startup_logs_3.jsonl")
+CONFIGS = "startup_configs_3.jsonl"
 GIB = 1 << 30
 
 Record = Mapping[str, Any]
@@ -53,12 +60,13 @@ _CLEAN_ATTENTION = re.compile(r"[A-Z][A-Z0-9_]+")
 
 @dataclass(frozen=True)
 class Case:
-    """A record the planner can be asked about."""
+    """A record the planner can be asked about; ``machine``: its free memory, where known."""
 
     file: str
     record: Record
     setup: EngineSetup
     version: str
+    machine: Machine = UNKNOWN_MACHINE
 
     @property
     def family(self) -> str:
@@ -86,6 +94,8 @@ def all_records() -> Iterator[tuple[str, Record]]:
 
 def as_case(file: str, record: Record) -> Case | Left:
     """The record as a case, or the reason why not."""
+    if file == "startup_logs_3.jsonl":
+        return asked_case(file, record)
     why = unusable(record)
     if why is not None:
         return Left(record, why)
@@ -94,6 +104,35 @@ def as_case(file: str, record: Record) -> Case | Left:
         return Case(file, record, record_setup(record, version), version)
     except PlannerError as error:
         return Left(record, str(error).splitlines()[0])
+
+
+def asked_case(file: str, record: Record) -> Case | Left:
+    """A record that says itself which flags to plan with, as ``plan`` would read them."""
+    asked = record.get("asked")
+    if asked is None:
+        return Left(record, record.get("notes") or "its flags are not known")
+    try:
+        words = ["--gpu", asked["gpu"], "--vllm-version", asked["vllm_version"], *asked["flags"]]
+        given = make_parser().parse_args(prepare_arguments([asked["model"], *words, "--no-calibration"]))
+        model = asked["model"]
+        found = (
+            FoundConfig(model, asked_configs()[model], "custom")
+            if asked["needs_config"]
+            else find_config(model)
+        )
+        args = engine_args_from(given, model=found.id)
+        request = request_for(given, args, found, EngineEnvironment(), [])
+        prepared = request.prepare()
+        return Case(file, record, prepared.setup, prepared.version, request.machine)
+    except PlannerError as error:
+        return Left(record, str(error).splitlines()[0])
+
+
+@lru_cache(maxsize=1)
+def asked_configs() -> dict[str, Any]:
+    """Configs of models that the planner does not know, by id."""
+    lines = (FOLDER / CONFIGS).read_text(encoding="utf-8").splitlines()
+    return {row["hf_id"]: row["config"] for row in map(json.loads, lines)}
 
 
 def unusable(record: Record) -> str | None:

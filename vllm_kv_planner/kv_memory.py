@@ -150,7 +150,7 @@ def predicted(
     return KVMemory(
         info=info,
         available=tuple(rank.available_bytes for rank in budget.ranks),
-        pessimistic=tuple(rank.available_bytes - rank.uncertainty_bytes for rank in budget.ranks),
+        pessimistic=tuple(rank.pessimistic_bytes for rank in budget.ranks),
         refusal=None
         if budget.starts
         else (

@@ -19,8 +19,8 @@ PRINTED = 6 * MIB
 LEAST_SPREAD = 20 * MIB
 ALIKE = (((0, 10), (0, 17)), ((0, 18), (0, 33)))
 """Versions whose memory outside PyTorch is carried over, and counted alike..."""
-NOT_GIVEN_BACK = ((0, 27), (0, 31))
-"""...but for these, where freed memory counts in it."""
+KEEPS_TABLE = ((0, 28), (0, 31))
+"""...but for these, where a second embedding table counts in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,23 +61,10 @@ class Calibration:
             *self._outside_rows(lambda minor: minor == wanted, wanted, carried=False),
             *self._outside_rows(lambda minor: _alike(minor, wanted), wanted, carried=True),
         ]
-        kept = [
-            Measured(
-                first=wanted,
-                last=wanted,
-                device=row.device,
-                ranks=(1, 1 << 20),
-                pipeline=False,
-                size_bytes=0,
-                spread_bytes=0,
-                source="contained in the calibrated figure",
-            )
-            for row in outside
-            if NOT_GIVEN_BACK[0] <= wanted <= NOT_GIVEN_BACK[1]
-        ]
         return Overheads(
             non_torch=(*outside, *known.non_torch),
-            not_given_back=(*kept, *known.not_given_back),
+            warm_up=known.warm_up,
+            unexplained=known.unexplained,
             at_start=(*self._start_rows(), *known.at_start),
             graphs=replace(known.graphs, ratios=tuple(self._ratios(wanted))),
             activation=tuple(self._peaks(wanted)),
@@ -190,7 +177,7 @@ class Calibration:
 
 def _alike(minor: tuple[int, int], wanted: tuple[int, int]) -> bool:
     both = (minor, wanted)
-    odd = [NOT_GIVEN_BACK[0] <= each <= NOT_GIVEN_BACK[1] for each in both]
+    odd = [KEEPS_TABLE[0] <= each <= KEEPS_TABLE[1] for each in both]
     return odd[0] == odd[1] and any(
         first <= minor <= last and first <= wanted <= last for first, last in ALIKE
     )

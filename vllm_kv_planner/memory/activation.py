@@ -29,6 +29,7 @@ class ActivationPeak:
         phases: Every phase of the profile run on this rank.
         peak: The one that decides.
         peak_bytes: Its size, as PyTorch's allocator counts it.
+        warm_bytes: The peak of a start that finds its compiled model in vLLM's cache.
         uncertainty_bytes: How far off it may be.
         how: The sentence that explains it.
     """
@@ -36,6 +37,7 @@ class ActivationPeak:
     phases: tuple[Phase, ...]
     peak: Phase
     peak_bytes: int
+    warm_bytes: int
     uncertainty_bytes: int
     how: str
 
@@ -47,7 +49,8 @@ def seen_activation(rank: Rank, overheads: Overheads) -> ActivationPeak | None:
     if seen is None:
         return None
     phase = Phase("seen", parts(activation=seen.size_bytes))
-    return ActivationPeak((phase,), phase, seen.size_bytes, seen.spread_bytes, seen.source)
+    size = seen.size_bytes
+    return ActivationPeak((phase,), phase, size, size, seen.spread_bytes, seen.source)
 
 
 def engine_of(rank: Rank) -> str:
@@ -114,6 +117,9 @@ def activation_peak(rank: Rank) -> ActivationPeak:
     sizes = [phase.total_bytes(split_limited=limited) for phase in phases]
     peak_bytes = max(sizes)
     peak = phases[sizes.index(peak_bytes)]
+    warm_bytes = max(
+        size for size, phase in zip(sizes, phases, strict=True) if phase is not compiling
+    )
     # a phase that may in truth be the larger one adds to the doubt
     rivals = [
         size + phase.uncertainty_bytes - peak_bytes
@@ -124,4 +130,5 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         how += " (not where the compiled model is in vLLM's cache)"
     if encoder is not None:
         how += f"; encoder profiled with {encoder.how}"
-    return ActivationPeak(tuple(phases), peak, peak_bytes, max(*rivals, 0) + unsure, how)
+    unsure += max(*rivals, 0)
+    return ActivationPeak(tuple(phases), peak, peak_bytes, warm_bytes, unsure, how)

@@ -15,7 +15,7 @@ differently: ``versions.py``.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from math import ceil
+from math import ceil, hypot
 
 from ..engine_args.setup import EngineSetup
 from ..kv_cache.specs import RequestLimits
@@ -99,13 +99,28 @@ class RankBudget:
 
     @property
     def uncertainty_bytes(self) -> int:
-        """How far off ``available_bytes`` may be: every part at its worst."""
-        return (
-            self.weights.uncertainty_bytes
-            + self.activation.uncertainty_bytes
-            + self.outside.uncertainty_bytes
-            + (self.graphs.uncertainty_bytes if self.graphs.deducted_bytes else 0)
+        """How far off ``available_bytes`` may be, nine times in ten, for a start that compiles.
+
+        The parts err on their own, so their squares add up.
+        """
+        return int(
+            hypot(
+                self.weights.uncertainty_bytes,
+                self.activation.uncertainty_bytes,
+                self.outside.uncertainty_bytes,
+                self.graphs.uncertainty_bytes if self.graphs.deducted_bytes else 0,
+            )
         )
+
+    @property
+    def warm_gain_bytes(self) -> int:
+        """What a start that finds its compiled model in vLLM's cache has more."""
+        return self.activation.peak_bytes - self.activation.warm_bytes + self.outside.cold_bytes
+
+    @property
+    def pessimistic_bytes(self) -> int:
+        """What is left of a start that compiles, if the prediction is too high."""
+        return self.available_bytes - self.uncertainty_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,8 +134,10 @@ class MemoryBudget:
         cuda_graph_bytes: The CUDA graph estimate as deducted (0 where it is not).
         non_torch_bytes: Outside PyTorch.
         reserve_bytes: Kept back for images.
-        available_kv_cache_bytes: What is left.
-        uncertainty_bytes: How far off that may be.
+        available_kv_cache_bytes: What a start that compiles leaves.
+        uncertainty_bytes: How far off that may be; reaches as far up as a start from the cache.
+        warm_gain_bytes: What a start that finds its compiled model in vLLM's cache has more.
+        pessimistic_bytes: What is left of a start that compiles, if the prediction is too high.
         free_at_start_bytes: Free on the GPU when the engine looks first.
         free_uncertainty_bytes: How far off that may be.
         provenance: For every part where its figure comes from.
@@ -135,15 +152,12 @@ class MemoryBudget:
     reserve_bytes: int
     available_kv_cache_bytes: int
     uncertainty_bytes: int
+    warm_gain_bytes: int
+    pessimistic_bytes: int
     free_at_start_bytes: int
     free_uncertainty_bytes: int
     provenance: Mapping[str, str]
     ranks: tuple[RankBudget, ...]
-
-    @property
-    def pessimistic_bytes(self) -> int:
-        """What is left if every part is as large as it may be."""
-        return self.available_kv_cache_bytes - self.uncertainty_bytes
 
     @property
     def starts(self) -> bool:
@@ -155,7 +169,8 @@ class MemoryBudget:
         """Whether the start also survives what comes after the KV cache is allocated.
 
         CUDA graphs that this version does not deduct, buffers that it does not count, and the
-        warm-up of the sampler with memory in pieces: in the worst case as much as its peak again.
+        warm-up of the sampler with memory in pieces: in the worst case as much again as the peak
+        after compiling.
         """
         free = self.free_at_start_bytes - self.free_uncertainty_bytes
         needed = (rank.requested_bytes + rank.outside_budget_bytes for rank in self.ranks)
@@ -195,7 +210,7 @@ def memory_budget(
         for stage in range(setup.args.pipeline_parallel_size)
     )
     tightest = min(ranks, key=lambda rank: rank.available_bytes)
-    pessimistic = min(rank.available_bytes - rank.uncertainty_bytes for rank in ranks)
+    pessimistic = min(rank.pessimistic_bytes for rank in ranks)
     first = Rank(setup=setup, rules=rules)
     taken = taken_at_start(first, measured)
     free = setup.gpu.total_memory_bytes - taken.size_bytes - other_processes_bytes
@@ -207,7 +222,12 @@ def memory_budget(
         non_torch_bytes=tightest.outside.size_bytes,
         reserve_bytes=tightest.reserve_bytes,
         available_kv_cache_bytes=tightest.available_bytes,
-        uncertainty_bytes=tightest.available_bytes - pessimistic,
+        uncertainty_bytes=max(
+            tightest.available_bytes - pessimistic,
+            tightest.uncertainty_bytes + tightest.warm_gain_bytes,
+        ),
+        warm_gain_bytes=tightest.warm_gain_bytes,
+        pessimistic_bytes=pessimistic,
         free_at_start_bytes=free if free_memory_bytes is None else free_memory_bytes,
         free_uncertainty_bytes=taken.uncertainty_bytes if free_memory_bytes is None else 0,
         provenance=_provenance(tightest, rules),
@@ -245,7 +265,7 @@ def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudge
         outside=non_torch(rank, overheads),
         graphs=graphs,
         reserve_bytes=reserve,
-        outside_budget_bytes=captured + uncounted + activation.peak_bytes,
+        outside_budget_bytes=captured + uncounted + activation.warm_bytes,
     )
 
 

@@ -10,6 +10,8 @@ Source: vLLM 0.33 ``utils/mem_utils.py`` ``memory_profiling``, ``v1/worker/gpu_w
 
 from __future__ import annotations
 
+from math import hypot
+
 from .all2all import all2all
 from .compilation import benchmarked_table
 from .outside import Outside
@@ -26,25 +28,36 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
     if row is None:
         return Outside(0, 0, "no record")
     size, unsure, how = row.size_bytes, row.uncertainty_bytes, _how(row.source, row.device)
-    if rank.rules.counts_runner_buffers:
-        kept = find_row(overheads.not_given_back, version, device, 1, False)
-        table = benchmarked_table(rank)
-        if kept is not None and kept.size_bytes and table:
-            # cuBLAS's workspace, which stays, was cut from what the table left
-            size += table - rank.blas_workspace
-            unsure += table // 4
-            how += "; and the memory of a second embedding table, not given back"
-        elif kept is not None:
-            size += kept.size_bytes
-            unsure += kept.spread_bytes
-            how += f"; and freed but not given back: {kept.source}"
+    seen = row.source.startswith("calibrated")
+    table = 0 if seen else kept_table(rank)
+    if table:
+        size += table
+        unsure += table // 10
+        how += "; and, where it compiles, the memory of a second embedding table, not given back"
+    if large := find_row(overheads.warm_up, version, device, rank.tp, pipeline):
+        if not seen and rank.setup.model.is_hybrid:
+            size += large.size_bytes
+            unsure += large.spread_bytes
+            how += f"; and {large.source}"
+    rest = find_row(overheads.unexplained, version, device, rank.tp, pipeline)
+    if rest is not None and not seen:
+        unsure = int(hypot(unsure, rest.size_bytes))
     # what a start on this machine printed has it already
-    exchange = None if row.source.startswith("calibrated") else all2all(rank)
+    exchange = None if seen else all2all(rank)
     if exchange is not None:
-        return Outside(
-            size + exchange.size_bytes, unsure + exchange.uncertainty_bytes, how + exchange.how
-        )
-    return Outside(size, unsure, how)
+        size, unsure = size + exchange.size_bytes, unsure + exchange.uncertainty_bytes
+        how += exchange.how
+    return Outside(size, unsure, how, cold_bytes=table)
+
+
+def kept_table(rank: Rank) -> int:
+    """Bytes that compiling's second embedding table leaves behind; 0 where it leaves none.
+
+    cuBLAS's workspace, which stays too, was cut from it. ROCm's starts do not show it.
+    """
+    if not rank.rules.keeps_measured_table or rank.setup.gpu.platform == "rocm":
+        return 0
+    return max(0, benchmarked_table(rank) - rank.blas_workspace)
 
 
 def taken_at_start(rank: Rank, overheads: Overheads) -> Outside:

@@ -7,8 +7,12 @@ from ..records import dataclass
 
 @dataclass(frozen=True)
 class Outside:
-    """Bytes outside PyTorch's tensors, how far off they may be, and where they come from."""
+    """Bytes outside PyTorch's tensors, how far off they may be, and where they come from.
+
+    ``cold_bytes`` of them are there only after a start that compiled the model.
+    """
 
     size_bytes: int
     uncertainty_bytes: int
     how: str
+    cold_bytes: int = 0

@@ -83,6 +83,7 @@ class GraphCosts:
 
     first_piecewise_bytes: int
     first_full_bytes: int
+    least_elsewhere_bytes: int
     piecewise_bytes_per_layer: int
     full_bytes_per_layer: int
     source: str
@@ -100,7 +101,8 @@ class Overheads:
     """The whole file; ``activation``: what starts on this machine printed."""
 
     non_torch: tuple[Measured, ...]
-    not_given_back: tuple[Measured, ...]
+    warm_up: tuple[Measured, ...]
+    unexplained: tuple[Measured, ...]
     at_start: tuple[Measured, ...]
     graphs: GraphCosts
     activation: tuple[SeenActivation, ...] = ()
@@ -117,11 +119,13 @@ def read_overheads(found: dict[str, Any]) -> Overheads:
     graphs = found["cuda_graphs"]
     return Overheads(
         non_torch=_rows(found["non_torch"]),
-        not_given_back=_rows(found["not_given_back"]),
+        warm_up=_rows(found["warm_up"]),
+        unexplained=_rows(found["unexplained"]),
         at_start=_rows(found["at_start"]),
         graphs=GraphCosts(
             first_piecewise_bytes=_bytes(graphs["first_piecewise_mib"]),
             first_full_bytes=_bytes(graphs["first_full_mib"]),
+            least_elsewhere_bytes=_bytes(graphs["least_elsewhere_mib"]),
             piecewise_bytes_per_layer=_bytes(graphs["piecewise_mib_per_layer"]),
             full_bytes_per_layer=_bytes(graphs["full_mib_per_layer"]),
             source=str(graphs["source"]),

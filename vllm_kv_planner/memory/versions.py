@@ -88,6 +88,15 @@ class VersionRules:
         return (0, 19) <= self.version < (0, 33)
 
     @property
+    def keeps_measured_table(self) -> bool:
+        """What measuring the lookup allocated is not given back to the device.
+
+        Seen in cold starts of 0.28 (RTX 5090, RTX 4090 D) and 0.29 (RTX PRO 4500), not of 0.27.1
+        (RTX 4090); from 0.32 on large blocks are kept whole and all given back.
+        """
+        return (0, 28) <= self.version < (0, 32)
+
+    @property
     def split_limited(self) -> bool:
         """The profile run keeps freed large blocks whole, so that all of them are given back."""
         return self.version >= (0, 32)

@@ -91,10 +91,11 @@ def rotary(
 def _position_factor(facts: Facts) -> int:
     """How much longer than the context multimodal positions may grow.
 
-    Qwen3-VL and later keep to the context in 0.33; 0.19 still made room for four times (engines
-    with Qwen3.5 there printed 0.09 to 0.10 GiB more, which is what three more caches take).
+    Up to 0.31 every model made room for four times the context; from 0.32 on Qwen3-VL and later
+    keep to it. Source: ``layers/rotary_embedding/mrope.py`` ``MRotaryEmbedding.__init__`` of 0.20,
+    0.22, 0.28 to 0.33; engines with Qwen3.5 on 0.19 to 0.28 printed 0.09 to 0.11 GiB more.
     """
-    return 4 if facts.version <= (0, 19) else int(facts.options.get("mrope_factor", 4))
+    return 4 if facts.version <= (0, 31) else int(facts.options.get("mrope_factor", 4))
 
 
 def _width(facts: Facts, given: Config, head_size: int) -> int:
