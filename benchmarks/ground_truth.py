@@ -16,8 +16,8 @@ from vllm_kv_planner.described import described
 from vllm_kv_planner.engine_args.arguments import prepare_arguments
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
-from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
 from vllm_kv_planner.engine_args.flags import engine_args_from
+from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.gpu.gpu import GPU
@@ -113,7 +113,9 @@ def asked_case(file: str, record: Record) -> Case | Left:
         return Left(record, record.get("notes") or "its flags are not known")
     try:
         words = ["--gpu", asked["gpu"], "--vllm-version", asked["vllm_version"], *asked["flags"]]
-        given = make_parser().parse_args(prepare_arguments([asked["model"], *words, "--no-calibration"]))
+        given = make_parser().parse_args(
+            prepare_arguments([asked["model"], *words, "--no-calibration"])
+        )
         model = asked["model"]
         found = (
             FoundConfig(model, asked_configs()[model], "custom")

@@ -25,6 +25,7 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from benchmarks.accuracy import budget_of, score
+from benchmarks.fit_overheads import fitted_without
 from benchmarks.ground_truth import FOLDER, GIB, SWEEP, Case, all_records, as_case, record_model
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.model.defaults import defaults_for
@@ -103,7 +104,7 @@ def our_errors() -> dict[str, tuple[Case, Errors]]:
         if not isinstance(case, Case):
             continue
         try:
-            budget = budget_of(case, "ours")
+            budget = budget_of(case, "ours", fitted_without(case.record["model"]))
         except PlannerError:
             continue
         if budget is None:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from math import hypot
 
+from ..model.layers.delta_net import GatedDeltaNet
 from .all2all import all2all
 from .compilation import benchmarked_table
 from .outside import Outside
@@ -34,11 +35,11 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
         size += table
         unsure += table // 10
         how += "; and, where it compiles, the memory of a second embedding table, not given back"
-    if large := find_row(overheads.warm_up, version, device, rank.tp, pipeline):
-        if not seen and rank.setup.model.is_hybrid:
-            size += large.size_bytes
-            unsure += large.spread_bytes
-            how += f"; and {large.source}"
+    large = find_row(overheads.warm_up, version, device, rank.tp, pipeline)
+    if large is not None and not seen and has_gated_delta(rank):
+        size += large.size_bytes
+        unsure += large.spread_bytes
+        how += f"; and {large.source}"
     rest = find_row(overheads.unexplained, version, device, rank.tp, pipeline)
     if rest is not None and not seen:
         unsure = int(hypot(unsure, rest.size_bytes))
@@ -48,6 +49,11 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
         size, unsure = size + exchange.size_bytes, unsure + exchange.uncertainty_bytes
         how += exchange.how
     return Outside(size, unsure, how, cold_bytes=table)
+
+
+def has_gated_delta(rank: Rank) -> bool:
+    """Whether gated-delta layers are among the model's, whose kernels tune themselves."""
+    return any(isinstance(layer, GatedDeltaNet) for layer in rank.setup.model.layers)
 
 
 def kept_table(rank: Rank) -> int:
