@@ -31,7 +31,7 @@ MOE: JsonDict = {
     "num_experts_per_tok": 8,
     "moe_intermediate_size": 768,
 }
-DEEP = {**LLAMA, "num_hidden_layers": 10_000}
+DEEP = {**LLAMA, "num_hidden_layers": 1_000}
 
 
 def planned(config: Mapping[str, Any], memory: int | None = None, name: str = "a/b") -> Any:

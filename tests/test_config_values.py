@@ -16,7 +16,7 @@ from vllm_kv_planner.model.config import Config, parse_config, shown
 
 @pytest.mark.parametrize(
     "value",
-    ["32", "", [32], {}, True, 32.0, 1e300, -1, 0, 10_001, 10**30, 10**4000, float("nan")],
+    ["32", "", [32], {}, True, 32.0, 1e300, -1, 0, 1_001, 10**30, 10**4000, float("nan")],
 )
 def test_number_of_layers(value: Any) -> None:
     config = Config({"num_hidden_layers": value}, "m/config.json", prefix="text_config.")
@@ -24,7 +24,7 @@ def test_number_of_layers(value: Any) -> None:
         config.int("num_hidden_layers", "n_layer")
     message = str(caught.value)
     assert message.startswith(
-        "m/config.json: text_config.num_hidden_layers must be a whole number from 1 to 10,000, is "
+        "m/config.json: text_config.num_hidden_layers must be a whole number from 1 to 1,000, is "
     )
     assert message.isprintable()
     assert len(message) < 200

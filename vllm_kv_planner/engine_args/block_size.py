@@ -93,6 +93,11 @@ def align_hybrid(
     """
     if mamba_page_bytes == 0:
         return sizes
+    if attention_bytes_per_token == 0:
+        raise InputError(
+            "config.json: hidden_size and head counts make attention heads of width 0; head_dim "
+            "or a larger hidden_size is needed"
+        )
     step = max(backends[0].smallest_kernel_block(), sizes.block_size)
     if use_mla:
         step = max(step, LATENT_HYBRID_BLOCK)

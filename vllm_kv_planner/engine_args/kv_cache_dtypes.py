@@ -141,7 +141,7 @@ def skip_layers(requested: tuple[str, ...], kv_cache_dtype: str, facts: ModelFac
     As ``create_engine_config`` and ``TurboQuantConfig.get_boundary_skip_layers`` (0.33).
     """
     for word in requested:
-        if word.isdigit() and int(word) >= facts.num_hidden_layers:
+        if word.isdigit() and (len(word) > 9 or int(word) >= facts.num_hidden_layers):
             raise InputError(
                 f"--kv-cache-dtype-skip-layers: {word[:20]}; the model's layers are 0 to "
                 f"{facts.num_hidden_layers - 1}"

@@ -87,6 +87,8 @@ def resolve_max_model_len(
     derived *= _rope_factor(rope, str(text_config.get("model_type", "")))
     if encoder_max_seq_length is not None:
         derived = encoder_max_seq_length
+    if derived < 1:
+        raise ConfigError(f"config.json: {key} gives a length of {derived:g}; expected 1 or more")
     if requested is None or requested == -1:
         length = int(derived)
         if any(rope_type(parameters) == "longrope" for parameters in rope):

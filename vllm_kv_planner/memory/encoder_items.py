@@ -8,14 +8,17 @@ processing info (vLLM 0.19 and 0.33 ``models/gemma3_mm.py``, ``mistral3.py``, ``
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from ..engine_args.setup import EngineSetup
+from ..errors import ConfigError
+from ..model.json_file import shown
 from ..records import dataclass, replace
 
 JsonDict = Mapping[str, Any]
 _GEMMA4_FRAMES = 32
+_LARGEST_SIDE = 100_000
 _QWEN2_FRAMES = 14
 _QWEN2_VL = ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni")
 
@@ -118,14 +121,30 @@ def _llava_next(config: JsonDict, vision: JsonDict) -> EncoderItem:
     side, patch = _int(vision, "image_size", 336), _int(vision, "patch_size", 14)
     grid = side // patch
     best, tiles = grid * grid, 1
-    for pinpoint in config.get("image_grid_pinpoints") or []:
-        if isinstance(pinpoint, list) and len(pinpoint) == 2:
-            rows, columns = (int(length) // side for length in pinpoint)
-            # every tile's features, a line break a row, and the whole image once more
-            tokens = rows * grid * (columns * grid + 1) + grid * grid
-            if tokens > best:
-                best, tiles = tokens, rows * columns + 1
+    for height, width in _pinpoints(config):
+        rows, columns = height // side, width // side
+        # every tile's features, a line break a row, and the whole image once more
+        tokens = rows * grid * (columns * grid + 1) + grid * grid
+        if tokens > best:
+            best, tiles = tokens, rows * columns + 1
     return _item(vision, side, best, best, tiles=tiles)
+
+
+def _pinpoints(config: JsonDict) -> Iterator[tuple[int, int]]:
+    """Heights and widths in pixels that images are fitted to.
+
+    Raises:
+        ConfigError: Something else stands there.
+    """
+    listed = config.get("image_grid_pinpoints") or []
+    for pair in listed if isinstance(listed, list) else [listed]:
+        lengths: list[Any] = pair if isinstance(pair, list) and len(pair) == 2 else [None]
+        if not all(type(length) is int and 0 < length <= _LARGEST_SIDE for length in lengths):
+            raise ConfigError(
+                "config.json: image_grid_pinpoints must be a list of [height, width] pairs of "
+                f"whole numbers from 1 to {_LARGEST_SIDE:,}, holds {shown(pair)}"
+            )
+        yield lengths[0], lengths[1]
 
 
 def _qwen_vl(config: JsonDict, vision: JsonDict) -> EncoderItem:

@@ -16,11 +16,13 @@ from .json_file import parse_config, printable, read_config_file, shown
 
 __all__ = ["Config", "parse_config", "printable", "read_config_file", "shown"]
 
-# The largest value taken for a whole number, by key; far above any model that exists.
+# The largest value taken for a whole number, by key; far above any model that exists. Work grows
+# with the layers.
 _DEFAULT_MAXIMUM = 1_000_000_000
 _MAXIMUM = {
-    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 10_000),
-    **dict.fromkeys(("encoder_layers", "decoder_layers", "depth"), 10_000),
+    **dict.fromkeys(("num_hidden_layers", "num_layers", "n_layer", "n_layers"), 1_000),
+    **dict.fromkeys(("encoder_layers", "decoder_layers", "depth", "num_mem_blocks"), 1_000),
+    **dict.fromkeys(("num_nextn_predict_layers", "loop_num", "n_recurrent_loops"), 100),
     **dict.fromkeys(("num_attention_heads", "n_head", "n_heads", "num_heads"), 100_000),
     **dict.fromkeys(("num_key_value_heads", "num_kv_heads", "n_head_kv"), 100_000),
     **dict.fromkeys(("head_dim", "v_head_dim", "qk_nope_head_dim", "kv_lora_rank"), 1_000_000),
