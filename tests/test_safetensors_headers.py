@@ -23,6 +23,7 @@ from vllm_kv_planner.memory.weights.headers import (
 from vllm_kv_planner.model.hub import NotOnHub
 
 from .hub_server import COMMIT, TOKEN, Hub, running_hub
+from .work import bytes_in, calls_in
 
 
 def safetensors(header: Any, data: bytes = b"", *, length: int | None = None) -> bytes:
@@ -239,3 +240,135 @@ def test_packed_dtypes() -> None:
     raw = json.dumps({"a": entry("F4", [4, 8], 0, 16), "b": entry("F6_E3M2", [4], 16, 19)}).encode()
     found = parse_header(raw, len(raw), "x")
     assert (found["a"].num_bytes, found["b"].num_bytes) == (16, 3)
+
+
+LARGE = 4_000_000
+OTHER_SHAPES = {
+    "lists": b"[" + b"[]," * (LARGE // 3) + b"[]]",
+    "lists in an entry": b'{"a": [' + b"[]," * (LARGE // 3) + b"[]]}",
+    "objects in an entry": b'{"a": {' + b'"b": {},' * (LARGE // 8) + b'"c": {}}}',
+    "numbers in a shape": b'{"a": {"shape": [' + b"1," * (LARGE // 2) + b"1]}}",
+    "names": b'{"a": {' + b'"b":1,' * (LARGE // 6) + b'"c":1}}',
+    "lists in metadata": b'{"__metadata__": {"a": [' + b"[]," * (LARGE // 3) + b"[]]}}",
+    "many metadata": b'{"__metadata__": {' + b'"a":"b",' * (LARGE // 8) + b'"a":"b"}}',
+    "metadata twice": b'{"__metadata__": {}, "__metadata__": {}}',
+    "a tensor twice": b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]},'
+    b'"a": {"dtype": "U8", "shape": [1], "data_offsets": [1, 2]}}',
+    "a name without an end": b'{"' + b"x" * LARGE,
+    "escapes without an end": b'{"' + b"\\a" * (LARGE // 2),
+    "metadata without an end": b'{"__metadata__": {"a": "' + b"\\a" * (LARGE // 2),
+    "spaces": b"{" + b" " * LARGE,
+    "colons": b'{"a"' + b" :" * (LARGE // 2),
+    "nested": b'{"a":' * (LARGE // 5),
+    "no tensor": b"{}",
+    "metadata alone": b'{"__metadata__": {"format": "pt"}}',
+    "more behind": b'{"a": {"dtype": "U8", "shape": [1], "data_offsets": [0, 1]}} {}',
+}
+
+
+@pytest.mark.parametrize("kind", OTHER_SHAPES)
+def test_headers_of_another_shape_cost_no_more_than_their_bytes(kind: str) -> None:
+    raw = OTHER_SHAPES[kind]
+
+    def refused() -> None:
+        with pytest.raises(ConfigError) as caught:
+            parse_header(raw, len(raw), "x")
+        assert str(caught.value).startswith("x: ") and "\n" not in str(caught.value)
+
+    assert calls_in(refused) < 200_000  # 4 MB of text could hold a million values
+    assert bytes_in(refused) < 1_000_000 + 3 * len(raw)
+
+
+def test_what_json_allows_in_a_header() -> None:
+    raw = (
+        b' { "__metadata__" : { "a" : "}{\\"\\u00e9", "b":"" } , "w\\n\xc3\xa9" : '
+        b'{ "data_offsets" : [ 0 , 4 ] , "shape" : [ ] , "dtype" : "F32" } }   '
+    )
+    assert parse_header(raw, len(raw), "x") == {"w\né": CheckpointTensor("F32", (), 4)}
+    plain = b'{"__metadata__":{},"w":{"dtype":"F32","shape":[],"data_offsets":[0,4]}}'
+    assert parse_header(plain, len(plain), "x") == {"w": CheckpointTensor("F32", (), 4)}
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        b'{"weight_map": {' + b'"a": [],' * 100_000 + b'"a": []}}',
+        b'{"weight_map": {' + b'"a": "b",' * 600_000 + b'"a": "b"}}',
+        b'{"metadata": ' + b"[" * 100_000,
+    ],
+)
+def test_indexes_of_another_shape_are_not_parsed(raw: bytes, tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors.index.json").write_bytes(raw)
+
+    def refused() -> None:
+        with pytest.raises(ConfigError, match="holds more than names of 500,000 tensors"):
+            local_headers(str(tmp_path))
+
+    assert bytes_in(refused) < 1_000_000 + 3 * len(raw)
+
+
+ONE_OF_TWO = "model-00001-of-00002.safetensors"
+
+
+def layer(number: int) -> dict[str, Any]:
+    return {f"model.layers.{number}.mlp.experts.0.up_proj.weight": entry("U8", [1], 0, 1)}
+
+
+def not_whole(folder: Path) -> str:
+    with pytest.raises(ConfigError, match="not whole") as caught:
+        local_headers(str(folder))
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def test_checkpoints_that_are_not_whole(tmp_path: Path) -> None:
+    """Each is refused by name; none counts as what is there."""
+    (tmp_path / ONE_OF_TWO).write_bytes(safetensors(layer(0), b"x"))
+    assert "holds 1 of 2 files model-" in not_whole(tmp_path)
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(
+        json.dumps({"weight_map": {**dict.fromkeys([*layer(0), "a", "b"], ONE_OF_TWO)}})
+    )
+    assert 'names tensor "a" and 1 more, which no file holds' in not_whole(tmp_path)
+    index.write_text(json.dumps({"weight_map": dict.fromkeys(layer(0), "other.safetensors")}))
+    with pytest.raises(ConfigError, match=r"other\.safetensors: named in the index, but not there"):
+        local_headers(str(tmp_path))
+    index.unlink()
+    (tmp_path / ONE_OF_TWO).unlink()
+    (tmp_path / "model.safetensors").write_bytes(safetensors({}))
+    assert "model.safetensors: holds no tensor" in not_whole(tmp_path)
+    (tmp_path / "model.safetensors").write_bytes(safetensors(TWO, bytes(79)))
+    assert "ends within its data" in not_whole(tmp_path)
+
+
+def test_fewer_layers_than_the_config_says(tmp_path: Path) -> None:
+    (tmp_path / "model.safetensors").write_bytes(safetensors(TWO, bytes(80)))
+    found = local_headers(str(tmp_path))
+    assert found is not None
+    with pytest.raises(ConfigError, match=r"holds 0 layers \(model\.safetensors\), .* says 2"):
+        checkpoint_weights(found, EngineArgs(), layers=2)
+    for number in range(3):
+        name = f"model-0000{number + 1}-of-00003.safetensors"
+        (tmp_path / name).write_bytes(safetensors(layer(number), b"x"))
+    (tmp_path / "model.safetensors").unlink()
+    found = local_headers(str(tmp_path))
+    assert found is not None
+    assert checkpoint_weights(found, EngineArgs(), layers=3).num_bytes == (3,)
+    with pytest.raises(ConfigError, match=r"holds 3 layers .* says 4: it is not whole"):
+        checkpoint_weights(found, EngineArgs(), layers=4)
+
+
+def test_the_hub_with_a_checkpoint_that_is_not_whole(hub: Hub) -> None:
+    hub.add("org/none", safetensors({}), "model.safetensors")
+    with pytest.raises(ConfigError, match="holds no tensor"):
+        hub_headers("org/none")
+    hub.add("org/empty", b"", "model.safetensors")
+    with pytest.raises(ConfigError, match="not a safetensors file"):
+        hub_headers("org/empty")
+    index = {"weight_map": dict.fromkeys([*layer(0), "a"], ONE_OF_TWO)}
+    hub.add("org/one", index, "model.safetensors.index.json")
+    with pytest.raises(ConfigError, match="named in the index, but not there"):
+        hub_headers("org/one")
+    hub.add("org/one", safetensors(layer(0), b"x"), ONE_OF_TWO)
+    with pytest.raises(ConfigError, match='names tensor "a", which no file holds'):
+        hub_headers("org/one")

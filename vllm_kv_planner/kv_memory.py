@@ -110,7 +110,7 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
             raise UnsupportedError(
                 f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
             ) from None
-        return checkpoint_weights(headers, setup.args)
+        return checkpoint_weights(headers, setup.args, layers=setup.model.num_hidden_layers)
 
 
 def predicted(

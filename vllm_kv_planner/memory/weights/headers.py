@@ -3,17 +3,14 @@
 A header is JSON before the data: only it is read, of a local file or by range request from the
 Hub. It comes from a stranger, so everything in it is checked; whatever is wrong becomes one
 ``ConfigError`` line.
-
-Source: the safetensors format, https://github.com/huggingface/safetensors (8 bytes of length,
-little-endian, at most 100 MB of JSON, ``data_offsets`` from the header's end on).
 """
 
 from __future__ import annotations
 
 import functools
 import json
-import math
 import os
+import re
 from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -21,47 +18,28 @@ from typing import Any
 from ...errors import ConfigError
 from ...model.json_file import printable, shown
 from ...records import dataclass, field
+from .safetensors_header import (
+    MAX_HEADER_BYTES,
+    MAX_TENSORS,
+    CheckpointTensor,
+    data_bytes,
+    header_length,
+    parse_header,
+)
 
 INDEX_FILE = "model.safetensors.index.json"
 SINGLE_FILE = "model.safetensors"
-MAX_HEADER_BYTES = 100_000_000
 MAX_FILES = 1000
 _FIRST_BYTES = 128 * 1024  # most headers are shorter: one read a file
-_MAX_TENSORS = 1_000_000
-_MAX_DIMENSIONS = 16
-_MAX_BYTES = 1 << 50
-
-BITS = {
-    **dict.fromkeys(("F64", "I64", "U64", "C64"), 64),
-    **dict.fromkeys(("F32", "I32", "U32"), 32),
-    **dict.fromkeys(("F16", "BF16", "I16", "U16"), 16),
-    **dict.fromkeys(("F8_E4M3", "F8_E5M2", "F8_E8M0", "F8_E4M3FNUZ", "F8_E5M2FNUZ"), 8),
-    **dict.fromkeys(("I8", "U8", "BOOL"), 8),
-    **dict.fromkeys(("F6_E2M3", "F6_E3M2"), 6),
-    **dict.fromkeys(("F4", "I4", "U4"), 4),
-}
-"""Bits of an element, by the format's names of dtypes."""
+_MAX_OTHER_VALUES = 1000  # of an index, beside names of tensors and files
 
 TORCH_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """What vLLM calls the floating-point ones."""
 
+_NUMBERED = re.compile(r"(.{1,200})-(\d{1,6})-of-(\d{1,6})\.safetensors")
+
 Reader = Callable[[str, int, int], "bytes | None"]
 """Reads bytes of a file: its name, where they begin, how many; None where there is no such file."""
-
-
-@dataclass(frozen=True)
-class CheckpointTensor:
-    """One tensor of a checkpoint.
-
-    Attributes:
-        dtype: By the format's names: ``BF16``, ``F8_E4M3`` ...
-        shape: Of the whole tensor.
-        num_bytes: Stored.
-    """
-
-    dtype: str
-    shape: tuple[int, ...]
-    num_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,11 +49,13 @@ class CheckpointHeaders:
     Attributes:
         tensors: By name.
         files: Names of the files read.
+        ends: Bytes of each file, by its name, as its header has it.
         source: ``local`` or ``hub``.
     """
 
     tensors: Mapping[str, CheckpointTensor] = field(hash=False)
     files: tuple[str, ...]
+    ends: Mapping[str, int] = field(hash=False)
     source: str
 
     @property
@@ -101,11 +81,22 @@ def local_headers(folder: str) -> CheckpointHeaders | None:
     """Headers of the safetensors files in a folder; None where it has none.
 
     Raises:
-        ConfigError: A file cannot be read, or is no safetensors file.
+        ConfigError: A file cannot be read or is no safetensors file, or some of the checkpoint is
+            not there.
     """
+
+    def read(name: str, start: int, count: int) -> bytes | None:
+        return _local_bytes(os.path.join(folder, name), start, count)
+
     index_path = os.path.join(folder, INDEX_FILE)
-    index = _local_index(index_path) if os.path.lexists(index_path) else None
-    if index is None:
+    if os.path.lexists(index_path):
+        raw = read(INDEX_FILE, 0, MAX_HEADER_BYTES + 1)
+        if raw is None:
+            raise ConfigError(f"{printable(index_path)}: not a regular file")
+        index = _index_object(raw, printable(index_path))
+        found = _all_headers(indexed_files(index, index_path), read, "local", where=folder)
+        _check_index(index, found, where=index_path)
+    else:
         try:
             names = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
         except OSError as error:
@@ -114,59 +105,57 @@ def local_headers(folder: str) -> CheckpointHeaders | None:
             ) from None
         if not names:
             return None
-    else:
-        names = indexed_files(index, index_path)
-
-    def read(name: str, start: int, count: int) -> bytes | None:
+        _check_numbers(names, where=folder)
+        found = _all_headers(names, read, "local", where=folder)
+    for name, end in found.ends.items():
         path = os.path.join(folder, name)
-        try:
-            if not os.path.isfile(path):
-                return None
-            with open(path, "rb") as file:
-                file.seek(start)
-                return file.read(count)
-        except OSError as error:
-            where = f"{printable(path)}: cannot be read"
-            raise ConfigError(f"{where} ({error.strerror or error})") from None
-
-    return _all_headers(names, read, "local", where=folder)
+        if os.path.getsize(path) < end:
+            raise ConfigError(
+                f"{printable(path)}: ends within its data ({os.path.getsize(path):,} of {end:,} "
+                "bytes): the checkpoint is not whole"
+            )
+    return found
 
 
-def _local_index(path: str) -> dict[str, Any]:
+def _local_bytes(path: str, start: int, count: int) -> bytes | None:
     try:
         if not os.path.isfile(path):
-            raise ConfigError(f"{printable(path)}: not a regular file")
+            return None
         with open(path, "rb") as file:
-            raw = file.read(MAX_HEADER_BYTES + 1)
+            file.seek(start)
+            return file.read(min(count, max(os.fstat(file.fileno()).st_size - start, 0)))
     except OSError as error:
         where = f"{printable(path)}: cannot be read"
         raise ConfigError(f"{where} ({error.strerror or error})") from None
-    return _json_object(raw, printable(path))
 
 
 def hub_headers(repo_id: str, revision: str = "main") -> CheckpointHeaders | None:
     """Headers of a repository's safetensors files on the Hub; None where it has none.
 
     Raises:
-        ConfigError: As ``model.hub.fetch_json``, or a file is no safetensors file.
+        ConfigError: As ``model.hub.fetch_json``, or as ``local_headers``.
     """
     from ...model import hub
     from ...model.exchange import model_deadline
 
     deadline = model_deadline()
     fetch = functools.partial(hub.fetch_bytes, repo_id, deadline=deadline, repo_known=True)
-    index = fetch(revision, INDEX_FILE, limit=MAX_HEADER_BYTES)
-    names = [SINGLE_FILE]
-    if index is not None:
-        where = f"{repo_id}'s {INDEX_FILE} on the Hub"
-        names = indexed_files(_json_object(index.raw, where), where)
-        revision = index.commit or revision
 
     def read(name: str, start: int, count: int) -> bytes | None:
         part = fetch(revision, name, limit=count, start=start, count=count)
         return None if part is None else part.raw
 
-    return _all_headers(names, read, "hub", where=repo_id)
+    found = fetch(revision, INDEX_FILE, limit=MAX_HEADER_BYTES)
+    if found is None:
+        if (first := read(SINGLE_FILE, 0, _FIRST_BYTES)) is None:
+            return None
+        return _all_headers([SINGLE_FILE], read, "hub", where=repo_id, first=first)
+    where = f"{repo_id}'s {INDEX_FILE} on the Hub"
+    index = _index_object(found.raw, where)
+    revision = found.commit or revision
+    headers = _all_headers(indexed_files(index, where), read, "hub", where=repo_id)
+    _check_index(index, headers, where=where)
+    return headers
 
 
 def indexed_files(index: Mapping[str, Any], where: str) -> list[str]:
@@ -195,69 +184,65 @@ def indexed_files(index: Mapping[str, Any], where: str) -> list[str]:
 
 
 def _all_headers(
-    names: list[str], read: Reader, source: str, *, where: str
-) -> CheckpointHeaders | None:
+    names: list[str], read: Reader, source: str, *, where: str, first: bytes | None = None
+) -> CheckpointHeaders:
+    """The headers of all these files; ``first`` are the first bytes of a single one, if read."""
     tensors: dict[str, CheckpointTensor] = {}
+    ends: dict[str, int] = {}
     for name in names:
         path = printable(f"{where}/{name}")
-        start = read(name, 0, _FIRST_BYTES)
+        start = read(name, 0, _FIRST_BYTES) if first is None else first
         if start is None:
-            if len(names) == 1:
-                return None
             raise ConfigError(f"{path}: named in the index, but not there")
         length = header_length(start, path)
         raw = start[8 : 8 + length]
         if len(raw) < length and len(start) == _FIRST_BYTES:
             raw = read(name, 8, length) or b""
         found = parse_header(raw, length, path)
-        if len(tensors) + len(found) > _MAX_TENSORS:
-            raise ConfigError(f"{path}: more than {_MAX_TENSORS:,} tensors in all")
+        if len(tensors) + len(found) > MAX_TENSORS:
+            raise ConfigError(f"{path}: more than {MAX_TENSORS:,} tensors in all")
         tensors.update(found)
-    return CheckpointHeaders(tensors=tensors, files=tuple(names), source=source)
+        ends[name] = 8 + length + data_bytes(found)
+    return CheckpointHeaders(tensors=tensors, files=tuple(names), ends=ends, source=source)
 
 
-def header_length(start: bytes, where: str) -> int:
-    """The header's length from a file's first eight bytes.
-
-    Raises:
-        ConfigError: There are not eight, or they say something absurd.
-    """
-    if len(start) < 8:
-        raise ConfigError(f"{where}: not a safetensors file ({len(start)} bytes)")
-    length = int.from_bytes(start[:8], "little")
-    if not 2 <= length <= MAX_HEADER_BYTES:
+def _check_index(index: Mapping[str, Any], found: CheckpointHeaders, *, where: str) -> None:
+    """Every tensor that the index names is in some file."""
+    absent = [name for name in index["weight_map"] if name not in found.tensors]
+    if absent:
+        more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
         raise ConfigError(
-            f"{where}: not a safetensors file (a header of {length:,} bytes; at most "
-            f"{MAX_HEADER_BYTES // 1_000_000} MB)"
+            f"{printable(where)}: names tensor {shown(absent[0])}{more}, which no file holds: the "
+            "checkpoint is not whole"
         )
-    return length
 
 
-def parse_header(raw: bytes, length: int, where: str) -> dict[str, CheckpointTensor]:
-    """The tensors that a header names.
+def _check_numbers(names: list[str], *, where: str) -> None:
+    """Of files numbered "1 of 2" every one is there."""
+    there: dict[tuple[str, int], set[int]] = {}
+    for name in names:
+        numbered = _NUMBERED.fullmatch(name)
+        if numbered is not None:
+            there.setdefault((numbered[1], int(numbered[3])), set()).add(int(numbered[2]))
+    for (stem, count), numbers in there.items():
+        if len(numbers & set(range(1, min(count, MAX_FILES) + 1))) < count:
+            raise ConfigError(
+                f"{printable(where)}: holds {len(numbers):,} of {count:,} files {printable(stem)}-"
+                f"…-of-{count:05}.safetensors: the checkpoint is not whole"
+            )
+
+
+def _index_object(raw: bytes, what: str) -> dict[str, Any]:
+    """The index in ``raw``: counted before it is parsed, as values take far more than their text.
 
     Raises:
-        ConfigError: It is cut short, no JSON object, or a tensor's entry makes no sense.
+        ConfigError: It is too large, holds too much, or is no JSON object.
     """
-    if len(raw) < length:
-        raise ConfigError(f"{where}: ends within its header ({len(raw):,} of {length:,} bytes)")
-    if raw.count(b"{") > _MAX_TENSORS + 2:
-        raise ConfigError(f"{where}: names more than {_MAX_TENSORS:,} tensors")
-    header = _json_object(raw[:length], f"{where}: its header")
-    found: dict[str, CheckpointTensor] = {}
-    spans: list[tuple[int, int, str]] = []
-    for name, entry in header.items():
-        if name != "__metadata__":
-            at = f"{where}: tensor {shown(name)}"
-            begin, end, found[name] = _tensor(entry, at)
-            spans.append((begin, end, name))
-    _check_spans(spans, where)
-    return found
-
-
-def _json_object(raw: bytes, what: str) -> dict[str, Any]:
     if len(raw) > MAX_HEADER_BYTES:
         raise ConfigError(f"{what} is larger than {MAX_HEADER_BYTES // 1_000_000} MB")
+    containers = raw.count(b"{") + raw.count(b"[")
+    if containers > _MAX_OTHER_VALUES or raw.count(b",") > MAX_TENSORS + _MAX_OTHER_VALUES:
+        raise ConfigError(f"{what} holds more than names of {MAX_TENSORS:,} tensors")
     try:
         found = json.loads(raw.decode("utf-8"))
     except (ValueError, RecursionError) as error:
@@ -266,37 +251,3 @@ def _json_object(raw: bytes, what: str) -> dict[str, Any]:
     if not isinstance(found, dict):
         raise ConfigError(f"{what} must be a JSON object, is {shown(found)}")
     return found
-
-
-def _tensor(entry: object, at: str) -> tuple[int, int, CheckpointTensor]:
-    if not isinstance(entry, dict):
-        raise ConfigError(f"{at} must be an object, is {shown(entry)}")
-    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
-    if not isinstance(dtype, str) or dtype not in BITS:
-        raise ConfigError(f"{at} has dtype {shown(dtype)}, which is not known")
-    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS or not all(map(_is_size, shape)):
-        raise ConfigError(f"{at} has shape {shown(shape)}; expected sizes from 0 up")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
-        raise ConfigError(f"{at} has data_offsets {shown(offsets)}; expected two from 0 up")
-    begin, end = offsets
-    size = math.prod(shape) * BITS[dtype]
-    if size % 8 or begin + size // 8 != end:
-        raise ConfigError(
-            f"{at} of {dtype} {'x'.join(map(str, shape))} takes {size // 8:,} bytes, its "
-            f"data_offsets say {end - begin:,}"
-        )
-    return begin, end, CheckpointTensor(dtype, tuple(shape), size // 8)
-
-
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_BYTES
-
-
-def _check_spans(spans: list[tuple[int, int, str]], where: str) -> None:
-    """Tensors lie one behind the other, without overlap or hole, as the format demands."""
-    reached = 0
-    for begin, end, name in sorted(spans):
-        if begin != reached:
-            problem = "overlaps the one before it" if begin < reached else "leaves a hole before it"
-            raise ConfigError(f"{where}: tensor {shown(name)} {problem} (data_offsets)")
-        reached = end
