@@ -21,10 +21,14 @@ _MAX_REPEATS = 8
 _WORK = 250_000
 _UNIT_OF_WORK = (1, 2, 30, 400)
 """What trying one name may cost, by how many repeats can take any character."""
+_MAX_WAYS = 64
+"""Of ways through its choices that one text may leave open."""
 
 _QUANTIFIER = re.compile(r"[*+?][?+]?|\{(\d*)(,?)(\d*)\}[?+]?")
 _CLASS = re.compile(r"\[\^?\]?(?:[^\]\\]|\\.)*\]", re.DOTALL)
 _DIGIT = re.compile(r"[0-9]")
+_PLAIN = re.compile(r"(?:[\w/-]|\\?\.)*", re.ASCII)
+"""A text as it stands, where a point may be any character."""
 
 
 def bounded(patterns: Iterable[str], what: str, most: int = MAX_PATTERNS) -> list[str]:
@@ -62,7 +66,7 @@ class Pattern:
     __slots__ = ("compiled", "cost", "is_shape")
 
     def __init__(self, text: str) -> None:
-        self.cost = _UNIT_OF_WORK[_broad_repeats(text)]
+        self.cost = _cost(text)
         self.is_shape = _DIGIT.search(text) is None
         self.compiled: re.Pattern[str] | None
         try:
@@ -116,26 +120,31 @@ class Patterns:
         return None
 
 
-def _broad_repeats(text: str) -> int:
-    """How many repeats can take any character; refuses what may take exponential time.
+def _cost(text: str) -> int:
+    """Units of work of one name; refuses what may take exponential time.
 
     A repeated group that holds a choice or another repeat, and two repeats side by side, can
-    match the same text in many ways.
+    match the same text in many ways; so can many choices in a row that are open to the same text.
     """
     broad = repeats = 0
+    ways = 1
     after_repeat = False
     varies = [False]  # for every open group: it holds a choice or a repeat
+    begins = [[0]]  # where its alternatives begin
     position = 0
     while position < len(text):
         start, position = position, _after_atom(text, position)
         inside = False
         if text[start] == "(":
             varies.append(False)
+            begins.append([position])
         elif text[start] == "|":
             varies[-1] = True
+            begins[-1].append(position)
         elif text[start] == ")" and len(varies) > 1:
             inside = varies.pop()
             varies[-1] = varies[-1] or inside
+            ways *= _open_ways(text, begins.pop(), start)
         quantifier = None if text[start] in "(|^$" else _QUANTIFIER.match(text, position)
         if quantifier is None:
             after_repeat = False
@@ -145,14 +154,40 @@ def _broad_repeats(text: str) -> int:
         repeats += 1
         if repeats > _MAX_REPEATS or _QUANTIFIER.match(text, position):
             raise _refused(text)
-        if not quantifier[0].startswith("?"):  # that is at most once
+        if quantifier[0].startswith("?"):
+            ways *= 2
+        else:
             if inside or after_repeat:
                 raise _refused(text)
             broad += text[start : start + 2] != r"\d"
             after_repeat = True
-    if broad > _MAX_BROAD:
+    ways *= _open_ways(text, begins[0], len(text))
+    if broad > _MAX_BROAD or ways > _MAX_WAYS:
         raise _refused(text)
-    return broad
+    return _UNIT_OF_WORK[broad] * ways
+
+
+def _open_ways(text: str, begins: list[int], end: int) -> int:
+    """How many of a choice's alternatives can match at one place.
+
+    Those that say different letters there exclude each other; any other may match beside all.
+    """
+    ends = [begin - 1 for begin in begins[1:]] + [end]
+    texts = [text[begin:stop] for begin, stop in zip(begins, ends, strict=True)]
+    plain = [
+        each.replace("\\.", "\0").replace(".", " ").replace("\0", ".")
+        for each in texts
+        if _PLAIN.fullmatch(each)
+    ]
+    together = (sum(_begins(each, other) for other in plain) for each in plain)
+    return max(together, default=0) + len(texts) - len(plain)
+
+
+def _begins(text: str, with_: str) -> bool:
+    """Whether the one may begin with the other; a space stands for any character."""
+    return len(with_) <= len(text) and all(
+        a == b or " " in (a, b) for a, b in zip(text, with_, strict=False)
+    )
 
 
 def _after_atom(text: str, position: int) -> int:
