@@ -2,8 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+
 LONGEST = 2000
 """Characters of a message; what it quotes may come from anywhere."""
+
+COMMANDS_READ: ContextVar[tuple[tuple[str, ...], ...]] = ContextVar("commands", default=())
+"""Words of the command lines being read: no message repeats a secret among them."""
+
+
+@contextmanager
+def hiding(words: Sequence[str]) -> Iterator[None]:
+    """Meanwhile messages hide the secrets that stand among a command's words."""
+    before = COMMANDS_READ.set((*COMMANDS_READ.get(), tuple(words)))
+    try:
+        yield
+    finally:
+        COMMANDS_READ.reset(before)
 
 
 def printable(text: str) -> str:
@@ -22,11 +39,13 @@ def one_line(text: str) -> str:
 class PlannerError(Exception):
     """Base of everything the planner raises on purpose. Command-line exit code 2.
 
-    Whatever it is made with, its message is one printable line.
+    Whatever it is made with, its message is one printable line without secrets.
     """
 
     def __init__(self, message: object = "") -> None:
-        super().__init__(one_line(str(message)))
+        from .masking import masked_text
+
+        super().__init__(one_line(masked_text(str(message)[: 4 * LONGEST])))
 
 
 class InputError(PlannerError, ValueError):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
+from .output import printing, say, tell
+
 COMMANDS = {
     "plan": "KV cache memory, blocks and concurrency of one engine",
     "fit": "set-ups that serve what you need, and what one more flag would buy",
@@ -36,32 +38,30 @@ vllm-kv-planner COMMAND --help tells more.
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     arguments = list(sys.argv[1:] if argv is None else argv)
-    from .output import printing
-
     return printing(lambda: run(arguments), "vllm-kv-planner: ")
 
 
 def run(arguments: list[str]) -> int:
     """Hand the rest of the line to the subcommand."""
-    from ..errors import PlannerError
+    from ..errors import PlannerError, hiding
 
     command = arguments[0] if arguments else "--help"
     if command in ("--version", "-V"):
         from ..version import __version__
 
-        print(f"vllm-kv-planner {__version__}")
+        say(f"vllm-kv-planner {__version__}")
         return 0
     if command in ("--help", "-h"):
         listed = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
-        print(USAGE.format(commands=listed), end="")
+        say(USAGE.format(commands=listed).rstrip("\n"))
         return 0 if arguments else 2
     try:
         if command not in COMMANDS:
-            return complain(f"unknown command {command!r}: one of {', '.join(COMMANDS)}")
+            return complain(f"unknown command {command[:80]!r}: one of {', '.join(COMMANDS)}")
         from importlib import import_module
 
-        module = import_module(f".{command}_command", __name__)
-        code = module.run(arguments[1:])
+        with hiding(arguments):
+            code = import_module(f".{command}_command", __name__).run(arguments[1:])
         assert isinstance(code, int)
         return code
     except PlannerError as error:
@@ -72,5 +72,5 @@ def complain(message: str) -> int:
     """One line on stderr; exit code 2."""
     from ..errors import one_line
 
-    print(f"vllm-kv-planner: error: {one_line(message)}", file=sys.stderr)
+    tell(f"vllm-kv-planner: error: {one_line(message)}")
     return 2

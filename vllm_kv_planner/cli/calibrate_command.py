@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from ..errors import InputError, PlannerError
 from ..files import check_apart
 from .log_flags import gaps, log_parser, read_logs, usual_path
+from .output import say
 
 DESCRIPTION = (
     "Learn from vLLM start-up logs what the planner cannot derive: memory outside "
@@ -45,7 +46,5 @@ def run(arguments: Sequence[str]) -> int:
     path = given.calibration or usual_path()
     check_apart({"--calibration": path}, [given.logs, given.model])
     notes = add(path, tuple(lessons)).notes
-    print(
-        to_json(path, lessons, notes) if given.format == "json" else to_text(path, lessons, notes)
-    )
+    say(to_json(path, lessons, notes) if given.format == "json" else to_text(path, lessons, notes))
     return 0

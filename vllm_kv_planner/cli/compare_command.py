@@ -10,6 +10,7 @@ from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
 from ..errors import InputError
 from .answer_output import FORMATS, rendered
+from .output import say
 from .planner_flags import add_custom_flags, add_planner_flags, command_parser
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     given = make_parser().parse_args(prepare_arguments(list(arguments)))
     lengths = [length_of(text) for text in given.length or ()]
     comparison = compare(rows_of(given), lengths or LENGTHS)
-    print(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
+    say(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
     return 0 if comparison.complete else 1
 
 

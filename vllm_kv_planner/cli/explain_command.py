@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from ..errors import PlannerError
 from .log_flags import calibration_of, gaps, log_parser, read_logs
+from .output import say
 
 DESCRIPTION = (
     "What a vLLM start-up log says of memory, beside what would have been "
@@ -40,7 +41,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..report.terminal import wants_colour
 
     if given.format == "json":
-        print(to_json(found))
+        say(to_json(found))
     else:
-        print(to_text(found, colour=wants_colour(sys.stdout)))
+        say(to_text(found, colour=wants_colour(sys.stdout)))
     return 0

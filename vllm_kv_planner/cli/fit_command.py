@@ -10,6 +10,7 @@ from ..engine_args.flags import FlagParser, add_engine_flags, ignored_flags
 from ..errors import InputError
 from .answer_output import FORMATS, rendered
 from .fit_flags import add_fit_flags, counts_given, prices_given, several
+from .output import say
 from .planner_flags import (
     add_custom_flags,
     add_planner_flags,
@@ -154,7 +155,7 @@ def _set_ups(given: argparse.Namespace, request: PlanRequest, wanted: Wanted) ->
     from ..report.fit_report import to_markdown, to_text
 
     result = fit_request(request, wanted, several(given.variant))
-    print(rendered(result, given.format, text=to_text, markdown=to_markdown))
+    say(rendered(result, given.format, text=to_text, markdown=to_markdown))
     return 0 if result.offers else 1
 
 
@@ -181,7 +182,7 @@ def _question(
             gpu=gpus or DEFAULT_GPU,
             concurrency=given.concurrency,
         )
-    print(rendered(result, given.format, text=answers_text, markdown=answers_markdown))
+    say(rendered(result, given.format, text=answers_text, markdown=answers_markdown))
     return 0 if result.answered else 1
 
 
@@ -194,7 +195,7 @@ def _suggest(given: argparse.Namespace, request: PlanRequest, gpus: list[str | G
     if gpus:
         request = request.on(gpus[0])
     result = suggested_for(_with_cache(request, given), concurrency=given.concurrency)
-    print(rendered(result, given.format, text=suggestions_text, markdown=suggestions_markdown))
+    say(rendered(result, given.format, text=suggestions_text, markdown=suggestions_markdown))
     return 0 if result.fits else 1
 
 

@@ -8,6 +8,7 @@ from typing import IO, TYPE_CHECKING
 
 from ..engine_args.flags import FlagParser
 from ..errors import InputError
+from .output import say, tell
 from .planner_flags import (
     add_planner_flags,
     command_parser,
@@ -84,7 +85,7 @@ class Words:
     def line(self, text: str) -> None:
         """Say this; nothing where the stream is closed, for then print would take stdout."""
         if self._stream is not None:
-            print(text, file=self._stream, flush=True)
+            say(text, self._stream)
 
     def plan(self, launch: Launch) -> None:
         """The plan, and what would be started."""
@@ -127,5 +128,5 @@ def is_asked() -> bool:
     """Ask a person, where there is one."""
     if not all(each is not None and each.isatty() for each in (sys.stdin, sys.stderr)):
         return False
-    print("It may not fit. Start it all the same? [y/N] ", end="", file=sys.stderr, flush=True)
+    tell("It may not fit. Start it all the same? [y/N] ", end="")
     return sys.stdin.readline().strip().lower() in ("y", "yes")

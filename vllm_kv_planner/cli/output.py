@@ -6,6 +6,44 @@ import os
 import sys
 from collections.abc import Callable
 from contextlib import suppress
+from typing import IO
+
+from ..errors import PlannerError, printable
+
+
+def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
+    """Print; nothing else does. Line feeds and our own colours are all in it that steers.
+
+    Args:
+        text: What to print; texts of others may be anywhere in it.
+        stream: Where; None: standard output.
+        end: As ``print`` takes it.
+    """
+    stream = sys.stdout if stream is None else stream
+    stream.write("\n".join(map(_safe, text.split("\n"))) + end)
+    if stream is not sys.stdout:
+        stream.flush()
+
+
+def tell(text: str, end: str = "\n") -> None:
+    """Print on standard error; nowhere where that is closed."""
+    if sys.stderr is not None:
+        say(text, sys.stderr, end)
+
+
+def _safe(line: str) -> str:
+    if line.isprintable():
+        return line
+    from ..report.terminal import CODES
+
+    ours = tuple(f"[{code}m" for code in ("0", *CODES.values()))
+    first, *others = line.split("\033")
+    safe = [printable(first)]
+    for part in others:
+        code = next((each for each in ours if part.startswith(each)), "")
+        escape = "\033" if code else "\\x1b"
+        safe.append(f"{escape}{code}{printable(part[len(code) :])}")
+    return "".join(safe)
 
 
 def printing(main: Callable[[], int], program: str = "") -> int:
@@ -30,7 +68,10 @@ def printing(main: Callable[[], int], program: str = "") -> int:
         drop_output()
         where = "cannot print" if error.filename is None else error.filename
         with suppress(OSError):
-            print(f"{program}error: {where}: {error.strerror or error}", file=sys.stderr)
+            tell(f"{program}error: {printable(str(where))}: {error.strerror or error}")
+        return 2
+    except PlannerError as error:
+        tell(f"{program}error: {error}")
         return 2
     return code
 

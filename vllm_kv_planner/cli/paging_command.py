@@ -8,6 +8,7 @@ from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
 from ..errors import InputError
 from .answer_output import FORMATS, rendered
+from .output import say
 from .planner_flags import (
     add_custom_flags,
     add_planner_flags,
@@ -43,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
         check_one_length(getattr(given, "max_model_len", None), scenarios)
         request = request_of(given, the_model(given.model_tags) or getattr(given, "model", None))
     comparison = compare_paging(request, scenarios)
-    print(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
+    say(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
     return 0
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
+from .output import say
 from .planner_flags import (
     add_custom_flags,
     add_planner_flags,
@@ -42,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
     else:
         named = given.model_tags or [getattr(given, "model", None)]
         plans = [request_of(given, model).plan() for model in named]
-    print(rendered(plans, given.format))
+    say(rendered(plans, given.format))
     return 0 if all(plan.fits for plan in plans) else 1
 
 

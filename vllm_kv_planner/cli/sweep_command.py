@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.flags import FlagParser, add_engine_flags
-from ..errors import InputError
+from ..errors import InputError, printable
 from ..files import check_apart
+from .output import tell
 from .planner_flags import add_custom_flags, add_planner_flags, command_parser, request_of
 
 if TYPE_CHECKING:
@@ -189,10 +190,10 @@ def planned(sweep: Sweep, given: argparse.Namespace) -> int:
         with redirect_stdout(sys.stderr), bar as progress:
             result = run_sweep(sweep, output=output, sink=sink, progress=progress)
     except KeyboardInterrupt:
-        goes_on = "" if output is None else f"; --resume goes on with {given.output}"
-        print(f"vllm-kv-planner: interrupted{goes_on}", file=sys.stderr)
+        goes_on = "" if output is None else f"; --resume goes on with {printable(given.output)}"
+        tell(f"vllm-kv-planner: interrupted{goes_on}")
         return 130
-    print(f"vllm-kv-planner: {summary(result)}", file=sys.stderr)
+    tell(f"vllm-kv-planner: {summary(result)}")
     return 1 if result.errors == result.total else 0
 
 

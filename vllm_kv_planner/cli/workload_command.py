@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.serve_command import split_command
 from ..errors import InputError
+from .output import say
 from .planner_flags import request_of, request_of_command, split_at_dashes
 from .scheduler_flags import scheduler_flags
 from .workload_flags import make_parser, source_of
@@ -58,7 +59,7 @@ def run(arguments: Sequence[str]) -> int:
     if not result.requests:
         raise InputError("; ".join([f"{given.trace}: no requests in it", *source.notes()]))
     write_files(given, result, source)
-    print(rendered(result, given.format, asked, source))
+    say(rendered(result, given.format, asked, source))
     return 0
 
 
@@ -72,7 +73,7 @@ def print_plan(plan: Plan, form: str) -> None:
     """The plan of an engine that does not fit, in the format asked for."""
     from .plan_command import rendered as rendered_plan
 
-    print(rendered_plan([plan], form))
+    say(rendered_plan([plan], form))
 
 
 def rendered(result: WorkloadResult, form: str, asked: RequestSource, source: OpenSource) -> str:

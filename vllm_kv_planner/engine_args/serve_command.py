@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from ..errors import InputError
+from ..errors import InputError, hiding
 from ..records import dataclass, field
 from .arguments import prepare_arguments
 from .engine_args import EngineArgs
@@ -48,6 +48,13 @@ def parse_serve_command(command: str | Sequence[str]) -> ServeCommand:
     a misspelt one (others that vLLM 0.33 does not have are named in a note), and what EngineArgs
     raises.
     """
+    words = split_command(command)
+    with hiding(words):
+        return _parsed(words)
+
+
+def _parsed(words: list[str]) -> ServeCommand:
+    from ..masking import masked_text
     from .flags import (
         FlagParser,
         add_engine_flags,
@@ -56,7 +63,6 @@ def parse_serve_command(command: str | Sequence[str]) -> ServeCommand:
         unsure_notes,
     )
 
-    words = split_command(command)
     variables, rest, is_serve = _find_server(words)
     arguments = prepare_arguments(rest)
     if is_serve and _hides_model(rest, arguments):
@@ -88,7 +94,7 @@ def parse_serve_command(command: str | Sequence[str]) -> ServeCommand:
         environment=environment,
         variables=variables,
         ignored=tuple(ignored_flags(given)),
-        notes=tuple(notes),
+        notes=tuple(map(masked_text, notes)),
     )
 
 

@@ -19,7 +19,6 @@ MOST = 50
 """Unknown flags in one command; more is no command."""
 
 _NUMBER = re.compile(r"-\d+|-\d*\.\d+")
-_SECRET = re.compile(r"key|token|secret|passw|auth", re.IGNORECASE)
 _TRUTH = {"true": True, "false": False}
 
 
@@ -52,7 +51,7 @@ class SortedWords:
             return self.words
         paths = [each for each in self.taken if "/" in each.word]
         given_back = (paths or self.taken)[-1]
-        shown = printable(given_back.word[:80])
+        shown = _shown(given_back.flag, given_back.word, 80)
         after = f"; {shown!r} behind it is taken for the model"
         self.notes[given_back.note] = _note(given_back.flag, "") + after
         return [given_back.word, *self.words]
@@ -135,12 +134,19 @@ def _unknown(
         raise UnknownNameError(f"unknown flag {shown}; did you mean {' or '.join(near)}?")
     given = ""
     if values:
-        value = "..." if _SECRET.search(name) else printable(values[0][:40])
+        value = _shown(name, values[0], 40)
         given = f" (nor for its value {value!r})"
         if not attached:
             sorted_out.taken.append(Taken(values[0], name, len(sorted_out.notes)))
     hint = f"; nearest: {near[0]}" if near else ""
     sorted_out.notes.append(_note(name, given) + hint)
+
+
+def _shown(flag: str, value: str, most: int) -> str:
+    """A flag's value for a note."""
+    from ..masking import is_secret, masked_text
+
+    return "..." if is_secret(flag) else printable(masked_text(value)[:most])
 
 
 def _note(name: str, given: str) -> str:

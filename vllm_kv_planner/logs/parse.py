@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..errors import InputError
+from ..masking import masked_text
 from .arguments import read_arguments, read_config_line
 from .patterns import (
     BACKENDS,
@@ -143,5 +144,5 @@ class _Reader:
     def gives_up(self, line: str) -> None:
         for needle, pattern in REFUSALS:
             if needle in line and (found := pattern.search(line)) is not None:
-                self.refusal = line[found.start() :][:300].strip()
+                self.refusal = masked_text(line[found.start() :][:1000])[:300].strip()
                 return

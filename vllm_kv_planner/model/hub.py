@@ -260,4 +260,4 @@ def _refusal(
 
 
 def _host(url: str) -> str:
-    return printable(urllib.parse.urlsplit(url).netloc)
+    return printable(urllib.parse.urlsplit(url).netloc.rpartition("@")[2])

@@ -16,7 +16,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from ..errors import InputError, UnsupportedError
+from ..errors import InputError, UnsupportedError, one_line
 from .absent_gpu import AbsentGPU
 from .child_environment import child_environment, make_path
 
@@ -182,4 +182,4 @@ def _end(process: subprocess.Popen[bytes], folder: str) -> None:
 def say_on_terminal(line: str) -> None:
     """Progress for a person who waits; silent where nobody watches."""
     if sys.stderr.isatty():
-        print(f"vllm-kv-planner: {line} …", file=sys.stderr, flush=True)
+        print(f"vllm-kv-planner: {one_line(line)} …", file=sys.stderr, flush=True)

@@ -10,11 +10,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ...engine_args.serve_command import ends_at_shell, split_command
-from ...errors import InputError
+from ...errors import InputError, printable
+from ...masking import HIDDEN, masked_words
 from ...records import dataclass, field
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-_SECRET = re.compile(r"KEY|TOKEN|SECRET|PASSWORD|CREDENTIAL", re.IGNORECASE)
 _MOST_BYTES = 1 << 20
 
 OTHER_ENVIRONMENT = ("docker", "podman", "nerdctl", "sudo", "ssh", "srun", "kubectl")
@@ -26,11 +26,11 @@ class Command:
     """What will be started.
 
     Attributes:
-        words: The program and its arguments, untouched.
-        variables: Assignments before it; they may hold secrets.
+        words: The program and its arguments, untouched; they may hold secrets.
+        variables: Assignments before it; so may they.
     """
 
-    words: tuple[str, ...]
+    words: tuple[str, ...] = field(repr=False)
     variables: Mapping[str, str] = field(repr=False, hash=False)
 
     @property
@@ -56,12 +56,22 @@ class Command:
         return path
 
     def __str__(self) -> str:
-        """The command for people and shells; secrets among the assignments hidden."""
-        shown = [
-            f"{name}={'…' if _SECRET.search(name) else shlex.quote(value)}"
-            for name, value in self.variables.items()
-        ]
-        return " ".join([*shown, shlex.join(self.words)])
+        """The command for people and shells: secrets hidden, what would steer a terminal escaped.
+
+        Quoted only where a shell needs it, so that what is hidden or escaped can be seen.
+        """
+        assigned = [f"{name}={value}" for name, value in self.variables.items()]
+        return " ".join(map(_quoted, masked_words([*assigned, *self.words])))
+
+
+def _quoted(word: str) -> str:
+    """The word as a shell would need it; of an assignment the value alone in quotes."""
+    word = printable(word)
+    assignment = _ASSIGNMENT.fullmatch(word)
+    before, value = (f"{assignment[1]}=", assignment[2]) if assignment else ("", word)
+    quoted = value if value == HIDDEN else shlex.quote(value)
+    plain = shlex.quote(value.replace(HIDDEN, "")) == value.replace(HIDDEN, "")
+    return before + (value if plain else quoted)
 
 
 def read_command(given: str | Sequence[str]) -> Command:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from ...engine_args.environment import read_environment
 from ...engine_args.serve_command import parse_serve_command
-from ...errors import InputError, PlannerError
+from ...errors import InputError, PlannerError, UnsupportedError, hiding
 from ...gpu.gpu import GPU
 from ...machine import UNKNOWN_MACHINE, Machine
 from ...plan_types import Plan
@@ -63,6 +63,8 @@ class Launch:
         Raises:
             InputError: The program is not there, or cannot be started.
         """
+        if os.name == "nt":
+            raise UnsupportedError("launch starts commands on Linux and macOS; --dry-run plans")
         program = self.command.program()
         end_shared_planner()  # nothing is cleaned up behind exec
         for stream in (sys.stdout, sys.stderr):
@@ -100,7 +102,7 @@ def plan_launch(
     from ...model.find import find_config
 
     read = read_command(command)
-    with environment_of(read):
+    with environment_of(read), hiding(read.words):
         served = parse_serve_command(read.words)
         args = served.engine_args
         request = PlanRequest(
