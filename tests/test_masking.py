@@ -113,8 +113,8 @@ def test_no_refusal_repeats_a_secret(command: str, capsys: pytest.CaptureFixture
         "fit": ["--context", "512"],
         "workload": ["--prompt-tokens", "5", "--output-tokens", "5", "--requests", "2"],
     }.get(command, [])
-    for secret in BEHIND:
-        for wrong in ERRORS:
+    for number, secret in enumerate(BEHIND):
+        for wrong in (ERRORS[number % len(ERRORS)], ERRORS[(number + 3) % len(ERRORS)]):
             words = ["--gpu", "L4", "--", "vllm", "serve", "gpt2", *wrong, *secret]
             main([command, *own, *words])
             main([command, *own, *words[:5], *secret, *wrong])
