@@ -11,7 +11,7 @@ from .engine_args.environment import EngineEnvironment
 from .engine_args.setup import EngineSetup
 from .engine_args.value_types import shown
 from .errors import InputError, UnsupportedError
-from .gpu.catalogue import DEFAULT_GPU
+from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from .kv_cache.specs import RequestLimits
@@ -77,7 +77,8 @@ def plan_engine_args(
     """
     check_planner(planner)
     check_inputs(gpu, vllm_version, machine)
-    notes = tuple(dict.fromkeys((*notes, *machine.notes)))
+    notes = (*notes, *machine.notes, *notes_on_device(gpu, args.num_gpus, machine))
+    notes = tuple(dict.fromkeys(notes))
     if planner == "vllm":
         return plan_by_vllm(
             args,
@@ -112,6 +113,22 @@ def plan_engine_args(
             environment=environment,
             notes=notes,
         )
+
+
+def notes_on_device(gpu: str | GPU | None, num_gpus: int, machine: Machine) -> tuple[str, ...]:
+    """What the plan says of the GPU that was named; nothing of the default and of the CPU.
+
+    Raises:
+        UnknownNameError: Nobody knows the name.
+        InputError: The machine that the name stands for has fewer GPUs.
+    """
+    if gpu is None or gpu == "cpu":
+        return ()
+    from .engine_args.choose_gpu import check_count, device_notes
+
+    device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
+    check_count(device, num_gpus)
+    return device_notes(device, num_gpus)
 
 
 def plan_by_vllm(

@@ -57,7 +57,7 @@ def assemble(
         ),
         gpu=GPUInfo(
             name=setup.gpu.name,
-            total_memory_bytes=setup.gpu.torch_total_bytes,
+            total_memory_bytes=setup.gpu.total_memory_bytes,
             num_gpus=setup.args.num_gpus,
         ),
         engine=engine_info(setup, blocks),

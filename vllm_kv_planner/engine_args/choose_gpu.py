@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..errors import InputError
 from ..gpu.catalogue import custom_gpu, find_gpu
 from ..gpu.gpu import GPU
+from ..units import gib
 
 
 def choose_gpu(name: str | None, memory: str | None = None) -> GPU | None:
@@ -40,3 +41,40 @@ def present_gpu() -> GPU:
             "nvidia-ml-py); name one, such as --gpu H100"
         )
     return present[0]
+
+
+def check_count(gpu: GPU, num_gpus: int, num_nodes: int = 1) -> None:
+    """Refuse an engine that needs more GPUs than the machine that was named has.
+
+    Args:
+        gpu: The device, with ``machine_gpus`` where its name said how many.
+        num_gpus: Of all ranks together.
+        num_nodes: Machines of that kind.
+
+    Raises:
+        InputError: How many the flags need, and how many there are.
+    """
+    there = gpu.machine_gpus
+    if there is not None and num_gpus > there * num_nodes:
+        raise InputError(
+            f"--gpu: the name says {there} x {gpu.short_name}, and the flags need {num_gpus} GPUs "
+            "(tensor x pipeline x data parallel size); lower them, or name the GPU without a number"
+        )
+
+
+def device_notes(gpu: GPU, num_gpus: int) -> tuple[str, ...]:
+    """What a plan should say about its device: how sure its memory is, and how many there are."""
+    notes = list(gpu.notes)
+    if gpu.machine_gpus is not None:
+        notes.append(
+            f"the GPU's name says {gpu.machine_gpus} of them: the engine's flags use {num_gpus}"
+        )
+    if gpu.total_memory_is_estimated:
+        notes.append(
+            f"{gpu.short_name}: total memory is unconfirmed ({gib(gpu.total_memory_bytes)}, from "
+            f"{gpu.total_memory_source.partition(',')[0]}); --gpu-memory SIZE where an engine "
+            "printed another"
+        )
+    if gpu.platform == "xpu" or (gpu.platform == "rocm" and gpu.total_memory_is_estimated):
+        notes.append(f"{gpu.short_name}: the memory budget is uncalibrated, no start on one is known")
+    return tuple(notes)

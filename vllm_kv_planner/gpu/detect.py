@@ -9,7 +9,7 @@ from typing import Any
 
 from ..errors import UnknownNameError
 from ..records import replace
-from .catalogue import find_gpu
+from .catalogue import named_gpu
 from .gpu import GPU
 
 
@@ -60,7 +60,7 @@ def _read(nvml: Any, handle: Any) -> GPU:
         total = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
     capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))
     try:
-        known = find_gpu(name)
+        known = named_gpu(name, total)
     except UnknownNameError:
         known = None
     if known is not None and known.compute_capability == capability:
@@ -72,7 +72,7 @@ def _read(nvml: Any, handle: Any) -> GPU:
         torch_total_bytes=None,
         compute_capability=capability,
         num_sms=None,
-        memory_bandwidth_gb_s=None,
+        unified_memory=total is None,  # such devices report no total
         sources={"nvml": "NVML on this machine"},
     )
 

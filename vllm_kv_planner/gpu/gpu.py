@@ -9,15 +9,16 @@ from ..records import dataclass, field
 MIB = 1 << 20
 GIB = 1 << 30
 
-Platform = Literal["cuda", "rocm"]
-_UNIFIED_MEMORY = ("gb10", "thor", "orin")
+Platform = Literal["cuda", "rocm", "xpu"]
 NOT_CUDA = (0, 0)
 """A compute capability that none of CUDA's kernels asks for."""
 
-# What CUDA leaves of NVML's total, where nobody has printed the device's own figure: the
-# least seen in the catalogue for each kind (T4 0.971, L4 0.980, RTX 4090 0.981; H100 0.994,
-# H20 0.994, B200 0.996). Rounded down, so that an estimate never promises too much.
-_CUDA_SHARE_OF_NVML = {"Hopper and data-centre Blackwell": 0.993, "other": 0.970}
+# What CUDA leaves of NVML's total, where nobody has printed the device's own figure: of Hopper and
+# data-centre Blackwell a share (H100 0.994, H20 0.994, B200 0.996 were seen), of others all but a
+# fixed part and a share (RTX 4060 386 MiB less of 8 GB, RTX 2080 Ti 439 of 11, RTX 5060 Ti 463 of 16,
+# RTX 4090 480 of 24, A40 652 of 48). An estimate never promises too much.
+_LARGE_SHARE = 0.993
+_KEPT_BYTES, _KEPT_SHARE = 400 * MIB, 0.006
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,21 +30,28 @@ class GPU:
     short_name: str
     """As people name it, and as ``--gpu`` takes it (``H100-SXM-80GB``)."""
     nvml_total_bytes: int | None
-    """What NVML reports as total. vLLM's batch defaults go by it."""
+    """What NVML reports as total; of a MIG slice the whole card's. vLLM's batch defaults go by it."""
     torch_total_bytes: int | None
     """What CUDA and PyTorch report as total. ``gpu_memory_utilization`` multiplies it."""
     compute_capability: tuple[int, int] | None
-    """(9, 0) for Hopper; on ROCm the numbers PyTorch shows (gfx942 is (9, 4))."""
+    """(9, 0) for Hopper; on ROCm the numbers PyTorch shows (gfx942 is (9, 4)); none on Intel's."""
     num_sms: int | None
-    """Streaming multiprocessors (CUDA) or compute units (ROCm)."""
-    memory_bandwidth_gb_s: int | None
-    """10^9 bytes a second, from the data sheet."""
+    """Streaming multiprocessors, on ROCm what PyTorch counts as such."""
     platform: Platform = "cuda"
+    kind: str = ""
+    """``data centre``, ``workstation``, ``desktop``, ``laptop`` or ``embedded``."""
     nominal_gb: int | None = None
     """The size on the box."""
+    estimated_total_bytes: int | None = None
+    """For ``torch_total_bytes``, where nobody printed it and NVML's total does not tell."""
+    unified_memory: bool = False
+    """Whether its memory is the host's; there is one such GPU to a machine."""
+    machine_gpus: int | None = None
+    """GPUs of the machine, where its name said so (``8xH100``, ``p5.48xlarge``)."""
     sources: dict[str, str] = field(default_factory=dict, hash=False)
     """Where ``nvml``, ``torch`` and the ``rest`` of the figures come from."""
-    note: str | None = None
+    notes: tuple[str, ...] = ()
+    """Sentences about the device, and about the name it was asked by."""
 
     @property
     def total_memory_bytes(self) -> int:
@@ -53,16 +61,15 @@ class GPU:
         """
         if self.torch_total_bytes is not None:
             return self.torch_total_bytes
-        if self.nvml_total_bytes is not None:
-            large = self.compute_capability is not None and self.compute_capability[0] in (9, 10)
-            kind = "Hopper and data-centre Blackwell" if large else "other"
-            return int(self.nvml_total_bytes * _CUDA_SHARE_OF_NVML[kind])
-        # AMD's gigabytes are GiB: a 192 GB MI300X shows 191.98 GiB.
-        return int((self.nominal_gb or 0) * GIB * 0.999)
+        if self.estimated_total_bytes is not None:
+            return self.estimated_total_bytes
+        large = self.compute_capability is not None and self.compute_capability[0] in (9, 10)
+        nvml = self.nvml_total_bytes or 0
+        return int(nvml * _LARGE_SHARE if large else max(0, nvml * (1 - _KEPT_SHARE) - _KEPT_BYTES))
 
     @property
     def cuda_capability(self) -> tuple[int, int]:
-        """The compute capability, for rules about CUDA's kernels; ``NOT_CUDA`` on AMD GPUs.
+        """The compute capability, for rules about CUDA's kernels; ``NOT_CUDA`` on other GPUs.
 
         (9, 0) is Hopper's number there and MI250X's here.
         """
@@ -70,13 +77,22 @@ class GPU:
 
     @property
     def is_integrated(self) -> bool:
-        """Whether its memory is the host's; there is one to a machine."""
-        return any(word in self.name.lower() for word in _UNIFIED_MEMORY)
+        """Whether its memory is the host's, in CUDA's word."""
+        return self.unified_memory
 
     @property
     def total_memory_is_estimated(self) -> bool:
         """True where CUDA's own total for this device is not known."""
         return self.torch_total_bytes is None
+
+    @property
+    def total_memory_source(self) -> str:
+        """Where ``total_memory_bytes`` comes from."""
+        if self.torch_total_bytes is not None:
+            return self.sources.get("torch", "")
+        if self.estimated_total_bytes is not None:
+            return "data sheet, unconfirmed"
+        return "nvidia-smi, unconfirmed"
 
     @property
     def batch_defaults_memory_bytes(self) -> int:

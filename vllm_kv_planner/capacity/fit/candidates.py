@@ -38,8 +38,10 @@ class Candidate:
 
     def request(self, model: PlanRequest) -> PlanRequest:
         """The engine to plan, one of the replicas' like the others."""
-        shape = self.shape
-        return model.on(self.gpu).with_args(
+        shape, gpu = self.shape, self.gpu
+        if gpu.machine_gpus is not None:
+            gpu = replace(gpu, machine_gpus=None)  # of one machine; the set-up may take several
+        return model.on(gpu).with_args(
             tensor_parallel_size=shape.tensor_parallel_size,
             pipeline_parallel_size=shape.pipeline_parallel_size,
             data_parallel_size=shape.data_parallel_size,
@@ -77,8 +79,9 @@ def _of_shape(
     constraints: Constraints, num_gpus: int, shape: Shape, variants: list[int]
 ) -> Iterator[Candidate]:
     for gpu in constraints.gpus:
-        if gpu.is_integrated and num_gpus > shape.num_nodes:
-            continue  # its memory is the machine's: there is one to a machine
+        there = 1 if gpu.kind == "embedded" else gpu.machine_gpus
+        if there is not None and num_gpus > there * shape.num_nodes:
+            continue  # its memory is the machine's, or the name says how many a machine has
         for variant in variants:
             for order, dtype in enumerate(constraints.kv_cache_dtypes):
                 yield Candidate(

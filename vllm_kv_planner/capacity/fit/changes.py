@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from ...errors import PlannerError
-from ...gpu.catalogue import DEFAULT_GPU, all_gpus, find_gpu
+from ...gpu.catalogue import DEFAULT_GPU, find_gpu, offered_gpus
 from ...gpu.gpu import GPU
 from ...records import dataclass
 from ..request import PlanRequest
@@ -227,10 +227,9 @@ def larger_gpu(start: Start) -> Iterator[Change]:
     mine = named if isinstance(named, GPU) else find_gpu(named)
     larger = [
         gpu
-        for gpu in all_gpus()
+        for gpu in offered_gpus()
         if gpu.platform == mine.platform
         and gpu.total_memory_bytes > mine.total_memory_bytes
-        and (request.args.num_gpus == 1 or not gpu.is_integrated)
     ]
     for gpu in sorted(larger, key=lambda gpu: gpu.total_memory_bytes):
         if start.holds(request.on(gpu)):

@@ -8,7 +8,7 @@ from typing import Any
 from ...engine_args.engine_args import EngineArgs
 from ...engine_args.value_types import shown
 from ...errors import InputError
-from ...gpu.catalogue import all_gpus, find_gpu
+from ...gpu.catalogue import find_gpu, offered_gpus
 from ...gpu.gpu import GPU
 from ...records import dataclass, field
 
@@ -75,7 +75,8 @@ class Wanted:
 
     Attributes:
         named: Flags that the user gave, even if at vLLM's default: they stay as they are.
-        gpu: Names of GPUs to try, or ``any``: the whole catalogue. One set-up has one kind.
+        gpu: Names of GPUs to try, or ``any``: the catalogue, but for what is built into a
+            laptop or board. One set-up has one kind.
         max_gpus: GPUs of all machines together; None: as many as the machines hold.
         gpu_counts: The only numbers of GPUs allowed, such as 1, 2, 4 and 8; None: every one.
         max_nodes: Machines.
@@ -112,17 +113,21 @@ class Wanted:
         """
         if self.launcher not in LAUNCHERS:
             raise InputError(f"--launcher {shown(self.launcher)}: one of {', '.join(LAUNCHERS)}")
-        nodes = whole("max_nodes", self.max_nodes, most=MOST_GPUS)
-        room = nodes * whole("gpus_per_node", self.gpus_per_node, most=MOST_GPUS)
-        most = room if self.max_gpus is None else whole("max_gpus", self.max_gpus, most=MOST_GPUS)
         prices = prices_of(self.prices)
+        gpus = gpus_of(self.gpu, prices)
+        nodes = whole("max_nodes", self.max_nodes, most=MOST_GPUS)
+        per_node = whole("gpus_per_node", self.gpus_per_node, most=MOST_GPUS)
+        if gpus and all(gpu.machine_gpus for gpu in gpus):  # ``8xH100``, ``p5.48xlarge``
+            per_node = max(gpu.machine_gpus or 0 for gpu in gpus)
+        room = nodes * per_node
+        most = room if self.max_gpus is None else whole("max_gpus", self.max_gpus, most=MOST_GPUS)
         return Constraints(
             args=args,
             fixed=fixed_of(args, self.named),
-            gpus=gpus_of(self.gpu, prices),
+            gpus=gpus,
             max_gpus=min(most, room),
             gpu_counts=counts_of(self.gpu_counts),
-            gpus_per_node=self.gpus_per_node,
+            gpus_per_node=per_node,
             concurrency=self.concurrency,
             kv_cache_dtypes=names_of("--kv-cache-dtype", self.kv_cache_dtype),
             prices=prices,
@@ -175,7 +180,7 @@ def _gpus(name: object, prices: Mapping[str, float]) -> tuple[GPU, ...]:
         raise InputError(f"gpu: {shown(name)} is neither the name of a GPU nor a GPU")
     if name.strip().lower() != ANY_GPU:
         return (find_gpu(name),)
-    return tuple(gpu for gpu in all_gpus() if not prices or gpu.short_name in prices)
+    return tuple(gpu for gpu in offered_gpus() if not prices or gpu.short_name in prices)
 
 
 def counts_of(given: object) -> tuple[int, ...]:
