@@ -58,7 +58,7 @@ def prepare(
     Raises:
         PlannerError: The engine cannot be planned; one line says why.
     """
-    gpu = gpu or DEFAULT_GPU
+    gpu = DEFAULT_GPU if gpu is None else gpu
     device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
     model = described(found, args)
     rules = older_rules(vllm_version)

@@ -21,6 +21,7 @@ COMMANDS = {
     "launch": "plan a vllm serve command, then start it where it fits",
     "explain": "a start-up log of vLLM: predicted and actual side by side",
     "calibrate": "learn from start-up logs what later plans on the device use",
+    "gpus": "GPUs known by name, with how sure each one's memory is",
 }
 
 USAGE = """\

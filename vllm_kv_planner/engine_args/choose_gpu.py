@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..errors import InputError
-from ..gpu.catalogue import custom_gpu, find_gpu
+from ..gpu.catalogue import DEFAULT_GPU, custom_gpu, find_gpu
 from ..gpu.gpu import GPU
 from ..units import gib
 
@@ -22,7 +22,7 @@ def choose_gpu(name: str | None, memory: str | None = None) -> GPU | None:
     """
     if name is None and memory is None:
         return None
-    gpu = present_gpu() if name == "auto" else find_gpu(name or "H100")
+    gpu = present_gpu() if name == "auto" else find_gpu(DEFAULT_GPU if name is None else name)
     if memory is None:
         return gpu
     from .quantities import parse_memory_size
@@ -76,5 +76,8 @@ def device_notes(gpu: GPU, num_gpus: int) -> tuple[str, ...]:
             "printed another"
         )
     if gpu.platform == "xpu" or (gpu.platform == "rocm" and gpu.total_memory_is_estimated):
-        notes.append(f"{gpu.short_name}: the memory budget is uncalibrated, no start on one is known")
+        notes.append(
+            f"{gpu.short_name}: the memory budget is uncalibrated; what the engine takes beside "
+            "the model is carried over from other GPUs"
+        )
     return tuple(notes)

@@ -78,6 +78,7 @@ def cached_draft(
         kv_cache_dtype=context.kv_cache_dtype,
         preferences=preferences,
         rocm=engine.rocm,
+        xpu=engine.xpu,
     )
     asked = asked_backend(draft, speculative, preferences, uses_v2=resolved.runner.uses_v2)
     seen = replace(context, kv_cache_dtype=stored)

@@ -101,6 +101,7 @@ def engine_facts(
     kv_cache_dtype: str,
     preferences: Preferences,
     rocm: tuple[int, int] | None = None,
+    xpu: bool = False,
 ) -> EngineFacts:
     """What some attention backends look up beside the layer's own request."""
     text = Config(model.text_config, "config.json")
@@ -117,6 +118,7 @@ def engine_facts(
         is_diffusion=facts.is_diffusion,
         is_encoder_decoder=facts.attn_type == "encoder_decoder",
         rocm=rocm,
+        xpu=xpu,
         decode_context_parallel_size=args.decode_context_parallel_size,
         prefill_context_parallel_size=args.prefill_context_parallel_size,
         flash_attn_version=preferences.flash_attn_version,

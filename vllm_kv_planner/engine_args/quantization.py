@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import InputError, UnknownNameError, UnsupportedError
+from ..gpu.gpu import NOT_CUDA
 from ..records import dataclass
 from .checkpoint_quantization import (
     checkpoint_method,
@@ -147,6 +148,8 @@ def check_quantization(
     else:
         rule = _from_nothing(method, has_online_config)
     capability = 10 * compute_capability[0] + compute_capability[1]
+    if compute_capability == NOT_CUDA:  # Intel's platform has none, and vLLM then does not compare
+        capability = 1000
     if capability < rule.min_capability:
         raise InputError(
             f"The quantization method {method} is not supported for the current GPU. Minimum "

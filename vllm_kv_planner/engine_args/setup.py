@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedError
-from ..gpu.gpu import GPU
+from ..gpu.gpu import GPU, NOT_CUDA
 from ..kv_cache.specs import RequestLimits
 from ..model.context import CacheContext
 from ..model.description import ModelDescription
@@ -93,6 +93,8 @@ def resolve_setup(
         from .rocm_rules import on_rocm
 
         args = on_rocm(args, facts, environment or EngineEnvironment())
+    if gpu.platform == "xpu":
+        _check_on_xpu(args, model, gpu, facts)
     draft = find_draft(args, model)
     outside = replace(outside_facts(args, facts), draft=draft)
     resolved = resolve_engine(args, facts, gpu, environment, outside)
@@ -112,13 +114,29 @@ def resolve_setup(
 
 
 def _capability(gpu: GPU) -> tuple[int, int]:
-    """The device's compute capability; UnsupportedError where nobody stated it."""
+    """The device's compute capability, none of Intel's; UnsupportedError where nobody stated it."""
+    if gpu.platform == "xpu":
+        return NOT_CUDA
     if gpu.compute_capability is None:
         raise UnsupportedError(
             f"{gpu.name}: its compute capability is not known, and vLLM's rules go by it; name a "
             "GPU that is like it"
         )
     return gpu.compute_capability
+
+
+def _check_on_xpu(args: EngineArgs, model: ModelDescription, gpu: GPU, facts: ModelFacts) -> None:
+    from .attention_backend.xpu import check_planned
+
+    unplanned = {
+        "latent attention (MLA)": model.use_mla,
+        "a hybrid of attention and states": model.is_hybrid,
+        "a model without attention": model.is_attention_free,
+        "an image that is attended to in both directions": model.is_mm_prefix_lm,
+        "--speculative-config": args.speculative_config is not None,
+        "--kv-transfer-config": args.kv_transfer_config is not None,
+    }
+    check_planned(gpu.name, args.dtype, facts.quantization, unplanned)
 
 
 def _cache(
@@ -146,6 +164,7 @@ def _cache(
         kv_cache_dtype=first.kv_cache_dtype,
         preferences=preferences,
         rocm=capability if gpu.platform == "rocm" else None,
+        xpu=gpu.platform == "xpu",
     )
     backends = backend_of_each(model, first, chooser(args, engine, preferences))
     drafted = None

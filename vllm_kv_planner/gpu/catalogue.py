@@ -19,7 +19,7 @@ GIVEN = "given by the user"
 
 KNOWN = "`vllm-kv-planner gpus` lists what is known"
 # Of the size on the box, where neither CUDA's nor NVML's total is known: the least seen of each
-# kind. ECC may take a sixteenth of memory that is not HBM (L4 0.918, Quadro RTX 6000 24 of 23040 MiB),
+# kind. ECC may take a sixteenth of memory that is not HBM (L4 0.918),
 # a host its own part of memory that is shared (Orin Nano 0.930, with JetPack 7 0.921), Intel's
 # driver some (Arc Pro B60 0.946); AMD's show it nearly all (MI355X 1.000, RX 9070 XT 0.995).
 _BOX_SHARE = {
@@ -27,6 +27,8 @@ _BOX_SHARE = {
     "rocm": {"data centre": 0.999, "embedded": 0.92},
     "xpu": {},
 }
+_WITH_HBM = ([8, 0], [9, 0], [10, 0], [10, 3])
+"""Compute capabilities of cards with HBM (GH200 0.984, A100 40 GB 0.987)."""
 _OTHER_SHARE = {"cuda": 0.94, "rocm": 0.995, "xpu": 0.94}
 # Of its part of the card's total, what a MIG slice has: an eighth least (H200's 1g.18gb 0.916, of
 # 80 GB cards 0.96 by nvidia-smi's list; A100's 1g.10gb of 40 GB 0.975, its 3g.40gb 0.997).
@@ -39,7 +41,7 @@ _NOT_OFFERED = ("laptop", "embedded")
 
 class _Found(NamedTuple):
     row: Row
-    count: int | None = None
+    gpus: int | None = None
     smaller: tuple[str, ...] = ()
 
 
@@ -91,7 +93,7 @@ def find_gpu(name: str) -> GPU:
             "the GPU is shared by turns: what others hold of its memory is "
             "--other-processes SIZE or --free-memory SIZE"
         )
-    count = asked.count or found.count
+    count = asked.gpus or found.gpus
     if count == gpu.machine_gpus and tuple(notes) == gpu.notes:
         return gpu
     return replace(gpu, machine_gpus=count, notes=tuple(notes))
@@ -113,6 +115,11 @@ def other_names(gpu: GPU) -> tuple[str, ...]:
     """What else the device is called: families of names, instance types, Kubernetes' labels."""
     row = _row(gpu.short_name) or {}
     return (gpu.name, *row.get("families", ()), *_catalogue()["machines"].get(gpu.short_name, ()))
+
+
+def mig_profiles(gpu: GPU) -> tuple[str, ...]:
+    """The MIG profiles of a card, as ``--gpu "H100 1g.10gb"`` takes them."""
+    return tuple((_row(gpu.short_name) or {}).get("mig", ()))
 
 
 def custom_gpu(memory_bytes: int, *, like: GPU | None = None, name: str | None = None) -> GPU:
@@ -212,6 +219,8 @@ def _device(short_name: str) -> GPU:
     nvml = row.get("nvml_mib")
     platform, kind = row.get("platform", "cuda"), row["kind"]
     share = _BOX_SHARE[platform].get(kind, _OTHER_SHARE[platform])
+    if platform == "cuda" and kind == "data centre" and row["capability"] in _WITH_HBM:
+        share = 0.97
     sources = {"rest": "data sheet"}
     if nvml is not None:
         sources["nvml"] = "nvidia-smi"
@@ -239,7 +248,8 @@ def _printed(row: Row) -> int | None:
     """CUDA's total as an engine or PyTorch printed it: bytes, MiB, or GiB to two decimals."""
     for key, unit in (("torch_bytes", 1), ("torch_mib", MIB), ("torch_gib", GIB)):
         if key in row:
-            return round(row[key] * unit)
+            size: int = round(row[key] * unit)
+            return size
     return None
 
 

@@ -15,7 +15,7 @@ NOT_CUDA = (0, 0)
 
 # What CUDA leaves of NVML's total, where nobody has printed the device's own figure: of Hopper and
 # data-centre Blackwell a share (H100 0.994, H20 0.994, B200 0.996 were seen), of others all but a
-# fixed part and a share (RTX 4060 386 MiB less of 8 GB, RTX 2080 Ti 439 of 11, RTX 5060 Ti 463 of 16,
+# fixed part and a share (RTX 4060 386 MiB of 8 GB, RTX 2080 Ti 439 of 11, RTX 5060 Ti 463 of 16,
 # RTX 4090 480 of 24, A40 652 of 48). An estimate never promises too much.
 _LARGE_SHARE = 0.993
 _KEPT_BYTES, _KEPT_SHARE = 400 * MIB, 0.006
@@ -30,7 +30,7 @@ class GPU:
     short_name: str
     """As people name it, and as ``--gpu`` takes it (``H100-SXM-80GB``)."""
     nvml_total_bytes: int | None
-    """What NVML reports as total; of a MIG slice the whole card's. vLLM's batch defaults go by it."""
+    """What NVML reports as total, of a MIG slice the card's. vLLM's batch defaults go by it."""
     torch_total_bytes: int | None
     """What CUDA and PyTorch report as total. ``gpu_memory_utilization`` multiplies it."""
     compute_capability: tuple[int, int] | None

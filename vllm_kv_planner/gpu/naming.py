@@ -20,8 +20,8 @@ class Asked(NamedTuple):
 
     device: str
     """What is left: the device's own name."""
-    count: int | None = None
-    """GPUs, where the name says how many."""
+    gpus: int | None = None
+    """How many, where the name says how many."""
     mig: str | None = None
     """A MIG profile such as ``3g.40gb``."""
     shared: bool = False
@@ -96,7 +96,8 @@ def taken_apart(text: str) -> Asked:
         if number is None or 1 <= int(number[:9]) <= MOST_GPUS:
             text, count = found["device"], None if number is None else int(number)
             break
-    mig = re.search(r"[-_ ]+(?:mig[-_ ]+)?(\d)g[._](\d+)gb(?:[.+-](?:me|gfx)(?:\.all)?)?$", text, re.I)
+    profile = r"[-_ ]+(?:mig[-_ ]+)?(\d)g[._](\d+)gb(?:[.+-](?:me|gfx)(?:\.all)?)?$"
+    mig = re.search(profile, text, re.I)
     if mig is None:
         return Asked(text, count, shared=bool(shared))
     return Asked(text[: mig.start()], count, f"{mig[1]}g.{mig[2]}gb", bool(shared))

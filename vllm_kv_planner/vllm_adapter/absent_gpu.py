@@ -30,9 +30,15 @@ _SHARED_MEMORY = {
 }
 _OLDEST = 49152
 # The local data share of a compute unit. Source: AMD's CDNA 3, CDNA 4 and RDNA 4 ISA guides.
-_LOCAL_DATA_SHARE = {(9, 0): 65536, (9, 4): 65536, (9, 5): 163840, (12, 0): 65536}
+_LOCAL_DATA_SHARE = {
+    **{(9, 0): 65536, (9, 4): 65536, (9, 5): 163840},
+    **{(11, 0): 65536, (11, 5): 65536, (12, 0): 65536},
+}
 # AMD's name of an architecture. Source: vLLM 0.33 platforms/rocm.py ``_capability_from_gcn_arch``.
-_GCN_ARCHITECTURES = {(9, 0): "gfx90a", (9, 4): "gfx942", (9, 5): "gfx950", (12, 0): "gfx1201"}
+_GCN_ARCHITECTURES = {
+    **{(9, 0): "gfx90a", (9, 4): "gfx942", (9, 5): "gfx950"},
+    **{(11, 0): "gfx1100", (11, 5): "gfx1151", (12, 0): "gfx1201"},
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +66,11 @@ def describe_gpu(gpu: GPU) -> AbsentGPU:
     Raises:
         UnsupportedError: vLLM's code cannot stand for this device.
     """
+    if gpu.platform == "xpu":
+        raise UnsupportedError(
+            f"--planner vllm has no Intel platform to ask about {gpu.name}: its kernels cannot be "
+            "imported elsewhere; --planner standalone plans its blocks"
+        )
     if gpu.compute_capability is None:
         raise UnsupportedError(
             f"--planner vllm needs the compute capability of {gpu.name}: name a GPU that is like it"

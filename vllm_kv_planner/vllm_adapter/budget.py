@@ -36,7 +36,9 @@ def predicted_memory(
     given = args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
     if given or gpu == "cpu":
         return None
-    device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu or DEFAULT_GPU))
+    device = machine.device(
+        gpu if isinstance(gpu, GPU) else find_gpu(DEFAULT_GPU if gpu is None else gpu)
+    )
     try:
         setup = resolve_setup(args, described(found, args), device, environment)
         memory = kv_memory(setup, found, vllm_version, machine)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...gpu.gpu import GPU
-from ...records import dataclass
+from ...records import dataclass, replace
 from ..request import PlanRequest
 from .constraints import Constraints
 from .shapes import Shape, shapes

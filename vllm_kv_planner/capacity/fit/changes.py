@@ -228,8 +228,7 @@ def larger_gpu(start: Start) -> Iterator[Change]:
     larger = [
         gpu
         for gpu in offered_gpus()
-        if gpu.platform == mine.platform
-        and gpu.total_memory_bytes > mine.total_memory_bytes
+        if gpu.platform == mine.platform and gpu.total_memory_bytes > mine.total_memory_bytes
     ]
     for gpu in sorted(larger, key=lambda gpu: gpu.total_memory_bytes):
         if start.holds(request.on(gpu)):

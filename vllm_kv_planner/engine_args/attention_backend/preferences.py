@@ -58,7 +58,7 @@ def preferences_of(
         head_sizes: Of the model's kinds of layers (Gemma 4: windowed and full), in elements.
         capability: Of the GPU.
         kv_cache_dtype: Of the engine.
-        platform: ``cuda`` or ``rocm``, whose builds have no FlashAttention of vLLM.
+        platform: ``rocm`` and ``xpu`` builds have no FlashAttention of vLLM.
 
     Raises:
         UnsupportedError: The model refuses what was asked for.
@@ -72,7 +72,7 @@ def preferences_of(
     has_fa4 = platform == "cuda" and version_runs(4, capability)
     if architecture == UNLIMITED_OCR:
         return unlimited_ocr(asked, capability, has_fa4)
-    if architecture in (*GEMMA4, EMBEDDING_GEMMA2, DIFFUSION_GEMMA):
+    if architecture in (*GEMMA4, EMBEDDING_GEMMA2, DIFFUSION_GEMMA) and platform != "xpu":
         asked = gemma4(asked, frozenset(head_sizes), capability, kv_cache_dtype, has_fa4)
     if architecture == EMBEDDING_GEMMA2 and asked.backend is None:
         return replace(asked, backend="TRITON_ATTN")

@@ -51,7 +51,7 @@ def select_backend(
     """
     facts = facts or EngineFacts.of_request(request, dcp)
     check_known(request.kv_cache_dtype)
-    if facts.rocm is None:
+    if facts.rocm is None and not facts.xpu:
         check_on_cuda(request.kv_cache_dtype, requested)
     situation = Situation(request, capability, block_size, facts)
     chosen = choose(situation, requested)
@@ -64,7 +64,7 @@ def select_backend(
 def choose(situation: Situation, requested: str | None) -> AttentionBackend:
     """The requested backend, or the first of vLLM's order that has nothing against the layer."""
     if requested is not None and requested.lower() != "auto":
-        backend = bind(known(requested, on_rocm=situation.facts.rocm is not None), situation)
+        backend = bind(known(requested, situation.facts), situation)
         reasons = reasons_against(backend, situation)
         if reasons:
             raise UnsupportedError(not_valid(backend.name, situation, reasons))
@@ -85,6 +85,10 @@ def candidates(situation: Situation) -> Iterator[Declaration]:
         from . import rocm
 
         return (rocm.ROCM[name] for name in rocm.backend_order(situation) if name in rocm.ROCM)
+    if situation.facts.xpu:
+        from . import xpu
+
+        return (xpu.XPU[name] for name in xpu.backend_order(situation))
     order = backend_order(situation.request, situation.capability)
     return (SELECTABLE[name] for name in order)
 
@@ -112,9 +116,7 @@ def fixed_backend(
             num_heads=facts.num_attention_heads,
             num_kv_heads=facts.num_kv_heads,
         )
-    return bind(
-        known(name, on_rocm=facts.rocm is not None), Situation(request, capability, None, facts)
-    )
+    return bind(known(name, facts), Situation(request, capability, None, facts))
 
 
 @lru_cache(maxsize=1024)
@@ -167,21 +169,24 @@ def bind(row: Declaration, situation: Situation) -> AttentionBackend:
     )
 
 
-def known(name: str, *, on_rocm: bool = False) -> Declaration:
-    """The declaration of that name, whatever its case.
+def known(name: str, facts: EngineFacts) -> Declaration:
+    """The declaration of that name on the engine's platform, whatever its case.
 
     Raises:
         UnknownNameError: No such backend, or none of the platform's.
-        UnsupportedError: A backend of AMD GPUs without a rule.
+        UnsupportedError: A backend of AMD or Intel GPUs without a rule.
     """
-    if on_rocm:
+    if facts.rocm is not None or facts.xpu:
         from .rocm import ROCM
+        from .xpu import XPU
 
-        row = ROCM.get(name) or ROCM.get(name.upper())
+        table, maker = (XPU, "Intel") if facts.xpu else (ROCM, "AMD")
+        row = table.get(name) or table.get(name.upper())
         if row is None:
+            ends = "" if facts.xpu else "; --planner vllm can answer"
             raise UnsupportedError(
-                f"attention backend {name}: no rule for it on AMD GPUs, which know "
-                f"{', '.join(sorted(ROCM))}; --planner vllm can answer"
+                f"attention backend {name}: no rule for it on {maker} GPUs, which know "
+                f"{', '.join(sorted(table))}{ends}"
             )
         return row
     tables = {**SELECTABLE, **MODEL_SPECIFIC}

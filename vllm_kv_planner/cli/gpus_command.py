@@ -1,0 +1,145 @@
+"""``vllm-kv-planner gpus``: the catalogue of GPUs, with how sure each total is."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from .planner_flags import command_parser
+
+WIDTH = 80
+EPILOG = """\
+A name may also say how many (8xH100), which MIG slice (H100 1g.10gb), or be a label of Kubernetes
+or an instance type of a cloud (nvidia-tesla-a100, p5.48xlarge): plan --gpu takes them all.
+
+examples:
+  vllm-kv-planner gpus
+  vllm-kv-planner gpus 4090
+  vllm-kv-planner gpus mi300x --format json
+
+exit codes: 0 listed, 2 nobody knows the word
+"""
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Parse, look up, print; returns the exit code."""
+    parser = command_parser(
+        "gpus",
+        description="GPUs known by name: memory, capability, and where the total comes from.",
+        usage="[WORD] [--format text|json|csv]",
+        epilog=EPILOG,
+    )
+    parser.add_argument("word", metavar="WORD", nargs="*", help="part of a name")
+    parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
+    given = parser.parse_args(list(arguments))
+    print(_rendered(_records(" ".join(given.word)), given.format))
+    return 0
+
+
+def _records(word: str) -> list[dict[str, Any]]:
+    """The devices whose names have the word in them, else the one that it means.
+
+    Raises:
+        UnknownNameError: Nobody knows the word.
+    """
+    from ..gpu.catalogue import all_gpus, find_gpu, mig_profiles, other_names
+    from ..gpu.naming import fold
+
+    folded = fold(word)
+    gpus = [
+        gpu
+        for gpu in all_gpus()
+        if not word
+        or (folded and any(folded in fold(n) for n in (gpu.short_name, *other_names(gpu))))
+    ] or [find_gpu(word)]
+    return [
+        {
+            "name": gpu.short_name,
+            "device_name": gpu.name,
+            "kind": gpu.kind,
+            "platform": gpu.platform,
+            "total_memory_bytes": gpu.total_memory_bytes,
+            "total_memory_source": gpu.total_memory_source,
+            "confirmed": not gpu.total_memory_is_estimated,
+            "nvml_total_bytes": gpu.nvml_total_bytes,
+            "compute_capability": ".".join(map(str, gpu.compute_capability or ())) or None,
+            "num_sms": gpu.num_sms,
+            "unified_memory": gpu.unified_memory,
+            "machine_gpus": gpu.machine_gpus,
+            "mig_profiles": list(mig_profiles(gpu)),
+            "other_names": list(other_names(gpu)),
+            "notes": list(gpu.notes),
+        }
+        for gpu in gpus
+    ]
+
+
+def _rendered(records: list[dict[str, Any]], form: str) -> str:
+    from ..report.table import Column, Table, to_csv, to_text
+    from ..report.terminal import wants_colour
+
+    if form == "json":
+        import json
+
+        return json.dumps(records, indent=2)
+    if form == "csv":
+        names = [name for name, value in records[0].items() if not isinstance(value, list)]
+        columns = tuple(Column(name=name) for name in names)
+        return to_csv(Table(columns=columns, rows=tuple(tuple(map(r.get, names)) for r in records)))
+    if len(records) == 1:
+        return "\n".join(_details(records[0]))
+    columns = (
+        Column(name="name", title="GPU"),
+        Column(name="total", title="memory", form="gib"),
+        Column(name="capability", title="cap."),
+        Column(name="source", title="total by"),
+        Column(name="names", title="also called"),
+    )
+    rows = tuple(
+        (
+            each["name"],
+            each["total_memory_bytes"],
+            each["compute_capability"],
+            _short_source(each),
+            _called(each),
+        )
+        for each in records
+    )
+    table = Table(columns=columns, rows=rows)
+    colour = wants_colour(sys.stdout)
+    lines = to_text(table, colour=colour).splitlines()
+    return "\n".join([lines[0], *(line[:WIDTH].rstrip(" ,") for line in lines[1:])])
+
+
+def _short_source(record: dict[str, Any]) -> str:
+    return "printed" if record["confirmed"] else record["total_memory_source"].partition(",")[0]
+
+
+def _called(record: dict[str, Any]) -> str:
+    own = record["name"].lower().replace("-", "")
+    names = [name for name in record["other_names"][1:] if not own.startswith(name)]
+    return ", ".join(names)
+
+
+def _details(record: dict[str, Any]) -> list[str]:
+    import textwrap
+
+    shown = {
+        "GPU": f"{record['name']} ({record['kind']})",
+        "device name": record["device_name"],
+        "memory": f"{record['total_memory_bytes'] / (1 << 30):,.2f} GiB: {_short_source(record)}"
+        f" ({record['total_memory_source']})",
+        "compute capability": record["compute_capability"] or "-",
+        "SMs": str(record["num_sms"] or "-"),
+        "MIG profiles": ", ".join(record["mig_profiles"]),
+        "also called": ", ".join(record["other_names"][1:]),
+        "note": "; ".join(record["notes"]),
+    }
+    lines = []
+    for name, value in shown.items():
+        if value:
+            lines += textwrap.wrap(
+                value, WIDTH, initial_indent=f"{name:<20}", subsequent_indent=" " * 20
+            )
+    return lines
