@@ -9,7 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vllm_kv_planner as planner
+from vllm_kv_planner.capacity.fit.candidates import candidates
+from vllm_kv_planner.capacity.fit.constraints import Wanted
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.errors import InputError, UnknownNameError, UnsupportedError
 from vllm_kv_planner.gpu import GPU, all_gpus, custom_gpu, find_gpu, offered_gpus
 from vllm_kv_planner.gpu.catalogue import named_gpu
@@ -391,18 +394,21 @@ def test_which_card_was_taken_is_said_where_another_has_less() -> None:
 
 
 def test_fit_takes_the_machines_number() -> None:
-    def most(name: str) -> int:
-        result = planner.fit(
-            "meta-llama/Llama-3.1-70B-Instruct",
-            gpu=name,
-            max_model_len=4096,
-            more_gpus=True,
-            borderline=True,
-        )
-        return max(offer.num_gpus for offer in result.offers)
+    def most(*names: str) -> dict[str, int]:
+        constraints = Wanted(gpu=names).constraints(EngineArgs(model="any"))
+        found: dict[str, int] = {}
+        for each in candidates(constraints, [False]):
+            name = each.gpu.short_name
+            found[name] = max(found.get(name, 0), each.num_gpus)
+        return found
 
-    assert most("4xH100") == 4
-    assert most("a2-megagpu-16g") == 16
+    assert most("H100") == {"H100-SXM-80GB": 8}
+    assert most("a2-megagpu-16g") == {"A100-SXM-40GB": 16}
+    assert most("4xL40S", "8xH100") == {"L40S-48GB": 4, "H100-SXM-80GB": 8}
+    assert most("DGX Spark") == {"GB10-128GB": 1}
+    result = planner.fit("meta-llama/Llama-3.1-8B-Instruct", gpu="2xL40S", max_model_len=4096)
+    assert result.max_gpus == 2
+    assert result.best is not None
 
 
 @pytest.mark.parametrize(
