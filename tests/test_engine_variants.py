@@ -1,8 +1,9 @@
 """Engine flags in every combination that changes the KV cache, against vLLM's own answers.
 
 ``data/vllm_0_33_variants.jsonl`` holds what vLLM 0.33.0's own planning code answered for GPUs that
-were not there (computed 2026-11-21; its first line says what the fields are). Models are bundled
-ones, so nothing outside the repository is needed.
+were not there (computed 2026-11-21, the rows of configs corrected on 2026-11-30 on that day; its
+first line says what the fields are). Models are bundled ones, so nothing outside the repository is
+needed.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ from vllm_kv_planner.model.find import find_config
 ROWS = {row["id"]: row for row in map(json.loads, RECORDED.read_text().splitlines())}
 WITHOUT_WEIGHTS = {
     *("mimo-v2-mtp", "k-exaone-mtp", "step-3.5-three-modules", "ling-2.5-mtp", "longcat-mtp"),
-    *("glm-4.7-flash-mtp", "hy-3-mtp", "nemotron-3-mtp", "glm-5.3-flash-mtp", "minimax-m3-mtp"),
+    *("glm-4.7-flash-mtp", "hy-3-mtp", "glm-5.3-flash-mtp", "minimax-m3-mtp"),
 }
 """The target's weights, or its MTP layers', have no rule."""
 
