@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 
 from tests.start_logs import LLAMA, REFUSED, V019, V029, V066
+from tests.work import bytes_in, calls_in, lines_in
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.logs.arguments import read_arguments
 from vllm_kv_planner.logs.parse import parse_lines, parse_log
-from vllm_kv_planner.logs.read import MAX_LINE, clean_lines
+from vllm_kv_planner.logs.patterns import MATTERS
+from vllm_kv_planner.logs.read import MAX_BYTES, MAX_LINE, clean_lines
 from vllm_kv_planner.logs.start_log import StartLog
 from vllm_kv_planner.logs.values import ABSENT, named_values
 
@@ -196,4 +198,67 @@ def test_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         parse_log("a\0b")
     path.write_text("nothing of vLLM's\n")
     with pytest.raises(InputError, match="start-up log"):
+        parse_log(str(path))
+
+
+MEASURED = "Available KV cache memory: 1.0 GiB\n"
+PER_LINE = {
+    "empty lines": "\n",
+    "one line": "x",
+    "spaces": " ",
+    "colours": "x\x1b[m",
+    "titles": "\x1b]x",
+    "returns": "x\r",
+    "words that matter, in one line": " ".join(word.decode() for word in MATTERS),
+    "words that matter, each in a line": "".join(f"{word.decode()}\n" for word in MATTERS),
+    "banners": "API server version 0.1\n",
+    "figures of one line": "total_gpu_memory=1GiB",
+    "lists of arguments": "args: Namespace(" + "[]," * 30_000 + ")\n",
+    "arguments of a thousand parts": "args: {'hf_overrides': [" + "1," * 9000 + "]}\n",
+    "open brackets": "args: model=" + "(" * 19_000 + "\n",
+    "open quotes": "with config: model='" + "\\x" * 40_000 + "\n",
+}
+
+
+@pytest.mark.parametrize("kind", PER_LINE)
+def test_a_log_of_32_mib_costs_little(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    unit = PER_LINE[kind]
+    path.write_text(unit * (MAX_BYTES // len(unit) + 1))
+
+    def read() -> None:
+        with pytest.raises(InputError) as caught:
+            parse_log(str(path))
+        assert "\n" not in str(caught.value)
+
+    # 32 MiB are a million lines of a real log: most are never looked at one by one
+    assert calls_in(read) < 6_000_000
+    assert lines_in(read, of="vllm_kv_planner") < 6_000_000
+    assert bytes_in(read) < 40_000_000
+
+
+def test_figures_are_found_in_long_logs(tmp_path: Path) -> None:
+    """Behind colours, in lines that cross the blocks read, after a bar, in UTF-16."""
+    path = tmp_path / "vllm.log"
+    bar = "".join(f"Loading {i}%\r" for i in range(200_000))
+    for before in ("x\n" * 1_500_000, bar, "é" * 1_000_000 + "\n", "x" * (1 << 20) + "\r"):
+        for text in (MEASURED, "Available \x1b[32mKV\x1b[0m cache memory: 1.0 GiB"):
+            path.write_text(before + text, newline="")
+            assert parse_log(str(path)).measures == {"kv": {"": 1.0}}
+    path.write_bytes(("x\n" * 1_500_000 + MEASURED).encode("utf-16"))
+    assert parse_log(str(path)).measures == {"kv": {"": 1.0}}
+
+
+def test_the_last_of_several_starts_counts(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    second = MEASURED.replace("1.0", "2.0")
+    banner = "API server version 0.19.0\n"
+    path.write_text(f"{banner}{MEASURED}{banner}{second}{banner}")
+    assert parse_log(str(path)).measures == {"kv": {"": 2.0}}
+
+
+def test_more_than_any_start_says(tmp_path: Path) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(MEASURED * 20_001)
+    with pytest.raises(InputError, match=r"holds more than 20,000 lines .* give the log of one"):
         parse_log(str(path))

@@ -43,7 +43,8 @@ CONFIG_LINE = {
 def read_arguments(text: str) -> dict[str, Any]:
     """Flags that ``text`` states, by ``EngineArgs``' names; what it does not know is left out."""
     found: dict[str, Any] = {}
-    for name, said in named_values(text).items():
+    wanted = {*flag_kinds(), *FORMER_NAMES}
+    for name, said in named_values(text, wanted).items():
         flag = FORMER_NAMES.get(name, name)
         value = settled(flag, said)
         if value is not ABSENT:
@@ -54,10 +55,8 @@ def read_arguments(text: str) -> dict[str, Any]:
 def read_config_line(text: str) -> dict[str, Any]:
     """The flags that the engine's config has settled."""
     found: dict[str, Any] = {}
-    for name, said in named_values(text).items():
-        flag = CONFIG_LINE.get(name)
-        if flag is None:
-            continue
+    for name, said in named_values(text, CONFIG_LINE).items():
+        flag = CONFIG_LINE[name]
         value = settled(flag, said.removeprefix("torch.") if isinstance(said, str) else said)
         if value is not ABSENT:
             found[flag] = value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Any
 
 from ..errors import InputError
@@ -35,25 +35,31 @@ def parse_log(path: str) -> StartLog:
     return parse_lines(read_log(path), where="standard input" if path == "-" else path)
 
 
-def parse_lines(lines: Sequence[str], *, where: str) -> StartLog:
-    """As ``parse_log``, for lines already read.
+def parse_lines(lines: Iterable[str], *, where: str) -> StartLog:
+    """As ``parse_log``, for the lines themselves; those of ``patterns.MATTERS`` suffice.
 
     Raises:
         InputError: No line is vLLM's.
     """
-    starts = [i for i, line in enumerate(lines) if "version" in line and BANNER.search(line)]
-    ends = [*starts[1:], len(lines)]
+    reader = _Reader(where)
     last: StartLog | None = None
-    for begin, end in zip([0, *starts[1:]], ends or [len(lines)], strict=True):
-        log = _Reader(where).read(lines[begin:end])
-        if last is None or log.measures or not last.measures:
-            last = log
-    if last is None or (not last.measures and last.refusal is None):
+    for line in lines:
+        if reader.is_server and "version" in line and BANNER.search(line):
+            last = _later(last, reader.start())
+            reader = _Reader(where)
+        reader.line(line)
+    last = _later(last, reader.start())
+    if not last.measures and last.refusal is None:
         raise InputError(
             f"{where[:200]}: no line of it tells of memory as vLLM does ('Model loading took', "
             "'Available KV cache memory', 'GPU KV cache size'): is it an engine's start-up log?"
         )
     return last
+
+
+def _later(last: StartLog | None, log: StartLog) -> StartLog:
+    """Of two starts the later one that says something."""
+    return log if last is None or log.measures or not last.measures else last
 
 
 class _Reader:
@@ -71,9 +77,8 @@ class _Reader:
         self.is_server = False
         self.refusal: str | None = None
 
-    def read(self, lines: Sequence[str]) -> StartLog:
-        for line in lines:
-            self.line(line)
+    def start(self) -> StartLog:
+        """What the lines so far tell."""
         return StartLog(
             where=self.where,
             version=self.version,

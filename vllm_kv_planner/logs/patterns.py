@@ -168,3 +168,13 @@ REFUSALS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("warming up sampler", re.compile(r"out of memory occurred when warming up sampler")),
     ("out of memory", re.compile(r"(?:CUDA|HIP) out of memory[.:]? ?(?:Tried to allocate)?")),
 )
+
+MATTERS: tuple[bytes, ...] = tuple(
+    word.encode()
+    for word in (
+        *dict.fromkeys(needle for needle, _ in (*MEASURES, *REFUSALS)),
+        *("version ", "model   ", "LLM engine (", "Starting to load model "),
+        *("args: ", "with config: ", "device_name=", "NVIDIA ", "ackend", RUNNER_V2),
+    )
+)
+"""A line without any of these words says nothing."""

@@ -7,10 +7,17 @@ The line that lists an engine's arguments is no Python literal as a whole (``<fu
 from __future__ import annotations
 
 import re
+from collections.abc import Container
 from typing import Any
 
 MAX_VALUE = 20_000
 MAX_PAIRS = 2_000
+MAX_LEVELS = 100
+_SIGN = re.compile(r"""['"\[\](){},]""")
+_QUOTED = {
+    "'": re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'", re.DOTALL),
+    '"': re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL),
+}
 _CLOSES = {"{": "}", "[": "]", "(": ")"}
 _PAIR = re.compile(
     r"""\s*(?:'([A-Za-z_]\w{0,80})'\s?:|"([A-Za-z_]\w{0,80})"\s?:|([A-Za-z_]\w{0,80})=)"""
@@ -25,8 +32,11 @@ class _Absent:
 ABSENT = _Absent()
 
 
-def named_values(text: str) -> dict[str, Any]:
-    """Names and values of ``{'a': 1}``, ``Namespace(a=1)`` or ``a=1, b=2``; unreadable: ABSENT."""
+def named_values(text: str, wanted: Container[str] | None = None) -> dict[str, Any]:
+    """Names and values of ``{'a': 1}``, ``Namespace(a=1)`` or ``a=1, b=2``; unreadable: ABSENT.
+
+    Of the first pair of each name; of the ``wanted`` ones alone, if given.
+    """
     text = text.strip()
     for opening in ("Namespace(", "{"):
         text = text.removeprefix(opening)
@@ -35,7 +45,8 @@ def named_values(text: str) -> dict[str, Any]:
         named = _PAIR.match(part)
         if named is not None:
             name = named[1] or named[2] or named[3]
-            found.setdefault(name, read_value(part[named.end() :].strip()))
+            if name not in found and (wanted is None or name in wanted):
+                found[name] = read_value(part[named.end() :].strip())
     return found
 
 
@@ -44,13 +55,19 @@ def outermost(text: str) -> list[str]:
     parts: list[str] = []
     waiting: list[str] = []
     begin = at = 0
-    while at < len(text) and len(parts) < MAX_PAIRS:
-        char = text[at]
+    while len(parts) < MAX_PAIRS:
+        sign = _SIGN.search(text, at)
+        if sign is None:
+            at = len(text)
+            break
+        at, char = sign.start(), sign[0]
         if char in "'\"":
             at = end_of_quoted(text, at)
             continue
         if char in _CLOSES:
             waiting.append(_CLOSES[char])
+            if len(waiting) > MAX_LEVELS:  # no value of an engine: what follows is not read
+                break
         elif waiting and char == waiting[-1]:
             waiting.pop()
         elif not waiting and char in ")}":
@@ -64,14 +81,8 @@ def outermost(text: str) -> list[str]:
 
 def end_of_quoted(text: str, begin: int) -> int:
     """The position behind the quoted text that begins here; the text's end if it has none."""
-    quote, at = text[begin], begin + 1
-    while at < len(text):
-        if text[at] == "\\":
-            at += 1
-        elif text[at] == quote:
-            return at + 1
-        at += 1
-    return len(text)
+    found = _QUOTED[text[begin]].match(text, begin)
+    return len(text) if found is None else found.end()
 
 
 def read_value(text: str) -> Any:
