@@ -83,7 +83,11 @@ def read_command(given: str | Sequence[str]) -> Command:
     words = [given] if isinstance(given, str) else list(given)
     if len(words) == 1:
         words = split_command(words[0])  # the whole command in one pair of quotes
-    if any("\0" in word for word in words) or sum(map(len, words)) > _MOST_BYTES:
+    try:
+        size = sum(len(os.fsencode(word)) for word in words)
+    except UnicodeEncodeError:
+        raise InputError("the command holds half a surrogate pair: no program takes it") from None
+    if any("\0" in word for word in words) or size > _MOST_BYTES:
         raise InputError("the command holds a NUL character, or is longer than 1 MiB")
     variables: dict[str, str] = {}
     while words and (assignment := _ASSIGNMENT.fullmatch(words[0])) is not None:

@@ -28,10 +28,10 @@ def installed_version(program: str) -> str | None:
 
 def _versions(lib: str) -> Iterator[str]:
     try:
-        for python in os.scandir(lib):
-            if python.name.startswith("python3"):
-                for each in os.scandir(os.path.join(python.path, "site-packages")):
-                    match = _PACKAGE.fullmatch(each.name)
+        for python in os.listdir(lib):
+            if python.startswith("python3"):
+                for each in os.listdir(os.path.join(lib, python, "site-packages")):
+                    match = _PACKAGE.fullmatch(each)
                     if match is not None:
                         yield match[1]
     except OSError:
