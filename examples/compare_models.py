@@ -6,11 +6,15 @@
 No GPU, no weights and no vLLM are needed; the models' configs come with the planner.
 """
 
-import argparse
 import sys
 
-from vllm_kv_planner import PlannerError, compare_models
-from vllm_kv_planner.cli.output import printing
+try:
+    from vllm_kv_planner import compare_models
+    from vllm_kv_planner.cli.output import printing
+    from vllm_kv_planner.engine_args.flags import FlagParser
+except ModuleNotFoundError as absent:
+    print(f"error: {absent}: pip install vllm-kv-planner", file=sys.stderr)
+    raise SystemExit(2) from None
 
 MODELS = [
     "meta-llama/Llama-3.1-8B-Instruct",
@@ -22,16 +26,12 @@ MODELS = [
 
 def main() -> int:
     """Print the comparison and the answer; exit code 2 and one line where the input is wrong."""
-    parser = argparse.ArgumentParser(description="Compare models on one GPU.")
+    parser = FlagParser(description="Compare models on one GPU.")
     parser.add_argument("models", nargs="*", default=MODELS, help="Hub ids, folders, config.json")
     parser.add_argument("--gpu", default="H100", help="any name of the catalogue")
     parser.add_argument("--context", type=int, default=16384, help="tokens of one request")
     args = parser.parse_args()
-    try:
-        comparison = compare_models(args.models, gpu=args.gpu, lengths=[args.context])
-    except PlannerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    comparison = compare_models(args.models, gpu=args.gpu, lengths=[args.context])
     print(comparison)  # also comparison.to_dict(), .to_pandas(), or just look at it in a notebook
     at_once = {
         each.model: each.at[0].max_concurrency or 0.0
@@ -41,7 +41,7 @@ def main() -> int:
     if at_once:
         best = max(at_once, key=lambda model: at_once[model])
         print(f"\nmost requests of {args.context:,} tokens: {best}, {at_once[best]:.1f} at once")
-    return 0
+    return 0 if at_once else 1
 
 
 if __name__ == "__main__":

@@ -8,7 +8,13 @@ cell shows itself as a table. No GPU, no weights and no vLLM are needed.
 """
 
 # %% What to serve
-from vllm_kv_planner import PlannerError, fit, longest_context, suggest
+import sys
+
+try:
+    from vllm_kv_planner import PlannerError, fit, longest_context, suggest
+except ModuleNotFoundError as absent:
+    print(f"error: {absent}: pip install vllm-kv-planner", file=sys.stderr)
+    raise SystemExit(2) from None
 
 MODEL = "meta-llama/Llama-3.1-8B-Instruct"
 

@@ -11,9 +11,13 @@ import argparse
 import sys
 from typing import NoReturn
 
-from vllm_kv_planner import KVCacheEstimate, PlannerError, estimate_kv_cache
-from vllm_kv_planner.cli.output import printing
-from vllm_kv_planner.units import gib
+try:
+    from vllm_kv_planner import InputError, KVCacheEstimate, estimate_kv_cache
+    from vllm_kv_planner.cli.output import printing
+    from vllm_kv_planner.units import gib
+except ModuleNotFoundError as absent:
+    print(f"error: {absent}: pip install vllm-kv-planner", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
 class Parser(argparse.ArgumentParser):
@@ -21,7 +25,7 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """Exit code 2."""
-        self.exit(2, f"error: {message}\n")
+        raise InputError(message)
 
 
 def parse_args() -> argparse.Namespace:
@@ -64,13 +68,9 @@ def lines(estimate: KVCacheEstimate) -> list[str]:
 def main() -> int:
     """Print the estimate; exit code 2 and one line on stderr where the input is wrong."""
     args = parse_args()
-    try:
-        estimate = estimate_kv_cache(
-            args.model, seq_len=args.seq_len, batch_size=args.batch_size, dtype=args.dtype
-        )
-    except PlannerError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
+    estimate = estimate_kv_cache(
+        args.model, seq_len=args.seq_len, batch_size=args.batch_size, dtype=args.dtype
+    )
     print("\n".join(lines(estimate)))
     return 0
 

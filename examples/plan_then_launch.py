@@ -9,13 +9,21 @@ Runs wherever vLLM does. With vLLM's CPU build say how much memory the KV cache 
 
 from __future__ import annotations
 
-import argparse
+import sys
 from typing import Any
 
+try:
+    from vllm_kv_planner import InputError, plan_engine
+    from vllm_kv_planner.cli.output import printing
+    from vllm_kv_planner.engine_args.flags import FlagParser
+except ModuleNotFoundError as absent:
+    print(f"error: {absent}: pip install vllm-kv-planner", file=sys.stderr)
+    raise SystemExit(2) from None
 
-def main() -> None:
-    """Plan, launch, compare, generate."""
-    parser = argparse.ArgumentParser(description="Plan an engine, launch it, compare.")
+
+def main() -> int:
+    """Plan, launch, compare, generate; where the input is wrong or vLLM is absent, one line."""
+    parser = FlagParser(description="Plan an engine, launch it, compare.")
     parser.add_argument("--model", required=True)
     parser.add_argument("--max-model-len", type=int)
     parser.add_argument("--kv-cache-memory-bytes", type=int)
@@ -29,13 +37,15 @@ def main() -> None:
     }
 
     # Before launch: vLLM's own code plans, in a process of its own that loads no weights.
-    from vllm_kv_planner import plan_engine
-
     plan = plan_engine(engine)
     if not plan.fits:
-        raise SystemExit(f"does not fit: {' '.join(plan.notes)}")
+        print(f"does not fit: {' '.join(plan.notes)}", file=sys.stderr)
+        return 1
 
-    from vllm import LLM, SamplingParams
+    try:
+        from vllm import LLM, SamplingParams
+    except ModuleNotFoundError as absent:
+        raise InputError(f"{absent}: the engine is launched here, with vLLM") from None
 
     llm = LLM(**engine)
     actual = llm.llm_engine.vllm_config.cache_config
@@ -51,7 +61,8 @@ def main() -> None:
     prompt: Any = {"prompt_token_ids": [1, 2, 3]}
     answer = llm.generate([prompt], SamplingParams(max_tokens=8, detokenize=False))
     print(f"generated tokens: {list(answer[0].outputs[0].token_ids)}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(printing(main))

@@ -9,15 +9,21 @@ GPU that is paid for.
 
 from __future__ import annotations
 
-import argparse
+import sys
 from typing import Any
 
-from vllm_kv_planner import sweep
+try:
+    from vllm_kv_planner import sweep
+    from vllm_kv_planner.cli.output import printing
+    from vllm_kv_planner.engine_args.flags import FlagParser
+except ModuleNotFoundError as absent:
+    print(f"error: {absent}: pip install vllm-kv-planner", file=sys.stderr)
+    raise SystemExit(2) from None
 
 
-def main() -> None:
-    """Plan all, keep what surely fits, print the best."""
-    parser = argparse.ArgumentParser(description="The best set-up of each GPU.")
+def main() -> int:
+    """Plan all, keep what surely fits, print the best; where the input is wrong, one line."""
+    parser = FlagParser(description="The best set-up of each GPU.")
     parser.add_argument("--model", default="Qwen/Qwen3-32B")
     parser.add_argument("--gpus", default="L40S,A100-80GB,H100")
     parser.add_argument("--context", type=int, default=16_384)
@@ -34,6 +40,7 @@ def main() -> None:
     for gpu in given.gpus.split(","):
         fitting = [row for row in rows if row["gpu"] == gpu and row["fits"]]
         print(f"  {gpu:<12}{described(max(fitting, key=worth)) if fitting else 'nothing fits'}")
+    return 0
 
 
 def worth(row: dict[str, Any]) -> float:
@@ -50,4 +57,4 @@ def described(row: dict[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(printing(main))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
@@ -100,3 +101,50 @@ def test_wrong_input_is_one_line_and_exit_code_2(arguments: list[str], said: str
     assert (done.returncode, done.stdout) == (2, "")
     assert said in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+WRONG: list[list[str]] = [
+    ["compare_models.py", "--gpu", "H1000"],
+    ["compare_models.py", "--context", "many"],
+    ["compare_models.py", "--nope"],
+    ["sweep_example.py", "--model", "nobody/x"],
+    ["sweep_example.py", "--gpus", "nope"],
+    ["sweep_example.py", "--context", "\x1b[31m"],
+    ["workload_example.py", "--gpu", "nope"],
+    ["workload_example.py", "--requests", "0"],
+    ["plan_then_launch.py"],
+    ["plan_then_launch.py", "--model", "gpt2", "--max-model-len", "x"],
+]
+
+
+def of_example(words: list[str], *before: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *before, str(ROOT / "examples" / words[0]), *words[1:]],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", "HF_HUB_OFFLINE": "1", "HOME": "/nonexistent"},
+    )
+
+
+@pytest.mark.parametrize("words", WRONG, ids=ascii)
+def test_wrong_input_of_any_example(words: list[str]) -> None:
+    done = of_example(words)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr[:-1].isprintable()
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in SCRIPT.parent.glob("*.py")))
+def test_without_the_planner(example: str) -> None:
+    done = of_example([example, "--model", "gpt2"], "-I", "-S")  # no package at all
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "pip install vllm-kv-planner" in done.stderr
+
+
+def test_without_vllm() -> None:
+    if importlib.util.find_spec("vllm") is not None:
+        pytest.skip("vLLM is installed here")
+    done = of_example(["plan_then_launch.py", "--model", "gpt2"])
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert "vLLM is not installed" in done.stderr

@@ -50,9 +50,9 @@ def plan_engine(
     elif llm_arguments:
         raise InputError(f"plan_engine: {next(iter(llm_arguments))} beside {kind_of(engine)}")
     if planner is None:
-        from .shared import shared_planner
+        from .shared import installed_planner
 
-        planner = shared_planner()
+        planner = installed_planner()
     kind = kind_of(engine)
     device = gpu if gpu is not None else device_here(engine, kind)
     if kind == "VllmConfig":
