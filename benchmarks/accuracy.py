@@ -110,7 +110,7 @@ class Others:
                 rank = budget.ranks[0]
                 left = rank.available_bytes - kv * GIB
                 # a start from the compile cache is held to what such a start would have
-                nearest = min((left, left + rank.warm_gain_bytes), key=abs)
+                nearest = min((left, left + rank.upside_bytes), key=abs)
                 self.left.setdefault(row, []).append((source_of(case), nearest))
 
     @staticmethod

@@ -113,9 +113,9 @@ class RankBudget:
         )
 
     @property
-    def warm_gain_bytes(self) -> int:
-        """What a start that finds its compiled model in vLLM's cache has more."""
-        return self.activation.peak_bytes - self.activation.warm_bytes + self.outside.cold_bytes
+    def upside_bytes(self) -> int:
+        """What the leanest start there is has more, see ``ActivationPeak.least_bytes``."""
+        return self.activation.peak_bytes - self.activation.least_bytes + self.outside.cold_bytes
 
     @property
     def pessimistic_bytes(self) -> int:
@@ -135,8 +135,8 @@ class MemoryBudget:
         non_torch_bytes: Outside PyTorch.
         reserve_bytes: Kept back for images.
         available_kv_cache_bytes: What a start that compiles leaves.
-        uncertainty_bytes: How far off that may be; reaches as far up as a start from the cache.
-        warm_gain_bytes: What a start that finds its compiled model in vLLM's cache has more.
+        uncertainty_bytes: How far off that may be; reaches up to the leanest start.
+        upside_bytes: What the leanest start has more, such as one that has nothing to compile.
         pessimistic_bytes: What is left of a start that compiles, if the prediction is too high.
         free_at_start_bytes: Free on the GPU when the engine looks first.
         free_uncertainty_bytes: How far off that may be.
@@ -152,7 +152,7 @@ class MemoryBudget:
     reserve_bytes: int
     available_kv_cache_bytes: int
     uncertainty_bytes: int
-    warm_gain_bytes: int
+    upside_bytes: int
     pessimistic_bytes: int
     free_at_start_bytes: int
     free_uncertainty_bytes: int
@@ -224,9 +224,9 @@ def memory_budget(
         available_kv_cache_bytes=tightest.available_bytes,
         uncertainty_bytes=max(
             tightest.available_bytes - pessimistic,
-            tightest.uncertainty_bytes + tightest.warm_gain_bytes,
+            tightest.uncertainty_bytes + tightest.upside_bytes,
         ),
-        warm_gain_bytes=tightest.warm_gain_bytes,
+        upside_bytes=tightest.upside_bytes,
         pessimistic_bytes=pessimistic,
         free_at_start_bytes=free if free_memory_bytes is None else free_memory_bytes,
         free_uncertainty_bytes=taken.uncertainty_bytes if free_memory_bytes is None else 0,
@@ -253,6 +253,7 @@ def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudge
         rank, overheads.graphs, deduct=rank.setup.environment.estimate_cudagraphs
     )
     uncounted = 0 if rank.rules.counts_runner_buffers else sum(size for _, size in buffers)
+    again = activation.least_bytes if rank.rules.measures_lookups else activation.peak_bytes
     captured = 0 if graphs.deducted_bytes else graphs.estimate_bytes + graphs.uncertainty_bytes
     return RankBudget(
         stage=rank.stage,
@@ -265,7 +266,7 @@ def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudge
         outside=non_torch(rank, overheads),
         graphs=graphs,
         reserve_bytes=reserve,
-        outside_budget_bytes=captured + uncounted + activation.warm_bytes,
+        outside_budget_bytes=captured + uncounted + again,
     )
 
 

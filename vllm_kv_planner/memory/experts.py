@@ -90,6 +90,39 @@ def expert_kernel(rank: Rank) -> str:
     return "triton"
 
 
+def rocm_padding(rank: Rank) -> tuple[int, int]:
+    """Bytes that ROCm's padding of unquantised experts takes: the pads, and holes that stay.
+
+    Every row of both matrices gets 256 bytes more where it is a multiple of 512. The padded down
+    projection then lies in the freed segment of the old gate and up, which can no longer be given
+    back: what it leaves of it is lost, and counts where memory is read from the device. Derived
+    20.3 GiB for Qwen3-30B-A3B; starts on an MI300X (0.28) printed 23.6 GiB less KV memory than
+    planned without.
+
+    Source: vLLM 0.28 and 0.33 ``fused_moe/unquantized_fused_moe_method.py`` ``_maybe_pad_weight``
+    and ``process_weights_after_loading``; PyTorch ``c10/cuda/CUDACachingAllocator.cpp``.
+    """
+    experts, setup = rank.shapes.experts, rank.setup
+    args = setup.args
+    if (
+        experts is None
+        or setup.gpu.platform != "rocm"
+        or setup.facts.quantization is not None
+        or args.enable_eplb
+    ):
+        return 0, 0
+    ranks = args.tensor_parallel_size * args.data_parallel_size
+    count = experts.count // ranks if args.enable_expert_parallel else experts.count
+    dense = setup.model.text_config.get("first_k_dense_replace") or 0
+    layers = max(0, setup.resolved.layers_per_stage[rank.stage] - (dense if rank.is_first else 0))
+    rows = ((experts.up, rank.hidden), (rank.hidden, experts.down_in))
+    pads = [count * high * 256 for high, wide in rows if wide * rank.element % 512 == 0]
+    first, second = (count * high * wide * rank.element for high, wide in rows)
+    padded_second = second + (pads[-1] if experts.down_in * rank.element % 512 == 0 else 0)
+    held = first - padded_second if pads and rank.rules.counts_runner_buffers else 0
+    return layers * sum(pads), layers * max(0, held)
+
+
 def _has_blocks(rank: Rank) -> bool:
     config = rank.setup.facts.quantization_config
     return config is not None and config.get("weight_block_size") is not None

@@ -15,6 +15,7 @@ from math import hypot
 from ..model.layers.delta_net import GatedDeltaNet
 from .all2all import all2all
 from .compilation import benchmarked_table
+from .experts import rocm_padding
 from .outside import Outside
 from .overheads import Overheads, find_row
 from .rank import Rank
@@ -40,6 +41,11 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
         size += large.size_bytes
         unsure += large.spread_bytes
         how += f"; and {large.source}"
+    pads, holes = (0, 0) if seen else rocm_padding(rank)
+    if pads:
+        size += pads + holes
+        unsure += holes // 5
+        how += "; and ROCm's padding of unquantised experts"
     rest = find_row(overheads.unexplained, version, device, rank.tp, pipeline)
     if rest is not None and not seen:
         unsure = int(hypot(unsure, rest.size_bytes))

@@ -38,6 +38,19 @@ def sampler_phase(rank: Rank, held: Parts) -> Phase:
     return Phase("sampler", live, uncertainty)
 
 
+def lean_sampler(rank: Rank, phase: Phase) -> Phase:
+    """The phase as images with FlashInfer installed have it before 0.12: they sample with it.
+
+    Source: vLLM 0.10 and 0.11 ``v1/sample/ops/topk_topp_sampler.py``; starts on an A100 (0.10.1)
+    and an L4 (0.11) that printed about 14 bytes a logit, where others printed 38.
+    """
+    if phase.name != "sampler" or not rank.rules.flashinfer_where_installed:
+        return phase
+    sorting = {name for name, _ in held_by_sampler(rank)}
+    kept = tuple(part for part in phase.parts if part[0] not in sorting)
+    return Phase("sampler", (*kept, *_flashinfer(rank)), phase.uncertainty_bytes)
+
+
 def held_by_sampler(rank: Rank) -> Parts:
     """What the sampler makes beside the logits."""
     if not rank.uses_v2:
@@ -88,8 +101,13 @@ def _v1(rank: Rank) -> Parts:
 def _v2_all_parameters(rank: Rank) -> Parts:
     plane = rank.rows * rank.vocab * 4
     if _uses_flashinfer(rank):
-        return parts(float32_logits=plane, masked_logits=plane, probabilities=plane)
+        return _flashinfer(rank)
     return parts(float32_logits=plane, top_k_scratch=_triton_scratch(rank))
+
+
+def _flashinfer(rank: Rank) -> Parts:
+    plane = rank.rows * rank.vocab * 4
+    return parts(float32_logits=plane, masked_logits=plane, probabilities=plane)
 
 
 def _triton_scratch(rank: Rank) -> int:

@@ -60,6 +60,11 @@ class VersionRules:
         return self.version < (0, 31)
 
     @property
+    def flashinfer_where_installed(self) -> bool:
+        """FlashInfer's sampler runs where the image brings it, which nobody can see from here."""
+        return self.version < (0, 12)
+
+    @property
     def flashinfer_samples(self) -> bool:
         """FlashInfer's sampler is on by default."""
         return self.version >= (0, 21)
