@@ -62,7 +62,7 @@ def lines(estimate: KVCacheEstimate) -> list[str]:
         f"vLLM reserves whole blocks: {estimate.blocks_per_sequence:,} blocks a sequence, "
         f"{gib(estimate.reserved_bytes_per_sequence)} each, {gib(estimate.reserved_bytes)} in all"
     )
-    return answer
+    return answer + [f"note: {note}" for note in estimate.notes]
 
 
 def main() -> int:

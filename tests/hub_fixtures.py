@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import Hub, running_hub
+from vllm_kv_planner.model import online
 
 
 @pytest.fixture
@@ -17,6 +18,7 @@ def own_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     for name in list(os.environ):
         if name.startswith(("HF_", "HUGGING", "TRANSFORMERS_")) or name.lower().endswith("_proxy"):
             monkeypatch.delenv(name)
+    online.forget()
     home = tmp_path / "hf-home"
     monkeypatch.setenv("HF_HOME", str(home))
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")  # nobody listens there

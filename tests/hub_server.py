@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import socket
 import threading
@@ -34,6 +35,8 @@ class Hub(ThreadingHTTPServer):
         self.files: dict[tuple[str, str, str], bytes] = {}
         self.asked: list[tuple[str, str | None]] = []  # path, Authorization
         self.ranges: list[str] = []  # asked for, of files that are there
+        self.gated: set[str] = set()  # repositories that want the token, besides those
+        self.not_changed = 0  # answers without a body, to whoever had the file
         self.heeds_ranges = True
         self.gives_reasons = True  # a mirror may say 404 and no more
         self.elsewhere = ""
@@ -143,7 +146,9 @@ class _Handler(BaseHTTPRequestHandler):
         elif org == "drip":
             self.server.closing.wait(0.05)
             self._file(repo, unquote(revision), file)
-        elif org == "gated" and self.headers.get("Authorization") != f"Bearer {TOKEN}":
+        elif (org == "gated" or repo in self.server.gated) and self.headers.get(
+            "Authorization"
+        ) != f"Bearer {TOKEN}":
             self._answer(
                 401, b"Access to this model is restricted", **{"X-Error-Code": "GatedRepo"}
             )
@@ -169,8 +174,13 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _whole_or_part(self, raw: bytes, commit: str) -> None:
         asked = self.headers.get("Range")
+        etag = '"' + hashlib.sha1(b"blob %d\0" % len(raw) + raw).hexdigest() + '"'
+        if self.headers.get("If-None-Match") == etag:
+            self.server.not_changed += 1
+            self._answer(304, b"", ETag=etag)
+            return
         if asked is None or not self.server.heeds_ranges:
-            self._answer(200, raw, **{"X-Repo-Commit": commit})
+            self._answer(200, raw, **{"X-Repo-Commit": commit, "ETag": etag})
             return
         self.server.ranges.append(asked)
         start, _, end = asked.removeprefix("bytes=").partition("-")

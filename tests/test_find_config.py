@@ -183,7 +183,7 @@ def test_offline_variables(monkeypatch: pytest.MonkeyPatch, the_hub: Hub, variab
 
 def test_unknown_name_offline_names_the_nearest() -> None:
     with pytest.raises(UnknownNameError, match=r"did you mean Qwen/Qwen3-8B") as caught:
-        find_config("qwen/Qwen-3-8B", offline=True)
+        find_config("qwen/Qwenn3-8B", offline=True)
     assert "\n" not in str(caught.value)
     with pytest.raises(UnknownNameError, match="openai-community/gpt2"):
         find_config("gpt22", offline=True)

@@ -78,7 +78,8 @@ def test_token_files(
     (tmp_path / "mine").write_text(TOKEN + "\n")
     (own_home / "token").unlink()
     monkeypatch.setenv("HF_TOKEN_PATH", str(tmp_path / "mine"))
-    assert find_config("gated/m").source == "hub"
+    the_hub.add("gated/other", LLAMA)
+    assert find_config("gated/other").source == "hub"
 
 
 def test_token_that_would_break_the_header(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,7 +119,7 @@ def test_redirect_loop(the_hub: Hub) -> None:
 
 def test_unknown_on_the_hub_names_the_nearest(the_hub: Hub) -> None:
     with pytest.raises(UnknownNameError, match=r"not on the Hub.*did you mean Qwen/Qwen3-8B"):
-        find_config("Qwen/Qwen-3-8B")
+        find_config("Qwen/Qwenn3-8B")
 
 
 def test_repository_without_config(the_hub: Hub) -> None:

@@ -62,7 +62,7 @@ def test_lines_are_sorted_unique_and_have_a_source() -> None:
         assert re.match(r"(config\.json|sizes as published in config\.json) of ", line["source"])
         assert line.keys() <= {"id", "certainty", "source", "config", "like", "drop", "files"}
         by_hand = line["source"].startswith("sizes as published")
-        assert line["certainty"] in (("derived",) if by_hand else ("confirmed", "one", "derived"))
+        assert line["certainty"] in (("derived",) if by_hand else presets.CERTAINTIES)
         assert "config" in line or "like" in line
     text = (MODEL / "presets.jsonl").read_text()
     assert text.isascii()  # offsets into the lower-cased copy must hold

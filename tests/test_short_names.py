@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import re
+from pathlib import Path
+
 import pytest
 
-from vllm_kv_planner.errors import UnknownNameError
+from tests.hub_server import Hub
+from vllm_kv_planner.cli import main
+from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError
 from vllm_kv_planner.model import presets
 from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.model.nearest import nearest_models
+
+pytest_plugins = ["tests.hub_fixtures"]
 
 
 @pytest.mark.parametrize(
@@ -23,13 +31,143 @@ from vllm_kv_planner.model.nearest import nearest_models
 )
 def test_the_owner_may_be_left_out(name: str, model: str) -> None:
     found = find_config(name, offline=True)
-    assert (found.id, found.source) == (model, "bundled")
+    assert found.id == model
+    assert found.source.startswith("bundled")
+    said = any(f"is planned as {model}, its name on the Hub" in note for note in found.notes)
+    assert said == (name != "gpt2")  # which the Hub itself leads there from
 
 
-def test_a_name_of_two_owners_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(presets, "_with_owner", lambda name: [f"a/{name}", f"b/{name}"])
-    with pytest.raises(UnknownNameError, match="not one model: a/xyz or b/xyz"):
-        find_config("xyz", offline=True)
+@pytest.mark.parametrize(
+    ("name", "model"),
+    [
+        ("meta-llama/Llama-3-8B-Instruct", "meta-llama/Meta-Llama-3-8B-Instruct"),
+        ("meta/llama-3.3-70b", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("llama3.1:8b", "meta-llama/Meta-Llama-3.1-8B"),
+        ("Llama 3.1 8B Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("qwen3_8b", "Qwen/Qwen3-8B"),
+        ("Qwen/Qwen-3-8B", "Qwen/Qwen3-8B"),
+        ("gemma3-27b", "google/gemma-3-27b-it"),  # and -pt, whose config is the same
+        ("llama2-7b", "meta-llama/Llama-2-7b-hf"),
+        ("mixtral-8x7b", "mistralai/Mixtral-8x7B-v0.1"),
+        ("phi4mini", "microsoft/Phi-4-mini-instruct"),
+        ("granite-3.3-8b", "ibm-granite/granite-3.3-8b-instruct"),
+    ],
+)
+def test_names_that_people_use(name: str, model: str) -> None:
+    found = find_config(name, offline=True)
+    assert found.id == model
+    assert f"is planned as {model}" in found.notes[0]
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("llama-3", "qwen38b", "Qwen/Qwen3-8B-Instruct", "someone/Llama-3.1-8B-Instruct"),
+        *("llama-3.18b", "gemma-3", "8b", "-", "instruct"),
+    ],
+)
+def test_no_other_name_is_guessed(name: str) -> None:
+    with pytest.raises(InputError):
+        find_config(name, offline=True)
+
+
+def test_a_name_of_models_that_differ_is_refused() -> None:
+    with pytest.raises(UnknownNameError, match=r"not one model: .*-v0\.1 or .*-v0\.3 or .*v0\.2\?"):
+        find_config("mistral-7b", offline=True)
+
+
+def test_a_repository_of_that_very_name_comes_first(own_home: Path, the_hub: Hub) -> None:
+    llama = {"architectures": ["LlamaForCausalLM"], "model_type": "llama"}
+    the_hub.add("meta-llama/Llama-3-8B-Instruct", llama)
+    assert find_config("meta-llama/Llama-3-8B-Instruct").config == llama
+    found = find_config("Qwen/Qwen-3-8B")  # asked for, and not there
+    assert (found.id, found.source) == ("Qwen/Qwen3-8B", "bundled")
+
+
+# Addresses, object stores, other formats
+
+
+@pytest.mark.parametrize(
+    ("address", "revision"),
+    [
+        ("https://huggingface.co/org/m", "main"),
+        ("https://huggingface.co/org/m/", "main"),
+        ("http://hf.co/org/m?library=vllm", "main"),
+        ("https://huggingface.co/org/m/tree/v2", "v2"),
+        ("https://huggingface.co/org/m/blob/v2/config.json", "v2"),
+        ("{hub}/org/m/resolve/v2/config.json", "v2"),
+        ("hf://org/m", "main"),
+        ("hf://org/m@v2", "v2"),
+    ],
+)
+def test_addresses_on_the_hub(address: str, revision: str, own_home: Path, the_hub: Hub) -> None:
+    the_hub.add("org/m", {"of": "main"})
+    the_hub.add("org/m", {"of": "v2"}, revision="v2")
+    found = find_config(address.format(hub=the_hub.url))
+    assert (found.id, found.config) == ("org/m", {"of": revision})
+
+
+def test_an_address_and_another_revision() -> None:
+    with pytest.raises(ConfigError, match="--revision v1, but the address names v2"):
+        find_config("https://huggingface.co/org/m/tree/v2", revision="v1", offline=True)
+
+
+@pytest.mark.parametrize(
+    ("reference", "said"),
+    [
+        ("s3://bucket/model", "s3:// is not read; give the model's Hub id"),
+        ("gs://bucket/model", "gs:// is not read"),
+        ("https://example.com/org/m", "not the address of a model on the Hub"),
+        ("https://huggingface.co/datasets/org/m", "not the address of a model on the Hub"),
+        ("https://huggingface.co/org/m/discussions/1", "not a page of a model"),
+        ("Qwen/Qwen3-8B-GGUF", "loads no GGUF file; give the model that it was made from"),
+        ("unsloth/Qwen3-8B-GGUF:Q4_K_M", "loads no GGUF file"),
+    ],
+)
+def test_what_is_not_read_says_what_is(reference: str, said: str) -> None:
+    with pytest.raises(InputError, match=re.escape(said)):
+        find_config(reference, offline=True)
+
+
+def test_folders_of_other_formats(tmp_path: Path) -> None:
+    (tmp_path / "m.gguf").write_bytes(b"GGUF")
+    for reference in (tmp_path, tmp_path / "m.gguf"):
+        with pytest.raises(ConfigError, match="loads no GGUF file"):
+            find_config(str(reference))
+    adapter = {"base_model_name_or_path": "meta-llama/Llama-3.1-8B", "r": 8}
+    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter))
+    with pytest.raises(ConfigError, match=r"plan meta-llama/Llama-3\.1-8B with --enable-lora"):
+        find_config(str(tmp_path))
+    (tmp_path / "config.json").write_text("{}")
+    assert find_config(str(tmp_path)).files == {"adapter_config.json": adapter}
+
+
+@pytest.mark.parametrize("model", ["/mnt/models", "s3://bucket/m", "./m.gguf", "org/nobody-knows"])
+def test_a_pasted_command_whose_model_is_elsewhere(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pasted = ["--", "vllm", "serve", model, "--max-model-len", "4096"]
+    assert main(["plan", "--gpu", "L4", *pasted]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert "--model ID before the -- says which model it is" in said.err
+    assert main(["plan", "--gpu", "L4", "--model", "Qwen/Qwen3-8B", *pasted]) == 0
+    assert f"{model} is planned as Qwen/Qwen3-8B, as --model says" in capsys.readouterr().out
+
+
+def test_models_are_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["models"]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == len(presets.known_names())
+    assert main(["models", "GEMMA", "4-31b"]) == 0
+    (line,) = capsys.readouterr().out.splitlines()
+    name, architecture, certainty = line.split()
+    assert name == "google/gemma-4-31B-it"
+    assert (architecture, certainty) == ("Gemma4ForConditionalGeneration", "derived")
+    assert main(["models", "gemma9"]) == 2
+    said = capsys.readouterr()
+    assert said.out == ""
+    assert "did you mean google/gemma-2-9b" in said.err
 
 
 def test_patterns_in_names_are_no_patterns() -> None:

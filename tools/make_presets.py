@@ -114,6 +114,8 @@ def preset(folder: Path, row: dict[str, str]) -> dict[str, Any]:
     certainty = "derived" if said.startswith(("derived", "corrected")) else "one"
     if "(byte-equal JSON)" in said or "copies identical" in said or name in CONFIRMED:
         certainty = "confirmed"
+    elif "verified by 2 sources" in said:
+        certainty = "agreed"
     corrected = correct(config, CORRECTED.get(name, {}))
     side = folder / row["file"].replace(".json", f".{SIDE_FILE}")
     stated = json.loads(side.read_text()) if side.exists() else SIDE_FILES.get(name)

@@ -18,8 +18,8 @@ from .model.multimodal_tokens import shows_nothing
 def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
     """The model of a config under these flags; the last ones are remembered."""
     return _described(
-        # the object itself, which the cache keeps alive: its id cannot come to mean another
-        Keyed(found, id(found.config)),
+        # the objects themselves, which the cache keeps alive: an id cannot come to mean another
+        Keyed(found, (id(found.config), *map(id, found.files.values()))),
         Keyed(args.hf_overrides, repr(args.hf_overrides)),
         text_only(found, args),
         args.disable_sliding_window,

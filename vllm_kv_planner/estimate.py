@@ -68,6 +68,7 @@ class KVCacheEstimate:
         blocks_per_sequence: Whole blocks that vLLM hands a sequence, all groups together.
         reserved_bytes_per_sequence: What those blocks take.
         config_source: Where the config was found.
+        notes: What to know of that.
     """
 
     model: str
@@ -81,6 +82,7 @@ class KVCacheEstimate:
     blocks_per_sequence: int
     reserved_bytes_per_sequence: int
     config_source: str
+    notes: tuple[str, ...] = ()
 
     @property
     def is_plain(self) -> bool:
@@ -171,6 +173,7 @@ def estimate_kv_cache(
         blocks_per_sequence=blocks.blocks_per_request if blocks else 0,
         reserved_bytes_per_sequence=blocks.needed_bytes if blocks else 0,
         config_source=found.source,
+        notes=found.notes,
     )
 
 

@@ -100,11 +100,12 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
     except UnsupportedError as refusal:
         from .memory.weights.checkpoint import checkpoint_weights
         from .memory.weights.headers import hub_headers, local_headers
+        from .model.find import is_offline
 
         headers = None
         if found.source in ("local", "hf-cache") and found.path is not None:
             headers = local_headers(os.path.dirname(found.path))
-        elif found.source == "hub":
+        if headers is None and found.source in ("hub", "hf-cache") and not is_offline():
             headers = hub_headers(found.id, found.revision or "main")
         if headers is None:
             raise UnsupportedError(

@@ -64,7 +64,13 @@ def assemble(
         memory=memory.info,
         kv_cache=cache_info(blocks, limits),
         fits=not why_not,
-        notes=(*why_not, *all_notes(setup, blocks, pessimistic), *memory.notes, *notes),
+        notes=(
+            *why_not,
+            *found.notes,
+            *all_notes(setup, blocks, pessimistic),
+            *memory.notes,
+            *notes,
+        ),
     )
 
 

@@ -22,6 +22,7 @@ COMMANDS = {
     "explain": "a start-up log of vLLM: predicted and actual side by side",
     "calibrate": "learn from start-up logs what later plans on the device use",
     "gpus": "GPUs known by name, with how sure each one's memory is",
+    "models": "the models that are known without any network",
 }
 
 USAGE = """\

@@ -72,6 +72,7 @@ def make_parser() -> FlagParser:
     own = parser.add_argument_group("launch")
     own.add_argument("--yes", "-y", action="store_true", help="start also where it is borderline")
     own.add_argument("--dry-run", "-n", action="store_true", help="plan and print, start nothing")
+    own.add_argument("--model", metavar="ID", help="the model at a path that is not here")
     add_planner_flags(parser.add_argument_group("planner"))
     return parser
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from ..engine_args.environment import read_environment
 from ..engine_args.flags import FlagParser, engine_args_from, unsure_notes
-from ..errors import InputError
+from ..errors import ConfigError, InputError, UnknownNameError
 from .log_flags import add_calibration_flags, calibration_of
 
 if TYPE_CHECKING:
@@ -112,17 +112,28 @@ def request_of_command(
 ) -> PlanRequest:
     """What a pasted ``vllm serve`` line asks for; ``own`` as ``check_before_dashes`` takes it.
 
+    ``--model`` before the dashes says which model stands at a path that is not on this machine.
+
     Raises:
         PlannerError: The input is wrong; one line says what and where.
     """
     from ..engine_args.serve_command import parse_serve_command
     from ..model.find import find_config
 
-    check_before_dashes(given, own)
+    check_before_dashes(given, (*own, "model"))
     command = parse_serve_command(pasted)
     args = command.engine_args
-    found = find_config(args.model, revision=args.revision)
     notes = [*unsure_notes(given), *command.notes]
+    named = getattr(given, "model", None)
+    if named is not None:
+        found = find_config(named)
+        notes.append(f"{args.model} is planned as {found.id}, as --model says")
+    else:
+        try:
+            found = find_config(args.model, revision=args.revision)
+        except (ConfigError, UnknownNameError) as error:
+            hint = "--model ID before the -- says which model it is"
+            raise type(error)(f"{error}; {hint}") from None
     return request_for(given, args, found, command.environment, notes)
 
 

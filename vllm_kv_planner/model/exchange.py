@@ -17,7 +17,9 @@ import time
 import urllib.request
 from typing import Any
 
-# Seconds without a byte; of one exchange; of all the files of a model.
+# Seconds until connected, its name looked up; without a byte; of one exchange; of all the files
+# of a model.
+CONNECT_SECONDS = 3.0
 WAIT_SECONDS = 5.0
 EXCHANGE_SECONDS = 20.0
 MODEL_SECONDS = 60.0
@@ -55,7 +57,7 @@ class Exchange:
 
     def __init__(self, body_bytes: int, deadline: Deadline | None = None) -> None:
         own = Deadline(EXCHANGE_SECONDS, "it")
-        self._deadlines = (own,) if deadline is None else (own, deadline)
+        self._deadlines: tuple[Deadline, ...] = (own,) if deadline is None else (own, deadline)
         self._bytes_left = 2 * body_bytes + _OVERHEAD_BYTES
         self._opened = contextlib.ExitStack()
 
@@ -81,9 +83,10 @@ class Exchange:
             director.add_handler(handler)
         return director.open(request, timeout=self.wait())
 
-    def wait(self) -> float:
+    def wait(self, *also: Deadline) -> float:
         """Seconds the next wait may take. Raises TimeoutError where there are none."""
-        return min(WAIT_SECONDS, *(deadline.left() for deadline in self._deadlines))
+        left: list[float] = [each.left() for each in self._deadlines + also]
+        return min([WAIT_SECONDS, *left])
 
     def read(self, connection: socket.socket, raw: io.RawIOBase, buffer: Any) -> int | None:
         """One read from the wire. Raises OSError where it is too slow, or there is too much."""
@@ -107,11 +110,12 @@ class Exchange:
     ) -> socket.socket:
         """A connected socket: as ``socket.create_connection``, by this exchange's deadlines."""
         problem: OSError = OSError("no address")
-        for family, kind, protocol, _, place in self._look_up(*address):
+        until = Deadline(CONNECT_SECONDS, "connecting")
+        for family, kind, protocol, _, place in self._look_up(*address, until):
             connection = socket.socket(family, kind, protocol)
             self.closes(connection)
             try:
-                connection.settimeout(self.wait())
+                connection.settimeout(self.wait(until))
                 connection.connect(place)
                 connection.settimeout(self.wait())  # for TLS: the whole handshake
             except OSError as error:
@@ -119,10 +123,10 @@ class Exchange:
                 problem = error
             else:
                 return connection
-        self.wait()
+        self.wait(until)
         raise problem
 
-    def _look_up(self, host: str, port: int) -> list[Any]:
+    def _look_up(self, host: str, port: int, until: Deadline) -> list[Any]:
         """Addresses of ``host``. A look-up cannot be given a time-out, so it gets a thread."""
         found: list[Any] = []
 
@@ -134,7 +138,7 @@ class Exchange:
 
         thread = threading.Thread(target=ask, daemon=True)
         thread.start()
-        thread.join(self.wait())
+        thread.join(self.wait(until))
         if not found:
             raise TimeoutError("looking up its name timed out")
         if isinstance(found[0], OSError):

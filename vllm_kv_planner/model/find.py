@@ -1,73 +1,35 @@
 """Find the config of the model a user names, and say where it was found.
 
-A model is a folder, a config.json, or a Hub id. Places are asked in order and the first that
-knows the model answers: the local path, the Hugging Face cache, the bundled presets, the Hub.
+A model is a folder, a config.json, a Hub id or address, or a name that people use for one.
+Places are asked in order and the first that knows the model answers: the local path, the Hugging
+Face cache, a bundled copy that two sources confirm, the Hub, any other bundled config. With
+``--revision`` the Hub is always asked, and bundled copies stand for ``main`` alone.
 """
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
-from typing import Any
 
 from ..errors import ConfigError, InputError, UnknownNameError
-from ..records import dataclass, field
+from ..records import replace
 from . import hf_cache, presets
-from .json_file import printable, read_config_file, shown
+from .found import ADAPTER_FILE, QUANT_FILE, FoundConfig, needs_quant_file
+from .json_file import read_config_file
+from .json_file import shown as shown_value
+from .reference import adapter_refusal, check_no_gguf, referred, shown
 
-# Beside config.json: where ModelOpt checkpoints before 0.31 keep their quantization config.
-QUANT_FILE = "hf_quant_config.json"
+__all__ = ["QUANT_FILE", "FoundConfig", "find_config", "found_config", "is_offline", "known_names"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _REVISION = re.compile(r"[A-Za-z0-9_][\w.+-]*(/[\w.+-]+)*", re.ASCII)
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
-
-
-@dataclass(frozen=True)
-class FoundConfig:
-    """A model's config and where it came from.
-
-    Attributes:
-        id: The Hub id, or the path as given.
-        config: The object in config.json. Not to be changed.
-        source: ``local``, ``hf-cache``, ``bundled`` or ``hub``.
-        revision: Commit hash where known.
-        path: The file read; None for bundled and fetched configs.
-        files: Side files present, by name, parsed: ``hf_quant_config.json``.
-    """
-
-    id: str
-    config: Mapping[str, Any]
-    source: str
-    revision: str | None = None
-    path: str | None = None
-    files: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def with_quantization(self) -> Mapping[str, Any]:
-        """The config, with the side file's quantization config where it states none itself.
-
-        Source: vLLM 0.33 ``transformers_utils/config.py`` ``get_config``.
-        """
-        beside = self.files.get(QUANT_FILE)
-        own = self.config.get("quantization_config")
-        if beside is None or (own is not None and not _lacks_layers(own)):
-            return self.config
-        inner = beside.get("quantization") if isinstance(beside, Mapping) else None
-        layers = inner.get("quantized_layers") if isinstance(inner, Mapping) else None
-        kept = beside if own is None else own
-        beside = kept if layers is None else {**kept, "quantized_layers": layers}
-        return {**self.config, "quantization_config": beside}
-
-
-def _lacks_layers(quantization: Any) -> bool:
-    """Whether a ModelOpt config of mixed precision leaves its layers to the file beside it."""
-    return (
-        isinstance(quantization, Mapping)
-        and quantization.get("quant_algo") == "MIXED_PRECISION"
-        and "quantized_layers" not in quantization
-    )
+_BUNDLED = {"one": "bundled-one-source", "derived": "bundled-derived"}
+_SURE = {
+    "agreed": "two sources agree on its sizes, but no copy of the file is confirmed",
+    "one": "a copy of one source",
+    "derived": "entered by hand, corrected or rebuilt",
+}
 
 
 def find_config(
@@ -76,37 +38,38 @@ def find_config(
     """The config of the model that ``reference`` names.
 
     Args:
-        reference: A folder with a config.json, a JSON file, a Hub id, or a short name.
+        reference: A folder with a config.json, a JSON file, a Hub id, an address on the Hub, or
+            a name that people use for a bundled model.
         revision: Branch, tag or commit of a Hub repository; bundled presets stand for
             ``main`` (the default) alone.
         offline: Never ask the Hub. Default: what ``HF_HUB_OFFLINE`` or
             ``TRANSFORMERS_OFFLINE`` says.
 
     Raises:
-        UnknownNameError: no place knows the model; names the nearest known ones.
+        UnknownNameError: no place knows the model, or several have the name; names the nearest.
         ConfigError: found but unreadable, gated, or the network did not answer.
     """
     found = _local(reference)
     if found:
         return found
-    if len(reference) > 200 or not _HUB_ID.fullmatch(reference) or ".." in reference:
+    typed, of_address = referred(reference)
+    if len(typed) > 200 or not _HUB_ID.fullmatch(typed) or ".." in typed:
         raise UnknownNameError(
-            f"{_shown(reference)} is neither a folder, a config.json nor a Hub id (ORG/NAME)"
+            f"{shown(reference)} is neither a folder, a config.json nor a Hub id (ORG/NAME)"
         )
+    if revision is not None and of_address not in (None, revision):
+        raise ConfigError(f"--revision {shown(revision)}, but the address names {of_address}")
+    revision = of_address if revision is None else revision
     if revision is not None and (not _REVISION.fullmatch(revision) or ".." in revision):
-        raise ConfigError(f"--revision {_shown(revision)}: not a branch, tag or commit hash")
-    # A repository may be cached under its former or short name too, so ask for both.
-    name = presets.canonical_name(reference)
-    found = _cached(reference, revision) or (_cached(name, revision) if name != reference else None)
-    if found:
-        return found
-    if revision in (None, "main"):
-        preset = presets.find_preset(reference)
-        if preset:
-            return FoundConfig(preset.id, preset.config, "bundled", files=preset.files)
-    if _is_offline() if offline is None else offline:
-        raise _unknown(name, "is not cached, and offline the Hub is not asked", revision)
-    return _from_hub(name, revision)
+        raise ConfigError(f"--revision {shown(revision)}: not a branch, tag or commit hash")
+    name = presets.canonical_name(typed)
+    if "/" not in name:
+        name = _other_spelling(name) or name
+    found = _on_disk_or_hub(typed, name, revision, is_offline() if offline is None else offline)
+    if not presets.is_id_of(typed, found.id):
+        said = f"{shown(typed)} is planned as {found.id}, its name on the Hub"
+        found = replace(found, notes=(said, *found.notes))
+    return found
 
 
 def found_config(model: object, revision: object = None) -> FoundConfig:
@@ -121,10 +84,11 @@ def found_config(model: object, revision: object = None) -> FoundConfig:
         model = os.fsdecode(model)
     if not isinstance(model, str):
         raise InputError(
-            f"model: {shown(model)} is no Hub id, path of a folder or config.json, or FoundConfig"
+            f"model: {shown_value(model)} is no Hub id, path of a folder or config.json, or "
+            "FoundConfig"
         )
     if revision is not None and not isinstance(revision, str):
-        raise InputError(f"--revision: {shown(revision)} is not text")
+        raise InputError(f"--revision: {shown_value(revision)} is not text")
     return find_config(model, revision=revision)
 
 
@@ -133,19 +97,108 @@ def known_names() -> list[str]:
     return presets.known_names()
 
 
+def _on_disk_or_hub(typed: str, name: str, revision: str | None, offline: bool) -> FoundConfig:
+    """The config from the cache, the presets or the Hub, in the order of the module's docstring.
+
+    Args:
+        typed: As the user wrote it; a repository may be cached under its former or short name.
+        name: The id it stands for.
+        revision: Of the repository.
+        offline: Whether the Hub may not be asked.
+    """
+    cached = _cached(typed, revision) or (_cached(name, revision) if name != typed else None)
+    if cached and (offline or revision is None or hf_cache.is_commit(revision)):
+        return cached if offline else _completed(cached)
+    preset = presets.find_preset(name) if revision in (None, "main") else None
+    if preset and revision is None and preset.certainty == "confirmed":
+        return FoundConfig(preset.id, preset.config, "bundled", files=preset.files)
+    try:
+        return _from_hub(name, revision, cached, offline=offline, has_other=preset is not None)
+    except _NotThere as refused:
+        if cached:
+            return replace(cached, notes=(f"the copy in the cache is planned: {refused}",))
+        if preset:
+            return _bundled(preset, str(refused))
+        is_main = revision in (None, "main")
+        other = _other_spelling(name) if is_main and refused.may_be_misspelt else None
+        if other is None:
+            raise refused.error from None
+    return _on_disk_or_hub(other, other, revision, offline)
+
+
+class _NotThere(Exception):
+    """The Hub has no such model, or could not be asked; ``error`` where nothing else knows it."""
+
+    def __init__(self, why: str, error: InputError, *, may_be_misspelt: bool) -> None:
+        super().__init__(why)
+        self.error = error
+        self.may_be_misspelt = may_be_misspelt
+
+
+def _from_hub(
+    name: str, revision: str | None, cached: FoundConfig | None, *, offline: bool, has_other: bool
+) -> FoundConfig:
+    """What the Hub says.
+
+    Raises:
+        _NotThere: Nothing, or nothing that could be used.
+    """
+    if offline:
+        error = _unknown(name, "is not cached, and offline the Hub is not asked", revision)
+        raise _NotThere("offline, the Hub was not asked", error, may_be_misspelt=True)
+    from . import hub, online  # they import urllib: only where the network is needed
+
+    stands_in = has_other or cached is not None
+    silence = online.silence() if stands_in else None
+    if silence:
+        raise _NotThere(silence, ConfigError(silence), may_be_misspelt=False)
+    try:
+        return online.ask(name, revision, cached)
+    except hub.NotOnHub as caught:
+        error = _unknown(name, str(caught)[len(name) + 1 :], revision)
+        raise _NotThere(str(caught), error, may_be_misspelt=True) from None
+    except hub.NoAnswer as caught:
+        failed = ConfigError(f"{caught}{_hint(name, revision)}")
+        raise _NotThere(online.silence() or "", failed, may_be_misspelt=True) from None
+    except ConfigError as caught:
+        raise _NotThere(str(caught), caught, may_be_misspelt=False) from None
+
+
+def _bundled(preset: presets.Preset, why: str) -> FoundConfig:
+    """A bundled config that stands in for the one on the Hub, and says so."""
+    source = _BUNDLED.get(preset.certainty, "bundled")
+    note: tuple[str, ...] = ()
+    if preset.certainty in _SURE:
+        note = (f"{preset.id}: the bundled config is planned ({_SURE[preset.certainty]}); {why}",)
+    return FoundConfig(preset.id, preset.config, source, files=preset.files, notes=note)
+
+
+def _other_spelling(name: str) -> str | None:
+    """The one bundled model that people mean by ``name``; None where there is none."""
+    from .nearest import meant_by  # for names that nothing else knows
+
+    found = meant_by(name)
+    if len(found) > 1:
+        raise UnknownNameError(f"{shown(name)} is not one model: {' or '.join(found[:6])}?")
+    return found[0] if found else None
+
+
 def _local(reference: str) -> FoundConfig | None:
     """The config at a local path; None when ``reference`` does not look or act like a path."""
     path = os.path.expanduser(reference)
     looks_local = reference.startswith(("/", "./", "../", "~", ".\\", "..\\")) or (
         reference in (".", "..") or reference.endswith((".json", os.sep))
     )
+    if "://" in reference:
+        return None
     # lexists: a dangling or circular link is the user's path all the same.
     if not looks_local and (not reference or "\0" in reference or not os.path.lexists(path)):
         return None
     if "\0" not in path and os.path.isdir(path):
         return _in_folder(path, reference, "local", None)
     if looks_local and "\0" not in path and not os.path.lexists(path):
-        raise ConfigError(f"{_shown(reference)}: no such file or folder")
+        raise ConfigError(f"{shown(reference)}: no such file or folder")
+    check_no_gguf(reference)
     return FoundConfig(reference, read_config_file(path), "local", path=path)
 
 
@@ -156,48 +209,47 @@ def _cached(name: str, revision: str | None) -> FoundConfig | None:
     return _in_folder(snapshot[0], name, "hf-cache", snapshot[1])
 
 
+def _completed(cached: FoundConfig) -> FoundConfig:
+    """With the quantization file that its name promises and whoever filled the cache left out."""
+    from .named_quantization import named_quantization
+
+    if QUANT_FILE in cached.files or not needs_quant_file(cached.config) or cached.revision is None:
+        return cached
+    if named_quantization(cached.id, cached.config) is None:
+        return cached
+    from . import online
+
+    try:
+        side = online.quant_file(cached.id, cached.revision)
+    except ConfigError:
+        return cached  # whose plan says what it lacks
+    return replace(cached, files={**cached.files, QUANT_FILE: side}) if side else cached
+
+
 def _in_folder(folder: str, name: str, source: str, revision: str | None) -> FoundConfig:
     path = os.path.join(folder, "config.json")
+    files = {}
+    for side_file in (QUANT_FILE, ADAPTER_FILE):
+        side = os.path.join(folder, side_file)
+        if os.path.lexists(side):
+            files[side_file] = read_config_file(side)
     if not os.path.lexists(path):
+        if ADAPTER_FILE in files:
+            raise adapter_refusal(name, files[ADAPTER_FILE])
         if os.path.exists(os.path.join(folder, "params.json")):
             raise ConfigError(
-                f"{_shown(name)}: holds params.json (Mistral's format) only; the planner needs "
+                f"{shown(name)}: holds params.json (Mistral's format) only; the planner needs "
                 "the model's config.json beside it"
             )
-        raise ConfigError(f"{_shown(name)}: the folder holds no config.json")
-    config = read_config_file(path)
-    files = {}
-    side = os.path.join(folder, QUANT_FILE)
-    if os.path.lexists(side):
-        files[QUANT_FILE] = read_config_file(side)
-    return FoundConfig(name, config, source, revision, path, files)
+        with_gguf = [file for file in os.listdir(folder) if file.lower().endswith(".gguf")]
+        if with_gguf:
+            check_no_gguf(with_gguf[0])
+        raise ConfigError(f"{shown(name)}: the folder holds no config.json")
+    return FoundConfig(name, read_config_file(path), source, revision, path, files)
 
 
-def _from_hub(name: str, revision: str | None) -> FoundConfig:
-    # They import urllib: only where the network is needed.
-    from . import hub
-    from .exchange import model_deadline
-
-    deadline = model_deadline()
-    try:
-        fetched = hub.fetch_json(name, revision or "main", "config.json", deadline=deadline)
-    except hub.NotOnHub as error:
-        raise _unknown(name, str(error)[len(name) + 1 :], revision) from None
-    except hub.NoAnswer as error:
-        raise ConfigError(f"{error}{_hint(name, revision)}") from None
-    if fetched is None:
-        raise ConfigError(f"{name}: the repository on the Hub holds no config.json")
-    files = {}
-    own = fetched.content.get("quantization_config")
-    if own is None or _lacks_layers(own):
-        at = fetched.commit or revision or "main"
-        side = hub.fetch_json(name, at, QUANT_FILE, deadline=deadline, repo_known=True)
-        if side:
-            files[QUANT_FILE] = side.content
-    return FoundConfig(name, fetched.content, "hub", fetched.commit, None, files)
-
-
-def _is_offline() -> bool:
+def is_offline() -> bool:
+    """Whether the environment says never to ask the Hub, as ``huggingface_hub`` reads it."""
     names = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
     return any(os.environ.get(name, "").upper() in _TRUE for name in names)
 
@@ -212,7 +264,3 @@ def _hint(name: str, revision: str | None) -> str:
 
     near = [] if revision else nearest_models(name)
     return f"; did you mean {' or '.join(near)}?" if near else "; give a folder or config.json"
-
-
-def _shown(text: str) -> str:
-    return printable(text if len(text) <= 100 else text[:100] + "…") or '""'

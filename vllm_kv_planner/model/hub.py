@@ -1,4 +1,4 @@
-"""Fetch one file of a repository from the Hugging Face Hub, or a part: one GET, bounded, no cache.
+"""Fetch one file of a repository from the Hugging Face Hub, or a part: one GET, bounded.
 
 Imported only when the network is needed, as urllib alone takes longer to import than a plan.
 Environment: ``HF_ENDPOINT``; the token in ``HF_TOKEN``, else in the file ``HF_TOKEN_PATH``
@@ -25,6 +25,7 @@ DEFAULT_ENDPOINT = "https://huggingface.co"
 _MAX_REDIRECTS = 5
 _CHUNK_BYTES = 64 * 1024
 HTTP_PARTIAL = 206
+HTTP_NOT_CHANGED = 304
 HTTP_NO_SUCH_RANGE = 416
 
 
@@ -38,20 +39,25 @@ class NoAnswer(ConfigError):
 
 @dataclass(frozen=True)
 class HubFile:
-    """One fetched file: the parsed object, the commit it is of, and the address asked."""
+    """One fetched file: the parsed object, and what it was parsed from."""
 
     content: dict[str, Any]
-    commit: str | None
-    url: str
+    fetched: HubBytes
 
 
 @dataclass(frozen=True)
 class HubBytes:
-    """Bytes of one file, the commit it is of, and the address asked."""
+    """Bytes of one file, the commit it is of, the address asked, and the Hub's tag of it.
+
+    ``changed`` is False where the Hub says that the copy asked about is still right; then there
+    are no bytes.
+    """
 
     raw: bytes
     commit: str | None
     url: str
+    etag: str | None = None
+    changed: bool = True
 
 
 def fetch_json(
@@ -61,6 +67,7 @@ def fetch_json(
     *,
     deadline: Deadline | None = None,
     repo_known: bool = False,
+    etag: str | None = None,
 ) -> HubFile | None:
     """``filename`` of ``repo_id`` at ``revision``; None when the repository has no such file.
 
@@ -71,17 +78,24 @@ def fetch_json(
         deadline: Of all files of the model; one file has its own besides.
         repo_known: The repository has given a file, so an answer of 404 that gives no reason, as
             mirrors send it, is about this file alone.
+        etag: Of a copy at hand: an answer that it still holds has no content.
 
     Raises NotOnHub for an unknown repository, NoAnswer for a network that fails, ConfigError
     for an unknown revision, a gated repository or a file that is not a JSON object.
     """
     fetched = fetch_bytes(
-        repo_id, revision, filename, limit=MAX_FILE_BYTES, deadline=deadline, repo_known=repo_known
+        repo_id,
+        revision,
+        filename,
+        limit=MAX_FILE_BYTES,
+        deadline=deadline,
+        repo_known=repo_known,
+        etag=etag,
     )
     if fetched is None:
         return None
     where = f"{repo_id}'s {filename} on the Hub"
-    return HubFile(parse_config(fetched.raw, where), fetched.commit, fetched.url)
+    return HubFile(parse_config(fetched.raw, where) if fetched.changed else {}, fetched)
 
 
 def fetch_bytes(
@@ -94,6 +108,7 @@ def fetch_bytes(
     count: int | None = None,
     deadline: Deadline | None = None,
     repo_known: bool = False,
+    etag: str | None = None,
 ) -> HubBytes | None:
     """A file, or ``count`` bytes of it from ``start`` on; None when there is no such file.
 
@@ -107,6 +122,8 @@ def fetch_bytes(
     if count is not None:
         request.add_header("Range", f"bytes={start}-{start + count - 1}")
         limit = count
+    if etag is not None:
+        request.add_header("If-None-Match", f'"{etag}"')
     redirects = _Redirects(token)
     where = f"{repo_id}'s {filename} on the Hub"
     try:
@@ -115,12 +132,15 @@ def fetch_bytes(
             exchange.open(request, redirects) as response,
         ):
             commit = redirects.commit or response.headers.get("X-Repo-Commit") or ""
+            tag = response.headers.get("ETag") or ""
             is_part = count is not None and response.status == HTTP_PARTIAL
             skipped = 0 if is_part else start
             raw = _read_body(response, skipped + limit)[skipped:]
             raw = raw if count is None else raw[:count]
     except urllib.error.HTTPError as error:
         error.close()
+        if error.code == HTTP_NOT_CHANGED and etag is not None:
+            return HubBytes(b"", None, url, etag, changed=False)
         if repo_known and error.code in (404, 410) and not error.headers.get("X-Error-Code"):
             return None
         if error.code == HTTP_NO_SUCH_RANGE and count is not None:
@@ -135,7 +155,7 @@ def fetch_bytes(
             f"{where}: {_host(url)} did not answer ({printable(str(reason))[:120]})"
         ) from None
     is_hash = len(commit) == 40 and commit.isalnum() and commit.isascii()
-    return HubBytes(raw, commit if is_hash else None, url)
+    return HubBytes(raw, commit if is_hash else None, url, tag.removeprefix("W/").strip('"'))
 
 
 def _file_url(repo_id: str, revision: str, filename: str) -> str:
@@ -145,7 +165,7 @@ def _file_url(repo_id: str, revision: str, filename: str) -> str:
         urllib.parse.quote(revision, safe=""),
         urllib.parse.quote(filename),
     )
-    return "/".join((_endpoint(), *quoted))
+    return "/".join((endpoint(), *quoted))
 
 
 def _request(url: str, token: str | None) -> urllib.request.Request:
@@ -193,12 +213,13 @@ class _Redirects(urllib.request.HTTPRedirectHandler):
     http_error_308 = urllib.request.HTTPRedirectHandler.http_error_302
 
 
-def _endpoint() -> str:
-    endpoint = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
-    parts = urllib.parse.urlsplit(endpoint)
+def endpoint() -> str:
+    """The Hub's address, of ``HF_ENDPOINT`` or its own. Raises ConfigError where it is none."""
+    address = (os.environ.get("HF_ENDPOINT") or DEFAULT_ENDPOINT).rstrip("/")
+    parts = urllib.parse.urlsplit(address)
     if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
         raise ConfigError("HF_ENDPOINT must be an address like https://huggingface.co")
-    return endpoint
+    return address
 
 
 def _token() -> str | None:

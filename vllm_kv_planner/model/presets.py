@@ -6,8 +6,9 @@ a model up costs under a millisecond. Each line is a JSON object:
 ``id``
     The model's id on the Hub.
 ``certainty``
-    ``confirmed``: a copy of the published file that two sources agree on. ``one``: a copy of one
-    source. ``derived``: entered by hand, corrected, or rebuilt from another format.
+    ``confirmed``: two sources have the same copy of the published file. ``agreed``: two sources
+    agree on the sizes. ``one``: a copy of one source. ``derived``: entered by hand, corrected, or
+    rebuilt from another format.
 ``source``
     Where its facts come from, in words.
 ``config``
@@ -36,6 +37,7 @@ from ..errors import UnknownNameError
 from ..records import dataclass, field
 
 _FOLDER = os.path.dirname(__file__)
+CERTAINTIES = ("confirmed", "agreed", "one", "derived")
 _loaded: dict[str, bytes] = {}
 
 
@@ -83,6 +85,15 @@ def canonical_name(name: str) -> str:
     if len(owned) > 1:
         raise UnknownNameError(f"{name} is not one model: {' or '.join(owned)}?")
     return owned[0] if owned else name
+
+
+def is_id_of(name: str, model: str) -> bool:
+    """Whether ``name`` is the model's own id, or one that the Hub itself leads to it from."""
+    lowered, own = name.lower(), model.lower()
+    if lowered == own:
+        return True
+    was_named_so = "/" in lowered or own.endswith("/" + lowered)
+    return was_named_so and _aliases().get(lowered, "").lower() == own
 
 
 @lru_cache(maxsize=64)

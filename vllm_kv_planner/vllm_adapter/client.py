@@ -264,5 +264,5 @@ def finished(
         revision=found.revision,
         gpu_name=child.ready["device_name"] or "CPU" if device is None else device.name,
         gpu_total_bytes=None if device is None else device.torch_total_bytes,
-        notes=notes,
+        notes=(*found.notes, *notes),
     )

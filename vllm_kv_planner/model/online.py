@@ -1,0 +1,100 @@
+"""Ask the Hub for a model's config, and keep the answer in the Hugging Face cache.
+
+One request for config.json, with the tag of the copy at hand where there is one, and one for the
+quantization file where vLLM would look for it. Within one process nothing is asked twice, and a
+Hub that did not answer is not asked again where a bundled config can stand in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..errors import ConfigError
+from . import hf_cache, hub
+from .exchange import Deadline, model_deadline
+from .found import ADAPTER_FILE, QUANT_FILE, FoundConfig, needs_quant_file
+from .json_file import MAX_FILE_BYTES, read_regular_file
+from .reference import adapter_refusal
+
+_MOST_ANSWERS = 64
+_answers: dict[tuple[str, str, str], FoundConfig] = {}
+_silent: dict[str, str] = {}
+
+
+def silence() -> str | None:
+    """Why the Hub did not answer when it was asked last; None where it did, or was not asked."""
+    return _silent.get(hub.endpoint())
+
+
+def ask(name: str, revision: str | None, cached: FoundConfig | None = None) -> FoundConfig:
+    """The config of ``name`` on the Hub; ``cached`` where the Hub says that it still holds.
+
+    Raises:
+        NotOnHub, NoAnswer, ConfigError: As ``hub.fetch_json``; the repository holds no config.
+    """
+    asked = revision or "main"
+    key = (hub.endpoint(), name, asked)
+    if key not in _answers:
+        if len(_answers) >= _MOST_ANSWERS:
+            _answers.clear()
+        try:
+            _answers[key] = _ask(name, asked, cached)
+        except hub.NoAnswer as error:
+            said = str(error).removeprefix(f"{name}'s config.json on the Hub: ")
+            _silent[key[0]] = said
+            raise
+        _silent.pop(key[0], None)
+    return _answers[key]
+
+
+def forget() -> None:
+    """Ask anew what was answered, or not answered, in this process."""
+    _answers.clear()
+    _silent.clear()
+
+
+def quant_file(name: str, commit: str) -> dict[str, Any] | None:
+    """The quantization file beside a cached config that may have been fetched without it."""
+    if hf_cache.lacks(name, commit, QUANT_FILE):
+        return None
+    return _side_file(name, commit, commit, QUANT_FILE, model_deadline())
+
+
+def _ask(name: str, revision: str, cached: FoundConfig | None) -> FoundConfig:
+    deadline = model_deadline()
+    found = hub.fetch_json(name, revision, "config.json", deadline=deadline, etag=_tag_of(cached))
+    if found is None:
+        adapter = _side_file(name, revision, None, ADAPTER_FILE, deadline)
+        if adapter is not None:
+            raise adapter_refusal(name, adapter)
+        raise ConfigError(f"{name}: the repository on the Hub holds no config.json")
+    if cached is not None and not found.fetched.changed:
+        return cached
+    commit = found.fetched.commit
+    if commit:
+        hf_cache.keep(name, revision, commit, "config.json", found.fetched.raw)
+    files = {}
+    if needs_quant_file(found.content):
+        side = _side_file(name, commit or revision, commit, QUANT_FILE, deadline)
+        if side is not None:
+            files[QUANT_FILE] = side
+    return FoundConfig(name, found.content, "hub", commit, None, files)
+
+
+def _side_file(
+    name: str, revision: str, commit: str | None, filename: str, deadline: Deadline
+) -> dict[str, Any] | None:
+    found = hub.fetch_json(name, revision, filename, deadline=deadline, repo_known=True)
+    if commit:
+        hf_cache.keep(name, commit, commit, filename, found.fetched.raw if found else None)
+    return found.content if found else None
+
+
+def _tag_of(cached: FoundConfig | None) -> str | None:
+    if cached is None or cached.path is None:
+        return None
+    try:
+        raw = read_regular_file(cached.path, MAX_FILE_BYTES)
+    except OSError:
+        return None
+    return None if raw is None else hf_cache.blob_tag(raw)
