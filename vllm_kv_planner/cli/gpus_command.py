@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from .output import say
 from .planner_flags import command_parser
 
 WIDTH = 80
@@ -33,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     parser.add_argument("word", metavar="WORD", nargs="*", help="part of a name")
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
     given = parser.parse_args(list(arguments))
-    print(_rendered(_records(" ".join(given.word)), given.format))
+    say(_rendered(_records(" ".join(given.word)), given.format))
     return 0
 
 
