@@ -33,9 +33,9 @@ from .architecture_cases import kinds, plain, preset, read
         ),
         # null means as many KV heads as query heads, whatever the class's default
         (
-            "MistralForCausalLM",
-            "mistral",
-            {"num_key_value_heads": None, "sliding_window": None},
+            "LlamaForCausalLM",
+            "llama",
+            {"num_key_value_heads": None},
             plain(32, 32, 128),
         ),
         ("GPTJForCausalLM", "gptj", {}, plain(28, 16, 256)),

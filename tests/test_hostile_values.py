@@ -22,7 +22,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ({"num_attention_heads": 0}, "num_attention_heads must be a whole number from 1"),
         ({"head_dim": 0}, "head_dim must be a whole number from 1"),
         ({"hidden_size": 0}, "hidden_size must be a whole number from 1"),
-        ({"hidden_size": 3}, "hidden_size and head counts make attention with .* width 0"),
+        ({"hidden_size": 3}, r"hidden_size \(3\) must be a multiple of num_attention_heads \(32\)"),
         ({"vocab_size": 0}, "vocab_size must be a whole number from 1"),
         ({"intermediate_size": 0}, "intermediate_size must be a whole number from 1"),
         ({"num_experts": -1}, "num_experts must be a whole number from 0"),

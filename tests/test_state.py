@@ -233,7 +233,7 @@ def test_mamba_alone_has_no_attention_page() -> None:
     ("config", "values", "error"),
     [
         (GRANITE_H, {"layer_types": ["mamba", "attention"]}, PlannerError),
-        (GRANITE_H, {"layer_types": ["mamba", "rwkv", "mamba", "mamba"]}, UnsupportedError),
+        (GRANITE_H, {"layer_types": ["mamba", "rwkv", "mamba", "mamba"]}, PlannerError),
         (NEMOTRON_H, {"hybrid_override_pattern": "M?"}, UnsupportedError),
         (KIMI_LINEAR, {"linear_attn_config": None}, PlannerError),
         (JAMBA, {"attn_layer_period": 0}, PlannerError),

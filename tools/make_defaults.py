@@ -12,8 +12,10 @@ import dataclasses
 import inspect
 import json
 import re
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from types import UnionType
+from typing import Any, Union, get_args, get_origin
 
 import transformers  # type: ignore[import-not-found,unused-ignore]
 from transformers.models.auto import (  # type: ignore[import-not-found,unused-ignore]
@@ -73,8 +75,10 @@ def main() -> None:
                 for value in table[name].values()
                 if isinstance(value, dict) and "model_type" in value
             }
-    lines: list[Any] = [{"format": 1, "from": versions}]
-    lines += [{"id": name, "defaults": table[name]} for name in sorted(table) if table[name]]
+    lines: list[Any] = [{"format": 2, "from": versions}]
+    for name in sorted(table):
+        line = {"id": name, "defaults": table[name], **insisted(classes.get(name))}
+        lines += [line] if len(line) > 2 or table[name] else []
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     OUTPUT.write_text(text)
     print(f"{len(lines) - 1} model types, {len(text):,} bytes, from {versions}")
@@ -115,6 +119,57 @@ def defaults(cls: Any, classes: dict[str, Any]) -> dict[str, Any]:
         }
         fixed[key] = {"model_type": model_type, **different}
     return fixed
+
+
+def insisted(cls: Any) -> dict[str, Any]:
+    """What a class refuses: ``types`` of fields, by type; ``divides``; ``layer_types`` unknown.
+
+    Types that JSON cannot hold are left out, and fields with one such. ``divides`` is what
+    ``validate_architecture`` says in its plainest form; a pair's first must be a multiple of its
+    second.
+    """
+    if cls is None:
+        return {}
+    base = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
+    types: dict[str, list[str]] = {}
+    for field in dataclasses.fields(cls):
+        kinds = None if field.name in base else json_kinds(field.type)
+        if kinds:
+            types.setdefault("|".join(sorted(kinds)), []).append(field.name)
+    source = inspect.getsource(cls.validate_architecture)
+    pairs = re.findall(r"if self\.(\w+) % self\.(\w+)(?: != 0)?:", source)
+    found: dict[str, Any] = {kinds: " ".join(names) for kinds, names in sorted(types.items())}
+    return {
+        **({"types": found} if found else {}),
+        **({"divides": pairs} if pairs else {}),
+        **({"layer_types": True} if minds_layer_types(cls) else {}),
+    }
+
+
+def minds_layer_types(cls: Any) -> bool:
+    """Whether the class refuses types of layers that nobody knows."""
+    for types in (["unknown_kind"], ["unknown_kind", "full_attention"]):
+        try:
+            cls(layer_types=types, num_hidden_layers=len(types))
+        except Exception as error:
+            if "`layer_types` entries must be" in str(error):
+                return True
+    return False
+
+
+def json_kinds(kind: Any) -> set[str]:
+    """Names of the JSON types that a field of this type takes; empty: not to be said."""
+    if kind is None or kind is type(None):
+        return {"null"}
+    if kind in (int, float, bool, str):
+        return {kind.__name__}
+    origin = get_origin(kind) or kind
+    if origin in (Union, UnionType):
+        inner = [json_kinds(one) for one in get_args(kind)]
+        return set().union(*inner) if all(inner) else set()
+    if origin in (list, tuple, Sequence):
+        return {"list"}
+    return {"dict"} if origin is dict or inspect.isclass(origin) else set()
 
 
 def declared(cls: Any) -> dict[str, Any]:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import InputError
-from ..model.json_file import shown
 from .checkpoint_quantization import Checkpoint, modelopt_algorithm, ordered_activations
 
 _MARLIN_GROUPS = (-1, 32, 64, 128)
@@ -51,7 +50,7 @@ def _gptq(method: str, checkpoint: Checkpoint) -> None:
         raise InputError(complaint)
     if (bits, symmetric) not in ((4, True), (8, True)):
         raise InputError(
-            f"Unsupported quantization config: bits={shown(bits)}, sym={shown(symmetric)}"
+            f"Unsupported quantization config: bits={bits!s:.40}, sym={symmetric!s:.40}"
         )
     if checkpoint["group_size"] not in _MARLIN_GROUPS:
         raise InputError(
@@ -65,7 +64,7 @@ def _awq(method: str, checkpoint: Checkpoint) -> None:
     _require(checkpoint, "q_group_size", "group_size")
     _require(checkpoint, "zero_point")
     if bits != 4:
-        raise InputError(f"Unsupported num_bits = {shown(bits)}. Supported: 4.")
+        raise InputError(f"Unsupported num_bits = {bits!s:.40}. Supported: 4.")
 
 
 def _fp8(method: str, checkpoint: Checkpoint) -> None:
@@ -127,7 +126,7 @@ def _inc(method: str, checkpoint: Checkpoint) -> None:
     bits = _require(checkpoint, "bits")
     _require(checkpoint, "group_size")
     if bits not in range(2, 9):
-        raise InputError(f"Unsupported weight_bits: {shown(bits)}, currently only support 2 to 8.")
+        raise InputError(f"Unsupported weight_bits: {bits!s:.40}, currently only support 2 to 8.")
     kind = str(checkpoint.get("data_type") or "int")
     if kind not in ("int", "fp", "fp8") and "mx_fp" not in kind:
         raise InputError(

@@ -26,11 +26,22 @@ def defaults_for(model_type: str) -> Mapping[str, Any]:
     config appears as its ``model_type`` and whatever differs from that type's own defaults.
     An unknown model type has no defaults: ``{}``.
     """
+    found: Mapping[str, Any] = class_line(model_type).get("defaults", {})
+    return found
+
+
+def class_line(model_type: str) -> Mapping[str, Any]:
+    """All that is known of ``model_type``'s class; nothing of an unknown one.
+
+    Beside ``defaults``: ``types``, names of fields by the JSON types they take; ``divides``, pairs
+    of fields of which the first must be a multiple of the second; ``layer_types``, whether the
+    class minds what its list of layer types holds.
+    """
     if model_type not in _known:
         line = None
         if model_type and len(model_type) < 100:
             line = find_line("defaults.jsonl", model_type.lower())
-        _known[model_type] = {} if line is None else line["defaults"]
+        _known[model_type] = line or {}
     return _known[model_type]
 
 

@@ -16,7 +16,7 @@ from ..errors import InputError, UnsupportedError
 from ..records import replace
 from .architectures.convertors import Convertor, convertor
 from .architectures.general import config_dtype, is_latent, largest, num_experts
-from .architectures.hf_config import language_config
+from .architectures.hf_config import check_class, language_config
 from .architectures.reader import ModelReader
 from .architectures.registry import Row, row, rule, unsupported
 from .architectures.resolve import Resolved, inner_architecture, model_types, resolve
@@ -25,6 +25,7 @@ from .description import ModelDescription
 from .named_quantization import named_quantization, planned_without
 from .overrides import overridden
 from .plausible import check_layers, check_plausible
+from .rope_rules import check_rope
 
 if TYPE_CHECKING:
     from .layers.base import CacheLayer
@@ -70,14 +71,17 @@ def describe(
         is_pooling=is_pooling,
         where=where,
     )
-    text = stated = language_config(top, model_type, resolved.row.get("text_type", ""))
+    text_type = resolved.row.get("text_type", "")
+    text = stated = language_config(top, model_type, text_type)
     check_plausible(top, text)
+    check_class(Config(config, where), model_type, text_type)
     if disable_sliding_window or text.get("sliding_window") == 0:
         check_windowless(text.opt_str("model_type") or model_type, where)
         text = Config({**text.data, "sliding_window": None}, where, prefix=text.prefix)
     facts = convertor(model_type)
     mm_prefix = facts.is_mm_prefix_lm(top, text) and not language_model_only
     reader = read(top, text, facts, resolved, mm_prefix)
+    check_rope(text, reader.head_size)
     inner = inner_reader(reader, resolved.row)
     layers = tuple(rule(inner.options["rule"])(inner))
     check_layers(text, layers)

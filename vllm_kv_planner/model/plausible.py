@@ -69,15 +69,23 @@ def check_plausible(top: Config, text: Config) -> None:
 
 
 def check_layers(text: Config, layers: Iterable[CacheLayer]) -> None:
-    """Refuse attention with nothing in its heads.
+    """Refuse attention with nothing in its heads, or heads that cannot share the cache's.
+
+    Source: vLLM 0.33 ``layers/attention/attention.py`` ``Attention.__init__``.
 
     Raises:
-        ConfigError: The hidden size is smaller than the number of heads that share it.
+        ConfigError: The hidden size is smaller than the number of heads that share it, or query
+            heads are no multiple of KV heads.
     """
     for layer in layers:
         if isinstance(layer, Attention) and min(layer.head_size, layer.num_kv_heads) < 1:
             heads = f"{layer.num_kv_heads:,} KV heads of width {layer.head_size:,}"
             raise text.error("hidden_size", f"and head counts make attention with {heads}")
+        if isinstance(layer, Attention) and layer.num_heads % layer.num_kv_heads:
+            raise text.error(
+                "num_attention_heads",
+                f"({layer.num_heads}) is not divisible by the KV heads ({layer.num_kv_heads})",
+            )
 
 
 def _check_sizes(config: Config) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from ...errors import UnsupportedError
 from ...records import replace
+from ..class_rules import LEGACY_LAYER_TYPES
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention
@@ -13,14 +14,6 @@ from .reader import ModelReader
 
 MakeLayers = Callable[[int], Iterable[CacheLayer]]
 """Index of a decoder layer to the cache layers vLLM builds in it, in order."""
-
-RENAMED_TYPES = {
-    "mamba": "linear_attention",
-    "attention": "full_attention",
-    "deepseek_sparse_attention": "indexed_attention",
-    "qwen_sparse_attention": "indexed_attention",
-}
-"""Block types by their earlier names (transformers ``_LEGACY_LAYER_TYPE_REMAP``)."""
 
 
 def block_types(model: ModelReader, *keys: str, default: Sequence[str] | None = None) -> list[str]:
@@ -31,7 +24,7 @@ def block_types(model: ModelReader, *keys: str, default: Sequence[str] | None = 
         raise model.text.error(
             keys[0], f"lists {len(listed)} of the {model.num_hidden_layers} layers"
         )
-    return [RENAMED_TYPES.get(kind, kind) for kind in listed[: model.num_hidden_layers]]
+    return [LEGACY_LAYER_TYPES.get(kind, kind) for kind in listed[: model.num_hidden_layers]]
 
 
 def every_nth(count: int, interval: int, nth: str, others: str) -> list[str]:

@@ -15,6 +15,7 @@ from functools import cache
 from typing import Any
 
 from ...data_files import read_json
+from ..class_rules import check_types, check_values
 from ..config import Config
 from ..defaults import defaults_for
 from .derived import DERIVATIONS
@@ -70,8 +71,29 @@ def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
         model_type: Its type.
         fallback_type: Type of the nested config, where neither it nor the outer class says.
     """
+    return as_transformers(*_innermost(top, model_type, fallback_type))
+
+
+def check_class(top: Config, model_type: str, fallback_type: str) -> None:
+    """Refuse what the classes of a config and of the parts in it refuse.
+
+    Args:
+        top: The whole config, before ``--hf-overrides``: those come after the classes' checks.
+        model_type: Its type.
+        fallback_type: As for ``language_config``.
+
+    Raises:
+        ConfigError: Naming the key, its value and what is valid.
+    """
+    check_types(top, model_type)
+    for key, value in top.data.items():
+        inner = value.get("model_type") if isinstance(value, Mapping) else None
+        if isinstance(inner, str):
+            check_types(Config(value, top.where, prefix=f"{key}."), inner)
     part, part_type = _innermost(top, model_type, fallback_type)
-    return as_transformers(part, part_type)
+    if part.data is not top.data:
+        check_types(part, part_type)
+    check_values(as_transformers(part, part_type), part_type)
 
 
 def _innermost(config: Config, model_type: str, fallback_type: str) -> tuple[Config, str]:

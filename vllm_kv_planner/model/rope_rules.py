@@ -1,0 +1,177 @@
+"""Rotary embeddings that vLLM cannot build: unknown kinds, absent factors, widths that differ.
+
+Source: vLLM 0.33 ``transformers_utils/config.py`` ``patch_rope_parameters``,
+``model_executor/layers/rotary_embedding/`` ``get_rope`` and the classes it makes,
+``models/deepseek_v2.py`` for latents; transformers 5.20 ``modeling_rope_utils.py``
+``RotaryEmbeddingConfigMixin``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from .class_rules import LEGACY_LAYER_TYPES
+from .config import Config
+from .defaults import class_line
+
+_REQUIRED = {
+    "default": (),
+    "mrope": (),
+    "proportional": (),
+    "mllama4": (),
+    "bailing_mrope": ("mrope_section",),
+    "openpangu": ("mrope_section",),
+    "linear": ("factor",),
+    "ntk": ("factor",),
+    "dynamic": (),
+    "yarn": ("factor",),
+    "telechat3-yarn": ("factor",),
+    "deepseek_yarn": ("factor",),
+    "deepseek_llama_scaling": ("factor",),
+    "llama3": ("factor", "low_freq_factor", "high_freq_factor"),
+    "longrope": ("short_factor", "long_factor"),
+    "su": ("short_factor", "long_factor"),
+}
+"""Keys beside the kind; every kind ``get_rope`` knows, with the older names of some.
+
+``original_max_position_embeddings`` is filled in where a kind needs it.
+"""
+_SAME_KINDS = ({"default", "mrope"}, {"longrope", "su"})
+_FILLED = ("yarn", "llama3", "longrope")
+_NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "rope_theta")
+_DEEPSEEK = frozenset(
+    [
+        *("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "axk1"),
+        *("pangu_ultra_moe", "glm4_moe_lite", "deepseek_mtp"),
+    ]
+)
+"""Latent types that run every kind but the default one as DeepSeek's own YaRN."""
+
+
+def check_rope(text: Config, head_size: int) -> None:
+    """Refuse rotary embeddings of the language model that vLLM refuses.
+
+    Args:
+        text: The language model's config; types unknown to transformers and vLLM, and those
+            whose class has no rotary embedding, are not checked.
+        head_size: Width of a head by vLLM's general rule, in elements.
+
+    Raises:
+        ConfigError: Naming the key, its value and what is valid.
+    """
+    model_type = text.opt_str("model_type") or ""
+    types = class_line(model_type).get("types", {})
+    has_rope = any("rope_parameters" in names.split() for names in types.values())
+    if not has_rope:
+        return
+    rotated = text.opt_int("qk_rope_head_dim", minimum=0)
+    is_deepseek = rotated is not None and model_type in _DEEPSEEK
+    for rope, kind in _ropes(text):
+        _check_keys(rope, kind, is_deepseek=is_deepseek)
+        _check_odd_head(rope, text)
+        if is_deepseek:
+            _check_widths(rope, kind, rotated or 0, 1.0)
+        elif rotated is None and "per_layer_config" not in text.data:
+            _check_widths(rope, kind, head_size, _checked_share(rope, text))
+
+
+def _ropes(text: Config) -> Iterator[tuple[Config, str]]:
+    """Each set of parameters and its kind; the default where the config has none."""
+    key = "rope_scaling" if text.data.get("rope_scaling") else "rope_parameters"
+    found = text.data.get(key) or {}
+    if not isinstance(found, Mapping):
+        return  # refused as no object elsewhere
+    names = [name for name in found if _is_label(name, text) and isinstance(found[name], Mapping)]
+    prefix = f"{text.prefix}{key}."
+    parts = [(found[name], f"{prefix}{name}.") for name in names] or [(found, prefix)]
+    for values, where in parts:
+        rope = Config(values, text.where, prefix=where)
+        new, old = values.get("rope_type"), values.get("type")
+        both = {kind for kind in (new, old) if isinstance(kind, str)}
+        if len(both) == 2 and both not in _SAME_KINDS:
+            raise rope.error("rope_type", f"({new}) and type ({old}) contradict each other")
+        yield rope, rope.str("rope_type", "type", default="default")
+
+
+def _is_label(name: str, text: Config) -> bool:
+    """Whether parameters may be nested under this name: a layer type."""
+    types = text.data.get("layer_types") or ()
+    return name in ("full_attention", "sliding_attention", "main", "compress") or name in {
+        *types,
+        *(LEGACY_LAYER_TYPES.get(kind, kind) for kind in types if isinstance(kind, str)),
+    }
+
+
+def _check_keys(rope: Config, kind: str, *, is_deepseek: bool) -> None:
+    """The kind is known and what it needs is there."""
+    if is_deepseek and kind not in ("default", "mrope"):
+        needed: tuple[str, ...] = ("factor",)
+        if kind not in _FILLED:
+            needed = ("factor", "original_max_position_embeddings")
+    elif kind in _REQUIRED:
+        needed = _REQUIRED[kind]
+    else:
+        known = ", ".join(sorted(_REQUIRED))
+        raise rope.refused("rope_type", kind, f"must be one of {known}")
+    if kind == "dynamic" and rope.data.get("alpha") is None:
+        needed = (*needed, "factor")
+    for key in needed:
+        if rope.data.get(key) is None:
+            raise rope.error(key, f"is not given, rope_type {kind} needs it")
+    for key in _NUMBERS:
+        if rope.data.get(key) is not None:
+            rope.float(key, maximum=1e30)
+    factors = [key for key in ("short_factor", "long_factor", "mrope_section") if key in needed]
+    for key in factors:
+        if not isinstance(rope.data[key], list):
+            raise rope.refused(key, rope.data[key], "must be a list of numbers")
+
+
+def _check_odd_head(rope: Config, text: Config) -> None:
+    """A head that is rotated whole has an even width (``validate_rope``)."""
+    width, share = text.data.get("head_dim"), _share(rope, text)
+    if "per_layer_config" in text.data or type(width) is not int or width <= 4:
+        return
+    if width % 2 and int(width * share) == width:
+        raise text.error("head_dim", f"({width}) must be even, as all of it is rotated")
+
+
+def _check_widths(rope: Config, kind: str, width: int, share: float) -> None:
+    """Lists are as long as there are pairs to rotate in a head (part) of this width."""
+    pairs = int(width * share) // 2
+    if rope.data.get("rope_dim"):
+        return
+    section = rope.data.get("mrope_section")
+    has_sections = section and kind in ("default", "mrope", "yarn")
+    if has_sections and sum(rope.list_of_ints("mrope_section")) != pairs:
+        raise rope.refused("mrope_section", section, f"must add up to {pairs} {_why(share)}")
+    for key in ("short_factor", "long_factor") if kind in ("longrope", "su") else ():
+        count = len(rope.data[key])
+        if count not in (1, pairs):
+            raise rope.error(key, f"must list {pairs} numbers {_why(share)}, lists {count}")
+
+
+def _why(share: float) -> str:
+    part = "half" if share == 1 else f"half of {share:g}"
+    return f"({part} of a head's width)"
+
+
+def _share(rope: Config, text: Config) -> float:
+    """The part of a head that is rotated, as ``get_rope`` reads it."""
+    for config, keys in (
+        (rope, ("partial_rotary_factor",)),
+        (text, ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")),
+    ):
+        for key in keys:
+            value = config.data.get(key)
+            if isinstance(value, (int, float)) and not isinstance(value, bool):
+                return float(value)
+    return 1.0
+
+
+def _checked_share(rope: Config, text: Config) -> float:
+    share = _share(rope, text)
+    if 0 < share <= 1 or rope.data.get("rope_dim"):
+        return share
+    holder = rope if "partial_rotary_factor" in rope.data else text
+    raise holder.error("partial_rotary_factor", f"={share:g} must be above 0 and at most 1")
