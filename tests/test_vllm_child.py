@@ -50,7 +50,7 @@ def test_the_child_writes_in_one_folder_and_asks_no_network(tmp_path: Path) -> N
 def test_devices_vllm_cannot_stand_for() -> None:
     assert describe_gpu(find_gpu("MI300X")).gcn_architecture == "gfx942"
     unknown = replace(find_gpu("MI300X"), compute_capability=(8, 0))
-    with pytest.raises(UnsupportedError, match="gfx90a, gfx942, gfx950, gfx1201"):
+    with pytest.raises(UnsupportedError, match="gfx90a, gfx942, gfx950, gfx1100, gfx1151, gfx1201"):
         describe_gpu(unknown)
     with pytest.raises(UnsupportedError, match="compute capability"):
         describe_gpu(custom_gpu(80 << 30))

@@ -60,6 +60,10 @@ def prepare(
     """
     gpu = DEFAULT_GPU if gpu is None else gpu
     device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
+    if device.machine_gpus is not None:
+        from .engine_args.choose_gpu import check_count
+
+        check_count(device, args.num_gpus)
     model = described(found, args)
     rules = older_rules(vllm_version)
     said: tuple[str, ...] = ()
