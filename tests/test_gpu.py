@@ -99,6 +99,9 @@ NAMES = {
 MACHINES = {
     "8xH100": ("H100-SXM-80GB", 8),
     "H100 x8": ("H100-SXM-80GB", 8),
+    "NVIDIA H100 Tensor Core GPU (x8)": ("H100-SXM-80GB", 8),
+    "A100 SXM4 80GB 4x": ("A100-SXM-80GB", 4),
+    "RTX_4090:2": ("RTX-4090-24GB", 2),
     "4 x L40S": ("L40S-48GB", 4),
     "2x4090": ("RTX-4090-24GB", 2),
     "2 L4": ("L4-24GB", 2),
@@ -267,6 +270,7 @@ def test_unified_memory() -> None:
         ("NVIDIA-A100-SXM4-80GB-MIG-3g.40gb-SHARED", (39.4, 39.6), 42),
         ("A30 2g.12gb", (10, 12), 28),
         ("H200 MIG 1g.18gb", (16, 16), 16),
+        ("a100_3g.20gb", (19, 19.75), 42),  # of the 40 GB card: the profile tells
         ("B200 1g.23gb", (19, 22.4), 18),
     ],
 )
@@ -280,7 +284,7 @@ def test_mig_slices(name: str, gib: tuple[float, float], sms: int) -> None:
     assert ("shared" in " ".join(gpu.notes)) == name.endswith("SHARED")
 
 
-@pytest.mark.parametrize("name", ["H100 1g.18gb", "L4 1g.6gb", "A100 40GB 3g.40gb"])
+@pytest.mark.parametrize("name", ["H100 1g.18gb", "L4 1g.6gb", "A100 40GB 3g.40gb", "A100 1g.18gb"])
 def test_mig_profiles_that_a_card_has_not(name: str) -> None:
     with pytest.raises(InputError, match="has no MIG profile"):
         find_gpu(name)
@@ -311,6 +315,7 @@ def test_names_that_are_near_are_suggested(name: str, suggested: str) -> None:
         *(("Gaudi 3", "Gaudi"), ("M3 Max", "Apple"), ("trn1.32xlarge", "Trainium")),
         *(("Ascend 910B", "Ascend"), ("GTX 1080 Ti", "older"), ("Tesla P100", "older")),
         *(("potato", "gpus"), ("🙂", "gpus"), ("rtx 9999", "gpus"), ("g5.metal", "gpus")),
+        *(("nvidia.com/mig-2g.20gb: 1", "MIG profile"), ("1g.10gb", "MIG profile")),
         *(("", "empty"), ("   ", "empty"), ("Standard_NV6ads_A10_v5", "a sixth of an A10")),
     ],
 )
@@ -320,7 +325,7 @@ def test_no_absurd_suggestions(name: str, what: str) -> None:
     message = str(caught.value)
     assert what in message
     assert "did you mean" not in message
-    assert "H100" not in message and "H200" not in message
+    assert "MIG" in message or ("H100" not in message and "H200" not in message)
 
 
 @given(st.text(max_size=200))

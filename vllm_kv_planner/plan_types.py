@@ -35,7 +35,11 @@ class ModelInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class GPUInfo:
-    """The GPU: total memory as CUDA reports it, in bytes; ``num_gpus`` of all ranks together."""
+    """The GPU; ``num_gpus`` of all ranks together.
+
+    ``total_memory_bytes`` is what CUDA reports, or where nobody has printed that an estimate on the
+    small side, which a note then says.
+    """
 
     name: str
     total_memory_bytes: int | None

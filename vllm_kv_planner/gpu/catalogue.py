@@ -40,9 +40,11 @@ _NOT_OFFERED = ("laptop", "embedded")
 
 
 class _Found(NamedTuple):
-    row: Row
+    rows: tuple[Row, ...]
+    """Every device that the name fits, the usual one first."""
     gpus: int | None = None
-    smaller: tuple[str, ...] = ()
+    exact: bool = True
+    """Whether it is a device's own short name, or one device's instance type."""
 
 
 def all_gpus() -> tuple[GPU, ...]:
@@ -78,14 +80,18 @@ def find_gpu(name: str) -> GPU:
         asked = taken_apart(text)
         found = _known(asked.device)
     if found is None:
-        raise UnknownNameError(_unknown(name, asked.device))
-    gpu = _device(found.row["short_name"])
+        raise UnknownNameError(_unknown(name, asked))
+    row = found.rows[0]
+    if asked.mig is not None:  # the profile tells which card: only 40 GB ones have a 1g.5gb
+        row = next((each for each in found.rows if asked.mig in each.get("mig", ())), row)
+    gpu = _device(row["short_name"])
+    smaller = [r["short_name"] for r in found.rows if r["nominal_gb"] < row["nominal_gb"]]
     if asked.mig is not None:
-        gpu = _slice(gpu, found.row, asked.mig)
+        gpu = _slice(gpu, row, asked.mig)
     notes = list(gpu.notes)
-    if found.smaller:
+    if smaller and not found.exact:
         notes.append(
-            f"--gpu {name[:60]}: taken as {gpu.short_name}; {', '.join(found.smaller)} would have "
+            f"--gpu {name[:60]}: taken as {gpu.short_name}; {', '.join(smaller)} would have "
             "less memory"
         )
     if asked.shared:
@@ -180,24 +186,22 @@ def _known(text: str) -> _Found | None:
     for short_name, types in _catalogue()["machines"].items():
         for word in (kind, f"standard-{kind}"):
             if word in types and (row := _row(short_name)) is not None:
-                return _Found(row, types[word])
+                return _Found((row,), types[word])
     folded = fold(text)
     fitting = [row for row in _catalogue()["gpus"] if fits(row, folded)]
     if not fitting:
         # ``Quadro RTX A6000``, ``Jetson Thor``: a family that is left out of the card's own name
         without = folded.removeprefix("quadro")
         return None if without == folded else _known(without)
-    first = fitting[0]
-    exact = folded == fold(first["short_name"])
-    smaller = [r["short_name"] for r in fitting if r["nominal_gb"] < first["nominal_gb"]]
-    return _Found(first, None, () if exact else tuple(smaller))
+    return _Found(tuple(fitting), exact=folded == fold(fitting[0]["short_name"]))
 
 
-def _unknown(name: str, device: str) -> str:
+def _unknown(name: str, asked: Asked) -> str:
     """Why the name is refused: what it is instead, or which names are near."""
     import re
 
-    said, text = f"unknown GPU {name[:60]!r}", device.lower()
+    said, device = f"unknown GPU {name[:60]!r}", asked.device
+    text = device.lower()
     kind = text.replace("_", "-").removeprefix("ml.")
     for word, part in _catalogue()["fractions"].items():
         if kind in (word, word.removeprefix("standard-")):
@@ -206,6 +210,8 @@ def _unknown(name: str, device: str) -> str:
         if re.match(pattern, text):
             ends = "--planner vllm can ask vLLM's CPU build; " if what == "a CPU" else ""
             return f"{said}: {what}, which this planner does not plan for; {ends}{KNOWN}"
+    if re.fullmatch(r"(.*/)?(mig)?([-_ ]?\dg[._]\d+gb.*)?", text) and "g" in text:
+        return f"{said}: a MIG profile, and not of which GPU; --gpu 'H100 1g.10gb' names both"
     near = nearest(fold(device), _catalogue()["gpus"])
     meant = f"; did you mean {', '.join(near)}?" if near else f"; {KNOWN}."
     return f"{said}{meant} Anything else: --gpu-memory SIZE, with --gpu for a device like it"

@@ -8,7 +8,10 @@ from typing import Any, NamedTuple
 Row = Mapping[str, Any]
 """One device of ``catalogue.json``."""
 
-_NOISE = ("nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "intel", "graphics", "gpu")
+_NOISE = (
+    *("nvidia", "geforce", "tesla", "amd", "instinct", "radeon", "intel"),
+    *("graphics", "tensorcore", "gpu"),
+)
 _NEAR = 0.7
 """How alike two names must be for one to be a slip of the other (difflib's ratio)."""
 MOST_GPUS = 64
@@ -86,7 +89,8 @@ def taken_apart(text: str) -> Asked:
         r"(?:gres/)?gpu:(?P<device>[^:=]+)[:=](?P<n>\d+)",
         r"(?:gres/)?gpu:(?P<device>[^:=]+)",
         r"(?P<n>\d+)\s*[x×*]\s*(?P<device>.+)",
-        r"(?P<device>.+?)\s*[x×*]\s*(?P<n>\d+)",
+        r"(?P<device>.+?)\s*\(?[x×*]\s*(?P<n>\d+)\)?",
+        r"(?P<device>.+?)\s+\(?(?P<n>\d+)\s*[x×]\)?",
         r"(?P<device>.+?)\s*:\s*(?P<n>\d+)",
         r"(?P<n>\d+)\s+(?P<device>[a-z].*)",
     ):
