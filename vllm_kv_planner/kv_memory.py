@@ -111,7 +111,10 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
             raise UnsupportedError(
                 f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
             ) from None
-        return checkpoint_weights(headers, setup.args, layers=setup.model.num_hidden_layers)
+        model = setup.model
+        # HRM runs the layers of two stacks many times; the checkpoint has each once
+        stored = model.text_config.get("num_layers_per_stack", model.num_hidden_layers)
+        return checkpoint_weights(headers, setup.args, layers=stored)
 
 
 def predicted(
