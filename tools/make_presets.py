@@ -50,7 +50,10 @@ _FP8 = {"dynamic": False, "num_bits": 8, "strategy": "channel", "symmetric": Tru
 CORRECTED: dict[str, dict[str, Any]] = {
     "Qwen/Qwen2.5-32B-Instruct": {"max_position_embeddings": 32768},
     "google/gemma-3-12b-it": {"text_config": {"max_position_embeddings": 131072}},
+    # tied, it would have 1.5 billion parameters
+    "Qwen/Qwen1.5-1.8B-Chat": {"max_position_embeddings": 32768, "tie_word_embeddings": False},
     "zai-org/GLM-4.7-FP8": {
+        "num_nextn_predict_layers": 1,
         "quantization_config": {
             "config_groups": {
                 "group_0": {
@@ -62,7 +65,7 @@ CORRECTED: dict[str, dict[str, Any]] = {
             "format": "float-quantized",
             "ignore": ["lm_head"],
             "quant_method": "compressed-tensors",
-        }
+        },
     },
 }
 # Side files that were not collected, as a sibling's has it.
