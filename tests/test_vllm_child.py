@@ -79,7 +79,7 @@ def test_arguments_are_those_given() -> None:
     assert vllm_arguments(args, "/folder") == {
         "model": "/folder",
         "skip_tokenizer_init": True,
-        "trust_remote_code": True,
+        "trust_remote_code": False,
         "tensor_parallel_size": 8,
         "cudagraph_capture_sizes": [1, 2],
         "hf_overrides": {"a": 1},

@@ -19,6 +19,7 @@ __all__ = [
     "parse_config",
     "printable",
     "read_config_file",
+    "read_json_file",
     "read_regular_file",
     "shown",
 ]
@@ -57,6 +58,13 @@ def read_config_file(path: str) -> dict[str, Any]:
     Raises ConfigError when it cannot be read, is no regular file (a pipe or device could
     hang or never end), is too large, or does not hold one JSON object.
     """
+    config = read_json_file(path, dict)
+    assert isinstance(config, dict)
+    return config
+
+
+def read_json_file(path: str, kind: type) -> Any:
+    """As ``read_config_file``, of a file that holds a ``kind``: an object or a list."""
     where = printable(path if len(path) <= 200 else path[:200] + "…")
     try:
         raw = read_regular_file(path, MAX_FILE_BYTES + 1)
@@ -66,7 +74,7 @@ def read_config_file(path: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: not a usable file name") from None
     if raw is None:
         raise ConfigError(f"{where}: not a regular file, so not a config.json")
-    return parse_config(raw, where)
+    return _parse(raw, where, kind)
 
 
 def read_regular_file(path: str, limit: int) -> bytes | None:
@@ -84,6 +92,12 @@ def parse_config(raw: bytes, where: str) -> dict[str, Any]:
     ``Infinity`` and ``NaN`` pass here, as published configs hold them in fields no planner
     reads (Nemotron-H's ``time_step_limit``); ``Config`` refuses them where a number is read.
     """
+    config = _parse(raw, where, dict)
+    assert isinstance(config, dict)
+    return config
+
+
+def _parse(raw: bytes, where: str, kind: type) -> Any:
     if len(raw) > MAX_FILE_BYTES:
         raise ConfigError(
             f"{where}: larger than {MAX_FILE_BYTES // 1_000_000} MB, so not a config.json"
@@ -104,14 +118,15 @@ def parse_config(raw: bytes, where: str) -> dict[str, Any]:
         raise ConfigError(f"{where}: nested deeper than {MAX_DEPTH} levels") from None
     except ValueError:  # Python refuses to convert integers of more than 4300 digits
         raise ConfigError(f"{where}: holds a number of thousands of digits") from None
-    if not isinstance(config, dict):
-        raise ConfigError(f"{where}: must hold a JSON object, holds {shown(config)}")
+    if not isinstance(config, kind):
+        wanted = "a JSON object" if kind is dict else "a list"
+        raise ConfigError(f"{where}: must hold {wanted}, holds {shown(config)}")
     if containers > MAX_DEPTH and _deeper_than(config, MAX_DEPTH):
         raise ConfigError(f"{where}: nested deeper than {MAX_DEPTH} levels")
     return config
 
 
-def _deeper_than(root: dict[str, Any], depth: int) -> bool:
+def _deeper_than(root: Any, depth: int) -> bool:
     level: list[Any] = [root]
     for _ in range(depth):
         level = [

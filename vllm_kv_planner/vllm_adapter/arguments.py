@@ -7,6 +7,8 @@ from typing import Any
 
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
+from ..errors import UnsupportedError, printable
+from .model_folder import without_code
 
 # Told to vLLM in other ways: the folder that holds the model, and who uses the engine.
 _NOT_PASSED = {"model", "revision", "hf_config_path", "usage_context"}
@@ -22,15 +24,16 @@ HANDED_OVER: dict[str, Any] = {
     "served_model_name": None,
 }
 
+CONFIG_OVERRIDES = ("hf_overrides", "mm_processor_kwargs", "speculative_config")
+"""Arguments that end up in a model's own config or processor."""
+
 
 def vllm_arguments(args: EngineArgs, folder: str) -> dict[str, Any]:
     """What was given: a field at its default is left to vLLM, whose defaults they are."""
-    # With trust_remote_code vLLM does not ask for it where a model type usually brings code; the
-    # folder holds none.
     arguments: dict[str, Any] = {
         "model": folder,
         "skip_tokenizer_init": True,
-        "trust_remote_code": True,
+        "trust_remote_code": False,
     }
     for field in fields(args):
         value = getattr(args, field.name)
@@ -38,8 +41,42 @@ def vllm_arguments(args: EngineArgs, folder: str) -> dict[str, Any]:
         if field.default_factory is not MISSING:
             default = field.default_factory()
         if field.name not in _NOT_PASSED and value != default:
-            arguments[field.name] = plain(value)
+            check_no_code(field.name, value)
+            arguments[field.name] = without_code(plain(value))
     return arguments
+
+
+def check_no_code(flag: str, value: Any) -> None:
+    """Refuse values for which vLLM imports a Python module of that name.
+
+    Source: vLLM 0.33 ``kv_transfer/kv_connector/factory.py``, ``v1/kv_offload/factory.py``,
+    ``config/compilation.py`` (``inductor_passes``, ``backend``),
+    ``v1/spec_decode/custom_class_proposer.py``.
+
+    Raises:
+        UnsupportedError: It is one.
+    """
+    if flag == "spec_method":
+        flag, value = "speculative_config", {"method": value}
+    if isinstance(value, (list, tuple)):
+        for item in value:
+            check_no_code(flag, item)
+    if not hasattr(value, "items"):
+        return
+    for key, item in value.items():
+        names_code = (
+            str(key).endswith("_module_path")
+            or key == "inductor_passes"
+            or (flag == "compilation_config" and key == "backend" and "." in str(item))
+            or (flag == "speculative_config" and key == "method" and item == "custom_class")
+        )
+        if item and names_code:
+            raise UnsupportedError(
+                f"--{flag.replace('_', '-')}: {printable(str(key))} "
+                f"{printable(str(item)[:80])!r} names Python code, which the planner does not run: "
+                "plan without it"
+            )
+        check_no_code(flag, item)
 
 
 def plain(value: Any) -> Any:

@@ -55,11 +55,11 @@ class Child:
         self._log_path = os.path.join(folder, "log")
         with _removed_on_error(folder), open(self._log_path, "wb") as log:
             self._process = subprocess.Popen(
-                [python, "-m", "vllm_kv_planner.vllm_adapter.server", folder],
+                [python, os.path.join(folder, "path"), folder],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=log,
-                cwd=self.models,
+                cwd=os.path.join(folder, "files", "home"),
                 env=child_environment(folder, gpu, else_own_device=else_own_device),
                 start_new_session=True,  # so that forks of forks end with it
             )

@@ -54,6 +54,8 @@ _SETTINGS = {
     # Compiled bytecode would be written beside the installed packages.
     "PYTHONDONTWRITEBYTECODE": "1",
     "PYTHONUNBUFFERED": "1",
+    # Python 3.11 on: nothing is ever imported from the current directory.
+    "PYTHONSAFEPATH": "1",
 }
 
 _NO_GPU = {
@@ -64,6 +66,13 @@ _NO_GPU = {
     # site whether they are to be had, and hangs where there is none; this says that they are.
     "VLLM_HAS_FLASHINFER_CUBIN": "1",
 }
+
+_MAIN = """\
+import sys
+from vllm_kv_planner.vllm_adapter.server import main
+sys.exit(main())
+"""
+"""What the child runs: ``python FOLDER/path`` looks there first, and not where it is started."""
 
 
 def child_environment(
@@ -91,8 +100,9 @@ def child_environment(
         os.makedirs(kept, exist_ok=True)
         environment[name] = kept
     environment.update(_SETTINGS)
-    path = [os.path.join(folder, "path"), environment.get("PYTHONPATH", "")]
-    environment["PYTHONPATH"] = os.pathsep.join(part for part in path if part)
+    path = [os.path.join(folder, "path"), *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    # A relative entry, or an empty one, would be looked up where the child runs.
+    environment["PYTHONPATH"] = os.pathsep.join(part for part in path if os.path.isabs(part))
     if gpu is not None:
         environment.update(_NO_GPU)
         environment[ABSENT_GPU] = gpu.to_json()
@@ -115,6 +125,8 @@ def make_path(folder: str) -> None:
     info = os.path.join(path, f"vllm_kv_planner-{__version__}.dist-info")
     os.makedirs(info)
     os.symlink(package, os.path.join(path, "vllm_kv_planner"))
+    with open(os.path.join(path, "__main__.py"), "w", encoding="utf-8") as file:
+        file.write(_MAIN)
     files = {
         "METADATA": f"Metadata-Version: 2.1\nName: vllm-kv-planner\nVersion: {__version__}\n",
         "entry_points.txt": "[vllm.platform_plugins]\n"

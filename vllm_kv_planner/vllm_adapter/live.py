@@ -13,9 +13,9 @@ from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig, find_config
 from ..plan_types import Plan
-from .arguments import HANDED_OVER
+from .arguments import CONFIG_OVERRIDES, HANDED_OVER, check_no_code
 from .client import THIS_MACHINE, VLLMPlanner, draft_model, finished
-from .model_folder import write_model_folder
+from .model_folder import without_code, write_model_folder
 
 # Arguments of LLM() that its EngineArgs never see.
 _ONLY_LLM = ("chat_template", "hf_token")
@@ -114,10 +114,15 @@ def handed_over(engine: Any, models: str) -> tuple[FoundConfig, dict[str, Any]]:
         str(values.get("hf_config_path") or values["model"]), revision=values.get("revision")
     )
     folder, about = write_model_folder(found, models)
-    changes: dict[str, Any] = {"model": folder, "trust_remote_code": True}
+    changes: dict[str, Any] = {"model": folder, "trust_remote_code": False}
     changes |= {key: value for key, value in HANDED_OVER.items() if not mapping or value}
-    drafts = dict(values)
-    speculative = values.get("speculative_config")
+    for key, value in values.items():
+        if isinstance(value, dict):
+            check_no_code(key, value)
+            if key in CONFIG_OVERRIDES:
+                changes[key] = without_code(value)
+    drafts = {**values, **changes}
+    speculative = drafts.get("speculative_config")
     if isinstance(speculative, dict):
         drafts["speculative_config"] = dict(speculative)
     draft = draft_model(drafts)

@@ -1,9 +1,9 @@
 """The child process: import vLLM once, then answer one request after another.
 
-``python -m vllm_kv_planner.vllm_adapter.server FOLDER``; the parent (``client.py``) sets the
-environment. Requests come as JSON lines on stdin. Answers go as JSON lines to what was stdout; what
-vLLM prints goes to stderr. Every request is answered in a fork, so that process groups, the static
-forward context and whatever a model's code leaves behind end with it.
+``python FOLDER/path FOLDER``; the parent (``child.py``) sets the environment. Requests come as JSON
+lines on what was stdin, where libraries find nothing. Answers go as JSON lines to what was stdout;
+what vLLM prints goes to stderr. Every request is answered in a fork, so that process groups, the
+static forward context and whatever a model's code leaves behind end with it.
 """
 
 from __future__ import annotations
@@ -36,11 +36,12 @@ _PRELOAD = (
 class Server:
     """One child process: one GPU, or the machine's own platform."""
 
-    def __init__(self, folder: str, answers: TextIO) -> None:
+    def __init__(self, folder: str, requests: TextIO, answers: TextIO) -> None:
         self.folder = folder
+        self.requests = requests
         self.answers = answers
 
-    def run(self, requests: TextIO) -> int:
+    def run(self) -> int:
         """Import vLLM, then serve until the parent closes the pipe."""
         try:
             ready = self.prepare()
@@ -49,7 +50,7 @@ class Server:
             self.send({"failed": first_line(error)})
             return 1
         self.send({"ready": ready})
-        for line in requests:
+        for line in self.requests:
             request = json.loads(line)
             answered = answer_in_fork(request, self)
             modules = answered.pop("imported", [])
@@ -194,7 +195,7 @@ def answer(request: dict[str, Any], server: Server) -> dict[str, Any]:
             return {"plan": plan}
         from .workload_server import answer_workload
 
-        return answer_workload(workload, config, report, plan, sys.stdin, server.send)
+        return answer_workload(workload, config, report, plan, server.requests, server.send)
     except BaseException as error:
         traceback.print_exc()
         return {"refused": explain(error)}
@@ -221,11 +222,10 @@ def first_line(error: Exception) -> str:
 
 
 def main() -> int:
-    """Keep stdout for answers, and serve."""
+    """Keep stdin for requests and stdout for answers, and serve."""
+    requests = os.fdopen(os.dup(0), encoding="utf-8")
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    with open(os.devnull, "rb") as nothing:
+        os.dup2(nothing.fileno(), 0)
     os.dup2(2, 1)
-    return Server(sys.argv[1], answers).run(sys.stdin)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return Server(sys.argv[1], requests, answers).run()

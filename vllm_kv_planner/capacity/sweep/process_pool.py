@@ -20,7 +20,8 @@ from .worker import READY
 VLLM_BYTES = 3 << 30
 """Memory to leave for each worker that asks vLLM: 0.33 with torch takes some 2 GB."""
 _START = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    # -c looks in the current directory first, where a model's folder may have a json.py
+    "import sys; del sys.path[0]; import json; sys.path[:] = json.loads(sys.argv[1]); "
     "from vllm_kv_planner.capacity.sweep.worker import main; main(int(sys.argv[2]))"
 )
 _PATIENCE = 10.0  # seconds for a worker to leave before it is killed

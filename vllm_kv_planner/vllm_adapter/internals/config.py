@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import io
 import os
 import pickle
 import sys
 from collections.abc import Mapping
 from typing import Any, get_type_hints
 
-from ...errors import InputError
+from ...errors import InputError, UnsupportedError
 from ..absent_gpu import DeviceCount
 from .names import name, version
 from .patches import META_LOAD_FORMAT
@@ -23,6 +24,23 @@ _SIZES = (
 )
 
 
+class CallersObject(pickle.Unpickler):
+    """The caller's object, unless it is made of code that came with a checkpoint."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        """A class or function by name.
+
+        Raises:
+            UnsupportedError: It came with a checkpoint.
+        """
+        if module.partition(".")[0] == "transformers_modules":
+            raise UnsupportedError(
+                f"plan_engine: {name} is code of a checkpoint, which is never run: give the "
+                "EngineArgs, without trust_remote_code"
+            )
+        return super().find_class(module, name)
+
+
 def engine_config(request: Mapping[str, Any]) -> Any:
     """The config vLLM itself makes of the request, with weights that are not read."""
     for variable, value in request.get("environment", {}).items():
@@ -33,7 +51,7 @@ def engine_config(request: Mapping[str, Any]) -> Any:
     given: Any = None
     if "pickled" in request:
         # Written by our own parent process, from the caller's own object.
-        given = pickle.loads(base64.b64decode(request["pickled"]))
+        given = CallersObject(io.BytesIO(base64.b64decode(request["pickled"]))).load()
     config: Any = given
     if isinstance(given, dict):
         request = {**request, "arguments": {**given, **request["arguments"]}}
@@ -46,6 +64,7 @@ def engine_config(request: Mapping[str, Any]) -> Any:
         config = args.create_engine_config(usage_context=usage)
     else:
         make_room(config.parallel_config)
+        config.model_config.trust_remote_code = False
     # Set here and not among the arguments: vLLM derives settings from the load format asked for.
     config.load_config.load_format = META_LOAD_FORMAT
     return config

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ...errors import UnsupportedError
 from .names import name
 from .on_meta import alibi_on_cpu, on_meta
 
@@ -20,9 +21,25 @@ GPUS_PER_NODE = 8
 
 def apply() -> None:
     """Make the replacements; once per process, after vLLM is imported."""
+    refuse_remote_code()
     register_meta_loader()
     inspect_models_here()
     fake_process_groups()
+
+
+def refuse_remote_code() -> None:
+    """No Python file of a checkpoint is imported, whoever asks for it and however.
+
+    Every way there ends in one function of transformers (``dynamic_module_utils.py``
+    ``get_class_in_module``, after the file was fetched by ``get_cached_module_file``).
+    """
+    from transformers import dynamic_module_utils
+
+    def refuse(named: Any, *args: Any, **kwargs: Any) -> Any:
+        raise UnsupportedError(f"{named} is code of a checkpoint, which is never run")
+
+    dynamic_module_utils.get_class_in_module = refuse
+    dynamic_module_utils.get_cached_module_file = refuse
 
 
 def register_meta_loader() -> None:
