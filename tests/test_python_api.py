@@ -13,7 +13,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner import InputError, Plan, PlannerError, UnknownNameError, estimate_kv_cache
+from vllm_kv_planner import (
+    InputError,
+    Plan,
+    PlannerError,
+    RequestSource,
+    UnknownNameError,
+    VLLMPlanner,
+    compare_models,
+    estimate_kv_cache,
+    plan_launch,
+    plan_request,
+    run_workload,
+    sweep,
+)
 from vllm_kv_planner import plan as plan_of
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.plan_types import ModelInfo
@@ -189,3 +202,71 @@ def test_a_length_beyond_reason_names_limit_and_config(tmp_path: Path) -> None:
         plan_of(path, **GIVEN)
     assert str(caught.value).startswith(f"{path}: ")
     assert "at most 281,474,976,710,656" in str(caught.value)
+
+
+NO_TEXT = (5, 5.5, [], {}, b"x", Path("x"))
+FEW = {"prompt_tokens": "5", "output_tokens": "5", "requests": 2}
+
+
+def test_files_are_named_as_text_or_path(tmp_path: Path) -> None:
+    rows = sweep("gpt2", gpus="L4", output=tmp_path / "rows.csv", workers=1)
+    assert rows.output == str(tmp_path / "rows.csv")
+    trace = tmp_path / "trace.csv"
+    trace.write_text("prompt_tokens,output_tokens\n1,2\n")
+    assert len(list(RequestSource(trace=trace).open().requests)) == 1
+    for value in NO_TEXT[:-1]:
+        with pytest.raises(InputError, match="is no file name"):
+            sweep("gpt2", gpus="L4", output=value)
+        with pytest.raises(InputError, match="is no file name"):
+            RequestSource(trace=value).open()
+        with pytest.raises(InputError, match="is no file name"):
+            VLLMPlanner(python=value)
+    with pytest.raises(PlannerError, match="cannot be started"):
+        VLLMPlanner(python=tmp_path / "nothing").plan("gpt2", gpu="L4")
+
+
+@pytest.mark.parametrize("value", NO_TEXT)
+def test_other_objects_than_models_and_requests(value: Any) -> None:
+    request = plan_request("gpt2", gpu="L4")
+    if value not in ([], {}):
+        with pytest.raises(InputError):
+            compare_models(value, lengths=[5])
+    for words in (value, [value], ("vllm", value)):
+        with pytest.raises(InputError):
+            plan_launch(words)
+    with pytest.raises(InputError, match="not a PlanRequest"):
+        run_workload(value, [])
+    if value not in ([], {}):
+        with pytest.raises(InputError, match="trace"):
+            run_workload(request, value)
+    with pytest.raises(InputError, match="no TraceRequest"):
+        run_workload(request, [value])
+    for flags in (5, "x", [1]):
+        with pytest.raises(PlannerError, match=r"scheduler.flag"):
+            run_workload(request, [], scheduler_flags=flags)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("prompt_tokens", "output_tokens", "requests", "rate", "arrivals", "burstiness"),
+        *("concurrency", "scale", "step_time", "shared_prefix", "prefixes", "seed"),
+        *("trace_format", "trace_model", "trace_tokenizer"),
+    ],
+)
+def test_requests_of_another_type(name: str) -> None:
+    for value in ([], {}, b"x", Path("x"), True):
+        with pytest.raises(InputError, match=f"{name}: .* is not"):
+            RequestSource(**{**FEW, name: value}).open()
+
+
+@pytest.mark.parametrize("workers", [0, -1, 1025, 10**9, True, 2.0, "2"])
+def test_workers_have_bounds(workers: Any) -> None:
+    with pytest.raises(InputError, match="a whole number, 1 to 1,024"):
+        sweep("gpt2", gpus="L4", workers=workers)
+    for grid in (5, "x", []):
+        if grid:
+            with pytest.raises(InputError, match="grid"):
+                sweep("gpt2", grid=grid)
+    with pytest.raises(InputError, match="setups"):
+        sweep("gpt2", setups=5)

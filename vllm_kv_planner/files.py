@@ -23,6 +23,19 @@ def shown_path(path: str) -> str:
     return printable(path if len(path) <= 200 else path[:200] + "…") or "''"
 
 
+def path_of(value: object, name: str) -> str:
+    """A file's name, given as text or as a ``Path``.
+
+    Raises:
+        InputError: It is neither.
+    """
+    if isinstance(value, (str, os.PathLike)):
+        return os.fsdecode(value)
+    from .model.json_file import shown
+
+    raise InputError(f"{name}: {shown(value)} is no file name")
+
+
 def cannot_write(path: str, error: OSError) -> InputError:
     """The refusal that names the file."""
     return InputError(f"{shown_path(path)}: cannot be written ({error.strerror or error})")

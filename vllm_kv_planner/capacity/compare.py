@@ -57,7 +57,7 @@ def compare_models(
     from ..gpu.catalogue import find_gpu
     from ..planner import check_inputs, check_planner, engine_args_of
 
-    if isinstance(models, str | os.PathLike):
+    if isinstance(models, str | bytes | os.PathLike) or not isinstance(models, Iterable):
         raise InputError("models: a list of models, such as [MODEL, MODEL]")
     check_planner(planner)
     check_inputs(gpu, vllm_version, machine)

@@ -60,7 +60,7 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("; ".join([f"{given.trace}: no requests in it", *source.notes()]))
     write_files(given, result, source)
     say(rendered(result, given.format, asked, source))
-    return 0
+    return 0 if result.requests > result.refused else 1
 
 
 def may_run(plan: Plan) -> bool:

@@ -23,8 +23,8 @@ examples:
   vllm-kv-planner workload gpt2 --gpu L4 --trace BurstGPT_1.csv --step-time 0.02 --requests 10000
   vllm-kv-planner workload --gpu L4 --trace sharegpt.json --concurrency 64 -- vllm serve gpt2
 
-exit codes: 0 the requests ran, 1 the engine does not fit (its plan is printed), 2 the input is
-wrong
+exit codes: 0 requests ran, 1 the engine does not fit (its plan is printed) or none of them could
+run, 2 the input is wrong
 """
 
 FORMATS = ("text", "json", "markdown", "csv")

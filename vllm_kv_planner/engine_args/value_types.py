@@ -31,6 +31,23 @@ def flag_name(field: str) -> str:
     return "--" + field.replace("_", "-")
 
 
+def of_type(value: Any, annotation: str, name: str, *, null: bool = True) -> None:
+    """Refuse an argument of the Python API that is not of this kind.
+
+    Args:
+        value: What was given.
+        annotation: ``str``, ``int`` or ``float``, as the fields are annotated.
+        name: What to call it.
+        null: Whether None will do.
+
+    Raises:
+        InputError: It is something else.
+    """
+    types, words = _PLAIN[annotation]
+    if type(value) not in types and not (null and value is None):
+        raise InputError(f"{name}: {shown(value)} is not {words}")
+
+
 def check_types(args: EngineArgs) -> None:
     """Raise InputError for the first field whose value is not what its annotation says."""
     exact = _exact_types()

@@ -158,8 +158,10 @@ class Child:
 def _removed_on_error(folder: str) -> Iterator[None]:
     try:
         yield
-    except BaseException:
+    except BaseException as error:
         shutil.rmtree(folder, ignore_errors=True)
+        if isinstance(error, OSError):
+            raise UnsupportedError(f"vLLM's Python cannot be started: {error}") from None
         raise
 
 

@@ -62,7 +62,7 @@ class VLLMPlanner:
     def __init__(
         self,
         *,
-        python: str | None = None,
+        python: str | os.PathLike[str] | None = None,
         timeout: float = TIMEOUT,
         progress: Progress = say_on_terminal,
     ) -> None:
@@ -74,6 +74,10 @@ class VLLMPlanner:
             timeout: Seconds to wait for one answer.
             progress: Called with a line on what takes time; default: to a terminal.
         """
+        from ..files import path_of
+
+        if python is not None:
+            python = path_of(python, "python")
         self._python = python or os.environ.get(PYTHON) or sys.executable
         self._timeout = timeout
         self._progress = progress

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from ...engine_args.serve_command import ends_at_shell, split_command
+from ...engine_args.value_types import shown
 from ...errors import InputError, printable
 from ...masking import HIDDEN, masked_words
 from ...records import dataclass, field
@@ -80,6 +81,8 @@ def read_command(given: str | Sequence[str]) -> Command:
     Raises:
         InputError: There is no command, or it needs a shell (a pipe, a redirection, a ``&``).
     """
+    if not isinstance(given, str | list | tuple) or any(type(word) is not str for word in given):
+        raise InputError(f"command: {shown(given)} is neither a text nor a list of texts")
     words = [given] if isinstance(given, str) else list(given)
     if len(words) == 1:
         words = split_command(words[0])  # the whole command in one pair of quotes

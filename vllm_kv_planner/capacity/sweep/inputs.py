@@ -19,6 +19,9 @@ from .job import Sweep
 from .names import canonical
 from .work import OWN_NAMES, Work
 
+MOST_WORKERS = 1024
+"""Processes of a sweep: more than the cores of any machine, or of most Ray clusters."""
+
 Model = str | os.PathLike[str] | FoundConfig
 Models = Model | Sequence[Model]
 
@@ -48,6 +51,10 @@ def make_sweep(
         if given is not None:
             axes[name] = _several(given)
     axes |= {name: [value] for name, value in engine_args.items()}
+    if not isinstance(grid, Mapping):
+        raise InputError(f"grid: {shown(grid)} is not a mapping of names to lists of values")
+    if isinstance(setups, str | bytes) or not isinstance(setups, Sequence):
+        raise InputError(f"setups: {shown(setups)} is not a list of mappings")
     for name, values in grid.items():
         known = canonical(name, f"grid: {name}")
         if known in axes:
@@ -96,8 +103,8 @@ def finished(
     Raises:
         PlannerError: No model can be had, or a GPU or version is none.
     """
-    if workers is not None and (type(workers) is not int or workers < 1):
-        raise InputError(f"--workers {shown(workers)}: a whole number, at least 1")
+    if workers is not None and (type(workers) is not int or not 1 <= workers <= MOST_WORKERS):
+        raise InputError(f"--workers {shown(workers)}: a whole number, 1 to {MOST_WORKERS:,}")
     grid = _grid(axes, setups)
     for version in grid.values("vllm_version"):
         check_inputs(None, version)

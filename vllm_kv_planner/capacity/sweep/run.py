@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
@@ -73,7 +74,7 @@ def sweep(
     vllm_versions: str | Sequence[str] | None = None,
     grid: Mapping[str, Sequence[Any]] | None = None,
     setups: Sequence[Setup] = (),
-    output: str | None = None,
+    output: str | os.PathLike[str] | None = None,
     resume: bool = False,
     overwrite: bool = False,
     retry_errors: bool = False,
@@ -108,9 +109,10 @@ def sweep(
         PlannerError: The sweep cannot begin; one line says why. What goes wrong with one set-up
             is its row's ``error``.
     """
-    from ...files import check_apart
+    from ...files import check_apart, path_of
     from .inputs import make_sweep
 
+    output = None if output is None else path_of(output, "output")
     check_apart({"output": output}, [models, grid, setups, engine_args])
     made = make_sweep(
         models,

@@ -48,6 +48,8 @@ class SchedulerFlags:
             InputError: A value that cannot be.
             UnknownNameError: A name that is none of these.
         """
+        if given is not None and not isinstance(given, Mapping):
+            raise _wrong("scheduler_flags", given, "a mapping of names to values")
         known = [each.name for each in fields(cls)]
         for name in given or {}:
             if name not in known:

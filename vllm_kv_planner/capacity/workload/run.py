@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
+from ..request import PlanRequest
 from .engine import Engine
 from .fast import FastEngine, can_be_fast
 from .feed import Feed
@@ -18,7 +19,6 @@ from .types import TraceRequest
 
 if TYPE_CHECKING:
     from ...plan_types import Plan
-    from ..request import PlanRequest
     from .result import WorkloadResult
 
 MOST_CLIENTS = 1_000_000
@@ -53,6 +53,9 @@ def run_workload(
             something is not simulated; one line says what and where.
     """
     check_run(concurrency, step_time, scheduler)
+    if not isinstance(request, PlanRequest):
+        raise InputError("request: not a PlanRequest, as plan_request() makes it")
+    trace = checked_trace(trace)
     if scheduler == "vllm":
         from .observed import run_with_vllm
 
@@ -104,6 +107,26 @@ def simulate(
             told = feed.ended
             progress(told)
     return statistics
+
+
+def checked_trace(trace: Iterable[TraceRequest]) -> Iterator[TraceRequest]:
+    """The requests of a trace.
+
+    Raises:
+        InputError: It is no such thing; also while it is read.
+    """
+    from ...engine_args.value_types import shown
+
+    if not isinstance(trace, Iterable):
+        raise InputError(f"trace: {shown(trace)} is no sequence of TraceRequest")
+
+    def requests() -> Iterator[TraceRequest]:
+        for each in trace:
+            if not isinstance(each, TraceRequest):
+                raise InputError(f"trace: {shown(each)} is no TraceRequest")
+            yield each
+
+    return requests()
 
 
 def check_run(concurrency: int | None, step_time: float | None, scheduler: str) -> None:

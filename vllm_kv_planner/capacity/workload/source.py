@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterator
 from itertools import islice
 from typing import TYPE_CHECKING
@@ -56,7 +57,7 @@ class RequestSource:
 
     prompt_tokens: str | None = None
     output_tokens: str | None = None
-    trace: str | None = None
+    trace: str | os.PathLike[str] | None = None
     trace_format: str | None = None
     trace_model: str | None = None
     trace_tokenizer: str | None = None
@@ -78,11 +79,13 @@ class RequestSource:
         Raises:
             InputError: Flags that do not go together, or a trace that cannot be read.
         """
+        self._check_types()
         self._check()
         arrivals = parse_arrivals(self.arrivals, self.rate, self.burstiness)
         replaced = any(each is not None for each in (self.arrivals, self.rate, self.concurrency))
         if self.trace is None:
             return self._generated(arrivals)
+        from ...files import path_of
         from .traces.read import Trace, TraceOptions
 
         options = TraceOptions(
@@ -92,7 +95,7 @@ class RequestSource:
             model=self.trace_model,
             timed=not replaced,
         )
-        trace = Trace(self.trace, options)
+        trace = Trace(path_of(self.trace, "trace"), options)
         try:
             return self._traced(trace, arrivals, replaced=replaced)
         except BaseException:
@@ -159,6 +162,20 @@ class RequestSource:
             lengths += f"{shared.tokens:,} tokens"
         total = self.requests if trace is not None else self.requests or USUAL_REQUESTS
         return OpenSource(requests=stream, lengths=lengths, arrivals=said, total=total, trace=trace)
+
+    def _check_types(self) -> None:
+        """Refuse what is of no type that the flag could have."""
+        from ...engine_args.value_types import of_type
+
+        for name in ("prompt_tokens", "output_tokens", "arrivals", "trace_format", "trace_model"):
+            of_type(getattr(self, name), "str", name)
+        of_type(self.trace_tokenizer, "str", "trace_tokenizer")
+        for name in ("requests", "concurrency", "prefixes"):
+            of_type(getattr(self, name), "int", name)
+        for name in ("shared_prefix", "seed"):
+            of_type(getattr(self, name), "int", name, null=False)
+        for name in ("rate", "burstiness", "scale", "step_time"):
+            of_type(getattr(self, name), "float", name)
 
     def _check(self) -> None:
         """Refuse flags that make no sense by themselves or together."""
