@@ -108,3 +108,22 @@ seq len (131072), (16.00 GiB KV cache is needed, which is larger than the availa
 memory (3.96 GiB). Based on the available memory, the estimated maximum model length is 32432. \
 Try increasing `gpu_memory_utilization` or decreasing `max_model_len` when initializing the engine.
 """
+
+# 0.32, vLLM's CPU build, as such an engine printed it
+CPU = """\
+(MainProcess pid=9) INFO 11-30 07:37:14 [entrypoints/.../utils/api_utils.py:286] non-default args: \
+{'skip_tokenizer_init': True, 'load_format': 'dummy', 'max_model_len': 256, 'max_num_seqs': 4, \
+'disable_log_stats': True, 'enforce_eager': True, 'model': 'gpt2'}
+(MainProcess pid=9) INFO 11-30 07:38:02 [config/scheduler.py:307] Chunked prefill is enabled with \
+max_num_batched_tokens=1024.
+(EngineCore pid=10) INFO 11-30 07:38:27 [v1/engine/core.py:133] Initializing a V1 LLM engine \
+(v0.32.0) with config: model='gpt2', speculative_config=None, tokenizer='gpt2', \
+dtype=torch.bfloat16, max_seq_len=256, load_format=dummy, tensor_parallel_size=1, \
+quantization=None, enforce_eager=True, kv_cache_dtype=auto, device_config=cpu, seed=0
+(Worker pid=11) INFO 11-30 07:38:55 [v1/worker/cpu_model_runner.py:68] Starting to load model \
+gpt2...
+(Worker pid=11) INFO 11-30 07:39:01 [v1/worker/cpu_worker.py:260] Explicitly set (1.0/23.54) GiB \
+for KV cache on node 0.
+(EngineCore pid=10) INFO 11-30 07:39:01 [v1/core/kv_cache_utils.py:2327] CPU KV cache size: \
+174,720 tokens, Maximum concurrency for 256 tokens per request: 682.50x
+"""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.start_logs import LLAMA, REFUSED, V019, V029, V066
+from tests.start_logs import CPU, LLAMA, REFUSED, V019, V029, V066
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.explain.compare import Explanation, compare
 from vllm_kv_planner.explain.measured import measured
@@ -191,3 +191,20 @@ def test_hostile_lines_do_no_harm(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert (code, err) == (0, "")
     assert "\x1b" not in out and "\u202e" not in out
     assert "not predicted" in out
+
+
+def test_an_engine_on_the_cpu_is_shown_and_asks_for_no_gpu(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, kept = tmp_path / "cpu.log", tmp_path / "c.json"
+    log.write_text(CPU, encoding="utf-8")
+    for gpu in ([], ["--gpu", "H100"]):
+        assert main(["explain", str(log), *gpu]) == 0
+        out, err = capsys.readouterr()
+        assert err == "" and "--gpu NAME" not in out
+        assert "the log is of vLLM's CPU build" in out and "none: vLLM's CPU build" in out
+        assert "CPU KV cache size" in out and "174,720" in out and "GPU KV" not in out
+        assert main(["calibrate", str(log), *gpu, "--calibration", str(kept)]) == 2
+        out, err = capsys.readouterr()
+        assert out == "" and err.count("\n") == 1 and "CPU build" in err
+    assert not kept.exists()

@@ -209,9 +209,10 @@ def block_parts(log: StartLog, prediction: Prediction | None) -> Iterator[Part]:
     """Blocks, tokens and concurrency; the log's against those of the predicted memory."""
     blocks = None if prediction is None else prediction.blocks
     actual = None if prediction is None else prediction.at_actual
+    where = "CPU" if log.on_cpu else "GPU"
     rows: tuple[tuple[str, str, str, Callable[[KVCachePlan], float]], ...] = (
-        ("GPU blocks", "count", "blocks", lambda plan: plan.num_gpu_blocks),
-        ("GPU KV cache size", "count", "tokens", lambda plan: plan.kv_cache_size_tokens),
+        (f"{where} blocks", "count", "blocks", lambda plan: plan.num_gpu_blocks),
+        (f"{where} KV cache size", "count", "tokens", lambda plan: plan.kv_cache_size_tokens),
         ("maximum concurrency", "times", "concurrency", lambda plan: plan.max_concurrency),
     )
     for name, unit, measure, figure in rows:

@@ -101,6 +101,11 @@ def predict(log: StartLog, given: Given, calibration: Calibration | None = None)
 def device_of(log: StartLog, given: Given) -> tuple[GPU, list[str]]:
     """The log's GPU; with the log's total where that is another size than the catalogue's."""
     total = log.size("total")
+    if log.on_cpu:
+        raise UnsupportedError(
+            "the log is of vLLM's CPU build, where KV memory is what VLLM_CPU_KVCACHE_SPACE says "
+            "and nothing is predicted; plan --planner vllm --gpu cpu asks that build for its blocks"
+        )
     if given.gpu is None and log.gpu is None:
         stated = "" if total is None else f" (its memory: {total / (1 << 30):.2f} GiB)"
         raise InputError(f"the log does not name the GPU{stated}: --gpu NAME")

@@ -11,6 +11,7 @@ from .arguments import read_arguments, read_config_line
 from .patterns import (
     BACKENDS,
     BANNER,
+    CPU_ENGINE,
     DEVICE,
     FLASH,
     MEASURES,
@@ -76,6 +77,7 @@ class _Reader:
         self.runner: str | None = None
         self.is_server = False
         self.refusal: str | None = None
+        self.on_cpu = False
 
     def start(self) -> StartLog:
         """What the lines so far tell."""
@@ -91,6 +93,7 @@ class _Reader:
             runner=self.runner,
             is_server=self.is_server,
             refusal=self.refusal,
+            on_cpu=self.on_cpu,
         )
 
     @property
@@ -110,6 +113,8 @@ class _Reader:
             self.gpu = found[1].replace("_", " ")
         elif self.gpu is None and "NVIDIA " in line and (found := NVIDIA.search(line)) is not None:
             self.gpu = found[0].strip()
+        if "cpu" in line.lower() and CPU_ENGINE.search(line):
+            self.on_cpu = True
         if "ackend" in line:
             self.attention(line)
         if RUNNER_V2 in line:

@@ -91,6 +91,7 @@ MEASURES: tuple[tuple[str, re.Pattern[str]], ...] = tuple(
             "memory for KV Cache as",
             rf"Initial free memory {_n('free')}{_GIB}, reserved {_n('kv')}{_GIB} memory for",
         ),
+        ("GiB for KV cache on", rf"set \({_n('kv')}/{NUMBER}\) GiB for KV cache on node"),
         # CUDA graphs
         (
             "Estimated CUDA graph memory",
@@ -144,6 +145,9 @@ NEEDLES = ("version", "model", "LLM engine")
 
 BANNER = re.compile(r"API server version |server version \S{1,60}, serving model")
 """A server's first line: what stands before belongs to an earlier start."""
+
+CPU_ENGINE = re.compile(r"\bdevice_config=cpu\b|\bCPU KV cache size:|\bcpu_worker\.py:\d")
+"""What only vLLM's CPU build prints (``v1/worker/cpu_worker.py``, ``config/vllm.py`` of 0.32)."""
 
 DEVICE = re.compile(r"device_name=(NVIDIA_[A-Za-z0-9_-]{1,60}|AMD_[A-Za-z0-9_-]{1,60})")
 NVIDIA = re.compile(

@@ -28,6 +28,7 @@ class StartLog:
         runner: ``V1`` or ``V2``: the model runner that loaded the model.
         is_server: A server's banner was seen.
         refusal: The line with which the engine gave up.
+        on_cpu: vLLM's CPU build ran it.
     """
 
     where: str
@@ -41,6 +42,7 @@ class StartLog:
     runner: str | None
     is_server: bool
     refusal: str | None
+    on_cpu: bool = False
 
     def value(self, name: str) -> float | None:
         """The figure of the rank that decides: the one with the least KV memory.

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..explain.compare import Explanation
 from ..explain.part import Part
+from ..masking import HIDDEN, is_secret, masked_text
 from ..model.json_file import printable
 from ..units import gib
 from .terminal import paint
@@ -60,6 +61,8 @@ def engine_lines(explanation: Explanation) -> list[tuple[str, str]]:
     """What ran, as the log names it; flags as given."""
     log, prediction = explanation.log, explanation.prediction
     gpu = log.gpu if prediction is None else prediction.setup.gpu.name
+    if log.on_cpu:
+        gpu = "none: vLLM's CPU build"
     version = log.version if prediction is None else prediction.version
     flags = ", ".join(
         f"{name}={value!r}" for name, value in log.arguments.items() if name != "model"
@@ -70,7 +73,7 @@ def engine_lines(explanation: Explanation) -> list[tuple[str, str]]:
         ("GPU", gpu),
         ("flags", flags[:300]),
     )
-    return [(label, printable(value or "not stated")) for label, value in rows]
+    return [(label, printable(masked_text(value or "not stated"))) for label, value in rows]
 
 
 def shown(part: Part, value: float | None, *, signed: bool = False) -> str:
@@ -131,7 +134,9 @@ def plain(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else str(value)
     if isinstance(value, dict):
-        return {str(key): plain(item) for key, item in value.items()}
+        return {
+            str(key): HIDDEN if is_secret(str(key)) else plain(item) for key, item in value.items()
+        }
     if isinstance(value, (list, tuple, set, frozenset)):
         return [plain(item) for item in value]
     return repr(value)
