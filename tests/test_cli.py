@@ -203,6 +203,49 @@ def test_engine_flags_do_not_get_lost_before_the_dashes(command, capsys):
     assert "--tensor-parallel-size before --" in captured.err
 
 
-def test_unknown_flags_before_the_dashes_are_named_too(capsys):
-    assert main(["plan", "--gpu", "L4", "--foo-bar=3", "--", "vllm", "serve", "gpt2"]) == 0
-    assert "--foo-bar: no flag of vLLM 0.33" in capsys.readouterr().out
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("fit gpt2 --users 20", "did you mean --concurrency?"),
+        ("plan gpt2 --users 20", "did you mean --max-num-seqs?"),
+        ("plan gpt2 --output x.json", "--format json > FILE"),
+        ("sweep gpt2 --outputs x.csv", "did you mean --output?"),
+        ("plan gpt2 --seq-len 2048", "did you mean --max-model-len?"),
+        ("fit gpt2 --seq-len 2048", "did you mean --context?"),
+        ("plan gpt2 --kv-dtype fp8", "did you mean --kv-cache-dtype?"),
+        ("workload gpt2 --qps 5", "did you mean --rate?"),
+        ("plan gpt2 --qps 5", "workload has --rate"),
+        ("plan gpt2 --batch-size 8", "did you mean --max-num-seqs?"),
+        ("paging gpt2 --batch_size 8", "did you mean --scenario?"),
+        ("compare gpt2 --json", "did you mean --format json?"),
+        ("plan gpt2 --swap-spaces 4", "unknown flag --swap-spaces"),
+        ("plan --gpu L4 --foo-bar=3 -- vllm serve gpt2", "unknown flag --foo-bar"),
+        (
+            "plan --gpu L4 -- vllm serve gpt2 --foo-bar=3",
+            "--foo-bar, which vllm serve 0.33 refuses",
+        ),
+        ("launch --max-model-len 4096 -- vllm serve gpt2", "stands in the command behind --"),
+        ("explain log.txt --modell gpt2", "did you mean --model?"),
+        ("plan gpt2 --gpu=--", "--gpu: expected a value"),
+        ("plan gpt2 --max-model-len=--", "--max-model-len: expected a value"),
+        ("plan gpt2 -tp=--", "-tp: expected a value"),
+        ("plan gpt2 --gpu=", "--gpu: the value is empty"),
+        ("fit gpt2 --gpu=", "--gpu: the value is empty"),
+        ("sweep gpt2 --gpu=", "--gpu: the value is empty"),
+        ("plan gpt2 --gpu-memory 81559", "say the unit"),
+        ("plan gpt2 --gpu= --gpu-memory=", "the value is empty"),
+    ],
+)
+def test_flags_that_the_command_does_not_have(line, said, capsys):
+    """Never planned without them: one line on stderr names the flag and what is meant."""
+    assert main(line.split()) == 2
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.count("\n") == 1
+    assert said in captured.err
+
+
+@pytest.mark.parametrize(("size", "gib"), [("24", 24), ("23.5", 23.5), ("24GiB", 24), ("24G", 24)])
+def test_a_memory_without_unit_is_gib(size, gib, capsys):
+    assert main(["plan", "gpt2", "--gpu", "L4", "--gpu-memory", size, "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["gpu"]["total_memory_bytes"] == gib * (1 << 30)

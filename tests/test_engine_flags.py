@@ -56,6 +56,7 @@ def test_every_flag_is_accepted(flag: Flag) -> None:
         "json": "{}",
         "json_or_text": "{}",
         "config": "{}",
+        "json_value": "{}",
     }.get(flag.type, "x")
     if flag.field in ("attention_backend", "mamba_backend", "kv_cache_dtype", "quantization"):
         value = {"mamba_backend": "triton", "attention_backend": "auto"}.get(flag.field, "fp8")
@@ -121,8 +122,14 @@ def test_every_flag_is_accepted(flag: Flag) -> None:
             {"hf_overrides": {"max_position_embeddings": 8192, "a": ["1", "2", "3"]}},
         ),
         (
-            '--kv-transfer-config \'{"kv_connector":"X","size":80m,"name":"80m"}\'',
-            {"kv_transfer_config": {"kv_connector": "X", "size": 80_000_000, "name": "80m"}},
+            '--kv-transfer-config \'{"kv_connector":"X","kv_port":80m,"engine_id":"80m"}\'',
+            {
+                "kv_transfer_config": {
+                    "kv_connector": "X",
+                    "kv_port": 80_000_000,
+                    "engine_id": "80m",
+                }
+            },
         ),
         ("-tp 2 -tp 4", {"tensor_parallel_size": 4}),
         ("--port 8000 --api-key a b --trust-remote-code", {}),

@@ -14,6 +14,7 @@ from .errors import InputError, UnsupportedError
 from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
+from .kv_cache.promote import NoOneKind
 from .kv_cache.specs import RequestLimits
 from .kv_memory import kv_memory
 from .machine import UNKNOWN_MACHINE, Machine
@@ -206,9 +207,23 @@ def plan_standalone(
 def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLimits) -> KVCachePlan:
     """Divide each stage's ``available`` bytes of one GPU into blocks."""
     from .engine_args.kernel_blocks import check_kernel_blocks
+    from .engine_args.kv_connector import why_hybrid_is_off
 
+    try:
+        plan = _planned_blocks(setup, available, limits)
+    except NoOneKind as error:
+        cause = why_hybrid_is_off(setup.args) or "--disable-hybrid-kv-cache-manager"
+        raise UnsupportedError(f"{cause}: {error}") from None
+    for worker in plan.workers:
+        check_kernel_blocks(setup.cache, worker.groups)
+    return plan
+
+
+def _planned_blocks(
+    setup: EngineSetup, available: Sequence[int], limits: RequestLimits
+) -> KVCachePlan:
     length = setup.resolved.length
-    plan = plan_kv_cache(
+    return plan_kv_cache(
         [
             Worker(layers=layers, available_bytes=size)
             for layers, size in zip(setup.cache.stages, available, strict=True)
@@ -220,9 +235,6 @@ def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLim
         num_gpu_blocks_override=setup.args.num_gpu_blocks_override,
         hybrid_kv_cache_manager=not setup.resolved.disable_hybrid_kv_cache_manager,
     )
-    for worker in plan.workers:
-        check_kernel_blocks(setup.cache, worker.groups)
-    return plan
 
 
 def longest_worth_trying(setup: EngineSetup) -> int:

@@ -22,12 +22,19 @@ def choose_gpu(name: str | None, memory: str | None = None) -> GPU | None:
     """
     if name is None and memory is None:
         return None
+    if name is not None and not name.strip():
+        raise InputError("--gpu: no name given (an unset variable?); name one, such as --gpu H100")
     gpu = present_gpu() if name == "auto" else find_gpu(DEFAULT_GPU if name is None else name)
     if memory is None:
         return gpu
     from .quantities import parse_memory_size
 
-    return custom_gpu(parse_memory_size(memory), like=gpu)
+    size = parse_memory_size(memory)
+    if size < 1 << 20:
+        raise InputError(
+            f"--gpu-memory {memory[:40]!r}: bytes? say the unit, as in 24GiB, 24576MiB"
+        )
+    return custom_gpu(size, like=gpu)
 
 
 def present_gpu() -> GPU:

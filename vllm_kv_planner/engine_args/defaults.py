@@ -18,7 +18,7 @@ from .engine_args import EngineArgs
 from .environment import EngineEnvironment
 from .facts import ModelFacts
 from .kv_cache_dtypes import KVCacheDtype, resolve_kv_cache_dtype, skip_layers
-from .kv_connector import supports_hybrid
+from .kv_connector import supports_hybrid, why_hybrid_is_off
 from .lengths import ModelLength, resolve_max_model_len
 from .lora import check_lora
 from .parallel import check_parallel, split_layers
@@ -93,7 +93,7 @@ def resolve_engine(
         check_slots(args, speculative, batch, uses_v2=runner.uses_v2)
         length = limited_length(length, speculative, outside.draft, uses_v2=runner.uses_v2)
     drafted = None if outside.draft is None else outside.draft.summary
-    reasons = (dtype.note, length.note, runner.reason, drafted)
+    reasons = (dtype.note, length.note, runner.reason, drafted, why_hybrid_is_off(args))
     return ResolvedEngine(
         dtype=dtype,
         kv_cache_dtype=kv_cache_dtype,

@@ -51,7 +51,10 @@ class EngineArgs:
     """Tokens a block."""
     gpu_memory_utilization: float = 0.92
     kv_cache_memory_bytes: int | None = None
-    """Bytes per GPU for the KV cache: no profiling, ``gpu_memory_utilization`` ignored."""
+    """Bytes per GPU for the KV cache: no profiling, ``gpu_memory_utilization`` ignored.
+
+    0 is as if not given (``determine_available_memory`` in vllm/v1/worker/gpu_worker.py).
+    """
     kv_cache_dtype: str = "auto"
     kv_cache_dtype_skip_layers: tuple[str, ...] = ()
     """Layer indices, or ``sliding_window``, whose cache keeps the model's dtype."""
@@ -151,6 +154,8 @@ class EngineArgs:
     specialize_active_lora: bool = False
 
     def __post_init__(self) -> None:
+        if type(self.kv_cache_memory_bytes) is int and self.kv_cache_memory_bytes == 0:
+            object.__setattr__(self, "kv_cache_memory_bytes", None)
         check_engine_args(self)
 
     @property

@@ -27,7 +27,7 @@ class Flag:
     """vLLM's name for the value; a field of EngineArgs where the flag is understood."""
     takes: Takes
     type: str
-    """text, lower_text, int, float, quantity, quantity_or_auto, json, json_or_text, config."""
+    """How its value is read: a name of ``flag_values``."""
     can_unset: bool
     """'' and None on the command line mean unset."""
     choices: tuple[str | int, ...]
@@ -35,6 +35,8 @@ class Flag:
     why: str
     """How an unsure flag may change memory."""
     group: str
+    keys: str
+    """The configuration class whose fields are the keys of its JSON object; see nested_values."""
 
     @property
     def is_understood(self) -> bool:
@@ -75,6 +77,7 @@ def all_flags() -> tuple[Flag, ...]:
             effect=row["effect"],
             why=row.get("why", ""),
             group=row["group"],
+            keys=row.get("keys", ""),
         )
         for row in table["flags"]
     )
@@ -98,16 +101,13 @@ def unknown_argument(given: Iterable[str], args: type) -> UnknownNameError | Non
     return None
 
 
-def unknown_flag_message(option: str, also_known: Iterable[str] = ()) -> str:
-    """One line for a flag nobody knows: what became of it, else the nearest spelling."""
-    from .near_flags import near_flags
+def unknown_flag_message(option: str) -> str:
+    """One line for a name that is no flag of vLLM's: what became of it, else the nearest."""
+    from .near_flags import near_flag
     from .older_flags import older_flag
 
-    name = option.split("=", 1)[0]
-    name = "--" + name[2:].replace("_", "-") if name.startswith("--") else name
+    name = "--" + option.lstrip("-").replace("_", "-")
     older = older_flag(name)
     if older is not None:
         return older.message
-    near, _ = near_flags(name, also_known)
-    hint = f"; did you mean {' or '.join(near)}?" if near else ""
-    return f"unknown flag {name[:60]}{hint}"
+    return f"unknown flag {name[:60]}{near_flag(name, all_spellings())}"

@@ -7,56 +7,79 @@ EngineArgs; the others are remembered by name only.
 from __future__ import annotations
 
 import argparse
-import json
-import re
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
-from ..errors import InputError, UnknownNameError
+from ..errors import InputError
 from .engine_args import EngineArgs
 from .flag_help import HELP
-from .flag_table import Flag, all_flags, all_spellings, unknown_flag_message
-from .quantities import parse_quantity, parse_quantity_or_auto
+from .flag_table import all_flags
+from .flag_values import metavar_of, reader_of
 
 
 class FlagParser(argparse.ArgumentParser):
     """An argparse parser that raises InputError instead of printing and leaving.
 
-    With vLLM's engine flags on it, it also names flags that vLLM 0.33 does not have in
-    ``flag_notes`` of its namespace, see ``unknown_flags.py``; other parsers refuse them.
+    Flags it does not have are refused with the nearest one that it has. With vLLM's engine flags
+    on it, flags of older versions are taken, and named in ``flag_notes`` of its namespace.
+
+    Attributes:
+        vllm_version: The version whose command line is read; None: nobody said.
     """
 
     has_engine_flags = False
+    is_vllm = False
+    """Whether this is vLLM's own command line, and not one of this planner's."""
+    vllm_version: str | None = None
 
     def parse_args(  # type: ignore[override]
         self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
     ) -> argparse.Namespace:
         """As argparse, after unknown flags were sorted out."""
-        if not self.has_engine_flags or args is None or not any(map(self._is_doubtful, args)):
+        if args is None:
             return super().parse_args(args, namespace)
-        from .unknown_flags import sort_out
+        words, notes = list(args), [*getattr(args, "notes", ())]
+        if any(map(self._is_doubtful, args)):
+            from .unknown_flags import sort_out
 
-        spellings = frozenset(all_spellings())
-        own = [name for name in self._option_string_actions if name not in spellings]
-        sorted_out = sort_out(args, own, self._knows)
-        given = super().parse_args(sorted_out.words)
-        if not any(vars(given).get(name) for name in _MODEL_NAMES):
-            given = super().parse_args(sorted_out.give_back())
-        given.flag_notes = sorted_out.notes
+            words, more = sort_out(args, self)
+            notes += more
+        given = super().parse_args(words, namespace)
+        self._check_empty(given)
+        if self.has_engine_flags:
+            _check_configs(given, self.vllm_version, notes)
+            given.flag_notes = notes
         return given
 
-    def _knows(self, name: str) -> bool:
+    def knows(self, name: str) -> bool:
+        """Whether argparse takes this for a flag of its own, or the beginning of one."""
         known = self._option_string_actions
         if name in known or (name[:2] != "--" and name[:2] in known):
             return True  # the second as in -qawq
         return self.allow_abbrev and any(each.startswith(name) for each in known)
+
+    @property
+    def spellings(self) -> list[str]:
+        """Every flag that it has."""
+        return list(self._option_string_actions)
 
     def _is_doubtful(self, word: str) -> bool:
         """A flag not known as it stands, or the value that older versions took for a switch."""
         if word[:1] != "-":
             return word.lower() in ("true", "false")
         return word not in self._option_string_actions
+
+    def _check_empty(self, given: argparse.Namespace) -> None:
+        """Refuse an empty value of this planner's own flags: an unset variable of a shell."""
+        engine = {flag.field for flag in all_flags()} if self.has_engine_flags else ()
+        values = vars(given)
+        for action in self._actions:
+            value = values.get(action.dest)
+            some = value if isinstance(value, list) else [value]
+            if "" in some and action.dest not in engine:
+                name = action.option_strings[0] if action.option_strings else action.metavar
+                raise InputError(f"{name or 'model'}: the value is empty (a variable not set?)")
 
     def add_argument(self, *args: Any, **kwargs: Any) -> argparse.Action:
         """As argparse, which checks every metavar with a formatter of the terminal's width.
@@ -71,12 +94,10 @@ class FlagParser(argparse.ArgumentParser):
             self.formatter_class = kept
 
     def error(self, message: str) -> NoReturn:
-        """Raise InputError; for an unknown flag UnknownNameError with the nearest names."""
+        """Raise InputError in place of argparse's usage and exit."""
         unknown = message.removeprefix("unrecognized arguments: ")
         if unknown != message:
             first = unknown.split()[0] if unknown.split() else unknown
-            if first.startswith("-"):
-                raise UnknownNameError(unknown_flag_message(first, self._option_string_actions))
             raise InputError(f"unexpected argument {first[:80]!r}")
         raise InputError(message.removeprefix("argument "))
 
@@ -122,13 +143,12 @@ def add_engine_flags(
         if flag.takes in ("switch", "set"):
             group.add_argument(*names, action=_Switch, off=flag.turn_off, **options)
             continue
-        if flag.is_understood:
-            options["type"] = _reader(flag)
+        options["type"] = reader_of(flag)
         if flag.takes == "many":
             options["nargs"] = "+"
         elif flag.takes == "optional":
             options["nargs"] = "?"
-        options["metavar"] = _metavar(flag)
+        options["metavar"] = metavar_of(flag)
         group.add_argument(*names, **options)
 
 
@@ -141,6 +161,19 @@ def engine_args_from(namespace: argparse.Namespace, **also: Any) -> EngineArgs:
             value = given[flag.field]
             fields[flag.field] = tuple(value) if isinstance(value, list) else value
     return EngineArgs(**{**fields, **also})
+
+
+def _check_configs(given: argparse.Namespace, version: str | None, notes: list[str]) -> None:
+    """Put keys of older versions into today's words, and refuse those that vLLM does not know."""
+    from .nested_values import check_keys
+    from .older_flags import todays_keys
+
+    values = vars(given)
+    for flag in all_flags():
+        value = values.get(flag.field) if flag.keys else None
+        if isinstance(value, dict):
+            values[flag.field] = todays_keys(flag.spellings[0], value, version, notes)
+            check_keys(flag, values[flag.field])
 
 
 def ignored_flags(namespace: argparse.Namespace) -> list[str]:
@@ -158,90 +191,3 @@ def unsure_notes(namespace: argparse.Namespace) -> list[str]:
         for flag in all_flags()
         if flag.effect == "unsure" and given.get(flag.field) not in (None, False)
     ]
-
-
-def _metavar(flag: Flag) -> str:
-    if flag.choices and len(flag.choices) <= 6:
-        return "{" + ",".join(str(choice) for choice in flag.choices) + "}"
-    return {"int": "N", "float": "X", "quantity": "N[kKmMgG]", "json": "JSON"}.get(
-        flag.type, flag.type.upper().replace("_OR_", "|")
-    )
-
-
-def _reader(flag: Flag) -> Callable[[str], Any]:
-    """The function argparse calls on each value; it raises ArgumentTypeError, one line."""
-    read = _READERS[flag.type]
-
-    def reader(text: str) -> Any:
-        if flag.can_unset and text in ("", "None"):
-            return None
-        try:
-            value = read(text)
-        except InputError as error:
-            raise argparse.ArgumentTypeError(str(error)) from None
-        if flag.choices and value not in flag.choices:
-            valid = ", ".join(str(choice) for choice in flag.choices)
-            raise argparse.ArgumentTypeError(f"{text[:40]!r}; valid: {valid}")
-        return value
-
-    return reader
-
-
-def _read_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"{text[:40]!r} is not a whole number") from None
-
-
-def _read_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{text[:40]!r} is not a number") from None
-
-
-def _read_json(text: str) -> Any:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"{text[:60]!r} is not JSON ({str(error)[:60]})") from None
-    if not isinstance(value, dict):
-        raise InputError(f"{text[:60]!r} is not a JSON object")
-    return value
-
-
-_MODEL_NAMES = ("model_tag", "model_tags", "model", "custom")
-"""Where a namespace holds a model; without any of them a word is given back."""
-_BARE_QUANTITY = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
-_JSON_STRING = re.compile(r'("(?:[^"\\]|\\.)*")')
-
-
-def _read_config(text: str) -> Any:
-    """A JSON object in which bare numbers may carry a suffix: ``{"cpu_bytes": 80g}``.
-
-    As ``_expand_json_human_readable_numbers`` in vllm/engine/arg_utils.py (0.33).
-    """
-    parts = _JSON_STRING.split(text)
-    for i in range(0, len(parts), 2):  # what stands outside strings
-        parts[i] = _BARE_QUANTITY.sub(lambda m: str(parse_quantity(m.group())), parts[i])
-    return _read_json("".join(parts))
-
-
-def _read_json_or_text(text: str) -> Any:
-    if text.lstrip().startswith("{"):
-        return _read_json(text)
-    raise InputError(f"{text[:60]!r}: only a JSON object can be planned for")
-
-
-_READERS: dict[str, Callable[[str], Any]] = {
-    "text": str,
-    "lower_text": lambda text: text.lower().replace("-", "_"),
-    "int": _read_int,
-    "float": _read_float,
-    "quantity": parse_quantity,
-    "quantity_or_auto": parse_quantity_or_auto,
-    "json": _read_json,
-    "json_or_text": _read_json_or_text,
-    "config": _read_config,
-}

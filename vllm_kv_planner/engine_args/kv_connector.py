@@ -52,6 +52,29 @@ def supports_hybrid(args: EngineArgs) -> bool | None:
     return None if args.kv_transfer_config is None else _supports(args.kv_transfer_config)
 
 
+def why_hybrid_is_off(args: EngineArgs) -> str | None:
+    """Which connector turns the hybrid KV cache manager off; None where none does, or a flag does.
+
+    As ``_post_init_kv_transfer_config`` and the check for ``SupportsHMA`` in vllm/config/vllm.py.
+    """
+    if args.disable_hybrid_kv_cache_manager is not None or supports_hybrid(args) is not False:
+        return None
+    if args.kv_offloading_size is not None:
+        cause = f"--kv-offloading-backend {args.kv_offloading_backend}"
+    else:
+        cause = " in ".join(_without_hybrid(args.kv_transfer_config or {}))
+    return f"{cause} turns the hybrid KV cache manager off (a KV connector without support for it)"
+
+
+def _without_hybrid(config: Mapping[str, Any]) -> list[str]:
+    """Names from the connector at fault up to the one that was asked for."""
+    name = str(config.get("kv_connector"))
+    for child in _children(config) if name == "MultiConnector" else []:
+        if not _supports(child, 1):
+            return [*_without_hybrid(child), name]
+    return [name]
+
+
 def needs_piecewise(config: Mapping[str, Any] | None) -> bool:
     """Whether the connector works between layers, which a full CUDA graph does not let it."""
     if config is None:

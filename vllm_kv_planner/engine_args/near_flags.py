@@ -1,48 +1,52 @@
-"""The known flag that a misspelt one is nearest to."""
+"""The known flag that an unknown one is meant for."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection
 
-from .flag_table import all_flags, all_spellings
-from .older_flags import meant_elsewhere
+from .flag_table import all_flags
+from .older_flags import synonyms
 
 _PREFIX = re.compile(r"--?(no-)?(enable-|disable-|use-)?")
-_LIKE, _ALIKE, _MUCH_LIKE = 0.6, 0.7, 0.1
+_LIKE, _MUCH_LIKE = 0.6, 0.1
 _LONGEST = 100
 
 
-def near_flags(name: str, own: Iterable[str] = ()) -> tuple[list[str], bool]:
-    """The nearest spellings, and whether ``name`` may be meant for one that changes the plan.
+def near_flag(name: str, spellings: Collection[str]) -> str:
+    """``; did you mean --x?`` for a flag nobody knows; empty where nothing is near.
 
     Args:
-        name: The flag nobody knows.
-        own: A command's own flags, all of which change what it does.
+        name: The unknown flag, without its value.
+        spellings: The flags that its command has.
     """
-    elsewhere = meant_elsewhere(name)
-    if elsewhere is not None:
-        return [elsewhere], True
+    for meant in synonyms(name):
+        if not meant.startswith("-"):
+            return f"; {meant}"
+        if meant.split()[0] in spellings:
+            return f"; did you mean {meant}?"
     attached = re.fullmatch(r"(-[a-z]+)(\d+)", name)
-    if attached is not None and attached[1] in all_spellings():
-        return [f"{attached[1]} {attached[2][:20]}"], True
-    if len(name) > _LONGEST:
-        return [], False
-    changing = {core_of(spelling): spelling for spelling in own}
-    harmless: dict[str, str] = {}
-    for flag in all_flags():
-        names = {core_of(spelling): spelling for spelling in reversed(flag.spellings)}
-        (changing if flag.is_understood else harmless).update(names)
+    if attached is not None and attached[1] in spellings:
+        return f"; did you mean {attached[1]} {attached[2][:20]}?"
+    near = _nearest(name, spellings) if len(name) <= _LONGEST else None
+    return f"; did you mean {near}?" if near else ""
+
+
+def _nearest(name: str, spellings: Collection[str]) -> str | None:
+    harmless = {
+        spelling for flag in all_flags() if not flag.is_understood for spelling in flag.spellings
+    }
+    changing: dict[str, str] = {}
+    others: dict[str, str] = {}
+    for spelling in sorted(spellings, key=len):  # the long one stands for a core of two
+        (others if spelling in harmless else changing)[core_of(spelling)] = spelling
     core = core_of(name)
-    best, best_ratio = _best(core, changing, _LIKE)
-    other, other_ratio = _best(core, harmless, _LIKE)
-    if best is not None and best_ratio >= _ALIKE and best_ratio >= other_ratio - _MUCH_LIKE:
-        return [best], True
-    shortened = next((f for c, f in changing.items() if _shortens(core, c)), None)
-    if shortened is not None:
-        return [shortened], True
-    nearest = best if best_ratio > other_ratio else other
-    return [nearest] if nearest else [], False
+    best, best_ratio = _best(core, changing)
+    other, other_ratio = _best(core, others)
+    if best is not None and best_ratio >= other_ratio - _MUCH_LIKE:
+        return best
+    shortened = next((flag for known, flag in changing.items() if _shortens(core, known)), None)
+    return shortened or other
 
 
 def core_of(name: str) -> str:
@@ -50,10 +54,10 @@ def core_of(name: str) -> str:
     return _PREFIX.sub("", name, count=1) or name
 
 
-def _best(core: str, names: dict[str, str], cutoff: float) -> tuple[str | None, float]:
+def _best(core: str, names: dict[str, str]) -> tuple[str | None, float]:
     from difflib import SequenceMatcher, get_close_matches
 
-    found = get_close_matches(core, names, n=1, cutoff=cutoff)
+    found = get_close_matches(core, names, n=1, cutoff=_LIKE)
     if not found:
         return None, 0.0
     # in the order that get_close_matches compares them

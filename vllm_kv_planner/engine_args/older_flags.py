@@ -1,16 +1,18 @@
-"""Flags of earlier ``vllm serve``s that 0.33 no longer has, and what became of each.
+"""Flags of earlier ``vllm serve``s that 0.33 no longer has, what became of each, and synonyms.
 
 The table itself is data, ``older_flags.json`` beside this file.
 """
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
 from ..data_files import read_json
-from ..errors import InputError
+from ..errors import InputError, UnknownNameError
 from ..records import dataclass
 
 
@@ -83,9 +85,67 @@ def older_names() -> tuple[str, ...]:
     return tuple(_file()["older"])
 
 
-def meant_elsewhere(name: str) -> str | None:
-    """vLLM's flag for what other servers call ``name``."""
-    found: str | None = _file()["elsewhere"].get(name)
+def synonyms(name: str) -> list[str]:
+    """What people mean by a flag that vLLM never had; the first that the command has is meant.
+
+    An entry without a leading dash is a hint in words.
+    """
+    found: list[str] = _file()["meant"].get(name, [])
+    return found
+
+
+def wrapper_flags(program: str) -> dict[str, int]:
+    """The flags that a program around vLLM takes for itself, and how many words follow each."""
+    found: dict[str, int] = _file()["wrappers"][program]
+    return found
+
+
+def took_truth(name: str) -> bool:
+    """Whether older versions took ``True`` or ``False`` behind this switch."""
+    return name in _file()["took_truth"]
+
+
+def is_today(version: str | None) -> bool:
+    """Whether it is said that the command is for 0.33, whose parser refuses older flags."""
+    return version is not None and re.match(r"v?0\.33(\D|$)", version) is not None
+
+
+def todays_keys(
+    flag: str, value: Mapping[str, Any], version: str | None, notes: list[str]
+) -> dict[str, Any]:
+    """A flag's JSON object with the keys that were renamed since an older version in today's words.
+
+    Args:
+        flag: Its long spelling.
+        value: As it was given.
+        version: Of vLLM; keys that are gone are left out, with a note, where it is an older one.
+        notes: What was changed is told here.
+
+    Raises:
+        UnknownNameError: A key that is gone, and no older version is named.
+    """
+    older: dict[str, Any] = _file()["older_keys"].get(flag, {})
+    if flag == "--speculative-config":  # as create_speculative_config in arg_utils.py (0.33)
+        value = {key.replace("-", "_"): each for key, each in value.items()}
+    found: dict[str, Any] = {}
+    for key, given in value.items():
+        row = older.get(key)
+        if row is None:
+            found.setdefault(key, given)
+            continue
+        said = f"{flag}: vLLM 0.33 has no {key}: {row['note']}"
+        word = json.dumps(given, default=str).lower()
+        if "as" in row:
+            instead = {row["as"]: given}
+        elif word in row.get("by_value", {}):
+            instead = row["by_value"][word]
+        elif version is None or is_today(version):
+            raise UnknownNameError(f"{said}; leave it out")
+        else:
+            instead = {}
+        shown = ", ".join(instead) or "nothing"
+        notes.append(f"{said}; planned as {shown}")
+        found.update(instead)
     return found
 
 

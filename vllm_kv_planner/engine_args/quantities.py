@@ -16,6 +16,7 @@ _BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
 _WITH_SUFFIX = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])")
 
 _SPELLED = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])(i?)b", re.IGNORECASE)
+_BARE = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
 _POWER = {"k": 1, "m": 2, "g": 3, "t": 4}
 
 
@@ -60,12 +61,15 @@ def parse_memory_size(text: str) -> int:
     """Bytes of memory for this planner's own flags (--gpu-memory): units may be spelled out.
 
     ``80GiB`` 80 x 2^30, ``80GB`` 80 x 10^9, ``79.19GiB``, and all that ``parse_quantity``
-    takes. Raises InputError unless the size is positive.
+    takes; a number below 1,000 without a unit is GiB, for nobody counts so few bytes.
+    Raises InputError unless the size is positive.
     """
     match = _SPELLED.fullmatch(text.strip())
     if match:
         number, unit, binary = match.groups()
         size = _scaled(number, (1024 if binary else 1000) ** _POWER[unit.lower()], text)
+    elif _BARE.fullmatch(text.strip()) and float(text) < 1000:
+        size = _scaled(text.strip(), 1 << 30, text)
     else:
         size = parse_quantity(text)
     if size <= 0:

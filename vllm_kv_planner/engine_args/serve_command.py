@@ -71,6 +71,7 @@ def _parsed(words: list[str]) -> ServeCommand:
             "`vllm serve`, that is before --served-model-name"
         )
     parser = FlagParser(prog="vllm serve", add_help=False)
+    parser.is_vllm = True
     parser.add_argument("model_tag", nargs="?")
     add_engine_flags(parser, show_help=False)
     given = parser.parse_args(arguments)

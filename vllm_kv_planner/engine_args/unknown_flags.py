@@ -1,60 +1,28 @@
-"""Flags that vLLM 0.33 does not have: older ones, misspelt ones, and those nobody knows.
+"""Flags that a command does not have: those of older vLLMs in today's words, the rest refused.
 
-vLLM itself refuses them all. Here only what may be meant for a flag that changes the plan is
-refused; the others are named in a note, because a command of another version is worth a plan.
+vLLM 0.33 itself refuses them all. A command of another version is worth a plan, so the flags of
+earlier versions get a note, or what says the same today, unless the version is known to be 0.33.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from ..errors import InputError, UnknownNameError, printable
-from ..records import dataclass, field
-from .flag_table import all_flags
-from .near_flags import near_flags
-from .older_flags import OlderFlag, older_flag
+from .flag_table import all_flags, all_spellings
+from .near_flags import near_flag
+from .older_flags import OlderFlag, is_today, older_flag, took_truth
+
+if TYPE_CHECKING:
+    from .flags import FlagParser
 
 MOST = 50
-"""Unknown flags in one command; more is no command."""
+"""Flags of older versions in one command; more is no command."""
 
 _NUMBER = re.compile(r"-\d+|-\d*\.\d+")
 _TRUTH = {"true": True, "false": False}
-
-
-@dataclass
-class Taken:
-    """A word that stood behind a flag nobody knows, and the flag's note."""
-
-    word: str
-    flag: str
-    note: int
-
-
-@dataclass
-class SortedWords:
-    """A command's words after the unknown flags were taken out.
-
-    Attributes:
-        words: For argparse.
-        notes: One for each flag that was taken out or rewritten.
-        taken: What the unknown ones took for values.
-    """
-
-    words: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
-    taken: list[Taken] = field(default_factory=list)
-
-    def give_back(self) -> list[str]:
-        """The words with a model that an unknown flag took for its value, where it took any."""
-        if not self.taken:
-            return self.words
-        paths = [each for each in self.taken if "/" in each.word]
-        given_back = (paths or self.taken)[-1]
-        shown = _shown(given_back.flag, given_back.word, 80)
-        after = f"; {shown!r} behind it is taken for the model"
-        self.notes[given_back.note] = _note(given_back.flag, "") + after
-        return [given_back.word, *self.words]
 
 
 def is_flag(word: str) -> bool:
@@ -64,55 +32,65 @@ def is_flag(word: str) -> bool:
     return " " not in word.partition("=")[0] and not _NUMBER.fullmatch(word)
 
 
-def sort_out(
-    words: Sequence[str], own: Iterable[str], is_known: Callable[[str], bool]
-) -> SortedWords:
-    """Take out what vLLM 0.33 does not know.
+def sort_out(words: Sequence[str], parser: FlagParser) -> tuple[list[str], list[str]]:
+    """The words that argparse shall read, and notes on those that were rewritten or taken out.
 
     Args:
         words: As ``prepare_arguments`` leaves them.
-        own: Flags of the command itself.
-        is_known: Whether argparse knows a flag, or what it abbreviates.
+        parser: Says which flags there are, and whose command line it is.
 
     Raises:
-        UnknownNameError: A flag that may be a misspelt one of those which change the plan.
-        InputError: An older flag whose meaning cannot be kept; too many unknown flags.
+        UnknownNameError: A flag that the command does not have; names the nearest.
+        InputError: A flag without its value, or an older one whose meaning cannot be kept.
     """
-    sorted_out = SortedWords()
-    switches = _switches()
-    own = tuple(own)
+    left: list[str] = []
+    notes: list[str] = []
+    switches = _switches() if parser.has_engine_flags else {}
     i = 0
     while i < len(words):
         word = words[i]
         i += 1
         if word == "--":
-            sorted_out.words += words[i - 1 :]
+            left += words[i - 1 :]
             break
         if not is_flag(word):
-            sorted_out.words.append(word)
+            left.append(word)
             continue
         name, equals, value = word.partition("=")
-        follow = [value] if equals else []
-        older = older_flag(name)
-        if older is None and is_known(name):
-            off = switches.get(name)
-            truth = follow or words[i : i + 1]
-            if off is not None and truth and truth[0].lower() in _TRUTH:
-                i += 0 if equals else 1
-                sorted_out.words += _switched(name, off, truth[0], sorted_out.notes)
-            else:
-                sorted_out.words.append(word)
-            continue
-        if not equals:
-            follow = _values(words[i:], "one" if older is None else older.takes)
-            i += len(follow)
-        if len(sorted_out.notes) >= MOST:
-            raise InputError(f"more than {MOST} flags that vLLM 0.33 does not have")
+        if value == "--":
+            raise InputError(f"{printable(name[:60])}: expected a value, not '--'")
+        older = older_flag(name) if parser.has_engine_flags else None
+        if older is None and not parser.knows(name):
+            raise unknown_flag(name, parser)
         if older is None:
-            _unknown(name, follow, own, sorted_out, attached=bool(equals))
-        else:
-            _older(older, follow, words, sorted_out)
-    return sorted_out
+            truth = [value] if equals else words[i : i + 1]
+            if name in switches and truth and truth[0].lower() in _TRUTH:
+                i += 0 if equals else 1
+                left.append(_switched(name, switches[name], truth[0], parser, notes))
+            else:
+                left.append(word)
+            continue
+        follow = [value] if equals else _values(words[i:], older.takes)
+        i += 0 if equals else len(follow)
+        if len(notes) >= MOST:
+            raise InputError(f"more than {MOST} flags that vLLM 0.33 does not have")
+        if is_today(parser.vllm_version):
+            raise UnknownNameError(older.message)
+        left += _older(older, follow, words, notes)
+    return left, notes
+
+
+def unknown_flag(name: str, parser: FlagParser) -> UnknownNameError:
+    """The refusal of a flag that the command does not have."""
+    shown = printable(name[:60])
+    if not parser.has_engine_flags and name in all_spellings():
+        return UnknownNameError(
+            f"{shown} is a flag of vLLM's: it stands in the command behind --, not before"
+        )
+    near = near_flag(name, parser.spellings)
+    if parser.is_vllm:
+        return UnknownNameError(f"unknown flag {shown}, which vllm serve 0.33 refuses{near}")
+    return UnknownNameError(f"unknown flag {shown}{near or f'; {parser.prog} --help lists them'}")
 
 
 def _values(following: Sequence[str], takes: str) -> list[str]:
@@ -125,50 +103,21 @@ def _values(following: Sequence[str], takes: str) -> list[str]:
     return values
 
 
-def _unknown(
-    name: str, values: list[str], own: tuple[str, ...], sorted_out: SortedWords, *, attached: bool
-) -> None:
-    near, changes_plan = near_flags(name, own)
-    if changes_plan:
-        shown = printable(name[:60])
-        raise UnknownNameError(f"unknown flag {shown}; did you mean {' or '.join(near)}?")
-    given = ""
-    if values:
-        value = _shown(name, values[0], 40)
-        given = f" (nor for its value {value!r})"
-        if not attached:
-            sorted_out.taken.append(Taken(values[0], name, len(sorted_out.notes)))
-    hint = f"; nearest: {near[0]}" if near else ""
-    sorted_out.notes.append(_note(name, given) + hint)
-
-
-def _shown(flag: str, value: str, most: int) -> str:
-    """A flag's value for a note."""
-    from ..masking import is_secret, masked_text
-
-    return "..." if is_secret(flag) else printable(masked_text(value)[:most])
-
-
-def _note(name: str, given: str) -> str:
-    return (
-        f"{printable(name[:60])}: no flag of vLLM 0.33 that this planner knows; "
-        f"nothing planned for it{given}"
-    )
-
-
-def _older(older: OlderFlag, values: list[str], words: Sequence[str], out: SortedWords) -> None:
+def _older(
+    older: OlderFlag, values: list[str], words: Sequence[str], notes: list[str]
+) -> list[str]:
     instead = older.in_its_place(values)
     if not instead:
-        out.notes.append(f"{older.message}; nothing planned for it")
-        return
+        notes.append(f"{older.message}; nothing planned for it")
+        return []
     shown = printable(" ".join(instead)[:120])
     if any(word.partition("=")[0] == instead[0] for word in words):
         if instead[-1].startswith("{"):
             raise InputError(f"{older.message}; write it into {instead[0]}, which is given, too")
-        out.notes.append(f"{older.message}; {instead[0]}, also given, decides")
-        return
-    out.words += instead
-    out.notes.append(f"{older.message}; planned as {shown}")
+        notes.append(f"{older.message}; {instead[0]}, also given, decides")
+        return []
+    notes.append(f"{older.message}; planned as {shown}")
+    return instead
 
 
 def _switches() -> dict[str, tuple[str, ...]]:
@@ -181,13 +130,13 @@ def _switches() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _switched(name: str, off: tuple[str, ...], word: str, notes: list[str]) -> list[str]:
+def _switched(
+    name: str, off: tuple[str, ...], word: str, parser: FlagParser, notes: list[str]
+) -> str:
     """``--enable-chunked-prefill False``, as older versions took it."""
-    if _TRUTH[word.lower()]:
-        instead = [name]
-    elif name in off or not off:
-        return [name, word]  # argparse says what is wrong with it
-    else:
-        instead = [off[0]]
-    notes.append(f"{name} {word}: vLLM 0.33 takes no value here; planned as {instead[0]}")
+    instead = name if _TRUTH[word.lower()] else (off[0] if off and name not in off else None)
+    if not took_truth(name) or instead is None or is_today(parser.vllm_version):
+        hint = f"write {instead}" if instead else "leave it out"
+        raise InputError(f"{name}: vLLM 0.33 takes no value here, got {word!r}; {hint}")
+    notes.append(f"{name} {word}: vLLM 0.33 takes no value here; planned as {instead}")
     return instead

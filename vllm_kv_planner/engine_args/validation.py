@@ -6,14 +6,17 @@ Sources: the ``Field(ge=…)`` and ``Literal`` types of vllm/config/*.py.
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnknownNameError
 from .choices import ATTENTION_BACKENDS, CHOICES, KV_CACHE_DTYPES, QUANTIZATION_METHODS
+from .flag_table import Flag, all_flags
 from .nested_values import (
     check_attention,
     check_capture_sizes,
     check_compilation,
+    check_keys,
     check_multimodal_limits,
 )
 from .value_types import check_types, flag_name, shown
@@ -92,10 +95,7 @@ def check_engine_args(args: EngineArgs) -> None:
         _check_choice("quantization", args.quantization.lower(), (*QUANTIZATION_METHODS, "marlin"))
     if args.limit_mm_per_prompt:
         check_multimodal_limits(args.limit_mm_per_prompt)
-    if args.attention_config:
-        check_attention(args.attention_config)
-    if args.compilation_config:
-        check_compilation(args.compilation_config)
+    _check_configs(args)
     check_capture_sizes("--cudagraph-capture-sizes", args.cudagraph_capture_sizes)
     for word in args.kv_cache_dtype_skip_layers:
         if word not in _SKIP_LAYERS and not (word.isascii() and word.isdigit()):
@@ -105,6 +105,22 @@ def check_engine_args(args: EngineArgs) -> None:
             )
     if args.usage_context not in ("server", "llm"):
         raise InputError(f"usage context {shown(args.usage_context)}; valid: server, llm")
+
+
+def _check_configs(args: EngineArgs) -> None:
+    for flag in _with_keys():
+        value = getattr(args, flag.field)
+        if value:
+            check_keys(flag, value)
+    if args.attention_config:
+        check_attention(args.attention_config)
+    if args.compilation_config:
+        check_compilation(args.compilation_config)
+
+
+@lru_cache(maxsize=1)
+def _with_keys() -> tuple[Flag, ...]:
+    return tuple(flag for flag in all_flags() if flag.keys and flag.is_understood)
 
 
 def _check_number(name: str, value: Any, least: int) -> None:

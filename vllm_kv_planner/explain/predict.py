@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 from ..described import described
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
+from ..engine_args.flag_table import all_flags
+from ..engine_args.nested_values import known_part
+from ..engine_args.older_flags import todays_keys
 from ..engine_args.setup import EngineSetup, resolve_setup
 from ..errors import InputError, PlannerError, UnsupportedError
 from ..gpu.catalogue import SAME_DEVICE, custom_gpu, find_gpu
@@ -131,6 +134,7 @@ def setup_of(log: StartLog, version: str, model: str, gpu: GPU) -> EngineSetup:
     flags = engine_flags(log)
     flags["model"] = found.id
     rules = rules_of(version)
+    flags.update(_todays_configs(flags, version))
     share = log.value("utilization") or rules.default_gpu_memory_utilization
     flags.setdefault("gpu_memory_utilization", share)
     try:
@@ -163,6 +167,15 @@ def engine_flags(log: StartLog) -> dict[str, Any]:
     if log.version is not None and not log.is_server and log.arguments:
         flags["usage_context"] = "llm"
     return flags
+
+
+def _todays_configs(flags: dict[str, Any], version: str) -> dict[str, Any]:
+    """JSON objects of an older log without the keys that 0.33 does not have."""
+    return {
+        flag.field: known_part(flag, todays_keys(flag.spellings[0], value, version, []))
+        for flag in all_flags()
+        if flag.keys and isinstance(value := flags.get(flag.field), dict)
+    }
 
 
 def environment_of(log: StartLog) -> EngineEnvironment:

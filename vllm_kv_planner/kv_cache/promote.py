@@ -19,11 +19,15 @@ from .specs import (
 )
 
 
+class NoOneKind(UnsupportedError):
+    """The layers cannot be stored as one kind, which they must without the hybrid manager."""
+
+
 def without_hybrid_manager(layers: Layers) -> Layers:
     """Layers as stored with ``--disable-hybrid-kv-cache-manager``.
 
     Raises:
-        UnsupportedError: Kinds that full attention cannot stand for.
+        NoOneKind: Kinds that full attention cannot stand for.
     """
     result = dict(layers)
     for replicated in (False, True):
@@ -34,9 +38,9 @@ def without_hybrid_manager(layers: Layers) -> Layers:
         }
         promoted = promote(part) if part else part
         if promoted is None:
-            raise UnsupportedError(
-                "--disable-hybrid-kv-cache-manager: vLLM cannot store this model's layers as one "
-                "kind; leave the hybrid KV cache manager on"
+            raise NoOneKind(
+                "without the hybrid KV cache manager vLLM cannot store this model's layers as one "
+                "kind; leave it on"
             )
         result.update(promoted)
     return result
@@ -94,10 +98,9 @@ def promote_one(spec: KVCacheSpec, block_size: int | None) -> KVCacheSpec:
     if padded is not None:
         padded = max(padded, spec.unpadded_page_size_bytes * block_size // spec.block_size)
     if isinstance(spec, SlidingWindowMLASpec):
-        raise UnsupportedError(
-            "--disable-hybrid-kv-cache-manager: vLLM 0.33 does not start with it on models with "
-            "sliding latent (MLA) layers (its MLAAttentionSpec does not take their fields); "
-            "leave the hybrid KV cache manager on"
+        raise NoOneKind(
+            "without the hybrid KV cache manager vLLM 0.33 does not start on models with sliding "
+            "latent (MLA) layers (its MLAAttentionSpec does not take their fields); leave it on"
         )
     return FullAttentionSpec(
         block_size=block_size,

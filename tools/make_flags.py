@@ -1,0 +1,140 @@
+"""Fill ``engine_args/vllm_flags.json`` and ``config_keys.json`` from vLLM's own parser.
+
+    python tools/make_flags.py
+
+Needs vLLM 0.33, no GPU. Of flags that change nothing planned it writes how their values are read
+(``type``, ``none``, ``choices``); of flags that hold JSON the configuration class (``keys``), whose
+fields go to ``config_keys.json``. What was decided by hand (effect, why, the reading of flags that
+are understood) stays. Source: ``_compute_kwargs`` of vllm/engine/arg_utils.py.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import typing
+from pathlib import Path
+from typing import Any
+
+FOLDER = Path(__file__).resolve().parent.parent / "vllm_kv_planner" / "engine_args"
+TYPES = {
+    "int": "int",
+    "float": "float",
+    "human_readable_int": "quantity",
+    "loads": "json_value",
+    "parse_dataclass": "config",
+    "": "lower_text",  # a lambda that puts a name in lower case
+}
+LATER = {
+    "--speculative-config": "SpeculativeConfig",
+    "--diffusion-config": "DiffusionConfig",
+    "--watermark-config": "WatermarkConfig",
+}
+"""Flags whose dictionary becomes this class when the engine is configured, not when parsed."""
+
+
+def serve_parser() -> argparse.ArgumentParser:
+    """The parser of ``vllm serve``, on a machine without a GPU, too."""
+    import vllm.platforms  # noqa: PLC0415
+    from vllm.platforms.interface import Platform, PlatformEnum  # noqa: PLC0415
+
+    class NoGPU(Platform):  # type: ignore[misc,unused-ignore]
+        _enum = PlatformEnum.CUDA
+        device_name = device_type = "cuda"
+
+        @classmethod
+        def pre_register_and_update(cls, parser: Any = None) -> None:
+            """Nothing to register."""
+
+    vllm.platforms._current_platform = NoGPU()
+    from vllm.entrypoints.common.cli_args import make_arg_parser  # noqa: PLC0415
+    from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: PLC0415
+
+    made: argparse.ArgumentParser = make_arg_parser(FlexibleArgumentParser())
+    return made
+
+
+def reading(action: argparse.Action) -> tuple[str, bool, Any]:
+    """Name of the function that reads a value, whether '' unsets it, the config class."""
+    read: Any = action.type
+    optional = False
+    while True:
+        name = getattr(read, "__name__", "")
+        held = [cell.cell_contents for cell in getattr(read, "__closure__", None) or ()]
+        if name not in ("_optional_type", "_parse_type"):
+            break
+        optional = optional or name == "_optional_type"
+        read = next(each for each in held if callable(each))
+    config = read.__defaults__[0] if name == "parse_dataclass" else None
+    return name.replace("<lambda>", ""), optional, config
+
+
+def keys_of(cls: Any, found: dict[str, Any]) -> None:
+    """The fields that a JSON object of this class may have, nested classes with their name."""
+    from pydantic.fields import FieldInfo  # noqa: PLC0415
+    from vllm.engine.arg_utils import get_type_hints  # noqa: PLC0415
+
+    if cls.__name__ in found:
+        return
+    keys = found[cls.__name__] = {}
+    hints = typing.get_type_hints(cls)
+    for each in dataclasses.fields(cls):
+        hidden = isinstance(each.default, FieldInfo) and each.default.init is False
+        if not each.init or hidden or each.name.startswith(("target_", "draft_model_config")):
+            continue
+        nested = [hint for hint in get_type_hints(hints[each.name]) if is_strict(hint)]
+        small = nested and nested[0].__name__ not in ("ModelConfig", "ParallelConfig", "LoadConfig")
+        keys[each.name] = nested[0].__name__ if small else None
+        if small:
+            keys_of(nested[0], found)
+
+
+def is_strict(cls: Any) -> bool:
+    """Whether it is a class that refuses keys it does not know."""
+    config = getattr(cls, "__pydantic_config__", None) or {}
+    return dataclasses.is_dataclass(cls) and config.get("extra") == "forbid"
+
+
+def filled(row: dict[str, Any], action: argparse.Action, classes: dict[str, Any]) -> dict[str, Any]:
+    """A row of the table with what the parser says of it."""
+    name, optional, config = reading(action)
+    later = LATER.get(row["flags"][0])
+    if config is not None or later:
+        cls = config or classes[str(later)]
+        keys_of(cls, classes["found"])
+        row = {**row, "keys": cls.__name__}
+    if row["effect"] in ("kv_cache", "memory") or row["takes"] not in ("one", "many", "optional"):
+        return row
+    known = {} if name not in TYPES or action.type is None else {"type": TYPES[name]}
+    choices = [each for each in action.choices or () if each is not None]
+    row = {key: value for key, value in row.items() if key not in ("type", "none", "choices")}
+    extra = {**known, **({"none": True} if optional else {})}
+    return {**row, **extra, **({"choices": choices} if choices else {})}
+
+
+def main() -> None:
+    """Write both files."""
+    from vllm.config import DiffusionConfig, SpeculativeConfig  # noqa: PLC0415
+    from vllm.config.watermarking import WatermarkConfig  # noqa: PLC0415
+
+    parser = serve_parser()
+    actions = {each.option_strings[0]: each for each in parser._actions if each.option_strings}
+    classes: dict[str, Any] = {
+        cls.__name__: cls for cls in (DiffusionConfig, SpeculativeConfig, WatermarkConfig)
+    }
+    classes["found"] = {}
+    path = FOLDER / "vllm_flags.json"
+    table = json.loads(path.read_text())
+    rows = [filled(row, actions[row["flags"][0]], classes) for row in table["flags"]]
+    head = json.dumps({key: value for key, value in table.items() if key != "flags"}, indent=1)
+    lines = ",\n".join("  " + json.dumps(row) for row in rows)
+    path.write_text(f'{head[:-2]},\n "flags": [\n{lines}\n ]\n}}\n')
+    found = classes["found"]
+    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found))
+    (FOLDER / "config_keys.json").write_text(f'{{\n "classes": {{\n{lines}\n }}\n}}\n')
+    print(f"{len(rows)} flags, {len(found)} classes")
+
+
+if __name__ == "__main__":
+    main()
