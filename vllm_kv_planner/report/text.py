@@ -120,7 +120,8 @@ def memory_rows(plan: Plan) -> Iterator[Row]:
     for label, name in PARTS.items():
         size = getattr(memory, name)
         if size is not None:
-            yield f"  {label}", gib(size), memory.provenance.get(name, "").partition(";")[0]
+            how = memory.provenance.get(name, "").partition(";")[0]
+            yield f"  {label}", gib(size).partition(" (")[0], how  # no estimate knows its MiB
     band = "" if not memory.uncertainty_bytes else f"give or take {gib(memory.uncertainty_bytes)}"
     yield "Available KV cache memory", gib(memory.available_kv_cache_bytes), band
 
