@@ -44,10 +44,15 @@ def read_yaml(path: str, flag: str) -> object:
         raise
     except ValueError:  # a NUL byte in the name
         raise InputError(f"{flag}: {shown} is not a usable file name") from None
-    return _parsed(text, flag, shown)
+    return parse_yaml(text, flag, shown)
 
 
-def _parsed(text: str, flag: str, shown: str) -> object:
+def parse_yaml(text: str, flag: str, shown: str) -> object:
+    """What a text holds; ``flag`` and ``shown`` name it in messages.
+
+    Raises:
+        InputError: It is no YAML, or PyYAML is not installed.
+    """
     try:
         import yaml
     except ImportError:

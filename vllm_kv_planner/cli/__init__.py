@@ -59,7 +59,10 @@ def run(arguments: list[str]) -> int:
         return 0 if arguments else 2
     try:
         if command not in COMMANDS:
-            return complain(f"unknown command {command[:80]!r}: one of {', '.join(COMMANDS)}")
+            if not is_for_plan(arguments):
+                return complain(f"unknown command {command[:80]!r}: one of {', '.join(COMMANDS)}")
+            arguments = ["plan", *arguments]
+            command = "plan"
         from importlib import import_module
 
         with hiding(arguments):
@@ -68,6 +71,21 @@ def run(arguments: list[str]) -> int:
         return code
     except PlannerError as error:
         return complain(str(error))
+
+
+def is_for_plan(arguments: list[str]) -> bool:
+    """Whether a line without a command names what to plan: a model, or a pasted command."""
+    from difflib import get_close_matches
+
+    from ..model.presets import find_preset
+    from .planner_flags import is_pasted
+
+    word = arguments[0]
+    if is_pasted(arguments) or "/" in word or word.startswith("--"):
+        return True
+    if get_close_matches(word, COMMANDS, n=1, cutoff=0.7):
+        return False
+    return find_preset(word) is not None
 
 
 def complain(message: str) -> int:

@@ -40,7 +40,7 @@ exit codes: 0 some set-up does it, 1 none does, 2 the input is wrong
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, search, print; returns the exit code."""
-    ours, pasted = split_at_dashes(list(arguments))
+    ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
     request, named, gpus = asked(given, pasted)
     if given.question == "set-ups":

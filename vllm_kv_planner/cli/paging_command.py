@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..capacity.scenario import CLASSIC, parse_scenario
     from ..report.paging_report import to_markdown, to_text
 
-    ours, pasted = split_at_dashes(list(arguments))
+    ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
     scenarios = [parse_scenario(text) for text in given.scenario or ()] or CLASSIC
     if pasted:

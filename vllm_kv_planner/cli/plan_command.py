@@ -36,7 +36,7 @@ FORMATS = ("text", "json", "markdown", "csv")
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, print; returns the exit code."""
-    ours, pasted = split_at_dashes(list(arguments))
+    ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
     if pasted:
         plans = [request_of_command(given, pasted).plan()]

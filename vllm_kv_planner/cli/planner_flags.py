@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from ..engine_args.environment import read_environment
@@ -11,7 +12,7 @@ from .log_flags import add_calibration_flags, calibration_of
 
 if TYPE_CHECKING:
     import argparse
-    from collections.abc import Collection
+    from collections.abc import Callable, Collection, Sequence
 
     from ..capacity.request import PlanRequest
     from ..engine_args.engine_args import EngineArgs
@@ -75,12 +76,53 @@ def add_custom_flags(parser: argparse.ArgumentParser) -> None:
         custom.add_argument(f"--{name}", type=int, metavar="N", help=help_text)
 
 
-def split_at_dashes(arguments: list[str]) -> tuple[list[str], list[str]]:
-    """What stands before ``--``, and the pasted command behind it."""
-    if "--" not in arguments:
+def split_at_dashes(
+    arguments: list[str], make_parser: Callable[[], FlagParser] | None = None
+) -> tuple[list[str], list[str]]:
+    """What stands before ``--``, and the pasted command behind it.
+
+    Where somebody forgot the dashes, ``plan vllm serve X --gpu L4``, the command's own flags are
+    told from vLLM's by their names, of which ``make_parser`` knows those of the command.
+    """
+    if "--" in arguments:
+        at = arguments.index("--")
+        return arguments[:at], arguments[at + 1 :]
+    if make_parser is None or not is_pasted(arguments):
         return arguments, []
-    at = arguments.index("--")
-    return arguments[:at], arguments[at + 1 :]
+    from ..engine_args.flag_table import all_spellings
+
+    vllms = frozenset(all_spellings())
+    takes = {
+        name: action.nargs != 0
+        for action in make_parser()._actions
+        for name in action.option_strings
+        if name not in vllms
+    }
+    ours: list[str] = []
+    pasted: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        name = "--" + name[2:].replace("_", "-") if name[:2] == "--" else name
+        if name not in takes:
+            pasted.append(word)
+            continue
+        ours.append(word)
+        if takes[name] and not equals:
+            ours += [each for each in [next(words, None)] if each is not None]
+    return ours, pasted
+
+
+def is_pasted(words: Sequence[str]) -> bool:
+    """Whether a line without ``--`` holds a command that starts a server."""
+    pairs = list(zip(words, [*words[1:], ""], strict=False))
+    return words[:1] == ["serve"] or any(
+        (word.rsplit("/", 1)[-1] == "vllm" and following == "serve")
+        or (word.rsplit("/", 1)[-1] in ("docker", "podman", "nerdctl") and following == "run")
+        or (word == "-m" and following.startswith(("vllm.", "dynamo.")))
+        or (" " in word and re.search(r"\bvllm serve\b|-m (vllm|dynamo)\.", word) is not None)
+        for word, following in pairs
+    )
 
 
 def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
@@ -121,7 +163,7 @@ def request_of_command(
     from ..model.find import find_config
 
     check_before_dashes(given, (*own, "model"))
-    command = parse_serve_command(pasted)
+    command = parse_serve_command(pasted, vllm_version=given.vllm_version)
     args = command.engine_args
     notes = [*unsure_notes(given), *command.notes]
     named = getattr(given, "model", None)
@@ -134,6 +176,9 @@ def request_of_command(
         except (ConfigError, UnknownNameError) as error:
             hint = "--model ID before the -- says which model it is"
             raise type(error)(f"{error}; {hint}") from None
+    if given.vllm_version is None and command.vllm_version is not None:
+        given.vllm_version = command.vllm_version
+        notes.append(f"vLLM {command.vllm_version}: the tag of the container's image")
     return request_for(given, args, found, command.environment, notes)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
-from ..engine_args.serve_command import split_command
+from ..engine_args.serve_command import server_words
 from ..errors import InputError
 from .output import say
 from .planner_flags import request_of, request_of_command, split_at_dashes
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, run the requests, print; returns the exit code."""
-    ours, pasted = split_at_dashes(list(arguments))
+    ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
     check_files(given, pasted)
     if pasted:
@@ -32,7 +32,7 @@ def run(arguments: Sequence[str]) -> int:
         request = request_of_command(given, pasted, own=("seed", "tokenizer"))
     else:
         request = request_of(given, given.model_tags or getattr(given, "model", None))
-    of_scheduler = scheduler_flags(split_command(pasted) if pasted else ours)
+    of_scheduler = scheduler_flags(server_words(pasted) if pasted else ours)
     asked = source_of(given)
     source = asked.open()
     try:

@@ -16,21 +16,40 @@ from .config_file import read_config_file
 from .quantities import parse_quantity
 
 
-def prepare_arguments(words: Sequence[str]) -> list[str]:
+class PreparedWords(list[str]):
+    """Words for argparse, and what a reader should know of them."""
+
+    def __init__(self, words: Sequence[str], notes: Sequence[str] = ()) -> None:
+        super().__init__(words)
+        self.notes = list(notes)
+
+
+def prepare_arguments(words: Sequence[str], program: str = "ours") -> PreparedWords:
     """Command-line words in the one spelling argparse knows; later words win, as in vLLM.
 
     The flags of a ``--config`` file come first, so that the command line wins over them.
-    Raises InputError for a config file that cannot be used or a dotted flag without a value.
+
+    Args:
+        words: Behind the program.
+        program: ``serve`` and ``module`` read a config file each in their own way; ``ours``: this
+            planner's own line, read as ``serve`` but for where the model stands.
+
+    Raises:
+        InputError: A config file that cannot be used, or a dotted flag without a value.
     """
-    args = _pull_config(list(words))
+    notes: list[str] = []
+    args = _pull_config(list(words), program, notes)
     args = [part for i, arg in enumerate(args) for part in _respell(arg, args[i + 1 : i + 2])]
-    return _gather_dotted(args)
+    return PreparedWords(_gather_dotted(args), notes)
 
 
-def _pull_config(args: list[str]) -> list[str]:
+def _pull_config(args: list[str], program: str, notes: list[str]) -> list[str]:
+    """As ``_pull_args_from_config``: the file's words behind a model that stands in front."""
     for arg in args:
         if arg.startswith("--config="):
             raise InputError("vLLM does not read --config=FILE; write --config FILE")
+    if program == "serve":
+        args = _model_first(args)
     if "--config" not in args:
         return args
     if args.count("--config") > 1:
@@ -38,10 +57,25 @@ def _pull_config(args: list[str]) -> list[str]:
     at = args.index("--config")
     if at + 1 == len(args):
         raise InputError("--config: no file named")
+    of_file = read_config_file(args[at + 1], drops_false=program != "module", notes=notes)
+    head = 0 if args[0].startswith("-") else 1
+    if program == "serve" and not head and "--model" not in of_file:
+        raise InputError(
+            "No model specified! Please specify model either as a positional argument or in a "
+            "config file (before all other words, where --config is given)"
+        )
     rest = args[:at] + args[at + 2 :]
-    # A model given by position stays in front.
-    head = 1 if rest and not rest[0].startswith("-") else 0
-    return rest[:head] + read_config_file(args[at + 1]) + rest[head:]
+    return rest[:head] + of_file + rest[head:]
+
+
+def _model_first(args: list[str]) -> list[str]:
+    """``--model X`` of ``vllm serve`` is moved to the front, as its ``parse_args`` does."""
+    for i, arg in enumerate(args):
+        if arg == "--model" and i + 1 < len(args):
+            return [args[i + 1], *args[:i], *args[i + 2 :]]
+        if arg.startswith("--model=") and arg != "--model=":
+            return [arg.removeprefix("--model="), *args[:i], *args[i + 1 :]]
+    return args
 
 
 def _respell(arg: str, following: list[str]) -> list[str]:

@@ -1,4 +1,4 @@
-"""Where a vLLM server stands in a command: behind wrappers, in a container, in a manifest's list."""
+"""Where a vLLM server stands in a command: behind wrappers, in a container, in a list."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ..errors import InputError, printable
 from ..records import dataclass, field
-from .shell_words import looks_like_list, simple_commands
+from .shell_words import literal, looks_like_list, simple_commands
 from .unknown_flags import is_flag
 
 _MODULES = {
@@ -29,13 +29,12 @@ _SERVER = re.compile(r"\bvllm\s+serve\b|vllm\.entrypoints|\bdynamo\.vllm\b|/vllm
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _TAG = re.compile(r"(?:^v?|vllm[-_]?v?)(0\.\d+(?:\.\d+)?(?:rc\d+|\.post\d+)?)(?![\d])")
 _CONTAINERS = ("docker", "podman", "nerdctl")
-_ALONE = frozenset(
-    "--rm --detach --interactive --tty --privileged --init --read-only --no-healthcheck "
-    "--oom-kill-disable --publish-all --quiet --replace --rmi --no-hosts --no-hostname --env-host "
-    "--sig-proxy --disable-content-trust --passwd --tls-verify".split()
+_ALONE = re.compile(
+    r"--(rm|rmi|detach|interactive|tty|privileged|init|read-only|no-healthcheck|oom-kill-disable"
+    r"|publish-all|quiet|replace|no-hosts|no-hostname|env-host|sig-proxy|disable-content-trust"
+    r"|passwd|tls-verify)|-[ditPq]+"
 )
-"""Options of ``docker run`` that take no value; one-letter ones: see ``_LETTERS``."""
-_LETTERS = re.compile(r"-[ditPq]+")
+"""Options of ``docker run`` that take no value."""
 _MOST_DEEP = 5
 
 
@@ -68,7 +67,7 @@ def find_server(command: str | Sequence[str]) -> Server:
         return _in_manifest(text)
     if len(words) > 1 and looks_like_list(words[0] + " "):
         lines = " ".join(words)
-        return _in_manifest(lines) if "[" in lines else _bare([w for w in words if w != "-"][0:])
+        return _in_manifest(lines) if "[" in lines else _bare([w for w in words if w != "-"])
     variables: dict[str, str] = {}
     found = _in_text(command, variables)
     if found is not None:
@@ -115,7 +114,7 @@ def _in_words(words: Sequence[str], variables: dict[str, str], deep: int = 0) ->
             program_kind = "module" if kind == "script" else kind
             return Server(words=rest, program=program_kind, variables=variables)  # type: ignore[arg-type]
         if re.search(r"\s", word) and _SERVER.search(word):
-            found = _in_text(word, variables, deep + 1)
+            found = _in_text(literal(word), variables, deep + 1)
             if found is not None:
                 return found
         elif program.split(":", 1)[0].startswith("vllm-openai") and following:
@@ -124,7 +123,7 @@ def _in_words(words: Sequence[str], variables: dict[str, str], deep: int = 0) ->
             return server
         assignment = _ASSIGNMENT.fullmatch(word.removeprefix("--env="))
         if assignment:
-            variables[assignment[1]] = assignment[2]
+            variables[assignment[1]] = literal(assignment[2])
     return None
 
 
@@ -162,7 +161,7 @@ def _in_container(words: list[str], variables: dict[str, str], deep: int) -> Ser
             name, value = name[:2], name[2:]
         elif equals and name.startswith("-e") and not name.startswith("--"):
             name, value = "-e", f"{name[2:]}={value}"
-        elif not equals and name not in _ALONE and not _LETTERS.fullmatch(name):
+        elif not equals and not _ALONE.fullmatch(name):
             value = words[i] if i < len(words) else ""
             i += 1
         if name == "--entrypoint":
@@ -186,7 +185,7 @@ def _in_container(words: list[str], variables: dict[str, str], deep: int) -> Ser
 
 def _image_server(words: list[str], variables: dict[str, str]) -> Server:
     """The image starts ``vllm serve``; some repeat it."""
-    for prefix in (["vllm", "serve"], ["serve"]):
+    for prefix in (["--"], ["vllm", "serve"], ["serve"]):
         if words[: len(prefix)] == prefix:
             words = words[len(prefix) :]
     return Server(words=words, program="serve", variables=variables)
@@ -209,7 +208,9 @@ def _in_manifest(text: str) -> Server:
     for name, container in _containers(value, ""):
         variables = _variables(container.get("env", container.get("environment")))
         words = [
-            word for key in ("entrypoint", "command", "args") for word in _listed(container.get(key))
+            word
+            for key in ("entrypoint", "command", "args")
+            for word in _listed(container.get(key))
         ]
         image = str(container.get("image", ""))
         found = _in_words(words, variables)

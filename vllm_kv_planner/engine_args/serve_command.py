@@ -1,30 +1,26 @@
 """A pasted command, ``vllm serve MODEL --flag …``, as EngineArgs.
 
-Understood: ``vllm serve`` (also as ``python -m vllm.entrypoints.cli.main serve``),
-``python -m vllm.entrypoints.openai.api_server``, a container of the ``vllm-openai`` image, and
-whatever stands before them (``sudo``, ``nohup``, assignments).
+Understood: ``vllm serve`` (also as ``python -m vllm.entrypoints.cli.main serve``), its older server
+module, Dynamo's worker, a container of a vLLM image, a manifest's list of arguments, and whatever
+stands around them (``sudo``, ``sh -c``, assignments); see ``find_server.py``.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from ..errors import InputError, hiding
+from ..errors import InputError, printable
 from ..records import dataclass, field
 from .arguments import prepare_arguments
 from .engine_args import EngineArgs
 from .environment import EngineEnvironment, read_environment
+from .find_server import Server, find_server
+from .flag_table import Flag, all_flags
+from .older_flags import wrapper_flags
+from .shell_words import HOLE, ends_at_shell, filled, literal, split_command
+from .unknown_flags import is_flag
 
-_MODULES = ("vllm.entrypoints.openai.api_server", "vllm.entrypoints.launchers.api_server.entry")
-_CLI_MODULE = "vllm.entrypoints.cli.main"
-"""What the ``vllm`` program runs."""
-_ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
-# Where the shell would end the command or send its output elsewhere.
-_SHELL_END = re.compile(r"(&&?|\|\|?|;|\d?>{1,2}.*|&>.*|\d>&\d|<.*)")
-_CONTINUATION = re.compile(r"\\[ \t]*\r?\n")
-_PROMPT = re.compile(r"\A\s*(?:[$#>]|[\w.-]+@[\w.-]+:\S*[$#])\s+")
-_MAX_LENGTH = 100_000
+__all__ = ["ServeCommand", "ends_at_shell", "parse_serve_command", "server_words", "split_command"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,52 +35,55 @@ class ServeCommand:
     """Flags of the command that change neither KV cache nor memory."""
     notes: tuple[str, ...]
     """What the reader should know: flags not modelled or not known, defaults taken."""
+    vllm_version: str | None
+    """As the tag of the container's image says it."""
 
 
-def parse_serve_command(command: str | Sequence[str]) -> ServeCommand:
+def parse_serve_command(
+    command: str | Sequence[str], *, vllm_version: str | None = None
+) -> ServeCommand:
     """Read a command as pasted, in one string or already split by the shell.
 
-    Raises InputError when there is no vLLM server in it, UnknownNameError for a flag that may be
-    a misspelt one (others that vLLM 0.33 does not have are named in a note), and what EngineArgs
-    raises.
+    Args:
+        command: The text, or its words.
+        vllm_version: The version it is for; None: as the container's tag says it.
+
+    Raises:
+        InputError: There is no vLLM server in it, something in it is not filled in, or vLLM 0.33
+            would refuse a word of it; what EngineArgs raises.
+        UnknownNameError: A flag that vLLM does not have.
     """
-    words = split_command(command)
-    with hiding(words):
-        return _parsed(words)
+    from .flags import FlagParser, add_engine_flags, engine_args_from, ignored_flags, unsure_notes
 
-
-def _parsed(words: list[str]) -> ServeCommand:
-    from ..masking import masked_text
-    from .flags import (
-        FlagParser,
-        add_engine_flags,
-        engine_args_from,
-        ignored_flags,
-        unsure_notes,
-    )
-
-    variables, rest, is_serve = _find_server(words)
-    arguments = prepare_arguments(rest)
-    if is_serve and _hides_model(rest, arguments):
+    server = find_server(command)
+    notes: list[str] = []
+    left_out: list[str] = []
+    rest = _own_words(server, notes, left_out)
+    if server.program == "serve":
+        _check_one_model(rest)
+    arguments = prepare_arguments(rest, "serve" if server.program == "serve" else "module")
+    if server.program == "serve" and _hides_model(rest, arguments):
         raise InputError(
             "`model` should be provided as the first positional argument when using "
             "`vllm serve`, that is before --served-model-name"
         )
+    if "--" in arguments:
+        raise InputError("-- in the command: vLLM takes no word behind it")
     parser = FlagParser(prog="vllm serve", add_help=False)
     parser.is_vllm = True
+    parser.vllm_version = vllm_version or server.version
     parser.add_argument("model_tag", nargs="?")
+    parser.add_argument("--config")  # read before; its beginnings are as ambiguous as in vLLM
     add_engine_flags(parser, show_help=False)
     given = parser.parse_args(arguments)
-    if is_serve and given.model_tag and any(w.split("=", 1)[0] == "--model" for w in rest):
-        raise InputError(f"two models: {given.model_tag[:80]!r} and --model; leave --model out")
-    notes = unsure_notes(given)
     model = given.model_tag or getattr(given, "model", None)
+    notes = [*unsure_notes(given), *notes]
     if model is None:
         notes.append(f"no model named: vLLM takes {EngineArgs.model}")
         model = EngineArgs.model
     engine_args = engine_args_from(given, model=model)
-    environment = read_environment(variables)
-    if "VLLM_ATTENTION_BACKEND" in variables:
+    environment = read_environment(server.variables)
+    if "VLLM_ATTENTION_BACKEND" in server.variables:
         notes.append("VLLM_ATTENTION_BACKEND is not read by vLLM 0.33; use --attention-backend")
     others = [name for name in environment.others if name != "VLLM_ATTENTION_BACKEND"]
     if others:
@@ -93,75 +92,85 @@ def _parsed(words: list[str]) -> ServeCommand:
     return ServeCommand(
         engine_args=engine_args,
         environment=environment,
-        variables=variables,
-        ignored=tuple(ignored_flags(given)),
-        notes=tuple(map(masked_text, notes)),
+        variables=server.variables,
+        ignored=(*ignored_flags(given), *left_out),
+        notes=tuple(notes),
+        vllm_version=server.version,
     )
 
 
-def split_command(command: str | Sequence[str]) -> list[str]:
-    """Words as a POSIX shell would split them; lines may be continued with a backslash."""
-    if not isinstance(command, str):
-        words = [word for word in command if not word or word.strip("\\ \t\r\n")]
-        if len(words) != 1:
-            return words
-        command = words[0]  # the whole command in one pair of quotes
-    if len(command) > _MAX_LENGTH:
-        raise InputError(f"the command is longer than {_MAX_LENGTH} characters")
-    import shlex
-
-    text = _PROMPT.sub("", _CONTINUATION.sub(" ", command))
-    try:
-        return shlex.split(text)
-    except ValueError as error:
-        raise InputError(f"the command cannot be read: {str(error).lower()}") from None
+def server_words(command: str | Sequence[str]) -> list[str]:
+    """The flags of the server in a pasted command, in the spelling argparse knows."""
+    server = find_server(command)
+    words = _own_words(server, [], [])
+    return prepare_arguments(words, "serve" if server.program == "serve" else "module")
 
 
-def _find_server(words: Sequence[str]) -> tuple[dict[str, str], list[str], bool]:
-    """Assignments, the server's own words, and whether it is ``vllm serve``."""
-    variables: dict[str, str] = {}
-    for i, word in enumerate(words):
-        program = word.rsplit("/", 1)[-1]
-        following = words[i + 1] if i + 1 < len(words) else ""
-        if program == "vllm" and following == "serve":
-            return variables, _until_shell_end(words[i + 2 :]), True
-        if program == "vllm" and following and not following.startswith("-"):
-            raise InputError(f"vllm {following[:40]} is not a server; only vllm serve is planned")
-        if word == "-m" and following == _CLI_MODULE and words[i + 2 : i + 3] == ["serve"]:
-            return variables, _until_shell_end(words[i + 3 :]), True
-        if word == "-m" and following in _MODULES:
-            return variables, _until_shell_end(words[i + 2 :]), False
-        if program.split(":", 1)[0].split("@", 1)[0].startswith("vllm-openai"):
-            return variables, _until_shell_end(_after_image(words[i + 1 :])), False
-        assignment = _ASSIGNMENT.fullmatch(word.removeprefix("--env="))
-        if assignment:
-            variables[assignment[1]] = assignment[2]
+def _own_words(server: Server, notes: list[str], left_out: list[str]) -> list[str]:
+    """The server's words for vLLM, with what is known filled in.
+
+    Args:
+        server: As it stands in the command.
+        notes: Told here: flags of a program around vLLM.
+        left_out: Flags go here whose value is not filled in, and that change nothing planned.
+
+    Raises:
+        InputError: Something that counts is not filled in.
+    """
+    words = server.words
+    if server.program == "dynamo":
+        words = _without(words, wrapper_flags("dynamo"), notes)
+    flags = {spelling: flag for flag in all_flags() for spelling in flag.spellings}
+    found: list[str] = []
+    for each in words:
+        word = filled(each, server.variables)
+        if not word and each:
+            continue  # a variable that is set to nothing leaves no word
+        hole = HOLE.search(word)
+        if hole is None:
+            found.append(literal(word))
+            continue
+        attached = is_flag(word)
+        name = word.partition("=")[0] if attached else (found[-1] if found else "")
+        flag = flags.get("--" + name[2:].replace("_", "-") if name[:2] == "--" else name)
+        _check_hole(hole[0], name, flag)
+        left_out.append(name)
+        if not attached:
+            del found[-1]
+    return found
+
+
+def _check_hole(hole: str, name: str, flag: Flag | None) -> None:
+    """Refuse what is not filled in, unless its flag changes nothing."""
+    if flag is not None and flag.effect == "none" and flag.takes in ("one", "optional"):
+        return
+    where = f" (the value of {printable(name[:60])})" if flag is not None else ""
     raise InputError(
-        "no vLLM server in the command; expected vllm serve MODEL ... or "
-        "python -m vllm.entrypoints.openai.api_server --model MODEL ..."
+        f"{printable(hole[:80])}{where} is not filled in here: write what it stands for"
     )
 
 
-def _after_image(words: Sequence[str]) -> list[str]:
-    """The image starts ``vllm serve``; some repeat it."""
-    rest = list(words)
-    for prefix in (["vllm", "serve"], ["serve"]):
-        if rest[: len(prefix)] == prefix:
-            return rest[len(prefix) :]
-    return rest
+def _without(words: Sequence[str], wrapper: Mapping[str, int], notes: list[str]) -> list[str]:
+    """The words that a program around vLLM hands on."""
+    found: list[str] = []
+    i = 0
+    while i < len(words):
+        name, equals, _ = words[i].partition("=")
+        name = "--" + name[2:].replace("_", "-").removeprefix("no-") if name[:2] == "--" else name
+        i += 1
+        if name not in wrapper:
+            found.append(words[i - 1])
+            continue
+        most = 0 if equals else wrapper[name]
+        while most and i < len(words) and not is_flag(words[i]):
+            i, most = i + 1, most - 1
+        notes.append(f"{name} is the wrapper's, not vLLM's; nothing planned for it")
+    return found
 
 
-def _until_shell_end(words: Sequence[str]) -> list[str]:
-    for i, word in enumerate(words):
-        if ends_at_shell(word):
-            last = word.removesuffix(";")
-            return list(words[:i]) if _SHELL_END.fullmatch(word) else [*words[:i], last]
-    return list(words)
-
-
-def ends_at_shell(word: str) -> bool:
-    """Whether a shell would end the command at this word, or send its output elsewhere."""
-    return word.endswith(";") or _SHELL_END.fullmatch(word) is not None
+def _check_one_model(words: Sequence[str]) -> None:
+    if words and not is_flag(words[0]) and any(w.split("=", 1)[0] == "--model" for w in words):
+        raise InputError(f"two models: {words[0][:80]!r} and --model; leave --model out")
 
 
 def _hides_model(words: Sequence[str], prepared: Sequence[str]) -> bool:

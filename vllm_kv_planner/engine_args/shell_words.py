@@ -14,8 +14,9 @@ from ..errors import InputError
 MOST_CHARACTERS = 100_000
 HOLE = re.compile(
     r"\{\{.*?\}\}"  # Helm, Jinja
-    r"|\$\(\(.*?\)\)|\$\([^()]*\)|`[^`]*`|\$\{[^{}]*\}|\$[A-Za-z_]\w*|\$[@*#0-9]"  # shells, Kubernetes
-    r"|(?<![^=])<[A-Za-z][^<>]{0,80}>$"  # <your-model>
+    r"|\$\(\(.*?\)\)|\$\([^()]*\)|`[^`]*`|\$\{[^{}]*\}"  # shells, Kubernetes
+    r"|\$[A-Za-z_]\w*|\$[@*#0-9]"
+    r"|(?<![^=\s\"'])<[A-Za-z][^<>\n]{0,80}>(?![^\s\"'])"  # <your-model>
 )
 """What somebody else fills in."""
 
@@ -24,6 +25,10 @@ _CONTINUED = re.compile(r"[\\^`][ \t]*\r?\n")
 _COMMENT = re.compile(r"(?m)^[ \t]*#.*$")
 _FLAG_BELOW = re.compile(r"\r?\n(?=[ \t]*-)")
 _BLANK = re.compile(r"\s+")
+_QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|\\\$", re.DOTALL)
+"""What a shell takes together; in single quotes, and escaped, a dollar is a dollar."""
+_AS_IT_IS = str.maketrans("$`", "\ue002\ue003")
+_KEPT = re.compile("\ue000(\\d+)\ue001")
 # Where the shell would end the command or send its output elsewhere.
 _SHELL_END = re.compile(r"(&&?|\|\|?|;|\d?>{1,2}.*|&>.*|\d>&\d|<[<&]?.*)")
 _LIST = re.compile(
@@ -43,8 +48,10 @@ def split_command(command: str | Sequence[str]) -> list[str]:
         if len(words) != 1:
             return words
         command = words[0]  # the whole command in one pair of quotes
+    # a hole is one word, whatever blanks it holds
+    text = HOLE.sub(lambda match: _BLANK.sub("", match[0]), _prepared(command))
     try:
-        return shlex.split(_prepared(command))
+        return shlex.split(text)
     except ValueError as error:
         raise InputError(f"the command cannot be read: {str(error).lower()}") from None
 
@@ -60,7 +67,16 @@ def simple_commands(command: str | Sequence[str]) -> list[list[str]]:
         if len(words) != 1:
             return _until_ends(words)
         command = words[0]
-    tokens = shlex.shlex(_prepared(command, lines=True), posix=True, punctuation_chars=";&|<>\n")
+    holes: list[str] = []
+
+    def kept(match: re.Match[str]) -> str:
+        holes.append(match[0])
+        return f"\ue000{len(holes) - 1}\ue001"
+
+    text = _QUOTED.sub(_quoted, _prepared(command))
+    text = HOLE.sub(kept, text)
+    text = _FLAG_BELOW.sub(" ", text)
+    tokens = shlex.shlex(text, posix=True, punctuation_chars=";&|<>\n")
     tokens.whitespace, tokens.whitespace_split, tokens.commenters = " \t\r", True, ""
     commands: list[list[str]] = [[]]
     try:
@@ -74,12 +90,24 @@ def simple_commands(command: str | Sequence[str]) -> list[list[str]]:
                 if commands[-1] and commands[-1][-1] in ("1", "2"):
                     del commands[-1][-1]
             elif not skip:
-                commands[-1].append(token)
+                commands[-1].append(_KEPT.sub(lambda match: holes[int(match[1])], token))
             else:
                 skip = False
     except ValueError as error:
         raise InputError(f"the command cannot be read: {str(error).lower()}") from None
     return [words for words in commands if words]
+
+
+def literal(word: str) -> str:
+    """A word as it is meant, with the signs that single quotes kept from the shell."""
+    return word.replace("\ue002", "$").replace("\ue003", "`")
+
+
+def _quoted(match: re.Match[str]) -> str:
+    text = match[0]
+    if text == "\\$":
+        return "\ue002"
+    return text if text.startswith('"') else text.translate(_AS_IT_IS)
 
 
 def ends_at_shell(word: str) -> bool:
@@ -111,17 +139,10 @@ def filled(word: str, variables: Mapping[str, str]) -> str:
     return HOLE.sub(value, word)
 
 
-def _prepared(text: str, *, lines: bool = False) -> str:
+def _prepared(text: str) -> str:
     if len(text) > MOST_CHARACTERS:
         raise InputError(f"the command is longer than {MOST_CHARACTERS} characters")
-    text = _CONTINUED.sub(" ", _PROMPT.sub("", _COMMENT.sub("", text)))
-    # a hole is one word, whatever blanks and signs it holds
-    text = HOLE.sub(lambda match: _hidden(match[0]), text)
-    return _FLAG_BELOW.sub(" ", text) if lines else text
-
-
-def _hidden(hole: str) -> str:
-    return _BLANK.sub("", hole)
+    return _CONTINUED.sub(" ", _PROMPT.sub("", _COMMENT.sub("", text)))
 
 
 def _until_ends(words: Sequence[str]) -> list[list[str]]:
