@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from pathlib import Path
 
@@ -12,7 +15,7 @@ import pytest
 from tests.hub_server import BRANCH_COMMIT, COMMIT, TOKEN, Hub, running_hub, running_raw_server
 from vllm_kv_planner.errors import ConfigError, UnknownNameError
 from vllm_kv_planner.memory.weights.headers import INDEX_FILE, hub_headers
-from vllm_kv_planner.model import exchange
+from vllm_kv_planner.model import exchange, hub
 from vllm_kv_planner.model.find import find_config
 
 pytest_plugins = ["tests.hub_fixtures"]
@@ -184,14 +187,61 @@ def test_a_server_that_drips_is_given_up_on(kind: str, monkeypatch: pytest.Monke
 
 @pytest.mark.parametrize("kind", ENDLESS)
 def test_a_server_that_floods_is_cut(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(hub, "MAX_FILE_BYTES", 1_000_000)
     first, more = ENDLESS[kind]
     piece = more * (100_000 // len(more))
     with running_raw_server([first, *[piece] * 2000]) as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         with pytest.raises(ConfigError) as caught:
             find_config("org/m")
-        assert server.sent < 40_000_000  # of 200 MB: twice a config, and what sockets buffer
+        assert (
+            server.sent < 20_000_000
+        )  # of 200 MB: twice a file and headers, and what sockets buffer
     assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def certificate(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> ssl.SSLContext:
+    """Of a server on 127.0.0.1, trusted by whoever reads ``SSL_CERT_FILE``."""
+    names = ["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1"]
+    made = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", *names]
+    files = ["-keyout", str(tmp_path / "key"), "-out", str(tmp_path / "certificate")]
+    subprocess.run([*made, *files], check=True, capture_output=True)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(tmp_path / "certificate", tmp_path / "key")
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "certificate"))
+    return context
+
+
+@pytest.mark.skipif(shutil.which("openssl") is None, reason="makes a certificate with openssl")
+def test_https(certificate: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_hub(certificate) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        server.add("org/m", LLAMA)
+        assert find_config("org/m").source == "hub"
+        monkeypatch.delenv("SSL_CERT_FILE")
+        with pytest.raises(ConfigError, match="certificate verify failed"):
+            find_config("org/n")
+        assert {path.split("/")[2] for path, _ in server.asked} == {"m"}
+
+
+def test_a_tls_handshake_without_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "WAIT_SECONDS", 0.3)
+    with running_raw_server([b""] * 20_000, pause=0.01) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url.replace("http", "https"))
+        with pytest.raises(ConfigError, match="did not answer"):
+            find_config("org/m")
+        assert server.pieces < 2000
+
+
+def test_a_proxy_whose_answer_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "EXCHANGE_SECONDS", 0.5)
+    with running_raw_server([OK, *[b"X-Header: x\r\n"] * 20_000], pause=0.01) as proxy:
+        monkeypatch.setenv("https_proxy", proxy.url)
+        monkeypatch.setenv("HF_ENDPOINT", "https://a-name.invalid")
+        with pytest.raises(ConfigError, match="it took more than"):
+            find_config("org/m")
+        assert 0 < proxy.pieces < 2000
 
 
 def test_all_files_of_a_model_have_one_deadline(
