@@ -84,6 +84,28 @@ def test_this_machines_gpu_is_planned_for(folder: Path) -> None:
     assert "1 x NVIDIA H100" in done.stdout
 
 
+MIG = """
+def nvmlDeviceGetMigMode(handle): return [handle, 1]  # the H100 is divided
+def nvmlDeviceGetMaxMigDeviceCount(handle): return 7
+def nvmlDeviceGetMigDeviceHandleByIndex(handle, number):
+    if number not in (1, 3): raise RuntimeError("no slice")
+    return 10 * number
+def nvmlDeviceGetUUID(handle): return f"{'MIG' if handle > 1 else 'GPU'}-{handle}"
+def nvmlDeviceGetName(handle):
+    return f"NVIDIA H100 80GB HBM3 MIG {'1g.10gb' if handle == 10 else '3g.40gb'}"
+def nvmlDeviceGetCudaComputeCapability(handle): return (9, 0)
+"""
+
+
+def test_a_divided_gpu_is_planned_as_its_slice(folder: Path) -> None:
+    (folder / "pynvml.py").write_text(NVML + MIG)
+    beside = {"PYTHONPATH": str(folder)}
+    done = launch(folder, "--dry-run", "--", *FITS, **beside)
+    assert "1 x NVIDIA H100 80GB HBM3 MIG 1g.10gb" in done.stdout, done.stderr
+    done = launch(folder, "--dry-run", "--", "CUDA_VISIBLE_DEVICES=MIG-30", *FITS, **beside)
+    assert "1 x NVIDIA H100 80GB HBM3 MIG 3g.40gb" in done.stdout, done.stderr
+
+
 def test_from_python() -> None:
     launched = plan_launch("A=b vllm serve gpt2 --kv-cache-memory-bytes 10M", gpu="H100")
     assert launched.verdict == "does not fit"

@@ -7,9 +7,9 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from ..errors import UnknownNameError
+from ..errors import InputError
 from ..records import replace
-from .catalogue import named_gpu
+from .catalogue import SAME_DEVICE, named_gpu
 from .gpu import GPU
 
 
@@ -18,11 +18,31 @@ def present_gpus() -> list[GPU]:
 
     Memory, name and capability are NVML's. What NVML does not tell (CUDA's own total, the size) is
     the catalogue's, for a device of the same name. CUDA_VISIBLE_DEVICES counts by number and UUID.
+    A GPU that is divided (MIG) shows its slices, of which CUDA gives a program the first alone.
     """
     with contextlib.suppress(Exception), _nvml() as nvml:  # no driver, no library: no GPUs
         handles = [nvml.nvmlDeviceGetHandleByIndex(i) for i in range(nvml.nvmlDeviceGetCount())]
+        slices = [each for handle in handles for each in _slices(nvml, handle)]
+        if slices:
+            wanted = os.environ.get("CUDA_VISIBLE_DEVICES", "")
+            named = [each for each in slices if wanted.startswith("MIG-") and each[0] == wanted]
+            _, part, whole = (named or slices)[0]
+            return [_read(nvml, part, whole)]
         return [_read(nvml, handles[i]) for i in _visible(nvml, handles)]
     return []
+
+
+def _slices(nvml: Any, handle: Any) -> list[tuple[str, Any, Any]]:
+    """The MIG slices of a GPU: UUID and handle of each, and the GPU's own; none where undivided."""
+    found: list[tuple[str, Any, Any]] = []
+    with contextlib.suppress(Exception):  # a GPU or driver without MIG answers with an error
+        if not nvml.nvmlDeviceGetMigMode(handle)[0]:
+            return []
+        for number in range(nvml.nvmlDeviceGetMaxMigDeviceCount(handle)):
+            with contextlib.suppress(Exception):  # numbers without a slice
+                part = nvml.nvmlDeviceGetMigDeviceHandleByIndex(handle, number)
+                found.append((_text(nvml.nvmlDeviceGetUUID(part)), part, handle))
+    return found
 
 
 @contextlib.contextmanager
@@ -53,18 +73,25 @@ def _visible(nvml: Any, handles: list[Any]) -> list[int]:
     return found
 
 
-def _read(nvml: Any, handle: Any) -> GPU:
+def _read(nvml: Any, handle: Any, whole: Any = None) -> GPU:
+    """The device of a handle; ``whole`` is the GPU's own where ``handle`` is a slice of it."""
     name = _text(nvml.nvmlDeviceGetName(handle))
     total: int | None = None
     with contextlib.suppress(Exception):  # devices that share the host's memory report none
         total = int(nvml.nvmlDeviceGetMemoryInfo(handle).total)
-    capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(handle))
+    physical = handle if whole is None else whole
+    capability = tuple(nvml.nvmlDeviceGetCudaComputeCapability(physical))
     try:
         known = named_gpu(name, total)
-    except UnknownNameError:
+    except InputError:
         known = None
     if known is not None and known.compute_capability == capability:
-        return replace(known, name=name, nvml_total_bytes=total)
+        if whole is not None:  # its own total stays the card's, for vLLM asks NVML for that
+            return known
+        gpu = replace(known, name=name, nvml_total_bytes=total)
+        there, said = total or 0, known.nvml_total_bytes or 0
+        other = said and abs(there - said) > said * SAME_DEVICE
+        return replace(gpu, torch_total_bytes=None) if other else gpu
     return GPU(
         name=name,
         short_name=name,
