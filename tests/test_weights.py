@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
+from vllm_kv_planner import plan
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.weights.architectures.families import family, rule, table
+from vllm_kv_planner.model.find import FoundConfig
 
 from .shared import config_files
 from .weight_cases import BF16, GIB, LLAMA_8B, QWEN3_MOE, ROPE_8B, SCALES, estimate
@@ -273,3 +275,25 @@ def test_every_row_names_a_rule_that_is_there() -> None:
         assert callable(rule(row["wrapper"] if "wrapper" in row else row["rule"]))
         if "wrapper" in row:
             assert row["text"] == "by_type" or family(row["text"]) is not None
+
+
+def test_kimi_linear_has_no_low_rank_queries() -> None:
+    """``q_lora_rank: null``; vLLM 0.33 loads 49,160,321,932 bytes a rank at TP 2 (issue)."""
+    delta = {"head_dim": 128, "num_heads": 32, "short_conv_kernel_size": 4}
+    full = [4, 8, 12, 16, 20, 24, 27]
+    delta |= {"full_attn_layers": full, "kda_layers": [i for i in range(1, 27) if i not in full]}
+    config = {
+        **{"architectures": ["KimiLinearForCausalLM"], "model_type": "kimi_linear"},
+        **{"hidden_size": 2304, "intermediate_size": 9216, "num_hidden_layers": 27},
+        **{"num_attention_heads": 32, "num_key_value_heads": 32, "head_dim": 72},
+        **{"vocab_size": 163840, "kv_lora_rank": 512, "q_lora_rank": None, "v_head_dim": 128},
+        **{"qk_nope_head_dim": 128, "qk_rope_head_dim": 64, "mla_use_nope": True},
+        **{"num_experts": 256, "num_experts_per_token": 8, "num_shared_experts": 1},
+        **{"moe_intermediate_size": 1024, "moe_layer_freq": 1, "first_k_dense_replace": 1},
+        **{"torch_dtype": "bfloat16", "model_max_length": 1048576, "linear_attn_config": delta},
+    }
+    found = FoundConfig(id="a/kimi-linear", config=config, source="bundled")
+    given = plan(
+        found, gpu="H100", planner="standalone", tensor_parallel_size=2, max_model_len=8192
+    )
+    assert given.memory.weights_bytes == pytest.approx(49_160_321_932, rel=2e-4)

@@ -19,6 +19,8 @@ from .facts import ModelFacts
 from .parallel import kv_heads_per_rank
 
 _SMALLEST_REFINED = 32  # finer blocks than the checkpoint's, for experts only
+_PADDED_MLPS = ("deepseek_v4", "deepseek_v4_text", "deepseek_v41", "deepseek_v41_text")
+"""Types whose MLPs are rounded up to whole blocks (``models/deepseek_v4/`` ``DeepseekV4MLP``)."""
 _IGNORED = ("modules_to_not_convert", "ignored_layers", "ignore")
 
 
@@ -36,16 +38,21 @@ def check_blocks(
         return
     rows, columns = block
     ignored = " ".join(_ignored(checkpoint))
+    # Fp8Config: layers of several matrices side by side (qkv, gate and up) may end within a block
+    # (``ColumnParallelLinear._maybe_allow_fp8_block_shape_mismatch``, layers/linear.py).
+    merged_rows = 1 if quant_method(checkpoint) == "fp8" else rows
     if not facts.use_mla and not facts.is_hybrid and "attn" not in ignored:
         each = kv_heads_per_rank(facts.num_kv_heads, tensor_parallel_size) * head_size
-        queries = facts.num_attention_heads // tensor_parallel_size * head_size
-        _check_output(queries, rows)
-        _check_output(each, rows)
-        _check_input(queries, columns, tensor_parallel_size)
-    if not any(word in ignored for word in ("gate_proj", "up_proj", "down_proj", "gate_up")):
+        heads = facts.num_attention_heads // tensor_parallel_size
+        _check_output(heads * head_size, merged_rows)
+        _check_output(each, merged_rows)
+        values = _size(facts.text_config, "v_head_dim") or head_size  # MiMo-V2's are narrower
+        _check_input(heads * values, columns, tensor_parallel_size)
+    kept = any(word in ignored for word in ("gate_proj", "up_proj", "down_proj", "gate_up"))
+    if not kept and facts.text_config.get("model_type") not in _PADDED_MLPS:
         for width in _mlp_widths(facts):
             if width % tensor_parallel_size == 0:
-                _check_output(width // tensor_parallel_size, rows)
+                _check_output(width // tensor_parallel_size, merged_rows)
                 _check_input(width // tensor_parallel_size, columns, tensor_parallel_size)
     expert = _size(facts.text_config, "moe_intermediate_size")
     ranks = 1 if expert_parallel else tensor_parallel_size

@@ -20,8 +20,13 @@ from .tree import WeightTree
 
 
 def kimi_k3(facts: Facts) -> WeightTree:
-    """Attention over earlier layers' residuals, experts in a narrower space."""
+    """Attention over earlier layers' residuals, experts in a narrower space.
+
+    Kimi-Linear runs in the same class without those residuals, the latent's gate and low-rank
+    queries, and with a low-rank gate in its delta layers (``models/kimi_k3/nvidia/model.py``).
+    """
     hidden, options = facts.hidden, facts.options["moe"]
+    has_residuals = facts.text.get("attn_res_block_size") is not None
     latent = _k3_latent(facts)
     dense, experts = mlp(facts), _k3_experts(facts)
     delta = {
@@ -39,25 +44,37 @@ def kimi_k3(facts: Facts) -> WeightTree:
     def layer(index: int) -> Sequence[Module]:
         block = delta.get(index, latent)
         sparse = is_sparse(facts, options, index)
-        return (block, experts if sparse else dense, *residual)
+        return (block, experts if sparse else dense, *(residual if has_residuals else ()))
 
     last = (
         Norm("output_attn_res_norm", hidden),
         Linear("output_attn_res_proj", hidden, (1,), "none", quantised=False),
     )
-    return assemble(facts, layer, last=last)
+    return assemble(facts, layer, last=last if has_residuals else ())
 
 
 def _k3_latent(facts: Facts) -> Block:
-    """Latent attention without positions, with a gate on what comes out."""
+    """Latent attention without positions, which may have a gate on what comes out."""
     text, heads, hidden = facts.text, facts.heads, facts.hidden
-    latent, query = text.int("kv_lora_rank"), text.int("q_lora_rank")
+    latent, query = text.int("kv_lora_rank"), text.opt_int("q_lora_rank")
     turned, plain = text.int("qk_rope_head_dim", minimum=0), text.int("qk_nope_head_dim")
     value = text.int("v_head_dim")
+    gate = (heads * value,) if text.bool("mla_use_output_gate", default=False) else ()
+    width = heads * (plain + turned)
+    queries: tuple[Module, ...] = (
+        Linear("q_proj", hidden, (width,)),
+        Linear("kv_a_proj_with_mqa", hidden, (latent + turned,), "none"),
+        *(Linear("g_proj", hidden, (size,)) for size in gate),
+    )
+    if query is not None:
+        name = "fused_qkv_a_g_proj" if gate else "fused_qkv_a_proj"
+        queries = (
+            Linear(name, hidden, gate, replicated=(query, latent + turned)),
+            Norm("q_a_layernorm", query, part="attention"),
+            Linear("q_b_proj", query, (width,)),
+        )
     children: tuple[Module, ...] = (
-        Linear("fused_qkv_a_g_proj", hidden, (heads * value,), replicated=(query, latent + turned)),
-        Norm("q_a_layernorm", query, part="attention"),
-        Linear("q_b_proj", query, (heads * (plain + turned),)),
+        *queries,
         Norm("kv_a_layernorm", latent, part="attention"),
         Linear("kv_b_proj", latent, (heads * (plain + value),)),
         Linear("o_proj", heads * value, (hidden,), "row"),

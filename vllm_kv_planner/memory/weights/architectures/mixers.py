@@ -79,8 +79,8 @@ def _conv_bias(facts: Facts) -> bool:
 def kimi_delta(facts: Facts, layer: KimiDeltaAttention) -> Block:
     """Delta attention of Kimi-K3 and GLM-5.3-Flash: float32 convolutions.
 
-    Options of the row: ``delta`` is ``k3`` (a gate of full rank, decode copies) or ``low_rank``
-    (a gate of low rank, three convolutions).
+    Options of the row: ``delta`` is ``k3`` (a gate of full rank where the config says so, decode
+    copies) or ``low_rank`` (a gate of low rank, three convolutions).
     """
     width, hidden = layer.num_heads * layer.head_dim, facts.hidden
     size, kernel, heads = layer.head_dim, layer.conv_kernel, layer.num_heads
@@ -92,7 +92,12 @@ def kimi_delta(facts: Facts, layer: KimiDeltaAttention) -> Block:
         Linear("o_proj", width, (hidden,), "row"),
         Weight("conv1d.weight", (3 * width, 1, kernel), sharded=0, dtype="float32"),
     ]
-    if facts.options.get("delta") == "k3":
+    own = facts.text.opt_sub("linear_attn_config")
+    if (
+        facts.options.get("delta") == "k3"
+        and own is not None
+        and own.bool("use_full_rank_gate", default=False)
+    ):
         merged: tuple[int, ...] = (width, width, width, width, heads)
         children.append(Linear("in_proj_qkvgfab", hidden, merged, replicated=(size,), align=16))
         if facts.capability >= (9, 0):  # copies for the decode kernel
