@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 
+from vllm_kv_planner import plan
 from vllm_kv_planner.errors import ConfigError, UnsupportedError
 from vllm_kv_planner.memory.weights.quantization.auto_round import AutoRound
 from vllm_kv_planner.memory.weights.quantization.whole_numbers import DynamicRules, packed_linear
+from vllm_kv_planner.model.find import FoundConfig
 
 from .weight_cases import estimate
 
@@ -30,6 +32,7 @@ EXPERTS: dict[str, Any] = {
     **{"max_position_embeddings": 4096, "vocab_size": 32000, "tie_word_embeddings": False},
     **{"torch_dtype": "float16", "decoder_sparse_step": 1, "mlp_only_layers": []},
 }
+BLOCKS = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
 AUTO_ROUND = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}
@@ -187,3 +190,22 @@ def test_block_wise_floats_have_no_experts() -> None:
     config = {**AUTO_ROUND, "bits": 8, "data_type": "fp", "group_size": [128, 128]}
     with pytest.raises(UnsupportedError, match="experts"):
         AutoRound(config, is_composite=False).experts("model.layers.0.mlp.experts")
+
+
+@pytest.mark.parametrize("ranks", [4, 8, 16])
+def test_keys_and_values_of_a_merged_layer_may_end_within_a_block(ranks: int) -> None:
+    """MiMo-V2-Flash: one KV head of 192 a rank, in blocks of 128; vLLM accepts it."""
+    config = {
+        **{"architectures": ["MiMoV2FlashForCausalLM"], "model_type": "mimo_v2_flash"},
+        **{"hidden_size": 4096, "intermediate_size": 16384, "num_hidden_layers": 4},
+        **{"num_attention_heads": 64, "num_key_value_heads": 4, "head_dim": 192},
+        **{"v_head_dim": 128, "swa_num_attention_heads": 64, "swa_num_key_value_heads": 8},
+        **{"swa_head_dim": 192, "swa_v_head_dim": 128, "sliding_window_size": 128},
+        **{"hybrid_layer_pattern": [0, 1, 1, 1], "moe_layer_freq": [0, 1, 1, 1]},
+        **{"n_routed_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 2048},
+        **{"vocab_size": 152576, "max_position_embeddings": 262144, "torch_dtype": "bfloat16"},
+        "quantization_config": {**BLOCKS, "activation_scheme": "dynamic"},
+    }
+    found = FoundConfig(id="a/b", config=config, source="bundled")
+    given: dict[str, Any] = {"tensor_parallel_size": ranks, "kv_cache_memory_bytes": 8 << 30}
+    assert plan(found, gpu="H200", planner="standalone", max_model_len=4096, **given).fits
