@@ -118,7 +118,7 @@ def with_length(case: dict[str, Any]) -> dict[str, Any]:
         plan = vllm_kv_planner.plan(case["config"], planner="standalone", **arguments)
     except PlannerError:
         return arguments
-    if plan.kv_cache.max_model_len_that_fits > LENGTH:
+    if (plan.kv_cache.max_model_len_that_fits or 0) > LENGTH:
         arguments["max_model_len"] = LENGTH
     return arguments
 

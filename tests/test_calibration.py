@@ -417,20 +417,27 @@ def test_a_file_that_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("flags", "fits", "said"),
+    ("flags", "fits", "largest"),
     [
-        (["--free-memory", "78GiB"], True, ""),
-        (["--free-memory", "40GiB"], False, "--gpu-memory-utilization to 0.50"),
-        (["--other-processes", "20GiB"], False, "--gpu-memory-utilization to 0.74"),
-        (["--other-processes", "20GiB", "--gpu-memory-utilization", "0.6"], True, ""),
+        (["--free-memory", "78GiB"], True, None),
+        (["--free-memory", "40GiB"], False, 0.5),
+        (["--other-processes", "20GiB"], False, 0.74),
+        (["--other-processes", "20GiB", "--gpu-memory-utilization", "0.6"], True, None),
     ],
 )
 def test_a_shared_gpu(
-    flags: list[str], fits: bool, said: str, capsys: pytest.CaptureFixture[str]
+    flags: list[str], fits: bool, largest: float | None, capsys: pytest.CaptureFixture[str]
 ) -> None:
     plan = output([*PLAN, *flags], capsys)
     assert plan["fits"] is fits
-    assert said in " ".join(plan["notes"])
+    if largest is None:
+        assert plan["changes"] == []
+        return
+    assert "free memory at start" in plan["limits"][0]
+    (change,) = plan["changes"]
+    assert change["flag"] == "gpu_memory_utilization" and 0 < change["value"] <= largest
+    # planned again with it: it fits
+    assert output([*PLAN, *flags, "--gpu-memory-utilization", str(change["value"])], capsys)["fits"]
 
 
 @pytest.mark.parametrize(

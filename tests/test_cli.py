@@ -76,6 +76,10 @@ def test_json_is_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
         "engine",
         "memory",
         "kv_cache",
+        "verdict",
+        "limits",
+        "changes",
+        "host",
         "fits",
         "notes",
     ]
@@ -96,7 +100,11 @@ def test_json_is_the_contract(capsys: pytest.CaptureFixture[str]) -> None:
             "blocks_per_request": 64,
         }
     ]
-    assert plan["memory"]["weights_bytes"] is None
+    assert (plan["verdict"], plan["limits"], plan["changes"]) == ("fits", [], [])
+    assert plan["host"] is None
+    # beside the memory that was given, on the GPU that was named
+    assert plan["memory"]["requested_bytes"] is None
+    assert 240e6 < plan["memory"]["weights_bytes"] < 270e6
 
 
 def test_markdown_and_csv_say_the_same(capsys: pytest.CaptureFixture[str]) -> None:
@@ -149,10 +157,6 @@ def test_a_hand_made_model(capsys: pytest.CaptureFixture[str]) -> None:
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--vllm-version", "0.1"], "0.10"),
         (["plan", "gpt2", "--kv-cache-memory-bytes", "1G", "--layers", "3"], "--custom"),
         (["plan", "--custom", "--layers", "3"], "--kv-heads"),
-        (
-            ["plan", "--custom", "--layers", "3", "--kv-heads", "1", "--head-dim", "8"],
-            "--kv-cache-memory-bytes",
-        ),
         (["plan", "gpt2", "--gpu", "auto", "--kv-cache-memory-bytes", "1G"], "--gpu H100"),
         (["plan", "gpt2", "--gpu-memory", "many", "--kv-cache-memory-bytes", "1G"], "many"),
         (["plan"], "no model"),

@@ -65,3 +65,7 @@ class UnsupportedError(InputError):
 
     vLLM may well run it; the message says what would answer (``--planner vllm``).
     """
+
+
+class WeightsUnknownError(UnsupportedError):
+    """The cache can be planned, and nobody knows the weights: neither a rule nor a checkpoint."""

@@ -6,15 +6,37 @@ import os
 from typing import TYPE_CHECKING
 
 from .engine_args.setup import EngineSetup
-from .errors import InputError, UnsupportedError
+from .errors import PlannerError, UnsupportedError, WeightsUnknownError
 from .machine import UNKNOWN_MACHINE, Machine
 from .plan_types import MemoryInfo
-from .records import dataclass
+from .records import dataclass, replace
 from .units import GIB, gib
 
 if TYPE_CHECKING:
+    from .memory.budget import RankBudget
+    from .memory.versions import VersionRules
     from .memory.weights import WeightsEstimate
     from .model.find import FoundConfig
+
+
+ANY_MEMORY = 1 << 60
+"""Bytes, in place of a KV memory that nobody knows; nothing that depends on it is shown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Room:
+    """What a GPU has for a KV cache that nobody predicted; bytes.
+
+    Attributes:
+        size_bytes: Of the GPU beside weights, activation peak, graphs and the rest; negative where
+            these alone are more than there is.
+        uncertainty_bytes: How far off that may be.
+        total_bytes: The GPU's.
+    """
+
+    size_bytes: int
+    uncertainty_bytes: int
+    total_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,20 +44,29 @@ class KVMemory:
     """KV memory of one GPU of each pipeline stage, in bytes.
 
     Attributes:
-        info: The parts, of the tightest rank.
+        infos: The parts, of every stage.
         available: What is left, a figure for every stage.
         pessimistic: The same if every part is as large as it may be.
+        rooms: Where the memory is given or nothing is cached: what every stage's GPU has for it;
+            empty where it was predicted, or is held against no GPU.
         refusal: Why the engine would not come as far as its KV cache; None where it does.
         doubt: Why it may not; None where it surely does.
+        unknown: Why nobody knows what is left; None where somebody does.
         notes: Sentences for the reader.
     """
 
-    info: MemoryInfo
+    infos: tuple[MemoryInfo, ...]
     available: tuple[int, ...]
     pessimistic: tuple[int, ...]
+    rooms: tuple[Room, ...] = ()
     refusal: str | None = None
     doubt: str | None = None
+    unknown: str | None = None
     notes: tuple[str, ...] = ()
+
+    def info(self, stage: int) -> MemoryInfo:
+        """The parts of the rank that decides."""
+        return self.infos[stage]
 
 
 def kv_memory(
@@ -43,32 +74,74 @@ def kv_memory(
     found: FoundConfig,
     vllm_version: str,
     machine: Machine = UNKNOWN_MACHINE,
+    *,
+    gpu_named: bool = False,
+    weights: WeightsEstimate | None = None,
 ) -> KVMemory:
     """The memory that ``--kv-cache-memory-bytes`` gives, else what the budget leaves.
 
     Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` ``determine_available_memory``,
-    ``multimodal/gpu_ipc_memory.py`` ``reserve_mm_ipc_gpu_memory``.
+    ``multimodal/gpu_ipc_memory.py`` ``reserve_mm_ipc_gpu_memory``; ``EngineCore``
+    ``_initialize_kv_caches``: a model without a cache is not profiled.
+
+    Args:
+        setup: The engine.
+        found: Its model's config.
+        vllm_version: Whose rules are used.
+        machine: What is known of the GPU beside its name.
+        gpu_named: Whether somebody named the GPU, so that given memory is held against it.
+        weights: Where somebody counted them; else the rules here.
+
+    Raises:
+        WeightsUnknownError: What is left is to be predicted, and the weights are not known.
     """
     args = setup.args
     stages = len(setup.cache.stages)
+    keeps_none = not any(setup.cache.stages)
     if args.kv_cache_memory_bytes is not None:
         reserve = int(args.mm_ipc_gpu_memory_gb * GIB) if setup.model.is_multimodal else 0
         given = args.kv_cache_memory_bytes - reserve
-        return KVMemory(
-            info=known_only(given, "--kv-cache-memory-bytes"),
-            available=(given,) * stages,
-            pessimistic=(given,) * stages,
-        )
-    if not any(setup.cache.stages):
-        nothing = (0,) * stages
-        info = known_only(0, "the model keeps no KV cache")
-        return KVMemory(info=info, available=nothing, pessimistic=nothing)
-    return predicted(setup, weights_of(setup, found, vllm_version), vllm_version, machine)
+        memory = _known_only(given, "--kv-cache-memory-bytes", stages)
+    elif keeps_none:
+        gpu_named = True  # nothing else of the plan depends on the GPU
+        memory = _known_only(0, "the model keeps no KV cache", stages)
+    else:
+        overridden = args.num_gpu_blocks_override is not None
+        try:
+            counted = weights or weights_of(setup, found, vllm_version)
+        except WeightsUnknownError as refusal:
+            if not overridden:
+                raise
+            return replace(unknown_memory(setup, refusal), unknown=None, notes=(not_held(refusal),))
+        memory = predicted(setup, counted, vllm_version, machine)
+        if not overridden:
+            return replace(memory, rooms=())
+        rooms = memory.rooms if gpu_named else ()
+        return replace(memory, pessimistic=memory.available, rooms=rooms, doubt=None)
+    if not gpu_named:
+        return memory
+    try:
+        counted = weights or weights_of(setup, found, vllm_version)
+    except PlannerError as refusal:
+        return replace(memory, notes=(not_held(refusal),))
+    beside = predicted(setup, counted, vllm_version, machine)
+    return replace(
+        memory,
+        infos=tuple(map(_beside, beside.infos, memory.infos)),
+        rooms=beside.rooms,
+        refusal=beside.refusal,
+        notes=beside.notes,
+    )
 
 
-def known_only(available: int, source: str) -> MemoryInfo:
-    """Parts where nothing but the KV memory is known."""
-    return MemoryInfo(
+def not_held(refusal: PlannerError) -> str:
+    """A note where given memory is compared with nothing."""
+    return f"the memory was not held against the GPU: {refusal}"
+
+
+def _known_only(available: int, source: str, stages: int) -> KVMemory:
+    """Where nothing but the KV memory is known."""
+    info = MemoryInfo(
         requested_bytes=None,
         weights_bytes=None,
         activation_peak_bytes=None,
@@ -78,19 +151,42 @@ def known_only(available: int, source: str) -> MemoryInfo:
         uncertainty_bytes=0,
         provenance={"available_kv_cache_bytes": source},
     )
+    given = (available,) * stages
+    return KVMemory(infos=(info,) * stages, available=given, pessimistic=given)
+
+
+def _beside(info: MemoryInfo, given: MemoryInfo) -> MemoryInfo:
+    """The predicted parts beside a KV memory that was not predicted."""
+    return replace(
+        info,
+        requested_bytes=None,
+        available_kv_cache_bytes=given.available_kv_cache_bytes,
+        uncertainty_bytes=0,
+        provenance={**info.provenance, **given.provenance},
+    )
+
+
+def unknown_memory(setup: EngineSetup, refusal: PlannerError) -> KVMemory:
+    """Where nobody knows what is left, and why; ``available`` stands for any memory at all."""
+    memory = _known_only(ANY_MEMORY, f"not known: {refusal}", len(setup.cache.stages))
+    infos = tuple(
+        replace(info, available_kv_cache_bytes=None, uncertainty_bytes=None)
+        for info in memory.infos
+    )
+    return replace(memory, infos=infos, unknown=str(refusal))
 
 
 def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> WeightsEstimate:
     """Weights from the shapes of vLLM's layers; from the checkpoint where no rule knows them.
 
     Raises:
-        InputError: A hand-made model, of which only the cache is described.
-        UnsupportedError: No rule for the architecture, and no checkpoint at hand.
+        WeightsUnknownError: A hand-made model, of which only the cache is described; or no rule
+            for the architecture, and no checkpoint at hand.
     """
     from .memory.weights.remembered import remembered_weights
 
     if found.source == "custom":
-        raise InputError(
+        raise WeightsUnknownError(
             "a hand-made model's weights are not known: give the memory left for its KV cache with "
             "--kv-cache-memory-bytes N (bytes of one GPU, such as 40G)"
         )
@@ -108,7 +204,7 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
         if headers is None and found.source in ("hub", "hf-cache") and not is_offline():
             headers = hub_headers(found.id, found.revision or "main")
         if headers is None:
-            raise UnsupportedError(
+            raise WeightsUnknownError(
                 f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
             ) from None
         model = setup.model
@@ -122,7 +218,9 @@ def predicted(
 ) -> KVMemory:
     """The budget: requested memory less weights, activation peak, graphs and the rest."""
     from .memory.budget import Weights, memory_budget
+    from .memory.versions import version_rules
 
+    rules = version_rules(vllm_version)
     known = machine.calibration
     seen = None if known is None else known.weights(setup, vllm_version)
     budget = memory_budget(
@@ -141,26 +239,24 @@ def predicted(
         other_processes_bytes=machine.other_processes_bytes,
         overheads=None if known is None else known.overheads(vllm_version),
     )
-    info = MemoryInfo(
-        requested_bytes=budget.requested_bytes,
-        weights_bytes=budget.weights_bytes,
-        activation_peak_bytes=budget.activation_peak_bytes,
-        cuda_graph_bytes=budget.cuda_graph_bytes,
-        non_torch_bytes=budget.non_torch_bytes,
-        available_kv_cache_bytes=budget.available_kv_cache_bytes,
-        uncertainty_bytes=budget.uncertainty_bytes,
-        provenance=dict(budget.provenance),
-    )
+    total = setup.gpu.total_memory_bytes
     return KVMemory(
-        info=info,
+        infos=tuple(_parts(rank, rules) for rank in budget.ranks),
         available=tuple(rank.available_bytes for rank in budget.ranks),
         pessimistic=tuple(rank.pessimistic_bytes for rank in budget.ranks),
+        rooms=tuple(
+            Room(
+                size_bytes=budget.free_at_start_bytes - rank.beside_cache_bytes,
+                uncertainty_bytes=rank.beside_uncertainty_bytes + budget.free_uncertainty_bytes,
+                total_bytes=total,
+            )
+            for rank in budget.ranks
+        ),
         refusal=None
         if budget.starts
         else (
             f"free memory at start ({gib(budget.free_at_start_bytes)}) is less than the engine "
-            f"asks for ({gib(budget.requested_bytes)}): lower --gpu-memory-utilization"
-            + would_start(budget.free_at_start_bytes, setup.gpu.total_memory_bytes)
+            f"asks for ({gib(budget.requested_bytes)})"
         ),
         doubt=None
         if budget.starts_surely
@@ -169,7 +265,16 @@ def predicted(
     )
 
 
-def would_start(free: int, total: int) -> str:
-    """The largest utilization, in hundredths, whose share of ``total`` is free."""
-    share = int(100 * free / total) / 100 if total > 0 else 0.0
-    return f" to {share:.2f}" if share > 0 else ""
+def _parts(rank: RankBudget, rules: VersionRules) -> MemoryInfo:
+    from .memory.budget import provenance_of
+
+    return MemoryInfo(
+        requested_bytes=rank.requested_bytes,
+        weights_bytes=rank.weights.size_bytes,
+        activation_peak_bytes=rank.activation.peak_bytes + rank.buffer_bytes,
+        cuda_graph_bytes=rank.graphs.deducted_bytes,
+        non_torch_bytes=rank.outside.size_bytes,
+        available_kv_cache_bytes=rank.available_bytes,
+        uncertainty_bytes=rank.uncertainty_bytes + rank.warm_gain_bytes,
+        provenance=provenance_of(rank, rules),
+    )

@@ -77,7 +77,7 @@ class MemoryInfo:
     activation_peak_bytes: int | None
     cuda_graph_bytes: int | None
     non_torch_bytes: int | None
-    available_kv_cache_bytes: int
+    available_kv_cache_bytes: int | None
     uncertainty_bytes: int | None
     provenance: dict[str, str] = field(hash=False)
 
@@ -101,6 +101,8 @@ class GroupInfo:
 class KVCacheInfo:
     """How the KV memory divides; per data-parallel engine, bytes on one GPU.
 
+    What depends on the memory is None where that is not known.
+
     Attributes:
         bytes_per_token: One more token of context, over the layers whose cache grows with it.
         bytes_per_block: One block id, whichever group holds it.
@@ -113,16 +115,55 @@ class KVCacheInfo:
 
     bytes_per_token: int
     bytes_per_block: int
-    num_gpu_blocks: int
-    kv_cache_size_tokens: int
-    max_concurrency: float
-    max_model_len_that_fits: int
+    num_gpu_blocks: int | None
+    kv_cache_size_tokens: int | None
+    max_concurrency: float | None
+    max_model_len_that_fits: int | None
     groups: tuple[GroupInfo, ...]
+
+
+FITS = "fits"
+BORDERLINE = "borderline"
+DOES_NOT_FIT = "does_not_fit"
+REFUSED = "refused"
+VERDICTS = (FITS, BORDERLINE, DOES_NOT_FIT, REFUSED)
+"""What can be said of a set-up; the last one only in a table, for a row that has no plan."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChangeInfo:
+    """One flag changed, planned again for real: with it the engine surely starts.
+
+    ``flag`` is vLLM's name of it (``gpu`` for another device), ``value`` its new value, ``gains``
+    what is had for it and what is given, in words.
+    """
+
+    flag: str
+    value: Any
+    gains: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostInfo:
+    """The host's memory, where the GPU's memory is the host's too (GB10, Thor, Orin); bytes.
+
+    ``left_bytes`` is what ``gpu_memory_utilization`` leaves the host, ``wanted_bytes`` what it
+    should have.
+    """
+
+    unified_memory: bool
+    total_bytes: int
+    left_bytes: int
+    wanted_bytes: int
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Everything the planner has to say about one engine."""
+    """Everything the planner has to say about one engine.
+
+    ``limits`` says what decides against a plan that does not surely fit, ``changes`` the smallest
+    change that would make it fit; ``fits`` is ``verdict == "fits"``.
+    """
 
     schema_version: int = SCHEMA_VERSION
     planner: PlannerInfo
@@ -131,6 +172,10 @@ class Plan:
     engine: EngineInfo
     memory: MemoryInfo
     kv_cache: KVCacheInfo
+    verdict: str
+    limits: tuple[str, ...] = ()
+    changes: tuple[ChangeInfo, ...] = ()
+    host: HostInfo | None = None
     fits: bool
     notes: tuple[str, ...]
 

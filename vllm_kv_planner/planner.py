@@ -10,13 +10,13 @@ from .engine_args.engine_args import EngineArgs
 from .engine_args.environment import EngineEnvironment
 from .engine_args.setup import EngineSetup
 from .engine_args.value_types import shown
-from .errors import InputError, UnsupportedError
+from .errors import InputError, UnsupportedError, WeightsUnknownError
 from .gpu.catalogue import DEFAULT_GPU, find_gpu
 from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from .kv_cache.promote import NoOneKind
 from .kv_cache.specs import RequestLimits
-from .kv_memory import kv_memory
+from .kv_memory import kv_memory, unknown_memory
 from .machine import UNKNOWN_MACHINE, Machine
 from .model.find import FoundConfig, found_config
 from .older_versions import as_logged
@@ -49,15 +49,18 @@ def plan(
         PlannerError: The input is wrong or not plannable; one line says what and where.
     """
     found = found_config(model, engine_args.get("revision"))
-    args = engine_args_of(found.id, engine_args)
-    return plan_engine_args(
-        args,
+    from .capacity.request import PlanRequest
+
+    check_planner(planner)
+    check_inputs(gpu, vllm_version, machine)
+    return PlanRequest(
         found=found,
+        args=engine_args_of(found.id, engine_args),
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,
         machine=machine,
-    )
+    ).plan(changes=True)
 
 
 def plan_engine_args(
@@ -80,40 +83,33 @@ def plan_engine_args(
     check_inputs(gpu, vllm_version, machine)
     notes = (*notes, *machine.notes, *notes_on_device(gpu, args.num_gpus, machine))
     notes = tuple(dict.fromkeys(notes))
+    asked: dict[str, Any] = {
+        "found": found,
+        "gpu": gpu,
+        "vllm_version": vllm_version,
+        "environment": environment,
+        "machine": machine,
+    }
     if planner == "vllm":
-        return plan_by_vllm(
-            args,
-            found=found,
-            gpu=gpu,
-            vllm_version=vllm_version,
-            environment=environment,
-            machine=machine,
-            notes=notes,
-        )
+        return plan_by_vllm(args, **asked, notes=notes)
     try:
-        return plan_standalone(
-            args,
-            found=found,
-            gpu=gpu,
-            vllm_version=vllm_version,
-            environment=environment,
-            machine=machine,
-            notes=notes,
-        )
+        return plan_standalone(args, **asked, notes=notes, sizes_at_least=planner == "standalone")
     except UnsupportedError as refusal:
         if planner == "standalone":
             raise
-        from .vllm_adapter.shared import plan_instead
+        from .vllm_adapter.shared import may_answer, with_reason
 
-        return plan_instead(
-            refusal,
-            args,
-            found=found,
-            gpu=gpu,
-            vllm_version=vllm_version,
-            environment=environment,
-            notes=notes,
-        )
+        weights_only = isinstance(refusal, WeightsUnknownError)
+        if not may_answer(args, found, refusal):
+            if weights_only:
+                return plan_standalone(args, **asked, notes=notes)
+            raise
+        try:
+            return plan_by_vllm(args, **asked, notes=with_reason(notes, refusal))
+        except UnsupportedError as error:
+            if weights_only:
+                return plan_standalone(args, **asked, notes=notes)
+            raise UnsupportedError(f"{refusal}; and vLLM cannot answer: {error}") from None
 
 
 def notes_on_device(gpu: str | GPU | None, num_gpus: int, machine: Machine) -> tuple[str, ...]:
@@ -143,26 +139,29 @@ def plan_by_vllm(
     notes: tuple[str, ...],
 ) -> Plan:
     """The plan of vLLM's own code; the memory is predicted where no flag says it."""
-    from .vllm_adapter.budget import predicted_memory, told, with_memory
+    from .vllm_adapter.budget import plan_with_budget
     from .vllm_adapter.shared import plan_with_vllm
 
-    memory = predicted_memory(
+    def ask(args: EngineArgs, stage_memory: Sequence[int] | None) -> Plan:
+        return plan_with_vllm(
+            args,
+            found=found,
+            gpu=gpu,
+            vllm_version=vllm_version,
+            environment=environment,
+            notes=notes,
+            stage_memory=stage_memory,
+        )
+
+    return plan_with_budget(
         args,
+        ask,
         found=found,
         gpu=gpu,
         environment=environment,
         machine=machine,
         vllm_version=VLLM_VERSION,
     )
-    answer = plan_with_vllm(
-        with_memory(args, memory),
-        found=found,
-        gpu=gpu,
-        vllm_version=vllm_version,
-        environment=environment,
-        notes=notes,
-    )
-    return told(answer, memory)
 
 
 def plan_standalone(
@@ -174,8 +173,13 @@ def plan_standalone(
     environment: EngineEnvironment | None,
     machine: Machine = UNKNOWN_MACHINE,
     notes: tuple[str, ...],
+    sizes_at_least: bool = True,
 ) -> Plan:
-    """The plan of vLLM's rules as restated here."""
+    """The plan of vLLM's rules as restated here.
+
+    ``sizes_at_least``: where the weights are not known, a plan without the figures that depend on
+    them, instead of a refusal.
+    """
     if gpu is None:
         notes = (*notes, f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another")
     prepared = prepare(
@@ -187,7 +191,12 @@ def plan_standalone(
         machine=machine,
     )
     setup, limits = prepared.setup, prepared.limits
-    memory = kv_memory(setup, found, prepared.version, machine)
+    try:
+        memory = kv_memory(setup, found, prepared.version, machine, gpu_named=gpu is not None)
+    except WeightsUnknownError as refusal:
+        if not sizes_at_least:
+            raise
+        memory = unknown_memory(setup, refusal)
     blocks = plan_blocks(setup, memory.available, limits)
     pessimistic = blocks
     if memory.pessimistic != memory.available:

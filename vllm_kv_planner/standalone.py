@@ -10,15 +10,18 @@ from .kv_cache.specs import MLAAttentionSpec, RequestLimits
 from .kv_memory import KVMemory
 from .model.find import FoundConfig
 from .plan_types import (
+    FITS,
     EngineInfo,
     GPUInfo,
     GroupInfo,
+    HostInfo,
     KVCacheInfo,
     ModelInfo,
     Plan,
     PlannerInfo,
 )
 from .units import gib
+from .verdict import judged
 from .version import __version__
 
 
@@ -45,7 +48,8 @@ def assemble(
         vllm_version: Whose rules were used.
         notes: Sentences to add.
     """
-    why_not = refusals(memory, blocks, pessimistic)
+    verdict = judged(setup, memory, blocks, pessimistic, vllm_version)
+    host = host_info(setup)
     return Plan(
         planner=PlannerInfo(name="standalone", version=__version__, vllm_version=vllm_version),
         model=ModelInfo(
@@ -61,11 +65,15 @@ def assemble(
             num_gpus=setup.args.num_gpus,
         ),
         engine=engine_info(setup, blocks),
-        memory=memory.info,
-        kv_cache=cache_info(blocks, limits),
-        fits=not why_not,
+        memory=memory.info(blocks.tightest),
+        kv_cache=cache_info(blocks, limits, memory_known=memory.unknown is None),
+        verdict=verdict.word,
+        limits=verdict.limits,
+        host=host,
+        fits=verdict.word == FITS,
         notes=(
-            *why_not,
+            *verdict.notes,
+            *host_note(host),
             *found.notes,
             *all_notes(setup, blocks, pessimistic),
             *memory.notes,
@@ -123,16 +131,18 @@ def engine_block_size(setup: EngineSetup, blocks: KVCachePlan) -> int:
     return min(cacheable or [group.spec.block_size for group in groups])
 
 
-def cache_info(blocks: KVCachePlan, limits: RequestLimits) -> KVCacheInfo:
-    """Bytes and blocks of the tightest rank."""
+def cache_info(
+    blocks: KVCachePlan, limits: RequestLimits, *, memory_known: bool = True
+) -> KVCacheInfo:
+    """Bytes and blocks of the tightest rank; without the figures that its memory decides."""
     worker = blocks.workers[blocks.tightest] if blocks.workers else None
     return KVCacheInfo(
         bytes_per_token=0 if worker is None else bytes_per_token(worker, limits),
         bytes_per_block=0 if worker is None else worker.bytes_per_block,
-        num_gpu_blocks=blocks.num_gpu_blocks,
-        kv_cache_size_tokens=blocks.kv_cache_size_tokens,
-        max_concurrency=blocks.max_concurrency,
-        max_model_len_that_fits=blocks.max_model_len_that_fits,
+        num_gpu_blocks=blocks.num_gpu_blocks if memory_known else None,
+        kv_cache_size_tokens=blocks.kv_cache_size_tokens if memory_known else None,
+        max_concurrency=blocks.max_concurrency if memory_known else None,
+        max_model_len_that_fits=blocks.max_model_len_that_fits if memory_known else None,
         groups=()
         if worker is None
         else tuple(group_info(group, blocks.max_model_len, limits) for group in worker.groups),
@@ -161,12 +171,40 @@ def group_info(group: KVCacheGroup, max_model_len: int, limits: RequestLimits) -
     )
 
 
+def host_info(setup: EngineSetup) -> HostInfo | None:
+    """The host's share, where the GPU's memory is the host's too."""
+    if not setup.gpu.is_integrated:
+        return None
+    total = setup.gpu.total_memory_bytes
+    return HostInfo(
+        unified_memory=True,
+        total_bytes=total,
+        left_bytes=total - int(total * setup.args.gpu_memory_utilization),
+        wanted_bytes=setup.gpu.host_wants_bytes,
+    )
+
+
+def host_note(host: HostInfo | None) -> tuple[str, ...]:
+    """A warning where the host is left too little."""
+    if host is None or host.left_bytes >= host.wanted_bytes:
+        return ()
+    return (
+        f"the GPU's memory is the host's too: {gib(host.left_bytes)} is left for it, and with less "
+        f"than some {gib(host.wanted_bytes)} whole hosts have hung; lower --gpu-memory-utilization",
+    )
+
+
 def all_notes(setup: EngineSetup, blocks: KVCachePlan, pessimistic: KVCachePlan) -> tuple[str, ...]:
     """What the reader should know beside the figures."""
     notes = [*setup.model.notes, *setup.resolved.notes]
     reason = setup.resolved.kv_cache_dtype.reason
     if reason:
         notes.append(f"kv_cache_dtype {setup.resolved.kv_cache_dtype.name}: {reason}")
+    if len(blocks.workers) > 1:
+        notes.append(
+            f"the figures are those of pipeline stage {blocks.tightest} (0 to "
+            f"{len(blocks.workers) - 1}), which holds the fewest blocks"
+        )
     low, high = pessimistic.max_concurrency, blocks.max_concurrency
     if blocks.fits and low < high * RANGE_MATTERS:
         notes.append(
@@ -177,34 +215,3 @@ def all_notes(setup: EngineSetup, blocks: KVCachePlan, pessimistic: KVCachePlan)
 
 RANGE_MATTERS = 0.99
 """A pessimistic concurrency below this share of the likely one is told."""
-
-
-def refusals(memory: KVMemory, blocks: KVCachePlan, pessimistic: KVCachePlan) -> tuple[str, ...]:
-    """Why the plan does not fit, or not surely; nothing where it does."""
-    if memory.refusal is not None:
-        return (memory.refusal,)
-    if not blocks.fits:
-        return (refusal(blocks),)
-    if not pessimistic.fits:
-        margin = gib(memory.info.uncertainty_bytes or 0)
-        return (f"borderline: fits only if the prediction is not {margin} too high",)
-    return () if memory.doubt is None else (f"borderline: {memory.doubt}",)
-
-
-def refusal(blocks: KVCachePlan) -> str:
-    """vLLM's refusal with its figures: what one request needs, what there is, what would fit."""
-    worker = max(blocks.workers, key=lambda w: w.needed_bytes - w.usable_bytes)
-    if worker.num_blocks == 0:
-        return (
-            "no memory is available for the cache blocks: raise --gpu-memory-utilization, use more "
-            "GPUs (--tensor-parallel-size) or a smaller or quantised model"
-        )
-    if blocks.max_model_len_that_fits == 0:
-        longest = "not even one token fits"
-    else:
-        longest = f"the estimated maximum model length is {blocks.max_model_len_that_fits:,}"
-    return (
-        f"one request of max_model_len {blocks.max_model_len:,} needs {gib(worker.needed_bytes)} "
-        f"of KV cache, which is more than the {gib(max(worker.usable_bytes, 0))} available (one "
-        f"block of it is held back); {longest}"
-    )

@@ -10,8 +10,9 @@ import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, PlannerError
+from ..errors import InputError, PlannerError, WeightsUnknownError
 from ..machine import UNKNOWN_MACHINE, Machine
+from ..plan_types import REFUSED
 from ..records import replace
 from .common_models import COMMON_MODELS
 from .compared import ComparedModel, ModelComparison, RequestFigures
@@ -90,7 +91,7 @@ def found_or_refused(model: object, revision: object = None) -> FoundConfig | Co
     try:
         return found_config(model, revision)
     except PlannerError as refusal:
-        return ComparedModel(model=str(model), reason=str(refusal))
+        return refused_row(str(model), str(refusal))
 
 
 def compare(
@@ -157,7 +158,12 @@ def refused(request: PlanRequest, lengths: tuple[int, ...], reason: str) -> Comp
             pass
         else:
             return replace(row, reason=reason)
-    return ComparedModel(model=request.found.id, reason=reason)
+    return refused_row(request.found.id, reason)
+
+
+def refused_row(model: str, reason: str) -> ComparedModel:
+    """The row of a model that cannot be planned."""
+    return ComparedModel(model=model, reason=reason, verdict=REFUSED, limits=(reason,))
 
 
 def compared(
@@ -174,7 +180,9 @@ def compared(
     endless = request.found.source == "custom" and request.args.max_model_len is None
     if endless:
         request = request.with_args(max_model_len=max(lengths))
-    plan = request.plan()
+    plan = request.plan(changes=memory_known)
+    if memory_known and plan.memory.available_kv_cache_bytes is None:
+        raise WeightsUnknownError(plan.limits[0])
     memory, cache = plan.memory, plan.kv_cache
     figures = [plan_at(request, plan, length) for length in lengths]
     row = ComparedModel(
@@ -187,6 +195,9 @@ def compared(
         weights_bytes=memory.weights_bytes,
         available_kv_cache_bytes=memory.available_kv_cache_bytes if memory_known else None,
         max_model_len_that_fits=cache.max_model_len_that_fits if memory_known else None,
+        verdict=plan.verdict if memory_known else None,
+        limits=plan.limits if memory_known else (),
+        changes=plan.changes,
         at=tuple(None if each is None else figures_of(each, memory_known) for each in figures),
         at_maximum=None if endless else figures_of(plan, memory_known),
     )

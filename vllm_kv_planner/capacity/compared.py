@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from ..plan_types import ChangeInfo
 from ..records import dataclass
 from .answer import Answer
 
@@ -48,6 +49,10 @@ class ComparedModel:
         weights_bytes: Weights; None where they are not known.
         available_kv_cache_bytes: KV memory; negative where as much is missing. None: not known.
         max_model_len_that_fits: Longest request that this memory holds; None: not known.
+        verdict: Of the engine at ``max_model_len``: ``fits``, ``borderline``, ``does_not_fit``; of
+            a model that could not be planned ``refused``. None where the KV memory is not known.
+        limits: What decides against it.
+        changes: The smallest change that would make it fit.
         at: Figures at every length asked for; None where the model does not reach it.
         at_maximum: Figures at ``max_model_len``.
     """
@@ -62,6 +67,9 @@ class ComparedModel:
     weights_bytes: int | None = None
     available_kv_cache_bytes: int | None = None
     max_model_len_that_fits: int | None = None
+    verdict: str | None = None
+    limits: tuple[str, ...] = ()
+    changes: tuple[ChangeInfo, ...] = ()
     at: tuple[RequestFigures | None, ...] = ()
     at_maximum: RequestFigures | None = None
 

@@ -10,7 +10,8 @@ from ..engine_args.environment import EngineEnvironment
 from ..errors import InputError, PlannerError
 from ..machine import UNKNOWN_MACHINE, Machine
 from ..records import replace
-from ..standalone import refusal, stored_kv_cache_dtype
+from ..standalone import stored_kv_cache_dtype
+from ..verdict import refusal
 from .engine_cache import EngineCache, engine_cache
 from .held import GroupHeld, held_by_request
 from .known_memory import HAND_MADE, is_given, is_known, sizes_only, with_stand_in

@@ -42,15 +42,15 @@ class PlanRequest:
     machine: Machine = UNKNOWN_MACHINE
     notes: tuple[str, ...] = ()
 
-    def plan(self) -> Plan:
-        """The plan.
+    def plan(self, *, changes: bool = False) -> Plan:
+        """The plan; with ``changes``, also the smallest change that would make it fit.
 
         Raises:
             PlannerError: The engine cannot be planned; one line says why.
         """
         from ..planner import plan_engine_args
 
-        return plan_engine_args(
+        plan = plan_engine_args(
             self.args,
             found=self.found,
             gpu=self.gpu,
@@ -60,6 +60,11 @@ class PlanRequest:
             machine=self.machine,
             notes=self.notes,
         )
+        if not changes or (plan.fits and plan.host is None):
+            return plan
+        from .fit.suggestions import changes_of
+
+        return replace(plan, changes=changes_of(self, plan))
 
     def prepare(self) -> Prepared:
         """The engine set up by the rules restated here, its memory not yet divided.

@@ -39,10 +39,10 @@ def run(arguments: Sequence[str]) -> int:
     ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
     if pasted:
-        plans = [request_of_command(given, pasted).plan()]
+        plans = [request_of_command(given, pasted).plan(changes=True)]
     else:
         named = given.model_tags or [getattr(given, "model", None)]
-        plans = [request_of(given, model).plan() for model in named]
+        plans = [request_of(given, model).plan(changes=True) for model in named]
     say(rendered(plans, given.format))
     return 0 if all(plan.fits for plan in plans) else 1
 

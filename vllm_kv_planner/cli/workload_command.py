@@ -65,8 +65,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def may_run(plan: Plan) -> bool:
     """Whether the engine starts, or may start where the prediction is a little too high."""
-    borderline = bool(plan.notes) and plan.notes[0].startswith("borderline")
-    return plan.fits or (borderline and plan.kv_cache.num_gpu_blocks > 1)
+    blocks = plan.kv_cache.num_gpu_blocks
+    return plan.fits or (plan.verdict == "borderline" and blocks is not None and blocks > 1)
 
 
 def print_plan(plan: Plan, form: str) -> None:

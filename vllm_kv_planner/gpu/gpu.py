@@ -81,6 +81,15 @@ class GPU:
         return self.unified_memory
 
     @property
+    def host_wants_bytes(self) -> int:
+        """What a host that shares the GPU's memory should keep: a sixth, at least 8 GiB.
+
+        The engine's own processes, page cache and driver live there. A rule of thumb: hosts of
+        122 GiB hang with 0.86 and more asked for (vLLM issues 46307, 56824), and run with 0.8.
+        """
+        return max(8 * GIB, self.total_memory_bytes // 6) if self.is_integrated else 0
+
+    @property
     def total_memory_is_estimated(self) -> bool:
         """True where CUDA's own total for this device is not known."""
         return self.torch_total_bytes is None

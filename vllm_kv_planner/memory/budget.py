@@ -66,6 +66,7 @@ class RankBudget:
         outside: Memory outside PyTorch.
         graphs: CUDA graphs.
         reserve_bytes: Kept back for images (``--mm-ipc-gpu-memory-gb``).
+        uncounted_bytes: The runner's buffers, where this version does not count them.
         outside_budget_bytes: What the start takes later, beyond ``requested_bytes``, at the worst.
     """
 
@@ -77,7 +78,24 @@ class RankBudget:
     outside: Outside
     graphs: GraphEstimate
     reserve_bytes: int
+    uncounted_bytes: int
     outside_budget_bytes: int
+
+    @property
+    def beside_cache_bytes(self) -> int:
+        """What the rank takes of the GPU beside its KV cache, whoever counts it.
+
+        What compiling takes for a moment is given back before the cache is allocated.
+        """
+        counted = self.requested_bytes - self.available_bytes - self.graphs.deducted_bytes
+        compiling = self.activation.peak_bytes - self.activation.warm_bytes
+        return counted - compiling + self.graphs.estimate_bytes + self.uncounted_bytes
+
+    @property
+    def beside_uncertainty_bytes(self) -> int:
+        """How far off ``beside_cache_bytes`` may be."""
+        captured = 0 if self.graphs.deducted_bytes else self.graphs.uncertainty_bytes
+        return self.uncertainty_bytes + captured + self.outside.cold_bytes
 
     @property
     def buffer_bytes(self) -> int:
@@ -230,7 +248,7 @@ def memory_budget(
         pessimistic_bytes=pessimistic,
         free_at_start_bytes=free if free_memory_bytes is None else free_memory_bytes,
         free_uncertainty_bytes=taken.uncertainty_bytes if free_memory_bytes is None else 0,
-        provenance=_provenance(tightest, rules),
+        provenance=provenance_of(tightest, rules),
         ranks=ranks,
     )
 
@@ -266,6 +284,7 @@ def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudge
         outside=non_torch(rank, overheads),
         graphs=graphs,
         reserve_bytes=reserve,
+        uncounted_bytes=uncounted,
         outside_budget_bytes=captured + uncounted + again,
     )
 
@@ -281,7 +300,8 @@ def _weights_of(weights: int | Weights | WeightsOfStage, stage: int) -> Weights:
     return weights if isinstance(weights, Weights) else weights(stage)
 
 
-def _provenance(rank: RankBudget, rules: VersionRules) -> dict[str, str]:
+def provenance_of(rank: RankBudget, rules: VersionRules) -> dict[str, str]:
+    """For every part of the rank's memory where its figure comes from."""
     kept = ", ".join(name.replace("_", " ") for name, _ in rank.buffers)
     activation = rank.activation.how + (f"; and kept by the runner: {kept}" if kept else "")
     return {

@@ -69,6 +69,14 @@ def capture_mode(rank: Rank) -> str:
     return mode
 
 
+def captures_full(rank: Rank) -> bool:
+    """Whether whole steps are captured, decode batches at the least.
+
+    Source: vLLM 0.33 ``CUDAGraphMode.has_full_cudagraphs``.
+    """
+    return capture_mode(rank).startswith("FULL")
+
+
 def capture_sizes(rank: Rank) -> tuple[int, ...]:
     """Sizes in ascending order."""
     setup = rank.setup

@@ -121,6 +121,11 @@ class VersionRules:
         """A window's blocks are counted for every step in flight, not for one."""
         return self.version >= (0, 26)
 
+    @property
+    def refuses_sequences_without_state(self) -> bool:
+        """More sequences than blocks: no start, where states and full CUDA graphs are there."""
+        return self.version >= (0, 19)
+
     def deducts_graphs(self, uses_v2: bool) -> bool:
         """The CUDA graph estimate comes off the KV cache."""
         return self.version >= ((0, 29) if uses_v2 else (0, 20))

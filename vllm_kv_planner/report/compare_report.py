@@ -11,6 +11,7 @@ from .table import Column, Table
 from .table import to_markdown as markdown_table
 from .table import to_text as text_table
 from .terminal import paint
+from .text import change_text
 
 Cell = Callable[[ComparedModel], object]
 Columns = list[tuple[Column, Cell]]
@@ -61,6 +62,9 @@ def full_table(comparison: ModelComparison) -> Table:
         *request_columns(comparison),
         *engine_columns(comparison)[1:],
         (Column(name="fits", form="text"), lambda each: at_most(each, "fits")),
+        (Column(name="verdict"), lambda each: each.verdict),
+        (Column(name="limits"), lambda each: "; ".join(each.limits) or None),
+        (Column(name="changes"), lambda each: "; ".join(map(change_text, each.changes)) or None),
         (Column(name="reason"), lambda each: each.reason),
     ]
     return made(comparison, columns)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..plan_types import Plan
 from .printable import printable_plan
-from .text import sections, verdict
+from .text import changes, sections, verdict
 
 
 def to_markdown(plan: Plan) -> str:
@@ -16,8 +16,9 @@ def to_markdown(plan: Plan) -> str:
         lines += [f"| {' | '.join(map(cell, row))} |" for row in rows]
         lines.append("")
     lines.append(f"**{verdict(plan, colour=False)}**")
-    if plan.notes:
-        lines += ["", *(f"- {note}" for note in plan.notes)]
+    remarks = (*changes(plan), *plan.notes)
+    if remarks:
+        lines += ["", *(f"- {each}" for each in remarks)]
     return "\n".join(lines)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..plan_types import GroupInfo, Plan
+from ..plan_types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan
 from ..units import gib
 from .printable import printable_plan
 from .terminal import paint
@@ -44,6 +44,7 @@ def to_text(plan: Plan, *, colour: bool = False) -> str:
             lines.append(f"{padded}  {paint(meaning, 'dim', colour=colour)}" if meaning else padded)
         lines.append("")
     lines.append(verdict(plan, colour=colour))
+    lines += changes(plan)
     lines += [f"note: {note}" for note in plan.notes]
     return "\n".join(lines)
 
@@ -89,7 +90,8 @@ def cache_rows(plan: Plan) -> Iterator[Row]:
     yield from memory_rows(plan)
     if memory.requested_bytes is None:
         provenance = memory.provenance.get("available_kv_cache_bytes", "")
-        yield "Available KV cache memory", gib(memory.available_kv_cache_bytes), provenance
+        size = memory.available_kv_cache_bytes
+        yield "Available KV cache memory", "not known" if size is None else gib(size), provenance
     if not cache.groups:
         yield "KV cache", "none", "the model keeps nothing between steps"
         return
@@ -97,6 +99,8 @@ def cache_rows(plan: Plan) -> Iterator[Row]:
     yield "Bytes per block", f"{cache.bytes_per_block:,}", f"block size {plan.engine.block_size}"
     for number, group in enumerate(cache.groups):
         yield f"  group {number}", group_summary(group), f"{group.blocks_per_request:,} a request"
+    if cache.num_gpu_blocks is None or cache.max_concurrency is None:
+        return
     yield "GPU blocks", f"{cache.num_gpu_blocks:,}", "num_gpu_blocks"
     if cache.max_concurrency >= 1:
         tokens = f"{cache.kv_cache_size_tokens:,} tokens"
@@ -114,16 +118,24 @@ def memory_rows(plan: Plan) -> Iterator[Row]:
     """The budget of the tightest rank, part by part; nothing where it was not predicted."""
     memory = plan.memory
     if memory.requested_bytes is None:
+        if memory.weights_bytes is not None and memory.activation_peak_bytes is not None:
+            yield "Beside the KV cache", "", ""
+            yield from part_rows(memory)
         return
     utilization = f"{plan.engine.gpu_memory_utilization} of the GPU's memory"
     yield "Requested memory", gib(memory.requested_bytes), utilization
+    yield from part_rows(memory)
+    band = "" if not memory.uncertainty_bytes else f"give or take {gib(memory.uncertainty_bytes)}"
+    yield "Available KV cache memory", gib(memory.available_kv_cache_bytes or 0), band
+
+
+def part_rows(memory: MemoryInfo) -> Iterator[Row]:
+    """Weights and the rest, as far as they are known."""
     for label, name in PARTS.items():
         size = getattr(memory, name)
         if size is not None:
             how = memory.provenance.get(name, "").partition(";")[0]
             yield f"  {label}", gib(size).partition(" (")[0], how  # no estimate knows its MiB
-    band = "" if not memory.uncertainty_bytes else f"give or take {gib(memory.uncertainty_bytes)}"
-    yield "Available KV cache memory", gib(memory.available_kv_cache_bytes), band
 
 
 PARTS = {
@@ -142,8 +154,21 @@ def group_summary(group: GroupInfo) -> str:
 
 def verdict(plan: Plan, *, colour: bool) -> str:
     """One line: does the engine start?"""
-    if plan.fits:
-        return paint("fits", "green", colour=colour)
-    if plan.notes and plan.notes[0].startswith("borderline"):
-        return paint("borderline", "yellow", colour=colour)
-    return paint("does not fit", "red", colour=colour)
+    word = plan.verdict.replace("_", " ")
+    shade = {FITS: "green", BORDERLINE: "yellow"}.get(plan.verdict, "red")
+    return paint(word, shade, colour=colour)
+
+
+def changes(plan: Plan) -> Iterator[str]:
+    """What would make it fit, as it stands on the command line."""
+    why = "leaves the host enough" if plan.fits else "makes it fit"
+    yield from (f"{why}: {change_text(each)}" for each in plan.changes)
+
+
+def change_text(change: ChangeInfo) -> str:
+    """The flag as it stands on the command line, and what it gains."""
+    from ..capacity.fit.serve_line import flag_text
+
+    is_gpu = change.flag == "gpu"
+    flag = f"--gpu {change.value}" if is_gpu else flag_text(change.flag, change.value)
+    return f"{flag} ({change.gains})"

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..plan_types import (
+    DOES_NOT_FIT,
+    FITS,
     EngineInfo,
     GPUInfo,
     GroupInfo,
@@ -62,6 +64,8 @@ def assemble(
         kv_cache=KVCacheInfo(
             **answer["kv_cache"], groups=tuple(GroupInfo(**group) for group in answer["groups"])
         ),
+        verdict=FITS if answer["fits"] else DOES_NOT_FIT,
+        limits=tuple(answer.get("refusals", ())),
         fits=answer["fits"],
         notes=(*answer["notes"], *notes),
     )

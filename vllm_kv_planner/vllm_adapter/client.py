@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
@@ -111,14 +112,19 @@ class VLLMPlanner:
         vllm_version: str | None = None,
         environment: EngineEnvironment | None = None,
         notes: tuple[str, ...] = (),
+        stage_memory: Sequence[int] | None = None,
     ) -> Plan:
         """The plan of flags that are already read, for a model that is already found.
+
+        ``stage_memory`` is the KV memory of every pipeline stage, in bytes of one GPU, where it
+        was predicted.
 
         Raises:
             PlannerError: As ``plan``.
         """
+        more = {} if stage_memory is None else {"stage_memory": list(stage_memory)}
         asked = self.ask(
-            args, found=found, gpu=gpu, vllm_version=vllm_version, environment=environment
+            args, found=found, gpu=gpu, vllm_version=vllm_version, environment=environment, **more
         )
         return asked.plan(notes)
 

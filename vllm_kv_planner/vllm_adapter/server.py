@@ -189,7 +189,7 @@ def answer(request: dict[str, Any], server: Server) -> dict[str, Any]:
         if workload is not None:
             request["arguments"] |= workload["flags"]
         config = engine_config(request)
-        report = initialize_kv_caches(config, explain)
+        report = initialize_kv_caches(config, explain, request.get("stage_memory"))
         plan = plan_values(config, report, notes)
         if workload is None:
             return {"plan": plan}

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Sequence
 
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
-from ..errors import UnsupportedError
+from ..errors import UnsupportedError, WeightsUnknownError
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig
 from ..plan_types import Plan
@@ -54,8 +55,9 @@ def plan_with_vllm(
     vllm_version: str | None,
     environment: EngineEnvironment | None,
     notes: tuple[str, ...],
+    stage_memory: Sequence[int] | None = None,
 ) -> Plan:
-    """``--planner vllm``.
+    """``--planner vllm``; ``stage_memory`` is every pipeline stage's, where it is predicted.
 
     Raises:
         PlannerError: vLLM's refusal, or why it cannot be asked.
@@ -67,41 +69,23 @@ def plan_with_vllm(
         vllm_version=vllm_version,
         environment=environment,
         notes=notes,
+        stage_memory=stage_memory,
     )
 
 
-def plan_instead(
-    refusal: UnsupportedError,
-    args: EngineArgs,
-    *,
-    found: FoundConfig,
-    gpu: str | GPU | None,
-    vllm_version: str | None,
-    environment: EngineEnvironment | None,
-    notes: tuple[str, ...],
-) -> Plan:
-    """``--planner auto`` after the stand-alone planner refused: vLLM, where it is installed.
+def may_answer(args: EngineArgs, found: FoundConfig, refusal: UnsupportedError) -> bool:
+    """Whether vLLM, where it is installed, can answer what the stand-alone planner refused.
 
-    Raises:
-        InputError: vLLM refuses too; its reason counts.
-        UnsupportedError: The first refusal, where vLLM cannot answer it.
+    With a memory to plan for, or where only the weights are missing, which it counts.
     """
-    memory_given = (
-        args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
-    )
-    if not memory_given or not is_installed():
-        raise refusal
-    try:
-        return plan_with_vllm(
-            args,
-            found=found,
-            gpu=gpu,
-            vllm_version=vllm_version,
-            environment=environment,
-            notes=(*notes, f"vLLM answered, because the stand-alone planner refused: {refusal}"),
-        )
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{refusal}; and vLLM cannot answer: {error}") from None
+    given = args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
+    counts = isinstance(refusal, WeightsUnknownError) and found.source != "custom"
+    return (given or counts) and is_installed()
+
+
+def with_reason(notes: tuple[str, ...], refusal: UnsupportedError) -> tuple[str, ...]:
+    """The notes, and why vLLM was asked."""
+    return (*notes, f"vLLM answered, because the stand-alone planner refused: {refusal}")
 
 
 def is_installed() -> bool:

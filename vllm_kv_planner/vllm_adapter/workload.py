@@ -6,7 +6,7 @@ batch at a time, so a trace may be as long as it likes.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +15,13 @@ from ..capacity.workload.types import StepRecord, TraceRequest
 from ..errors import InputError, PlannerError
 from ..plan_types import Plan
 from ..prepared import VLLM_VERSION
-from .budget import predicted_memory, told, with_memory
+from .budget import plan_with_budget
 from .client import VLLMPlanner
 from .shared import installed_planner
 
 if TYPE_CHECKING:
     from ..capacity.request import PlanRequest
+    from ..engine_args.engine_args import EngineArgs
 
 _BATCH = 256
 """Requests sent at a time."""
@@ -59,27 +60,34 @@ class VLLMRun:
             PlannerError: vLLM's refusal, or why it cannot be asked, in one line.
         """
         SchedulerFlags.of(scheduler_flags)
-        memory = predicted_memory(
+        planner = planner or installed_planner()
+        about: dict[str, Any] = {
+            "found": request.found,
+            "gpu": request.gpu,
+            "environment": request.environment,
+        }
+        workload = {"concurrency": concurrency, "flags": dict(scheduler_flags or {})}
+        self.settings: dict[str, Any] = {}
+
+        def ask(args: EngineArgs, stage_memory: Sequence[int] | None) -> Plan:
+            more: dict[str, Any] = {"vllm_version": request.vllm_version, "workload": workload}
+            if stage_memory is not None:
+                more["stage_memory"] = list(stage_memory)
+            asked = planner.ask(args, **about, **more)
+            self._child = asked.child
+            self.settings = asked.answer.pop("scheduler", {})
+            return asked.plan(request.notes)
+
+        self.plan: Plan = plan_with_budget(
             request.args,
-            found=request.found,
-            gpu=request.gpu,
-            environment=request.environment,
+            ask,
+            **about,
             machine=request.machine,
             vllm_version=VLLM_VERSION,
+            count=lambda args, _: planner.plan_args(args, **about),
         )
-        asked = (planner or installed_planner()).ask(
-            with_memory(request.args, memory),
-            found=request.found,
-            gpu=request.gpu,
-            vllm_version=request.vllm_version,
-            environment=request.environment,
-            workload={"concurrency": concurrency, "flags": dict(scheduler_flags or {})},
-        )
-        self._child = asked.child
-        self.settings: dict[str, Any] = asked.answer.pop("scheduler", {})
-        self.plan: Plan = told(asked.plan(request.notes), memory)
         if not self.settings:
-            raise InputError(f"workload: this engine does not start: {self.plan.notes[0]}")
+            raise InputError(f"workload: this engine does not start: {self.plan.limits[0]}")
         self._trace = iter(trace)
         self._step_time = 1.0 if step_time is None else step_time
         self._turn: dict[str, Any] | None = None

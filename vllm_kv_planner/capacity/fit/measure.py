@@ -87,12 +87,18 @@ class Measure:
         """As ``planner.plan_standalone``, without the words around it."""
         prepared = request.prepare()
         setup, limits = prepared.setup, prepared.limits
-        memory = kv_memory(setup, request.found, prepared.version, request.machine)
+        memory = kv_memory(
+            setup,
+            request.found,
+            prepared.version,
+            request.machine,
+            gpu_named=request.gpu is not None,
+        )
         blocks = plan_blocks(setup, memory.available, limits)
         worst = blocks
         if memory.pessimistic != memory.available:
             worst = plan_blocks(setup, memory.pessimistic, limits)
-        return measured_of(setup, memory, blocks, worst, limits)
+        return measured_of(setup, memory, blocks, worst, limits, prepared.version)
 
 
 def _key(request: PlanRequest) -> Any:

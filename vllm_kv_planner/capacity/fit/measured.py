@@ -5,12 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...engine_args.setup import EngineSetup
+from ...errors import WeightsUnknownError
 from ...kv_cache.capacity import KVCachePlan
 from ...kv_cache.specs import RequestLimits
 from ...kv_memory import KVMemory
+from ...plan_types import DOES_NOT_FIT, FITS
 from ...planner import longest_worth_trying
 from ...records import dataclass, replace
-from ...standalone import refusals
+from ...verdict import judged
 from ..request import PlanRequest
 
 if TYPE_CHECKING:
@@ -81,6 +83,7 @@ def measured_of(
     blocks: KVCachePlan,
     worst: KVCachePlan,
     limits: RequestLimits,
+    vllm_version: str,
 ) -> Measured:
     """One engine's, once its memory is divided.
 
@@ -90,17 +93,19 @@ def measured_of(
         blocks: That memory in blocks.
         worst: The blocks if every part of the budget is as large as it may be.
         limits: What bounds one request.
+        vllm_version: Whose rules are used.
     """
-    why_not = " ".join(refusals(memory, blocks, worst))
+    verdict = judged(setup, memory, blocks, worst, vllm_version)
+    info = memory.info(blocks.tightest)
     worker = blocks.workers[blocks.tightest] if blocks.workers else None
     return Measured(
-        fits=not why_not,
-        why_not=why_not,
-        may_fit=blocks.fits and memory.refusal is None,
+        fits=verdict.word == FITS,
+        why_not=" ".join(verdict.notes),
+        may_fit=verdict.word != DOES_NOT_FIT,
         available_bytes=min(memory.available),
         pessimistic_bytes=min(memory.pessimistic),
-        weights_bytes=memory.info.weights_bytes,
-        requested_bytes=memory.info.requested_bytes,
+        weights_bytes=info.weights_bytes,
+        requested_bytes=info.requested_bytes,
         concurrency=blocks.max_concurrency,
         requests=_whole_requests(blocks),
         pessimistic_requests=_whole_requests(worst),
@@ -132,13 +137,14 @@ def alone(limits: RequestLimits) -> RequestLimits:
 
 def _most_requests(memory: KVMemory, blocks: KVCachePlan, limits: RequestLimits) -> int | None:
     """What the stage with the least memory held if a step took none, and kept nothing in flight."""
-    info = memory.info
-    if not blocks.workers or info.activation_peak_bytes is None:
+    stage = memory.available.index(min(memory.available))
+    info = memory.info(stage)
+    if not blocks.workers or info.requested_bytes is None:
         return None
     nothing_else = alone(limits)
-    worker = blocks.workers[memory.available.index(min(memory.available))]
+    worker = blocks.workers[stage]
     each = sum(group.blocks_per_request(nothing_else) for group in worker.groups)
-    room = info.available_kv_cache_bytes + info.activation_peak_bytes + (info.cuda_graph_bytes or 0)
+    room = min(memory.available) + (info.activation_peak_bytes or 0) + (info.cuda_graph_bytes or 0)
     return max(room // max(worker.bytes_per_block, 1) - 1, 0) // max(each, 1)
 
 
@@ -149,28 +155,30 @@ def measured_by_plan(request: PlanRequest) -> Measured:
         PlannerError: As ``PlanRequest.plan``.
     """
     likely = request.plan()
-    memory = likely.memory
+    memory, cache = likely.memory, likely.kv_cache
+    if memory.available_kv_cache_bytes is None:
+        raise WeightsUnknownError(likely.limits[0])
     worst_bytes = memory.available_kv_cache_bytes - (memory.uncertainty_bytes or 0)
     worst = likely
     if memory.uncertainty_bytes and worst_bytes > 0:
         worst = request.with_args(kv_cache_memory_bytes=worst_bytes).plan()
     return Measured(
         fits=likely.fits,
-        why_not="" if likely.fits else likely.notes[0],
-        may_fit=likely.fits or likely.notes[0].startswith("borderline"),
+        why_not=" ".join(likely.limits),
+        may_fit=likely.verdict != DOES_NOT_FIT,
         available_bytes=memory.available_kv_cache_bytes,
         pessimistic_bytes=worst_bytes,
         weights_bytes=memory.weights_bytes,
         requested_bytes=memory.requested_bytes,
-        concurrency=likely.kv_cache.max_concurrency,
+        concurrency=cache.max_concurrency or 0.0,
         requests=_requests_of(likely),
         pessimistic_requests=_requests_of(worst) if worst_bytes > 0 else 0,
         most_requests=None,
-        blocks_per_request=sum(group.blocks_per_request for group in likely.kv_cache.groups),
-        bytes_per_block=likely.kv_cache.bytes_per_block,
+        blocks_per_request=sum(group.blocks_per_request for group in cache.groups),
+        bytes_per_block=cache.bytes_per_block,
         max_model_len=likely.engine.max_model_len,
-        longest=likely.kv_cache.max_model_len_that_fits,
-        model_len=max(likely.engine.max_model_len, likely.kv_cache.max_model_len_that_fits),
+        longest=cache.max_model_len_that_fits or 0,
+        model_len=max(likely.engine.max_model_len, cache.max_model_len_that_fits or 0),
         max_num_seqs=likely.engine.max_num_seqs,
         max_num_batched_tokens=likely.engine.max_num_batched_tokens,
     )
@@ -180,4 +188,4 @@ def _requests_of(plan: Plan) -> int | None:
     each = sum(group.blocks_per_request for group in plan.kv_cache.groups)
     if not plan.kv_cache.groups:
         return None
-    return max(plan.kv_cache.num_gpu_blocks - 1, 0) // max(each, 1)
+    return max((plan.kv_cache.num_gpu_blocks or 0) - 1, 0) // max(each, 1)

@@ -6,10 +6,13 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from ...errors import InputError, PlannerError, UnsupportedError
+from ...plan_types import ChangeInfo, HostInfo, Plan
 from ...records import replace
+from ...units import gib
 from ..request import PlanRequest
 from .changes import CHANGES, Change, Measurer, Start
 from .constraints import MOST_REQUESTS, whole
+from .inverse import HUNDREDTHS, at_utilization
 from .measure import Measure
 from .measured import Measured
 from .serve_line import flag_text
@@ -46,6 +49,42 @@ def smallest_change(
     if start.measured.holds(start.each):
         return None
     return next((each for each in _suggested(start) if each.fits), None)
+
+
+def changes_of(request: PlanRequest, plan: Plan) -> tuple[ChangeInfo, ...]:
+    """The smallest change that makes a plan surely fit, or leaves its host what it needs.
+
+    Each was planned again; empty where there is nothing to change, or no single flag is enough.
+    By the rules restated here alone: vLLM takes seconds a plan.
+    """
+    if plan.memory.available_kv_cache_bytes is None:
+        return ()
+    request = replace(request, planner="standalone")
+    try:
+        measure = Measure()
+        change = smallest_change(request, measure=measure)
+        if change is None and plan.fits and plan.host is not None:
+            return tuple(_for_host(request, plan.host, measure))
+    except PlannerError:
+        return ()
+    if change is None:
+        return ()
+    gains = f"{gib(change.available_kv_cache_bytes)} of KV cache, {change.concurrency:.2f}x"
+    return (ChangeInfo(flag=change.flag, value=change.value, gains=f"{gains}; {change.costs}"),)
+
+
+def _for_host(request: PlanRequest, host: HostInfo, measure: Measurer) -> Iterator[ChangeInfo]:
+    """A share of unified memory that leaves the host enough, if the engine fits in it."""
+    if host.left_bytes >= host.wanted_bytes or request.args.kv_cache_memory_bytes is not None:
+        return
+    share = int(HUNDREDTHS * (host.total_bytes - host.wanted_bytes) / host.total_bytes)
+    if at_utilization(request, share, measure).fits:
+        left = gib(host.total_bytes - host.total_bytes * share // HUNDREDTHS)
+        yield ChangeInfo(
+            flag="gpu_memory_utilization",
+            value=share / HUNDREDTHS,
+            gains=f"{left} is left for the host",
+        )
 
 
 def _start(request: PlanRequest, concurrency: int, measure: Measurer | None) -> Start:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import InputError, UnsupportedError
-from ...plan_types import Plan
+from ...plan_types import BORDERLINE, Plan
 from ...planner import plan_blocks
 from .flags import SchedulerFlags
 from .settings import EngineSettings, block_sizes, check_groups, group_settings
@@ -41,18 +41,19 @@ def planned_settings(
         machine=request.machine,
         notes=request.notes,
     )
-    if not may_start(plan):
-        raise InputError(f"workload: this engine does not start: {plan.notes[0]}")
+    blocks = plan.kv_cache.num_gpu_blocks
+    if blocks is None or not may_start(plan):
+        raise InputError(f"workload: this engine does not start: {plan.limits[0]}")
     setup = request.prepare().setup
     length = replace(setup.resolved.length, max_model_len=plan.engine.max_model_len)
     setup = replace(setup, resolved=replace(setup.resolved, length=length))
-    return settings_of(setup, plan.kv_cache.num_gpu_blocks, flags or SchedulerFlags()), plan
+    return settings_of(setup, blocks, flags or SchedulerFlags()), plan
 
 
 def may_start(plan: Plan) -> bool:
     """Whether the engine fits, or fits if the prediction is a little too high."""
-    borderline = bool(plan.notes) and plan.notes[0].startswith("borderline")
-    return plan.fits or (borderline and plan.kv_cache.num_gpu_blocks > 1)
+    blocks = plan.kv_cache.num_gpu_blocks
+    return plan.fits or (plan.verdict == BORDERLINE and blocks is not None and blocks > 1)
 
 
 def settings_of(setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags) -> EngineSettings:

@@ -31,7 +31,7 @@ def plan_values(vllm_config: Any, report: EngineReport, notes: list[str]) -> dic
         "memory": {
             "requested_bytes": memory.requested_bytes,
             "weights_bytes": report.ranks[tightest].weights_bytes,
-            "available_kv_cache_bytes": memory.available_bytes,
+            "available_kv_cache_bytes": report.available[tightest],
             "provenance": memory.provenance,
         },
         "kv_cache": {
@@ -44,6 +44,7 @@ def plan_values(vllm_config: Any, report: EngineReport, notes: list[str]) -> dic
         },
         "groups": [group_values(group, vllm_config) for group in groups],
         "fits": not report.refusals,
+        "refusals": report.refusals,
         "notes": notes,
     }
 

@@ -19,6 +19,7 @@ from typing import Any
 from .kernel_blocks import check_kernel_blocks
 from .memory import KVMemory, kv_memory
 from .names import name
+from .one_line import one_line
 from .own_length import own_length
 from .planning import Planning
 from .worker import RankReport, run_rank, run_rank_in_child
@@ -32,6 +33,7 @@ class EngineReport:
         ranks: The first rank of every pipeline stage.
         configs: vLLM's ``KVCacheConfig`` of each of them.
         memory: KV memory of every rank.
+        available: The same in bytes, of each stage.
         bytes_per_block: On each of them.
         num_blocks: What each one's memory holds; the engine takes the least.
         num_gpu_blocks: As the engine logs it.
@@ -45,6 +47,7 @@ class EngineReport:
     ranks: list[RankReport]
     configs: list[Any]
     memory: KVMemory
+    available: list[int]
     bytes_per_block: list[int]
     num_blocks: list[int]
     num_gpu_blocks: int
@@ -55,8 +58,18 @@ class EngineReport:
     scheduler_config: Any
 
 
-def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], str]) -> EngineReport:
-    """Plan the KV cache of this engine; ``explain`` puts a rank's exception in one line."""
+def initialize_kv_caches(
+    vllm_config: Any,
+    explain: Callable[[BaseException], str],
+    stage_memory: list[int] | None = None,
+) -> EngineReport:
+    """Plan the KV cache of this engine.
+
+    Args:
+        vllm_config: vLLM's own.
+        explain: Puts a rank's exception in one line.
+        stage_memory: Bytes of KV memory of every pipeline stage, where somebody predicted them.
+    """
     name("register_all_kvcache_specs")(vllm_config)
     parallel = vllm_config.parallel_config
     per_stage = parallel.world_size // parallel.pipeline_parallel_size
@@ -76,7 +89,9 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
     if any(specs):
         memory = kv_memory(vllm_config, max(rank.weights_bytes for rank in ranks))
     longest_asked = own_length(vllm_config)
-    configs = planning.configs(specs, [memory.available_bytes] * len(specs), groups)
+    available = stage_memory or [memory.available_bytes] * len(ranks)
+    each_rank = [size for size in available for _ in range(per_stage)]
+    configs = planning.configs(specs, each_rank, groups)
     scheduler = name("generate_scheduler_kv_cache_config")(configs)
     tokens, concurrency = settle_blocks(vllm_config, scheduler)
     firsts = configs[::per_stage]
@@ -85,11 +100,15 @@ def initialize_kv_caches(vllm_config: Any, explain: Callable[[BaseException], st
     per_block = [
         planning.bytes_per_block(c.kv_cache_groups) if c.kv_cache_groups else 0 for c in firsts
     ]
-    budgets = [budget(vllm_config, memory.available_bytes, size) for size in per_block]
+    budgets = [
+        budget(vllm_config, held, size) for held, size in zip(available, per_block, strict=True)
+    ]
+    refuse_without_states(vllm_config, ranks, scheduler, planning.refusals)
     return EngineReport(
         ranks=ranks,
         configs=firsts,
         memory=memory,
+        available=available,
         bytes_per_block=per_block,
         num_blocks=[
             held // size if size else 1 for held, size in zip(budgets, per_block, strict=True)
@@ -114,6 +133,46 @@ def run_ranks(
         run_rank_in_child(vllm_config, stage * per_stage, explain)
         for stage in range(parallel.pipeline_parallel_size)
     ]
+
+
+def refuse_without_states(
+    vllm_config: Any, ranks: list[RankReport], scheduler: Any, refusals: list[str]
+) -> None:
+    """What vLLM says against full CUDA graphs with fewer states than sequences.
+
+    The runner asks once its cache is there, with what every backend's graphs can do; the mode it
+    settles on stays with this copy of the config.
+    """
+    if not getattr(scheduler, "has_mamba_layers", False):
+        return
+    compilation = vllm_config.compilation_config
+    mode = compilation.cudagraph_mode
+    speculative = vllm_config.speculative_config
+    drafted = 0 if speculative is None else speculative.num_speculative_tokens or 0
+    supports = [
+        backend.get_builder_cls().get_cudagraph_support(vllm_config, rank.specs[layer])
+        for rank in ranks
+        for layer, backend in rank.backend_of.items()
+        if layer in rank.specs
+    ]
+    if not supports:
+        return
+    try:
+        compilation.resolve_cudagraph_mode_and_sizes(
+            min(supports, key=lambda support: support.value),
+            None,
+            1 + drafted,
+            use_v2_model_runner=bool(getattr(vllm_config, "use_v2_model_runner", False)),
+            kv_cache_config=scheduler,
+            max_num_reqs=vllm_config.scheduler_config.max_num_seqs,
+        )
+    except ValueError as error:
+        if "Mamba cache blocks" in str(error):
+            refusals.append(one_line(str(error)))
+    except TypeError:
+        pass  # a version that asks for something else, and is not one this was tested with
+    finally:
+        compilation.cudagraph_mode = mode
 
 
 def settle_blocks(vllm_config: Any, scheduler: Any) -> tuple[int, float]:
