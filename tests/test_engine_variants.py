@@ -72,7 +72,8 @@ def groups_of_stages(row: dict[str, Any]) -> list[Counter[tuple[int, int, int]]]
 def test_same_answer(row: dict[str, Any]) -> None:
     answer = ours(row)
     cache, engine = answer.kv_cache, answer.engine
-    assert answer.fits
+    # vLLM's planning holds given memory against no GPU: what else says no is ours
+    assert "one request of max_model_len" not in " ".join(answer.limits)
     assert cache.num_gpu_blocks == row["num_gpu_blocks"]
     assert cache.kv_cache_size_tokens == row["kv_cache_size_tokens"]
     assert cache.max_concurrency == row["max_concurrency"]

@@ -77,7 +77,8 @@ def test_whole_requests_leave_the_null_block_out() -> None:
     assert measured.requests == measured.pessimistic_requests == 9
     assert measured.holds(9) and not measured.holds(10)
     assert measured.spare_bytes(9) == 9 * 2_097_152
-    assert measured.weights_bytes is None
+    assert measured.requested_bytes is None  # given, and held against the L4: 16 GB of weights
+    assert measured.weights_bytes == pytest.approx(16.06e9, rel=0.01)
 
 
 def test_a_model_without_cache_is_bound_by_its_steps() -> None:

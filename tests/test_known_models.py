@@ -16,7 +16,7 @@ GIB = 1 << 30
 
 
 def plan(model: str, memory: int = 40 * GIB, **flags: Any) -> Plan:
-    return vllm_kv_planner.plan(model, gpu="H100", kv_cache_memory_bytes=memory, **flags)
+    return vllm_kv_planner.plan(model, kv_cache_memory_bytes=memory, **flags)
 
 
 @pytest.mark.parametrize(

@@ -87,11 +87,7 @@ def _doubts(
         yield Verdict(word=BORDERLINE, limits=(memory.doubt,))
     taken = [blocks.num_gpu_blocks * worker.bytes_per_block for worker in blocks.workers]
     yield held_against_gpu(memory, taken)
-    worker = blocks.workers[blocks.tightest] if blocks.workers else None
-    states = worker is not None and any(
-        isinstance(spec, MambaSpec) for group in worker.groups for spec, _ in group.distinct
-    )
-    if states and captures_whole_steps(setup, vllm_version):
+    if needs_states(setup, blocks, vllm_version):
         yield states_for_all(
             setup.resolved.batch.max_num_seqs, blocks.num_gpu_blocks, pessimistic.num_gpu_blocks
         )
@@ -162,6 +158,14 @@ def held_against_gpu(memory: KVMemory, taken: list[int]) -> Verdict:
             found = Verdict(word=BORDERLINE, limits=(f"{sentence}, give or take {margin}",))
         verdict = verdict.joined(found)
     return verdict
+
+
+def needs_states(setup: EngineSetup, blocks: KVCachePlan, vllm_version: str) -> bool:
+    """Whether the engine starts only with a block for every sequence's state."""
+    groups = blocks.workers[blocks.tightest].groups if blocks.workers else ()
+    return any(
+        isinstance(spec, MambaSpec) for group in groups for spec, _ in group.distinct
+    ) and captures_whole_steps(setup, vllm_version)
 
 
 def states_for_all(max_num_seqs: int, blocks: int, pessimistic: int) -> Verdict:

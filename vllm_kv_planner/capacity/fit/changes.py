@@ -29,6 +29,8 @@ Measurer = Callable[[PlanRequest], Measured]
 
 FEW_SEQS = 16
 """``max_num_seqs`` that is suggested at least, where no value makes the plan fit."""
+MEMORY_STEP = 64 << 20
+"""Bytes: a given KV memory is suggested in whole steps of this."""
 MOST_RANKS = 16
 """GPUs of one engine that are suggested at most."""
 
@@ -113,8 +115,8 @@ def another_max_num_seqs(start: Start) -> Iterator[Change]:
     if now < start.each:
         yield start.change(flag, start.each, "larger steps")
         return
-    smaller = [size for size in (1 << power for power in range(12, -1, -1)) if size < now]
-    smaller = [size for size in smaller if size >= start.each]
+    sizes = {1 << power for power in range(12, -1, -1)} | {start.measured.most_seqs or 1}
+    smaller = [size for size in sorted(sizes, reverse=True) if start.each <= size < now]
     if not smaller:
         return
     value = smaller[0]
@@ -123,6 +125,28 @@ def another_max_num_seqs(start: Start) -> Iterator[Change]:
         small = min((size for size in smaller if size >= FEW_SEQS), default=smaller[0])
         value = next(fitting, small)
     yield start.change(flag, value, "fewer requests in a step")
+
+
+def less_given_memory(start: Start) -> Iterator[Change]:
+    """Of KV memory that the user gives, what the GPU has room for, in whole 64 MiB."""
+    flag, given = "kv_cache_memory_bytes", start.request.args.kv_cache_memory_bytes
+    if given is None or start.measured.holds(start.each):
+        return
+
+    def holds(steps: int) -> bool:
+        return start.holds(start.request.with_args(**{flag: steps * MEMORY_STEP}))
+
+    # less memory may be too little, more too much: the largest that holds lies below the given one
+    enough = next((n for n in _halves(given // MEMORY_STEP) if holds(n)), None)
+    if enough is not None:
+        value = last_that(holds, enough, min(2 * enough + 2, given // MEMORY_STEP + 1))
+        yield start.change(flag, value * MEMORY_STEP, "what the GPU has room for")
+
+
+def _halves(number: int) -> Iterator[int]:
+    while number > 0:
+        yield number
+        number //= 2
 
 
 def fewer_batched_tokens(start: Start) -> Iterator[Change]:
@@ -240,6 +264,7 @@ def larger_gpu(start: Start) -> Iterator[Change]:
 
 CHANGES: tuple[Callable[[Start], Iterator[Change]], ...] = (
     another_utilization,
+    less_given_memory,
     another_max_num_seqs,
     fewer_batched_tokens,
     eager,

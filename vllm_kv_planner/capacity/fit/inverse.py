@@ -70,7 +70,8 @@ def smallest_utilization(request: PlanRequest, concurrency: int, measure: Measur
 
     def too_small(hundredths: int) -> bool:
         held = at_utilization(request, hundredths, measure)
-        return held.pessimistic_requests is not None and held.pessimistic_requests < each
+        few = held.pessimistic_requests is not None and held.pessimistic_requests < each
+        return few or not held.has_states
 
     least = last_that(too_small, 0, HUNDREDTHS + 1) + 1
     if least > HUNDREDTHS or not at_utilization(request, least, measure).holds(each):

@@ -12,7 +12,7 @@ from ...kv_memory import KVMemory
 from ...plan_types import DOES_NOT_FIT, FITS
 from ...planner import longest_worth_trying
 from ...records import dataclass, replace
-from ...verdict import judged
+from ...verdict import Verdict, judged, needs_states
 from ..request import PlanRequest
 
 if TYPE_CHECKING:
@@ -44,6 +44,8 @@ class Measured:
         model_len: Tokens that the model itself allows.
         max_num_seqs: Requests a step takes.
         max_num_batched_tokens: Tokens a step takes.
+        most_seqs: The largest ``max_num_seqs`` that vLLM surely captures graphs for, with states
+            in these blocks; None where it is not bound.
     """
 
     fits: bool
@@ -64,6 +66,12 @@ class Measured:
     model_len: int
     max_num_seqs: int
     max_num_batched_tokens: int
+    most_seqs: int | None = None
+
+    @property
+    def has_states(self) -> bool:
+        """Whether every sequence of a step surely has a block for its state, where it needs one."""
+        return self.most_seqs is None or self.max_num_seqs <= self.most_seqs
 
     def holds(self, requests: int, *, surely: bool = True) -> bool:
         """Whether so many requests run at once: the KV cache holds them, a step takes them."""
@@ -100,10 +108,10 @@ def measured_of(
     worker = blocks.workers[blocks.tightest] if blocks.workers else None
     return Measured(
         fits=verdict.word == FITS,
-        why_not=" ".join(verdict.notes),
+        why_not="".join(verdict.notes[:1]),
         may_fit=verdict.word != DOES_NOT_FIT,
-        available_bytes=min(memory.available),
-        pessimistic_bytes=min(memory.pessimistic),
+        available_bytes=memory.available[blocks.tightest],
+        pessimistic_bytes=memory.pessimistic[blocks.tightest],
         weights_bytes=info.weights_bytes,
         requested_bytes=info.requested_bytes,
         concurrency=blocks.max_concurrency,
@@ -117,6 +125,7 @@ def measured_of(
         model_len=longest_worth_trying(setup),
         max_num_seqs=setup.resolved.batch.max_num_seqs,
         max_num_batched_tokens=setup.resolved.batch.max_num_batched_tokens,
+        most_seqs=worst.num_gpu_blocks if needs_states(setup, blocks, vllm_version) else None,
     )
 
 
@@ -164,7 +173,7 @@ def measured_by_plan(request: PlanRequest) -> Measured:
         worst = request.with_args(kv_cache_memory_bytes=worst_bytes).plan()
     return Measured(
         fits=likely.fits,
-        why_not=" ".join(likely.limits),
+        why_not="".join(Verdict(word=likely.verdict, limits=likely.limits).notes[:1]),
         may_fit=likely.verdict != DOES_NOT_FIT,
         available_bytes=memory.available_kv_cache_bytes,
         pessimistic_bytes=worst_bytes,
