@@ -88,7 +88,7 @@ class RankBudget:
         What compiling takes for a moment is given back before the cache is allocated.
         """
         counted = self.requested_bytes - self.available_bytes - self.graphs.deducted_bytes
-        compiling = self.activation.peak_bytes - self.activation.warm_bytes
+        compiling = self.activation.peak_bytes - self.activation.least_bytes
         return counted - compiling + self.graphs.estimate_bytes + self.uncounted_bytes
 
     @property
