@@ -32,7 +32,7 @@ EXPERTS: dict[str, Any] = {
     **{"max_position_embeddings": 4096, "vocab_size": 32000, "tie_word_embeddings": False},
     **{"torch_dtype": "float16", "decoder_sparse_step": 1, "mlp_only_layers": []},
 }
-BLOCKS = {"quant_method": "fp8", "weight_block_size": [128, 128]}
+FP8_BLOCKS = {"quant_method": "fp8", "weight_block_size": [128, 128]}
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
 AWQ = {"quant_method": "awq", "bits": 4, "group_size": 128, "zero_point": True}
 AUTO_ROUND = {"quant_method": "auto-round", "bits": 4, "group_size": 128, "sym": True}
@@ -204,7 +204,7 @@ def test_keys_and_values_of_a_merged_layer_may_end_within_a_block(ranks: int) ->
         **{"hybrid_layer_pattern": [0, 1, 1, 1], "moe_layer_freq": [0, 1, 1, 1]},
         **{"n_routed_experts": 256, "num_experts_per_tok": 8, "moe_intermediate_size": 2048},
         **{"vocab_size": 152576, "max_position_embeddings": 262144, "torch_dtype": "bfloat16"},
-        "quantization_config": {**BLOCKS, "activation_scheme": "dynamic"},
+        "quantization_config": {**FP8_BLOCKS, "activation_scheme": "dynamic"},
     }
     found = FoundConfig(id="a/b", config=config, source="bundled")
     given: dict[str, Any] = {"tensor_parallel_size": ranks, "kv_cache_memory_bytes": 8 << 30}
