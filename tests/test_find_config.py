@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.hub_server import BRANCH_COMMIT, COMMIT, Hub
+from vllm_kv_planner import plan
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError
 from vllm_kv_planner.model.find import find_config, known_names
 
@@ -91,9 +92,50 @@ def test_folder_without_config(tmp_path: Path) -> None:
     (tmp_path / "m").mkdir()
     with pytest.raises(ConfigError, match=r"holds no config\.json"):
         find_config("m")
-    (tmp_path / "m" / "params.json").write_text("{}")
-    with pytest.raises(ConfigError, match=r"Mistral's format.*needs the model's config\.json"):
+
+
+# As vLLM 0.33's adapt_config_dict makes a config of them
+PARAMS = {
+    **{"dim": 4096, "n_layers": 36, "head_dim": 128, "hidden_dim": 12288, "n_heads": 32},
+    **{"n_kv_heads": 8, "norm_eps": 1e-5, "vocab_size": 131072, "rope_theta": 1e8},
+    **{"max_position_embeddings": 32768, "sliding_window": [None, 4096, 4096, 4096]},
+}
+
+
+def test_params_of_mistrals_format(tmp_path: Path) -> None:
+    write_json(tmp_path / "m" / "params.json", PARAMS)
+    found = find_config("m")
+    assert found.config["architectures"] == ["MistralForCausalLM"]
+    assert "bfloat16 taken" in found.notes[0]
+    answer = plan(found, gpu="H100", planner="standalone", max_model_len=16384)
+    groups = {(g.num_layers, g.page_size_bytes) for g in answer.kv_cache.groups}
+    assert groups == {(9, 16 * 2 * 8 * 128 * 2)}  # 9 of 36 see everything, 27 a window
+    assert answer.memory.weights_bytes == pytest.approx(2 * 8.02e9, rel=0.02)
+    quantized = {**PARAMS, "quantization": {"qformat_weight": "fp8_e4m3", "qscheme_act": "TENSOR"}}
+    write_json(tmp_path / "m" / "params.json", quantized)
+    assert plan("m", gpu="H100", max_model_len=4096).engine.quantization == "fp8"
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        ({"moe": {"num_experts": 8}}, "experts.*give its Hub id"),
+        ({"vision_encoder": {"hidden_size": 1024}}, "images.*give its Hub id"),
+        ({"qk_nope_head_dim": 128}, "latent attention"),
+        ({"model_type": "mamba"}, "mamba"),
+        ({"sliding_window": [1, 2]}, "sliding_window a list of 2 is not read"),
+        ({"quantization": {"qformat_weight": "int4"}}, "quantization an object is not known"),
+    ],
+)
+def test_params_that_are_not_read(more: dict[str, Any], said: str, tmp_path: Path) -> None:
+    write_json(tmp_path / "m" / "params.json", {**PARAMS, **more})
+    with pytest.raises(InputError, match=said):
         find_config("m")
+
+
+def test_params_on_the_hub(the_hub: Hub) -> None:
+    the_hub.add("mistralai/m", PARAMS, file="params.json")
+    assert find_config("mistralai/m").config["num_key_value_heads"] == 8
 
 
 # The Hugging Face cache

@@ -126,7 +126,7 @@ def test_unknown_on_the_hub_names_the_nearest(the_hub: Hub) -> None:
 
 
 def test_repository_without_config(the_hub: Hub) -> None:
-    the_hub.add("org/m", {}, file="params.json")
+    the_hub.add("org/m", {}, file="other.json")
     with pytest.raises(ConfigError, match=r"holds no config\.json"):
         find_config("org/m")
 

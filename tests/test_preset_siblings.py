@@ -232,3 +232,26 @@ def test_quantised_weights_are_as_small_as_the_name_says(name: str) -> None:
     else:
         assert EIGHT_BITS.search(name)
         assert 8 <= bits < 10.5
+
+
+CHECKPOINT_GB = {
+    # of the files on the Hub, or of what a published start loaded; their names say nothing of bits
+    "moonshotai/Kimi-K2-Thinking": 594,
+    "moonshotai/Kimi-K2-Instruct": 1029,
+    "deepseek-ai/DeepSeek-V3": 688,  # with its layer for further tokens
+    "deepseek-ai/DeepSeek-V4-Flash": 160,
+    "MiniMaxAI/MiniMax-M2": 230,
+    "mistralai/Ministral-3-3B-Instruct-2512": 4.67,
+    "mistralai/Devstral-2-123B-Instruct-2512": 128,
+    "zai-org/GLM-5.3-Flash": 315,
+    "openai/gpt-oss-120b": 65.2,
+    "openai/gpt-oss-20b": 13.8,
+    "google/gemma-4-31B-it": 62.6,
+}
+
+
+@pytest.mark.parametrize("name", CHECKPOINT_GB)
+def test_weights_are_what_is_published(name: str) -> None:
+    """A quantisation that the config lost would make them twice as large."""
+    size = weight_bytes(find_config(name, offline=True)) / 1e9
+    assert size == pytest.approx(CHECKPOINT_GB[name], rel=0.15)

@@ -14,7 +14,7 @@ import re
 from ..errors import ConfigError, InputError, UnknownNameError
 from ..records import replace
 from . import hf_cache, presets
-from .found import ADAPTER_FILE, QUANT_FILE, FoundConfig, needs_quant_file
+from .found import ADAPTER_FILE, PARAMS_FILE, QUANT_FILE, FoundConfig, needs_quant_file
 from .json_file import read_config_file
 from .json_file import shown as shown_value
 from .reference import adapter_refusal, check_no_gguf, referred, shown
@@ -204,7 +204,9 @@ def _local(reference: str) -> FoundConfig | None:
 
 def _cached(name: str, revision: str | None) -> FoundConfig | None:
     snapshot = hf_cache.cached_snapshot(name, revision or "main")
-    if snapshot is None or not os.path.lexists(os.path.join(snapshot[0], "config.json")):
+    if snapshot is None or not any(
+        os.path.lexists(os.path.join(snapshot[0], file)) for file in ("config.json", PARAMS_FILE)
+    ):
         return None
     return _in_folder(snapshot[0], name, "hf-cache", snapshot[1])
 
@@ -236,11 +238,13 @@ def _in_folder(folder: str, name: str, source: str, revision: str | None) -> Fou
     if not os.path.lexists(path):
         if ADAPTER_FILE in files:
             raise adapter_refusal(name, files[ADAPTER_FILE])
-        if os.path.exists(os.path.join(folder, "params.json")):
-            raise ConfigError(
-                f"{shown(name)}: holds params.json (Mistral's format) only; the planner needs "
-                "the model's config.json beside it"
-            )
+        path = os.path.join(folder, PARAMS_FILE)
+        if os.path.exists(path):
+            from .mistral_format import config_of_params, note_of
+
+            params = read_config_file(path)
+            config = config_of_params(params, shown(name))
+            return FoundConfig(name, config, source, revision, path, files, (note_of(params),))
         with_gguf = [file for file in os.listdir(folder) if file.lower().endswith(".gguf")]
         if with_gguf:
             check_no_gguf(with_gguf[0])

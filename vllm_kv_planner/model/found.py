@@ -9,6 +9,8 @@ from ..records import dataclass, field
 
 QUANT_FILE = "hf_quant_config.json"
 """Beside config.json: where ModelOpt checkpoints before 0.31 keep their quantization config."""
+PARAMS_FILE = "params.json"
+"""Of Mistral's own format, in place of config.json."""
 ADAPTER_FILE = "adapter_config.json"
 """Of a LoRA adapter: its rank, and the model it belongs to."""
 

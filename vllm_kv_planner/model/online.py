@@ -12,8 +12,9 @@ from typing import Any
 from ..errors import ConfigError
 from . import hf_cache, hub
 from .exchange import Deadline, model_deadline
-from .found import ADAPTER_FILE, QUANT_FILE, FoundConfig, needs_quant_file
+from .found import ADAPTER_FILE, PARAMS_FILE, QUANT_FILE, FoundConfig, needs_quant_file
 from .json_file import MAX_FILE_BYTES, read_regular_file
+from .mistral_format import config_of_params, note_of
 from .reference import adapter_refusal
 
 _MOST_ANSWERS = 64
@@ -64,6 +65,10 @@ def _ask(name: str, revision: str, cached: FoundConfig | None) -> FoundConfig:
     deadline = model_deadline()
     found = hub.fetch_json(name, revision, "config.json", deadline=deadline, etag=_tag_of(cached))
     if found is None:
+        params = _side_file(name, revision, None, PARAMS_FILE, deadline)
+        if params is not None:
+            config = config_of_params(params, name)
+            return FoundConfig(name, config, "hub", None, None, {}, (note_of(params),))
         adapter = _side_file(name, revision, None, ADAPTER_FILE, deadline)
         if adapter is not None:
             raise adapter_refusal(name, adapter)
