@@ -41,8 +41,9 @@ _DTYPES = {name: name for name in BITS}  # one object a name, however many tenso
 
 # JSON's white space; a name of bounded length, escapes in it; an object that holds no other.
 _SPACE = rb"[ \t\n\r]*"
-_NAME = re.compile(rb'("(?:[^"\\]|\\.){0,1000}")' + _SPACE + b":" + _SPACE)
-_ENTRY = re.compile(rb"\{[^{}]{0,1000}\}")
+_NAME = rb'("(?:[^"\\]|\\.){0,1000}")' + _SPACE + b":" + _SPACE
+_NAMED = re.compile(_SPACE + _NAME)
+_PAIR = re.compile(_SPACE + _NAME + rb"(\{[^{}]{0,1000}\})")
 _BLANK = re.compile(_SPACE)
 _TEXT_BLANK = re.compile(_SPACE.decode())
 
@@ -95,15 +96,15 @@ def parse_header(raw: bytes, length: int, where: str) -> dict[str, CheckpointTen
     while not at.comes(b"}"):
         if spans or at.has_metadata:
             at.expect(b",")
-        name = at.name()
-        if name == "__metadata__" and not at.has_metadata:
-            at.skip_metadata()
+        pair = at.tensor()
+        if pair is None:
             continue
-        if name in found or name == "__metadata__":
+        name, entry = pair
+        if name in found:
             raise ConfigError(f"{where}: names {shown(name)} twice")
         if len(found) >= MAX_TENSORS:
             raise ConfigError(f"{where}: names more than {MAX_TENSORS:,} tensors")
-        begin, end, found[name] = _tensor(at.entry(name), f"{where}: tensor {shown(name)}")
+        begin, end, found[name] = _tensor(name, entry, where)
         spans.append((begin, end, name))
     at.expect_end()
     if not found:
@@ -151,22 +152,22 @@ class _Position:
         if self.at != self.length:
             raise self.refused("its end")
 
-    def name(self) -> str:
-        self.blank()
-        found = _NAME.match(self.raw, self.at, self.length)
-        name = None if found is None else _json(found[1])
-        if found is None or not isinstance(name, str):
+    def tensor(self) -> tuple[str, dict[str, Any]] | None:
+        """The next tensor's name and entry; None where that was the metadata."""
+        found = _PAIR.match(self.raw, self.at, self.length)
+        if found is not None:
+            pair = _json(b"[%b,%b]" % found.groups())
+            if isinstance(pair, list) and pair[0] != "__metadata__":
+                self.at = found.end()
+                return pair[0], pair[1]
+        found = _NAMED.match(self.raw, self.at, self.length)
+        if found is None:
             raise self.refused("a tensor's name")
         self.at = found.end()
-        return name
-
-    def entry(self, name: str) -> dict[str, Any]:
-        found = _ENTRY.match(self.raw, self.at, self.length)
-        entry = None if found is None else _json(found[0])
-        if found is None or not isinstance(entry, dict):
-            raise self.refused(f"{{dtype, shape, data_offsets}} of {shown(name)}")
-        self.at = found.end()
-        return entry
+        if _json(found[1]) != "__metadata__" or self.has_metadata:
+            raise self.refused("a tensor's {dtype, shape, data_offsets}")
+        self.skip_metadata()
+        return None
 
     def skip_metadata(self) -> None:
         """Texts by name, which nobody here reads."""
@@ -218,26 +219,33 @@ def _json(raw: bytes) -> object:
         return None
 
 
-def _tensor(entry: dict[str, Any], at: str) -> tuple[int, int, CheckpointTensor]:
-    dtype, shape, offsets = (entry.get(key) for key in ("dtype", "shape", "data_offsets"))
+def _tensor(name: str, entry: dict[str, Any], where: str) -> tuple[int, int, CheckpointTensor]:
+    dtype: Any = entry.get("dtype")
+    shape: Any = entry.get("shape")
+    offsets: Any = entry.get("data_offsets")
+    wrong = None
     if not isinstance(dtype, str) or dtype not in BITS:
-        raise ConfigError(f"{at} has dtype {shown(dtype)}, which is not known")
-    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS or not all(map(_is_size, shape)):
-        raise ConfigError(f"{at} has shape {shown(shape)}; expected sizes from 0 up")
-    if not isinstance(offsets, list) or len(offsets) != 2 or not all(map(_is_size, offsets)):
-        raise ConfigError(f"{at} has data_offsets {shown(offsets)}; expected two from 0 up")
+        wrong = f"dtype {shown(dtype)}, which is not known"
+    elif not _are_sizes(shape) or len(shape) > _MAX_DIMENSIONS:
+        wrong = f"shape {shown(shape)}; expected sizes from 0 up"
+    elif not _are_sizes(offsets) or len(offsets) != 2:
+        wrong = f"data_offsets {shown(offsets)}; expected two from 0 up"
+    if wrong is not None:
+        raise ConfigError(f"{where}: tensor {shown(name)} has {wrong}")
     begin, end = offsets
     size = math.prod(shape) * BITS[dtype]
     if size % 8 or begin + size // 8 != end:
         raise ConfigError(
-            f"{at} of {dtype} {'x'.join(map(str, shape))} takes {size // 8:,} bytes, its "
-            f"data_offsets say {end - begin:,}"
+            f"{where}: tensor {shown(name)} of {dtype} {'x'.join(map(str, shape))} takes "
+            f"{size // 8:,} bytes, its data_offsets say {end - begin:,}"
         )
     return begin, end, CheckpointTensor(_DTYPES[dtype], tuple(shape), size // 8)
 
 
-def _is_size(value: object) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < _MAX_BYTES
+def _are_sizes(value: object) -> bool:
+    return isinstance(value, list) and all(
+        type(each) is int and 0 <= each < _MAX_BYTES for each in value
+    )
 
 
 def _check_spans(spans: list[tuple[int, int, str]], where: str) -> None:
