@@ -462,6 +462,10 @@ def test_gpus_finds_words(capsys) -> None:
     assert found[0]["total_memory_bytes"] == round(23.52 * GIB)
     assert main(["gpus", "5070", "--format", "csv"]) == 0
     assert capsys.readouterr().out.startswith("name,")
+    for word, name in (("radeon", "R9700"), ("laptop", "RTX-4090-Laptop-16GB"), ("xpu", "Arc")):
+        assert main(["gpus", word]) == 0
+        out = capsys.readouterr().out
+        assert name in out and "H100" not in out
     assert main(["gpus", "potato"]) == 2
     out, err = capsys.readouterr()
     assert out == "" and "potato" in err

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .output import say
 from .planner_flags import command_parser
+
+if TYPE_CHECKING:
+    from ..gpu.gpu import GPU
 
 WIDTH = 80
 EPILOG = """\
@@ -31,7 +34,9 @@ def run(arguments: Sequence[str]) -> int:
         usage="[WORD] [--format text|json|csv]",
         epilog=EPILOG,
     )
-    parser.add_argument("word", metavar="WORD", nargs="*", help="part of a name")
+    parser.add_argument(
+        "word", metavar="WORD", nargs="*", help="part of a name, or a kind: laptop, rocm, ..."
+    )
     parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
     given = parser.parse_args(list(arguments))
     say(_rendered(_records(" ".join(given.word)), given.format))
@@ -47,13 +52,14 @@ def _records(word: str) -> list[dict[str, Any]]:
     from ..gpu.catalogue import all_gpus, find_gpu, mig_profiles, other_names
     from ..gpu.naming import fold
 
-    folded = fold(word)
-    gpus = [
-        gpu
-        for gpu in all_gpus()
-        if not word
-        or (folded and any(folded in fold(n) for n in (gpu.short_name, *other_names(gpu))))
-    ] or [find_gpu(word)]
+    folded, plain = fold(word), word.lower()
+
+    def has(gpu: GPU) -> bool:
+        names = (gpu.short_name, *other_names(gpu))
+        said = " ".join((*names, gpu.kind, gpu.platform)).lower()
+        return plain in said or bool(folded and any(folded in fold(name) for name in names))
+
+    gpus = [gpu for gpu in all_gpus() if has(gpu)] or [find_gpu(word)]
     return [
         {
             "name": gpu.short_name,
