@@ -89,7 +89,8 @@ NAMES = {
     "MI350X-288GB": "MI350X",
     "RX-7900-XTX-24GB": "7900 XTX|Radeon RX 7900 XTX|gfx1100",
     "RX-9070-XT-16GB": "RX 9070 XT",
-    "W7900-48GB": "Radeon PRO W7900",
+    "W7900-48GB": "Radeon PRO W7900|gfx1100 48 GiB",
+    "R9700-32GB": "gfx1201|AMD_Radeon_AI_PRO_R9700",
     "Strix-Halo-128GB": "Strix Halo|gfx1151|Radeon 8060S Graphics|AMD_Radeon_8060S_Graphics",
     "Arc-Pro-B60-24GB": "Intel(R) Arc(TM) Pro B60 Graphics|Arc Pro B60",
     "Arc-Pro-B70-32GB": "B70",
@@ -230,7 +231,7 @@ def test_totals_of_the_ground_truth() -> None:
         word = name.replace(", MIG 1g.16gb slice", " 1g.16gb").partition(" (")[0]
         if word == "sm_75 24 GB":
             continue  # which card is not said
-        gpu = find_gpu("W7900" if word == "gfx1100 48 GiB" else word)
+        gpu = find_gpu(word)
         under_windows = gpu.nvml_total_bytes is not None and printed * GIB >= (
             gpu.nvml_total_bytes - 12 * MIB
         )
