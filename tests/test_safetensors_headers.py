@@ -341,6 +341,13 @@ def test_checkpoints_that_are_not_whole(tmp_path: Path) -> None:
     assert "ends within its data" in not_whole(tmp_path)
 
 
+def test_no_more_files_than_an_index_may_name(tmp_path: Path) -> None:
+    for number in range(1001):
+        (tmp_path / f"{number}.safetensors").touch()
+    with pytest.raises(ConfigError, match="names 1,001 files, at most 1,000"):
+        local_headers(str(tmp_path))
+
+
 def test_fewer_layers_than_the_config_says(tmp_path: Path) -> None:
     (tmp_path / "model.safetensors").write_bytes(safetensors(TWO, bytes(80)))
     found = local_headers(str(tmp_path))

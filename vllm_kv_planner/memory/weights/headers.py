@@ -12,7 +12,7 @@ import json
 import os
 import re
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ...errors import ConfigError
@@ -105,6 +105,7 @@ def local_headers(folder: str) -> CheckpointHeaders | None:
             ) from None
         if not names:
             return None
+        _check_count(names, folder)
         _check_numbers(names, where=folder)
         found = _all_headers(names, read, "local", where=folder)
     for name, end in found.ends.items():
@@ -178,9 +179,13 @@ def indexed_files(index: Mapping[str, Any], where: str) -> list[str]:
         ):
             raise ConfigError(f"{printable(where)}: names {shown(name)}, not a safetensors file")
         files.add(name)
+    _check_count(files, where)
+    return sorted(files)
+
+
+def _check_count(files: Collection[str], where: str) -> None:
     if len(files) > MAX_FILES:
         raise ConfigError(f"{printable(where)}: names {len(files):,} files, at most {MAX_FILES:,}")
-    return sorted(files)
 
 
 def _all_headers(
