@@ -176,3 +176,40 @@ def test_a_lora_repository_names_its_base(the_hub: Hub) -> None:
         match=r"LoRA adapter.*plan meta-llama/Llama-3\.1-8B with --enable-lora --max-lora-rank 16",
     ):
         find_config("org/lora")
+
+
+def test_weights_of_a_cached_config_are_read_from_the_hub(
+    the_hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The cache holds config.json alone, and no rule knows this architecture's weights."""
+    the_hub.add("org/m", find_config("mosaicml/mpt-7b", offline=True).config)
+    header = {
+        f"transformer.blocks.{i}.w": {
+            "dtype": "BF16",
+            "shape": [512],
+            "data_offsets": [1024 * i, 1024 * (i + 1)],
+        }
+        for i in range(32)
+    }
+    raw = json.dumps(header).encode()
+    file = len(raw).to_bytes(8, "little") + raw + bytes(32 * 1024)
+    the_hub.add("org/m", file, file="model.safetensors")
+    find_config("org/m")
+    online.forget()
+    found = find_config("org/m")
+    assert found.source == "hf-cache"
+    assert plan(found, gpu="L4", planner="standalone").memory.weights_bytes == 32 * 1024
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    assert plan(found, gpu="L4", planner="standalone").memory.weights_bytes is None
+
+
+def test_a_hub_that_is_gone_is_asked_once_about_quantization(own_home: Path) -> None:
+    snapshot = own_home / "hub" / "models--org--m-FP8" / "snapshots" / COMMIT
+    snapshot.mkdir(parents=True)
+    (snapshot / "config.json").write_text(json.dumps(LLAMA))
+    (snapshot.parent.parent / "refs").mkdir()
+    (snapshot.parent.parent / "refs" / "main").write_text(COMMIT)
+    assert online.silence() is None
+    assert find_config("org/m-FP8").files == {}
+    assert "did not answer" in (online.silence() or "")
+    assert find_config("org/m-FP8").files == {}

@@ -197,3 +197,21 @@ def test_main_is_the_revision_presets_stand_for() -> None:
     assert find_config("openai/gpt-oss-20b", revision="main", offline=True).source == "bundled"
     with pytest.raises(UnknownNameError):
         find_config("openai/gpt-oss-20b", revision="v2", offline=True)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan", "--max-model-len", "4096"],
+        ["fit", "--context", "4K", "--concurrency", "1"],
+        ["compare", "gpt2"],
+        ["paging"],
+    ],
+)
+def test_every_command_says_what_a_name_is_planned_as(
+    command: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command[0], "phi4mini", *command[1:], "--gpu", "H100"]) == 0
+    said = capsys.readouterr().out
+    assert "note: phi4mini is planned as microsoft/Phi-4-mini-instruct" in said
+    assert "microsoft/Phi-4-mini-instruct: the bundled config is planned" in said

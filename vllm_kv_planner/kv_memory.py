@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING
 
 from .engine_args.setup import EngineSetup
-from .errors import PlannerError, UnsupportedError, WeightsUnknownError
+from .errors import ConfigError, PlannerError, UnsupportedError, WeightsUnknownError
 from .machine import UNKNOWN_MACHINE, Machine
 from .plan_types import MemoryInfo
 from .records import dataclass, replace
@@ -202,7 +202,11 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
         if found.source in ("local", "hf-cache") and found.path is not None:
             headers = local_headers(os.path.dirname(found.path))
         if headers is None and found.source in ("hub", "hf-cache") and not is_offline():
-            headers = hub_headers(found.id, found.revision or "main")
+            try:
+                headers = hub_headers(found.id, found.revision or "main")
+            except ConfigError:
+                if found.source == "hub":
+                    raise  # it gave the config just now
         if headers is None:
             raise WeightsUnknownError(
                 f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"

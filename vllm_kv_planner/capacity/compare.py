@@ -113,7 +113,7 @@ def compare(
             models.append(row)
             continue
         check_inputs(row.gpu, row.vllm_version, row.machine)
-        notes.update(dict.fromkeys(row.notes))
+        notes.update(dict.fromkeys(row.said))
         try:
             answer, plan = compared(row, checked, memory_known=is_known(row))
         except PlannerError as refusal:

@@ -99,7 +99,7 @@ def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> Pagin
         num_gpus=first.args.num_gpus,
         kv_cache_dtype=stored_kv_cache_dtype(first),
         scenarios=tuple(rows),
-        notes=(*request.notes, *notes_of([*engines.values()], rows, unknown)),
+        notes=(*request.said, *notes_of([*engines.values()], rows, unknown)),
     )
 
 

@@ -66,6 +66,11 @@ class PlanRequest:
 
         return replace(plan, changes=changes_of(self, plan))
 
+    @property
+    def said(self) -> tuple[str, ...]:
+        """What to know of where the model's config came from, and of the flags."""
+        return (*self.found.notes, *self.notes)
+
     def prepare(self) -> Prepared:
         """The engine set up by the rules restated here, its memory not yet divided.
 

@@ -56,9 +56,13 @@ def forget() -> None:
 
 def quant_file(name: str, commit: str) -> dict[str, Any] | None:
     """The quantization file beside a cached config that may have been fetched without it."""
-    if hf_cache.lacks(name, commit, QUANT_FILE):
+    if silence() or hf_cache.lacks(name, commit, QUANT_FILE):
         return None
-    return _side_file(name, commit, commit, QUANT_FILE, model_deadline())
+    try:
+        return _side_file(name, commit, commit, QUANT_FILE, model_deadline())
+    except hub.NoAnswer as error:
+        _silent[hub.endpoint()] = str(error).rpartition(" on the Hub: ")[2]
+        return None
 
 
 def _ask(name: str, revision: str, cached: FoundConfig | None) -> FoundConfig:

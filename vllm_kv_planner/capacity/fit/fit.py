@@ -151,5 +151,5 @@ def _result(search: Search, wanted: Wanted) -> FitResult:
         misses=search.nearest_misses(),
         nearest=nearest,
         suggestions=suggestions,
-        notes=request.notes,
+        notes=tuple(dict.fromkeys(note for each in search.models for note in each.said)),
     )

@@ -112,7 +112,7 @@ def solved(
         concurrency=concurrency,
         max_model_len=None if question == "max-model-len" else request.args.max_model_len,
         answers=tuple(answers),
-        notes=request.notes,
+        notes=request.said,
     )
 
 
@@ -226,5 +226,5 @@ def suggested_for(request: PlanRequest, *, concurrency: int) -> Suggestions:
         max_model_len=now.max_model_len,
         suggestions=found,
         command=serve_line(request.args, request.environment),
-        notes=request.notes,
+        notes=request.said,
     )
