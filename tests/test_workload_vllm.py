@@ -190,6 +190,8 @@ def test_what_cannot_be_driven_is_refused(planner: VLLMPlanner, tmp_path: Path) 
         VLLMRun(request.with_args(speculative_config=drafts), [], planner=planner)
     with pytest.raises(InputError, match=r"does not start: .*max seq len"):
         VLLMRun(request.with_args(num_gpu_blocks_override=20), [], planner=planner)
+    with pytest.raises(InputError, match="makes an object for each of 10,000,001 blocks"):
+        VLLMRun(request.with_args(num_gpu_blocks_override=10_000_001), [], planner=planner)
     with pytest.raises(UnsupportedError, match=r"vLLM installed is 0\.33"):
         VLLMRun(
             PlanRequest(found=request.found, args=request.args, gpu="H100", vllm_version="0.11"),

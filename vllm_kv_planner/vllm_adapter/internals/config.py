@@ -64,7 +64,12 @@ def engine_config(request: Mapping[str, Any]) -> Any:
         config = args.create_engine_config(usage_context=usage)
     else:
         make_room(config.parallel_config)
-        config.model_config.trust_remote_code = False
+        for model in (
+            config.model_config,
+            getattr(config.speculative_config, "draft_model_config", None),
+        ):
+            if model is not None:
+                model.trust_remote_code = False
     # Set here and not among the arguments: vLLM derives settings from the load format asked for.
     config.load_config.load_format = META_LOAD_FORMAT
     return config

@@ -16,6 +16,8 @@ from .answer import kind, layer_specs
 from .names import name, version
 
 _BASE = "vllm.v1.core.sched.scheduler"
+MOST_BLOCKS = 10_000_000
+"""Of a pool: vLLM makes an object of some 100 bytes for every block before the first step."""
 
 
 class NoEncoderBudget:
@@ -105,6 +107,13 @@ def refuse_what_cannot_be_driven(vllm_config: Any) -> None:
         ),
         "--ec-transfer-config": vllm_config.ec_transfer_config is not None,
     }
+    blocks = vllm_config.cache_config.num_gpu_blocks or 0
+    if blocks > MOST_BLOCKS:
+        raise UnsupportedError(
+            f"workload: vLLM's scheduler makes an object for each of {blocks:,} blocks, more than "
+            f"{MOST_BLOCKS:,}: --planner standalone makes them when used, or give "
+            "--num-gpu-blocks-override"
+        )
     for reason, holds in reasons.items():
         if holds:
             raise UnsupportedError(f"workload: vLLM's scheduler is not driven with {reason}")
