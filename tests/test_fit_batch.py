@@ -82,8 +82,9 @@ def test_the_choice_against_every_batch(model: str, gpu: str, tp: int, requests:
     every = [
         request.with_args(max_num_seqs=seqs, max_num_batched_tokens=max(step, seqs))
         for step in {tokens, 2048}
-        for seqs in [requests, *(1 << power for power in range(11))]
-        if seqs >= requests and step <= tokens
+        for seqs in [requests, default.most_seqs or 1, *(1 << power for power in range(11))]
+        if default.max_num_seqs >= seqs >= requests or seqs == requests
+        if step <= tokens
     ]
     working = [each for each in map(measured, every) if each and each.holds(requests)]
     assert got.holds(requests) == bool(working)
@@ -95,6 +96,27 @@ def test_the_choice_against_every_batch(model: str, gpu: str, tp: int, requests:
     assert got.max_num_seqs == most
     if with_default:
         assert got.max_num_batched_tokens >= tokens
+
+
+def test_a_smaller_batch_is_no_smaller_than_it_must_be() -> None:
+    """vLLM's own tokens shrink with one request a step; with 2,048 named, many fit."""
+    request = plan_request(
+        "deepseek-ai/DeepSeek-V3", gpu="B200", tensor_parallel_size=4, max_model_len=4096
+    )
+    chosen, got = best_batch(request, 1, NOTHING, MEASURE)
+    assert got.holds(1) and got.max_num_seqs >= 16
+    assert chosen.args.max_num_batched_tokens == 2048
+    twice = chosen.with_args(max_num_seqs=2 * got.max_num_seqs)
+    assert not MEASURE(twice).holds(1)
+
+
+def test_states_bound_the_sequences() -> None:
+    request = plan_request("Qwen/Qwen3.5-27B", gpu="H100", max_model_len=8192)
+    first = MEASURE(request)
+    assert first.most_seqs is not None and not first.fits
+    chosen, got = best_batch(request, 4, NOTHING, MEASURE)
+    assert got.holds(4) and got.max_num_seqs == first.most_seqs
+    assert chosen.plan().fits
 
 
 def test_fixed_batches_stay() -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .engine_args.engine_args import EngineArgs
+from .engine_args.engine_args import EngineArgs, VersionDefault
 from .engine_args.setup import EngineSetup
 from .kv_cache.capacity import KVCachePlan
 from .kv_cache.specs import RequestLimits
@@ -39,8 +39,8 @@ def with_defaults(
     changes: dict[str, Any] = {}
     notes = [f"vLLM {rules.name}: memory by its rules, blocks by those of 0.33"]
     default = rules.default_gpu_memory_utilization
-    # 0.33's default stands for "not given": nobody else asks for 0.92
-    if args.gpu_memory_utilization == EngineArgs().gpu_memory_utilization != default:
+    given = args.gpu_memory_utilization
+    if isinstance(given, VersionDefault) and given != default:
         changes["gpu_memory_utilization"] = default
         notes.append(f"gpu_memory_utilization {default}: the default of vLLM {rules.name}")
     if args.enable_prefix_caching is None and model.is_hybrid and not rules.hybrids_cache_prefixes:

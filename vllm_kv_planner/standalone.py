@@ -93,7 +93,7 @@ def engine_info(setup: EngineSetup, blocks: KVCachePlan) -> EngineInfo:
         max_model_len=blocks.max_model_len,
         max_num_seqs=resolved.batch.max_num_seqs,
         max_num_batched_tokens=resolved.batch.max_num_batched_tokens,
-        gpu_memory_utilization=args.gpu_memory_utilization,
+        gpu_memory_utilization=float(args.gpu_memory_utilization),
         tensor_parallel_size=args.tensor_parallel_size,
         pipeline_parallel_size=args.pipeline_parallel_size,
         data_parallel_size=args.data_parallel_size,

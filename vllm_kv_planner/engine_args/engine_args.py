@@ -16,6 +16,18 @@ UsageContext = Literal["server", "llm"]
 JsonDict = Mapping[str, Any]
 
 
+class VersionDefault(float):
+    """A default that other versions have otherwise: the same number given by hand is no default."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return f"{float(self)!r} by default"
+
+    def __str__(self) -> str:
+        return repr(float(self))
+
+
 @dataclass(frozen=True, kw_only=True)
 class EngineArgs:
     """What a user asked of the engine, checked one field at a time when made.
@@ -49,7 +61,7 @@ class EngineArgs:
     # KV cache
     block_size: int | None = None
     """Tokens a block."""
-    gpu_memory_utilization: float = 0.92
+    gpu_memory_utilization: float = VersionDefault(0.92)  # 0.9 before 0.20
     kv_cache_memory_bytes: int | None = None
     """Bytes per GPU for the KV cache: no profiling, ``gpu_memory_utilization`` ignored.
 

@@ -11,6 +11,8 @@ from .part import Part
 SAME = "agrees"
 INSIDE = "within its margin"
 BEYOND = "beyond its margin"
+ROUNDED = {"times": 0.01}
+"""What a figure's last printed digit is worth; blocks and tokens are printed whole."""
 
 
 def part_reason(part: Part, how: str) -> Part:
@@ -82,7 +84,8 @@ def blocks_reason(part: Part, again: float | None, kv: int | None, rounding: int
     if part.agrees:
         return replace(part, reason=SAME)
     # the log rounds the memory: the same rules may miss by as much
-    slack = max(rounding / kv, 0.0) * abs(part.actual) + 1 if kv > 0 else 1.0
+    last_digit = ROUNDED.get(part.unit, 1.0)
+    slack = last_digit + (rounding / kv * abs(part.actual) if kv > 0 and rounding > 0 else 0.0)
     if abs(again - part.actual) <= slack:
         return replace(part, reason="follows from the KV memory: the same rules give the log's")
     shown = f"{again:,.2f}" if part.unit == "times" else f"{again:,.0f}"

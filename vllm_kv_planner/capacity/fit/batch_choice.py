@@ -43,13 +43,25 @@ def best_batch(
     others = list(_other_batches(requests, fixed, first))
     smallest = next(_accepted(request, reversed(others), measure), None)
     if smallest is None or not smallest[1].holds(requests, surely=surely):
-        return smallest or (request, first)
+        return (request, first) if smallest is None else _without_default(smallest, measure)
     working = (
         each
         for each in _accepted(request, others, measure)
         if each[1].holds(requests, surely=surely)
     )
-    return next(working, smallest)
+    return _without_default(next(working, smallest), measure)
+
+
+def _without_default(choice: Choice, measure: Measurer) -> Choice:
+    """The same, with the tokens of a step left out where vLLM takes so many by itself."""
+    request, measured = choice
+    plain = request.with_args(max_num_batched_tokens=None)
+    try:
+        default = measure(plain)
+    except PlannerError:
+        return choice
+    same = default.max_num_batched_tokens == measured.max_num_batched_tokens
+    return (plain, default) if same else choice
 
 
 def _accepted(
@@ -69,15 +81,19 @@ def _other_batches(requests: int, fixed: frozenset[str], first: Measured) -> Ite
     tokens, most = first.max_num_batched_tokens, first.max_num_seqs
     tokens_fixed = "max_num_batched_tokens" in fixed
     seqs = [most] if "max_num_seqs" in fixed else _sizes(most, requests)
+    if first.most_seqs is not None and "max_num_seqs" not in fixed:
+        seqs = sorted({*seqs, *({first.most_seqs} if requests <= first.most_seqs <= most else ())})
+        seqs.reverse()
     for step in (tokens, SMALL_STEP):
         if step != tokens and (tokens_fixed or step > tokens):
             continue
         for each in seqs:
             needed = step if tokens_fixed else max(step, each)
-            changes = {"max_num_batched_tokens": (needed, tokens), "max_num_seqs": (each, most)}
-            changed = {name: new for name, (new, old) in changes.items() if new != old}
-            if changed and needed >= each:
-                yield changed
+            if (needed, each) == (tokens, most) or needed < each:
+                continue
+            # both named: left out, the tokens would shrink with max_num_seqs
+            batch = {} if tokens_fixed else {"max_num_batched_tokens": needed}
+            yield batch if each == most else {**batch, "max_num_seqs": each}
 
 
 def _sizes(most: int, least: int) -> list[int]:

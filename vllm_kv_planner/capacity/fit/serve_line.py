@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 from typing import Any
 
-from ...engine_args.engine_args import EngineArgs
+from ...engine_args.engine_args import EngineArgs, VersionDefault
 from ...engine_args.environment import EngineEnvironment
 from ...engine_args.flag_table import Flag, all_flags
 from ...records import fields
@@ -82,7 +82,10 @@ def changed(args: EngineArgs) -> Iterator[tuple[str, Any]]:
     plain = EngineArgs(model=args.model)
     for each in fields(args):
         value = getattr(args, each.name)
-        if each.name not in _LEFT_OUT and value != getattr(plain, each.name):
+        default = getattr(plain, each.name)
+        # a number given by hand may be another version's default
+        by_hand = isinstance(default, VersionDefault) and not isinstance(value, VersionDefault)
+        if each.name not in _LEFT_OUT and (value != default or by_hand):
             yield each.name, value
 
 
