@@ -28,7 +28,7 @@ examples:
   vllm-kv-planner plan --custom --layers 80 --kv-heads 8 --head-dim 128 --kv-cache-memory-bytes 40G
   vllm-kv-planner plan --gpu L4 -- vllm serve google/gemma-2-9b-it --kv-cache-memory-bytes 4G
 
-exit codes: 0 it fits, 1 it does not fit, 2 the input is wrong
+exit codes: 0 it fits, 1 it does not fit or not surely, 2 the input is wrong
 """
 
 FORMATS = ("text", "json", "markdown", "csv")

@@ -15,7 +15,7 @@ from .printable import printable_plan
 def to_csv(*plans: Plan) -> str:
     """Header and rows; no final newline. Lists (groups, notes) are JSON in their cell."""
     safe = [printable_plan(plan) for plan in plans]
-    rows = [dict(flat({**plan.to_dict(), "memory": memory(plan)}, "")) for plan in safe]
+    rows = [dict(flat({**plan.to_dict(), **whole_cells(plan)}, "")) for plan in safe]
     out = io.StringIO()
     writer = csv.DictWriter(out, list(rows[0]), lineterminator="\n")
     writer.writeheader()
@@ -23,10 +23,12 @@ def to_csv(*plans: Plan) -> str:
     return out.getvalue().rstrip("\n")
 
 
-def memory(plan: Plan) -> dict[str, Any]:
-    """The memory, its provenance in one cell: which parts it names differs from plan to plan."""
-    parts: dict[str, Any] = plan.to_dict()["memory"]
-    return {**parts, "provenance": json.dumps(parts["provenance"])}
+def whole_cells(plan: Plan) -> dict[str, Any]:
+    """What differs from plan to plan in the parts it names, in one cell: provenance and host."""
+    plain = plan.to_dict()
+    provenance = json.dumps(plain["memory"]["provenance"])
+    host = None if plan.host is None else json.dumps(plain["host"])
+    return {"memory": {**plain["memory"], "provenance": provenance}, "host": host}
 
 
 def flat(value: dict[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:

@@ -94,13 +94,13 @@ def to_csv(result: WorkloadResult) -> str:
     import io
     import json
 
-    from .csv_report import flat, memory
+    from .csv_report import flat, whole_cells
     from .table import plain_text
 
     plain = result.to_dict()
     del plain["series"]
     plain["limits"] = json.dumps(plain["limits"])  # which there are differs from run to run
-    plain["plan"]["memory"] = memory(result.plan)
+    plain["plan"] |= whole_cells(result.plan)
     cells = {name: plain_text(value) for name, value in flat(plain, "")}
     out = io.StringIO()
     writer = csv.DictWriter(out, list(cells), lineterminator="\n")

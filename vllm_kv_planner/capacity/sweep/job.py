@@ -7,6 +7,7 @@ from collections.abc import Generator, Sequence
 
 from ...errors import InputError
 from ...files import shown_path
+from ...plan_types import REFUSED
 from ...records import dataclass
 from .columns import all_columns, plain, plan_columns
 from .grid import Grid, Setup
@@ -118,6 +119,7 @@ def row_of(names: Sequence[str], setup: Setup, outcome: Outcome, key: str) -> Ro
     """A row's values in the order of the columns."""
     head = [plain(setup.get(name)) for name in names]
     if isinstance(outcome, str):
-        return [*head, None, outcome, *(None for _ in plan_columns()), key]
+        said = {"verdict": REFUSED, "limits": [outcome], "changes": []}
+        return [*head, None, outcome, *(said.get(each.name) for each in plan_columns()), key]
     fits, *figures = outcome
     return [*head, fits, None, *figures, key]

@@ -36,10 +36,12 @@ class Work:
         models: The request of each model, without the set-up's own values; or why its config
             cannot be had.
         gpus: What each name of a GPU means; None the default.
+        changes: Whether a row that does not fit says what would make it fit.
     """
 
     models: Mapping[str, PlanRequest | str] = field(hash=False)
     gpus: Mapping[str | None, str | GPU | None] = field(hash=False)
+    changes: bool = False
 
     def request(self, setup: Setup) -> PlanRequest:
         """The engine of a set-up.
@@ -68,7 +70,7 @@ _DEFAULTS = EngineArgs()
 def outcome(setup: Setup, work: Work) -> Outcome:
     """The row's figures; whatever goes wrong is the row's error and nobody else's."""
     try:
-        plan = work.request(setup).plan()
+        plan = work.request(setup).plan(changes=work.changes)
     except PlannerError as error:
         return str(error)
     except Exception as error:
