@@ -9,7 +9,7 @@ import yaml
 
 from tests.work import bytes_in, calls_in
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.yaml_file import LARGEST, MOST_NODES, read_yaml
+from vllm_kv_planner.yaml_file import LARGEST, MOST_NODES, parse_yaml, read_yaml
 
 
 def merges(count: int, width: int) -> str:
@@ -102,6 +102,15 @@ def test_values_that_cannot_be_made(value: str, tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"--file: .* is not YAML: ") as caught:
         read_yaml(str(path), "--file")
     assert "\n" not in str(caught.value)
+
+
+def test_files_and_texts_that_are_too_large(tmp_path: Path) -> None:
+    path = tmp_path / "a.yaml"
+    path.write_text("a: " + "é" * (LARGEST // 2), encoding="utf-8")
+    with pytest.raises(InputError, match="larger than 1 MiB"):
+        read_yaml(str(path), "--file")
+    with pytest.raises(InputError, match="the command: the list is larger than 1 MiB"):
+        parse_yaml("#" * (LARGEST + 1), "the command", "the list")
 
 
 def test_what_files_hold(tmp_path: Path) -> None:

@@ -51,8 +51,10 @@ def parse_yaml(text: str, flag: str, shown: str) -> object:
     """What a text holds; ``flag`` and ``shown`` name it in messages.
 
     Raises:
-        InputError: It is no YAML, or PyYAML is not installed.
+        InputError: It is too large or no YAML, or PyYAML is not installed.
     """
+    if len(text) > LARGEST:
+        raise InputError(f"{flag}: {shown} is larger than 1 MiB")
     try:
         import yaml
     except ImportError:
