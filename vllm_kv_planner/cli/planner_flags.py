@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..machine import Machine
     from ..model.find import FoundConfig
 
+_SERVER = re.compile(r"\bvllm serve\b|-m (vllm|dynamo)\.")
 CUSTOM_LENGTH = 8192
 """Tokens, where ``--custom`` comes without ``--max-model-len``."""
 
@@ -115,14 +116,17 @@ def split_at_dashes(
 
 def is_pasted(words: Sequence[str]) -> bool:
     """Whether a line without ``--`` holds a command that starts a server."""
-    pairs = list(zip(words, [*words[1:], ""], strict=False))
-    return words[:1] == ["serve"] or any(
-        (word.rsplit("/", 1)[-1] == "vllm" and following == "serve")
-        or (word.rsplit("/", 1)[-1] in ("docker", "podman", "nerdctl") and following == "run")
-        or (word == "-m" and following.startswith(("vllm.", "dynamo.")))
-        or (" " in word and re.search(r"\bvllm serve\b|-m (vllm|dynamo)\.", word) is not None)
-        for word, following in pairs
-    )
+    for before, word, following in zip(["", *words], words, [*words[1:], ""], strict=False):
+        program = word.rsplit("/", 1)[-1]
+        if (
+            (program == "vllm" and following == "serve")
+            or (word == "serve" and (not before.startswith("-") or "=" in before))
+            or (program in ("docker", "podman", "nerdctl") and following == "run")
+            or (word == "-m" and following.startswith(("vllm.", "dynamo.")))
+            or (" " in word and _SERVER.search(word) is not None)
+        ):
+            return True
+    return False
 
 
 def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:

@@ -10,8 +10,8 @@ from typing import Any, Literal
 
 from ..errors import InputError, printable
 from ..records import dataclass, field
+from .flag_table import all_spellings
 from .shell_words import literal, looks_like_list, simple_commands
-from .unknown_flags import is_flag
 
 _MODULES = {
     "vllm.entrypoints.openai.api_server": "module",
@@ -47,12 +47,14 @@ class Server:
         program: ``serve``: ``vllm serve``; ``module``: its older server module; ``dynamo``.
         variables: Assignments before it, or given to its container; they may hold secrets.
         version: Of the container image's tag, where it is one of vLLM's.
+        others: Whether the command starts more servers.
     """
 
     words: list[str]
     program: Literal["serve", "module", "dynamo"]
     variables: dict[str, str] = field(default_factory=dict, repr=False)
     version: str | None = None
+    others: bool = False
 
 
 def find_server(command: str | Sequence[str]) -> Server:
@@ -82,7 +84,7 @@ def _bare(words: list[str]) -> Server:
     if words[:1] == ["serve"]:
         return Server(words=words[1:], program="serve")
     flags = words[1:2] if words and re.fullmatch(r"[\w.-]+/[\w.-]+", words[0]) else words[:1]
-    if words and all(is_flag(word) and word.startswith("--") for word in flags):
+    if words and all(word.startswith("--") or word in all_spellings() for word in flags):
         return Server(words=words, program="serve")
     raise InputError(
         "no vLLM server in the command; expected vllm serve MODEL ... or "
@@ -93,9 +95,11 @@ def _bare(words: list[str]) -> Server:
 def _in_text(
     command: str | Sequence[str], variables: dict[str, str], deep: int = 0
 ) -> Server | None:
-    for words in simple_commands(command) if deep < _MOST_DEEP else ():
+    commands = iter(simple_commands(command) if deep < _MOST_DEEP else ())
+    for words in commands:
         found = _in_words(words, variables, deep)
         if found is not None:
+            found.others = found.others or any(_SERVER.search(" ".join(each)) for each in commands)
             return found
     return None
 

@@ -39,6 +39,8 @@ def _nearest(name: str, spellings: Collection[str]) -> str | None:
     changing: dict[str, str] = {}
     others: dict[str, str] = {}
     for spelling in sorted(spellings, key=len):  # the long one stands for a core of two
+        if spelling.startswith("--") != name.startswith("--"):
+            continue
         (others if spelling in harmless else changing)[core_of(spelling)] = spelling
     core = core_of(name)
     best, best_ratio = _best(core, changing)

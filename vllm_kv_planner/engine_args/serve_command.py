@@ -57,6 +57,8 @@ def parse_serve_command(
 
     server = find_server(command)
     notes: list[str] = []
+    if server.others:
+        notes.append("the first vLLM server of the command is planned; paste others by themselves")
     left_out: list[str] = []
     rest = _own_words(server, notes, left_out)
     if server.program == "serve":
@@ -131,18 +133,21 @@ def _own_words(server: Server, notes: list[str], left_out: list[str]) -> list[st
             found.append(literal(word))
             continue
         attached = is_flag(word)
-        name = word.partition("=")[0] if attached else (found[-1] if found else "")
+        behind = [each for each in found if is_flag(each)][-1:] if found else []
+        name = word.partition("=")[0] if attached else "".join(behind)
         flag = flags.get("--" + name[2:].replace("_", "-") if name[:2] == "--" else name)
+        if flag is not None and flag.takes != "many" and not attached and found[-1] != name:
+            flag = None  # that flag has its value
         _check_hole(hole[0], name, flag)
         left_out.append(name)
-        if not attached:
+        if not attached and found[-1] == name:
             del found[-1]
     return found
 
 
 def _check_hole(hole: str, name: str, flag: Flag | None) -> None:
     """Refuse what is not filled in, unless its flag changes nothing."""
-    if flag is not None and flag.effect == "none" and flag.takes in ("one", "optional"):
+    if flag is not None and flag.effect == "none" and flag.takes not in ("switch", "set"):
         return
     where = f" (the value of {printable(name[:60])})" if flag is not None else ""
     raise InputError(

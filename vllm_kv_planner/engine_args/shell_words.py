@@ -22,7 +22,8 @@ HOLE = re.compile(
 
 _PROMPT = re.compile(r"\A\s*(?:[$#>]|[\w.-]+@[\w.-]+:\S*[$#])\s+")
 _CONTINUED = re.compile(r"[\\^`][ \t]*\r?\n")
-_COMMENT = re.compile(r"(?m)^[ \t]*#.*$")
+_COMMENT = re.compile(r"(?m)^[ \t]*#.*$|[ \t]#[^'\"\n]*$")
+_DESCRIPTOR = re.compile(r"(?<=\s)[0-9](?=>)")
 _FLAG_BELOW = re.compile(r"\r?\n(?=[ \t]*-)")
 _BLANK = re.compile(r"\s+")
 _QUOTED = re.compile(r"\"(?:[^\"\\]|\\.)*\"|'[^']*'|\\\$", re.DOTALL)
@@ -87,8 +88,6 @@ def simple_commands(command: str | Sequence[str]) -> list[list[str]]:
                 skip = False
             elif token and not token.strip("<>&"):
                 skip = True  # what follows names a file
-                if commands[-1] and commands[-1][-1] in ("1", "2"):
-                    del commands[-1][-1]
             elif not skip:
                 commands[-1].append(_KEPT.sub(lambda match: holes[int(match[1])], token))
             else:
@@ -142,7 +141,8 @@ def filled(word: str, variables: Mapping[str, str]) -> str:
 def _prepared(text: str) -> str:
     if len(text) > MOST_CHARACTERS:
         raise InputError(f"the command is longer than {MOST_CHARACTERS} characters")
-    return _CONTINUED.sub(" ", _PROMPT.sub("", _COMMENT.sub("", text)))
+    text = _CONTINUED.sub(" ", _PROMPT.sub("", _COMMENT.sub("", text)))
+    return _DESCRIPTOR.sub("", text)
 
 
 def _until_ends(words: Sequence[str]) -> list[list[str]]:
