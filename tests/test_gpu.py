@@ -259,6 +259,10 @@ def test_unified_memory() -> None:
     assert {"GB10-128GB", "Jetson-AGX-Thor-128GB", "Jetson-Orin-NX-16GB"} <= shared
     assert {"Strix-Halo-128GB", "MI300A-128GB"} <= shared
     assert not find_gpu("gh200").unified_memory  # its HBM is its own
+    for small in ("Orin Nano", "Orin NX", "AGX Orin 32GB", "Thor"):
+        gpu = find_gpu(small)
+        assert 0 < gpu.host_wants_bytes < gpu.total_memory_bytes / 2
+    assert find_gpu("Strix Halo").host_wants_bytes == 0  # the host has the other half
 
 
 @pytest.mark.parametrize(
@@ -374,6 +378,33 @@ def test_every_device_is_planned(gpu: GPU) -> None:
     notes = " ".join(plan.notes)
     assert ("unconfirmed" in notes) == gpu.total_memory_is_estimated
     assert ("uncalibrated" in notes) or gpu.platform != "xpu"
+
+
+# vLLM 0.33 itself with 2 GiB of KV memory (--planner vllm): backend, block size, blocks
+ANSWERS = {
+    ("RX 7900 XTX", "Qwen/Qwen3-0.6B"): ("ROCM_ATTN", 16, 1170),
+    ("RX 7900 XTX", "openai/gpt-oss-20b"): ("TRITON_ATTN", 16, 5461),
+    ("RX 7900 XTX", "google/gemma-3-4b-it"): ("TRITON_ATTN", 16, 6553),
+    ("Strix Halo", "openai/gpt-oss-20b"): ("TRITON_ATTN", 16, 5461),
+    ("Jetson Thor", "Qwen/Qwen3-0.6B"): ("FLASH_ATTN", 16, 1170),
+    ("Jetson Thor", "openai/gpt-oss-20b"): ("TRITON_ATTN", 16, 5461),
+    ("Jetson Thor", "google/gemma-3-4b-it"): ("TRITON_ATTN", 16, 6553),
+    ("AGX Orin", "openai/gpt-oss-20b"): ("TRITON_ATTN", 16, 5461),
+}
+
+
+@pytest.mark.parametrize(("gpu", "model"), ANSWERS)
+def test_new_architectures_are_planned_as_vllm_plans_them(gpu: str, model: str) -> None:
+    plan = planner.plan(
+        model,
+        gpu=gpu,
+        planner="standalone",
+        kv_cache_memory_bytes=2 * GIB,
+        max_model_len=4096,
+        max_num_seqs=8,
+    )
+    found = plan.engine.attention_backend, plan.engine.block_size, plan.kv_cache.num_gpu_blocks
+    assert found == ANSWERS[gpu, model]
 
 
 def test_batch_defaults_follow_the_device_whatever_it_was_called() -> None:

@@ -99,6 +99,7 @@ def _read(nvml: Any, handle: Any, whole: Any = None) -> GPU:
         torch_total_bytes=None,
         compute_capability=capability,
         num_sms=None,
+        kind="" if total else "embedded",
         unified_memory=total is None,  # such devices report no total
         sources={"nvml": "NVML on this machine"},
     )

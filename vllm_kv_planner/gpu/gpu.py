@@ -19,6 +19,8 @@ NOT_CUDA = (0, 0)
 # RTX 4090 480 of 24, A40 652 of 48). An estimate never promises too much.
 _LARGE_SHARE = 0.993
 _KEPT_BYTES, _KEPT_SHARE = 400 * MIB, 0.006
+_SHARES_ALL = 0.75
+"""Of a box's memory; a GPU that shows less leaves the rest to the host."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,12 +84,16 @@ class GPU:
 
     @property
     def host_wants_bytes(self) -> int:
-        """What a host that shares the GPU's memory should keep: a sixth, at least 8 GiB.
+        """What a host that shares the GPU's memory should keep: a sixth, 8 GiB or a third at least.
 
         The engine's own processes, page cache and driver live there. A rule of thumb: hosts of
         122 GiB hang with 0.86 and more asked for (vLLM issues 46307, 56824), and run with 0.8.
+        Nothing where the GPU is given no more than a part of the box's memory (Strix Halo).
         """
-        return max(8 * GIB, self.total_memory_bytes // 6) if self.is_integrated else 0
+        total, box = self.total_memory_bytes, (self.nominal_gb or 0) * GIB
+        if not self.is_integrated or total < box * _SHARES_ALL:
+            return 0
+        return max(total // 6, min(8 * GIB, total // 3))
 
     @property
     def total_memory_is_estimated(self) -> bool:
