@@ -143,7 +143,7 @@ def test_a_preset_that_is_not_confirmed_says_so(
     answer = plan(found, gpu="H200", planner="standalone", max_model_len=4096)
     assert answer.model.config_source == source
     note = next(note for note in answer.notes if said in note)
-    assert note.startswith(f"{name}: the bundled config") and "the Hub was not asked" in note
+    assert note.startswith(f"{name}: bundled config") and "the Hub was not asked" in note
     assert not any("bundled" in note for note in plan(GPT2, gpu="L4").notes)
 
 

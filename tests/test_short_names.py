@@ -214,4 +214,4 @@ def test_every_command_says_what_a_name_is_planned_as(
     assert main([command[0], "phi4mini", *command[1:], "--gpu", "H100"]) == 0
     said = capsys.readouterr().out
     assert "note: phi4mini is planned as microsoft/Phi-4-mini-instruct" in said
-    assert "microsoft/Phi-4-mini-instruct: the bundled config is planned" in said
+    assert "microsoft/Phi-4-mini-instruct: bundled config, entered by hand" in said

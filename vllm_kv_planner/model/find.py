@@ -26,7 +26,7 @@ _REVISION = re.compile(r"[A-Za-z0-9_][\w.+-]*(/[\w.+-]+)*", re.ASCII)
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
 _BUNDLED = {"one": "bundled-one-source", "derived": "bundled-derived"}
 _SURE = {
-    "agreed": "two sources agree on its sizes, but no copy of the file is confirmed",
+    "agreed": "two sources agree on its sizes",
     "one": "a copy of one source",
     "derived": "entered by hand, corrected or rebuilt",
 }
@@ -169,7 +169,7 @@ def _bundled(preset: presets.Preset, why: str) -> FoundConfig:
     source = _BUNDLED.get(preset.certainty, "bundled")
     note: tuple[str, ...] = ()
     if preset.certainty in _SURE:
-        note = (f"{preset.id}: the bundled config is planned ({_SURE[preset.certainty]}); {why}",)
+        note = (f"{preset.id}: bundled config, {_SURE[preset.certainty]}; {why}",)
     return FoundConfig(preset.id, preset.config, source, files=preset.files, notes=note)
 
 
