@@ -11,6 +11,8 @@ import pytest
 import vllm_kv_planner
 from vllm_kv_planner.capacity.request import plan_request
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.explain.part import ROUNDING, Part
+from vllm_kv_planner.explain.reasons import blocks_reason
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.plan_types import Plan
@@ -51,6 +53,43 @@ def test_without_whole_graphs_nobody_asks_for_states(flags: dict[str, Any]) -> N
 def test_an_older_engine_does_not_ask() -> None:
     request = plan_request("Qwen/Qwen3.5-27B", gpu="H100", vllm_version="0.18", **HYBRID)
     assert "Mamba" not in " ".join(request.plan().limits)
+
+
+def test_a_default_given_by_hand_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    """vLLM 0.15 asks for 0.9 by default; 0.92 is 0.33's own default, and here somebody's wish."""
+    asked = [
+        plan_request("Qwen/Qwen3-8B", gpu="H100", vllm_version="0.15", **flags).plan()
+        for flags in ({}, {"gpu_memory_utilization": 0.92})
+    ]
+    assert [each.engine.gpu_memory_utilization for each in asked] == [0.9, 0.92]
+    assert asked[0].memory.requested_bytes != asked[1].memory.requested_bytes
+    line = ["plan", "--gpu", "H100", "--vllm-version", "0.15", "--", "vllm", "serve"]
+    assert main([*line, "Qwen/Qwen3-8B", "--gpu-memory-utilization", "0.92"]) in (0, 1)
+    assert "0.92 of the GPU's memory" in capsys.readouterr().out
+
+
+def test_concurrency_follows_within_its_digits() -> None:
+    part = Part(name="maximum concurrency", unit="times", predicted=4.72, actual=4.33)
+    wrong = blocks_reason(part, 4.11, int(5.98 * GIB), ROUNDING)
+    assert "follows from" not in wrong.reason
+    right = blocks_reason(part, 4.334, int(5.98 * GIB), ROUNDING)
+    assert "follows from the KV memory" in right.reason
+
+
+def test_rows_tell_the_verdict() -> None:
+    models = ["Qwen/Qwen3-8B", "nobody/nothing"]
+    compared = vllm_kv_planner.compare_models(models, gpu="L4", planner="standalone")
+    fit, refused = compared.models
+    assert fit.verdict == "does_not_fit" and fit.limits and fit.changes[0].flag == "max_model_len"
+    assert refused.verdict == "refused" and refused.limits == (refused.reason,)
+    rows = vllm_kv_planner.sweep(
+        ["Qwen/Qwen3-8B"], gpus=["L4"], grid={"tensor_parallel_size": [1, 2, 5]}, workers=1
+    )
+    columns = [rows.columns.index(name) for name in ("verdict", "limits", "changes")]
+    said = [tuple(row[column] for column in columns) for row in rows.rows]
+    assert [word for word, _, _ in said] == ["does_not_fit", "fits", "refused"]
+    assert said[0][2][0]["flag"] == "max_model_len" and said[1][1:] == ([], [])
+    assert "divisible" in said[2][1][0]
 
 
 def test_a_band_that_straddles_the_sequences() -> None:

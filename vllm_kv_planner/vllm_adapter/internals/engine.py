@@ -168,7 +168,8 @@ def refuse_without_states(
         )
     except ValueError as error:
         if "Mamba cache blocks" in str(error):
-            refusals.append(one_line(str(error)))
+            # whether a larger share would help is planned, not guessed
+            refusals.append(one_line(str(error)).replace(" or increase gpu_memory_utilization", ""))
     except TypeError:
         pass  # a version that asks for something else, and is not one this was tested with
     finally:
