@@ -229,3 +229,22 @@ def test_a_command_inside_a_word() -> None:
     inner = f"HF_TOKEN={MARK} vllm serve gpt2 --api-key {OTHER} {MARK} --port 80"
     shown = masked_words(["sh", "-c", inner])
     assert shown == ["sh", "-c", "HF_TOKEN=… vllm serve gpt2 --api-key … … --port 80"]
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["plan"],
+        ["fit", "--context", "100"],
+        ["compare", "gpt2"],
+        ["compare", "gpt2", "--format", "json"],
+        ["sweep", "gpt2", "--workers", "1"],
+        ["sweep", "gpt2", "--workers", "1", "--format", "jsonl"],
+    ],
+    ids=" ".join,
+)
+def test_an_address_with_a_password(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for scheme in ("https://user:{}@huggingface.co/org/name", "hf://{}@org/name", "s3://k:{}@b/x"):
+        main([*command, scheme.format(MARK), "--gpu", "L4"])
+        out, err = capsys.readouterr()
+        assert MARK not in out + err and len(out + err) > 20

@@ -65,11 +65,11 @@ def masked_text(text: str) -> str:
     for words in COMMANDS_READ.get():
         for value in _known(words):
             text = text.replace(value, HIDDEN)
-    return _without(text)
+    return without_secrets(text)
 
 
-def _without(text: str) -> str:
-    """What is plainly a secret, by itself."""
+def without_secrets(text: str) -> str:
+    """Free text, what is plainly a secret by itself hidden."""
     if _MAYBE.search(text) is None:
         return text
     text = _URL.sub(f"{HIDDEN}@", text)
@@ -148,4 +148,4 @@ def _inside(word: str) -> tuple[str, list[str]]:
         found += values
         if HIDDEN in shown and values:
             masked = " ".join(masked_words(inner))
-    return _without(masked), found
+    return without_secrets(masked), found

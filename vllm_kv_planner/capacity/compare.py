@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PlannerError, WeightsUnknownError
 from ..machine import UNKNOWN_MACHINE, Machine
+from ..masking import without_secrets
 from ..plan_types import REFUSED
 from ..records import replace
 from .common_models import COMMON_MODELS
@@ -91,7 +92,7 @@ def found_or_refused(model: object, revision: object = None) -> FoundConfig | Co
     try:
         return found_config(model, revision)
     except PlannerError as refusal:
-        return refused_row(str(model), str(refusal))
+        return refused_row(without_secrets(str(model)), str(refusal))
 
 
 def compare(

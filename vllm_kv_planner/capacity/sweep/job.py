@@ -107,7 +107,7 @@ class Sweep:
 
     def _head(self, setup: Setup, form: str) -> str:
         """A row's beginning as it stands in a file: all that says which set-up it is."""
-        cells = [plain(setup.get(name)) for name in self.names]
+        cells = cells_of(self.names, setup)
         if form == "csv":
             return csv_line([*cells, ""])[:-1]
         if form == "parquet":
@@ -117,9 +117,17 @@ class Sweep:
 
 def row_of(names: Sequence[str], setup: Setup, outcome: Outcome, key: str) -> Row:
     """A row's values in the order of the columns."""
-    head = [plain(setup.get(name)) for name in names]
+    head = cells_of(names, setup)
     if isinstance(outcome, str):
         said = {"verdict": REFUSED, "limits": [outcome], "changes": []}
         return [*head, None, outcome, *(said.get(each.name) for each in plan_columns()), key]
     fits, *figures = outcome
     return [*head, fits, None, *figures, key]
+
+
+def cells_of(names: Sequence[str], setup: Setup) -> Row:
+    """The cells that say which set-up a row is; a password in a model's address is none of it."""
+    from ...masking import without_secrets
+
+    shown = {**setup, "model": without_secrets(str(setup.get("model")))}
+    return [plain(shown.get(name)) for name in names]
