@@ -32,16 +32,19 @@ BEHIND: list[list[str]] = [
     [f"--api_key={MARK}"],
     ["--hf-token", MARK],
     [f"--hf-token={MARK}"],
-    ["--ssl-keyfile-password", MARK],
-    [f"--my-secret={MARK}"],
-    ["--x-credential", MARK],
     ["--model-loader-extra-config", f'{{"aws_secret_access_key": "{MARK}"}}'],
     ["--otlp-traces-endpoint", f"http://user:{MARK}@collector:4317"],
-    ["--uvicorn-header", f"Authorization: Bearer {MARK}"],
-    ["--uvicorn-header", f"X-Api-Key: {MARK}"],
     ["--middleware", f"http://host/?token={MARK}&x=1"],
     ["--chat-template", f"hf_{MARK}0123456789"],
 ]
+UNKNOWN: list[list[str]] = [
+    ["--ssl-keyfile-password", MARK],
+    [f"--my-secret={MARK}"],
+    ["--x-credential", MARK, OTHER],
+    ["-H", f"Authorization: Bearer {MARK}"],
+    ["--header", f"X-Api-Key: {MARK}"],
+]
+"""Flags of other versions, or of what stands before vLLM."""
 BEFORE: list[list[str]] = [
     [f"HF_TOKEN={MARK}"],
     [f"VLLM_API_KEY={MARK} with a space"],
@@ -59,6 +62,16 @@ def test_the_command_gets_what_nothing_shows(folder: Path, words: list[str]) -> 
     assert MARK not in done.stderr + done.stdout
     last = done.stderr.splitlines()[-1]
     assert last.startswith("$ vllm serve gpt2") and words[0].partition("=")[0] in last
+
+
+@pytest.mark.parametrize("words", UNKNOWN, ids=" ".join)
+def test_flags_nobody_knows(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    for command in (["launch", "--dry-run"], ["plan"]):
+        main([*command, "--gpu", "L4", "--", *FITS, *words])
+        out, err = capsys.readouterr()
+        assert out + err and MARK not in out + err
+    shown = " ".join(masked_words(["sudo", *words, "vllm", "serve", "gpt2"]))
+    assert MARK not in shown and words[0].partition("=")[0] in shown
 
 
 @pytest.mark.parametrize("words", BEFORE, ids=" ".join)
@@ -126,7 +139,7 @@ def test_no_refusal_repeats_a_secret(command: str, capsys: pytest.CaptureFixture
 def test_json_and_notes(capsys: pytest.CaptureFixture[str]) -> None:
     for secret in BEHIND:
         for form in ("json", "csv", "markdown", "text"):
-            words = ["plan", "--gpu", "L4", "--format", form, "--", *FITS, "--new-flag", *secret]
+            words = ["plan", "--gpu", "L4", "--format", form, "--", *FITS, *secret]
             main(words)
             out, err = capsys.readouterr()
             assert out and MARK not in out + err, (words, out)

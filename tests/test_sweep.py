@@ -171,7 +171,7 @@ def test_a_sweep_into_a_file_from_python(tmp_path: Path) -> None:
         ({"vllm_versions": ["x"]}, "not a version"),
         ({"planner": "me"}, "one of auto"),
         ({"machine": 3}, "not a Machine"),
-        ({"workers": 0}, "at least 1"),
+        ({"workers": 0}, "a whole number, 1 to"),
     ],
 )
 def test_wrong_arguments(arguments: dict[str, Any], said: str) -> None:

@@ -99,7 +99,7 @@ def is_id_of(name: str, model: str) -> bool:
 @lru_cache(maxsize=64)
 def _with_owner(lowered: str) -> list[str]:
     """The models called so after their owner's name; by an alias where no id is."""
-    pattern = rb'\n{"id":"([^"/]*/' + re.escape(lowered.encode()) + rb')",'
+    pattern = rb'\n{"id":"([^"/]*/' + re.escape(lowered.encode(errors="replace")) + rb')",'
     text = _text("presets.jsonl")
     found = [
         text[match.start(1) : match.end(1)].decode()
