@@ -24,6 +24,7 @@ from vllm_kv_planner.gpu.gpu import GPU
 from vllm_kv_planner.machine import UNKNOWN_MACHINE, Machine
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.model.find import FoundConfig, find_config
+from vllm_kv_planner.older_versions import as_built
 
 ROOT = Path(__file__).resolve().parent
 FOLDER = ROOT.parents[1] / "shared" / "ground_truth"
@@ -160,7 +161,7 @@ def record_setup(record: Record, version: str) -> EngineSetup:
     flags = record_flags(record)
     flags.setdefault("gpu_memory_utilization", rules.default_gpu_memory_utilization)
     args = EngineArgs(model=found.id, **flags)
-    model = described(found, args)
+    model = as_built(described(found, args), rules)
     if model.is_hybrid and not rules.hybrids_cache_prefixes:
         flags.setdefault("enable_prefix_caching", False)
         args = EngineArgs(model=found.id, **flags)

@@ -205,7 +205,7 @@ def plan_standalone(
         setup,
         found,
         memory,
-        as_logged(blocks, prepared.rules),
+        as_logged(blocks, prepared.rules, limits),
         pessimistic,
         limits,
         vllm_version=prepared.version,

@@ -12,7 +12,7 @@ from .kv_cache.specs import RequestLimits
 from .machine import UNKNOWN_MACHINE, Machine
 from .memory.versions import VersionRules
 from .model.find import FoundConfig
-from .older_versions import older_rules, request_limits, with_defaults
+from .older_versions import as_built, older_rules, request_limits, with_defaults
 from .records import dataclass
 
 VLLM_VERSION = "0.33.0"
@@ -68,6 +68,7 @@ def prepare(
     rules = older_rules(vllm_version)
     said: tuple[str, ...] = ()
     if rules is not None:
+        model = as_built(model, rules)
         args, said = with_defaults(args, model, rules)
     with named(found):
         setup = resolve_setup(args, model, device, environment)

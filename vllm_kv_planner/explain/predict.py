@@ -21,7 +21,7 @@ from ..memory.overheads import Overheads
 from ..memory.versions import FIRST, VersionRules, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
 from ..model.find import find_config
-from ..older_versions import as_logged, request_limits
+from ..older_versions import as_built, as_logged, request_limits
 from ..planner import longest_worth_trying
 from ..records import dataclass
 
@@ -139,7 +139,7 @@ def setup_of(log: StartLog, version: str, model: str, gpu: GPU) -> EngineSetup:
     flags.setdefault("gpu_memory_utilization", share)
     try:
         args = EngineArgs(**flags)
-        description = described(found, args)
+        description = as_built(described(found, args), rules)
         if description.is_hybrid and not rules.hybrids_cache_prefixes:
             flags.setdefault("enable_prefix_caching", False)
             args = EngineArgs(**flags)
@@ -229,4 +229,4 @@ def blocks_of(setup: EngineSetup, available: list[int], version: str) -> KVCache
         )
     except PlannerError:
         return None
-    return as_logged(plan, rules)
+    return as_logged(plan, rules, setup.limits)

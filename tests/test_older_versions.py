@@ -1,0 +1,60 @@
+"""``--vllm-version``: blocks as older engines printed them."""
+
+from __future__ import annotations
+
+import pytest
+
+from vllm_kv_planner import plan
+
+GIB = 1 << 30
+
+
+def test_gated_delta_blocks_have_no_grid_before_0_33() -> None:
+    """A published start of Qwen3.6-35B-A3B-NVFP4 on 0.24: 299 blocks of 2,096 tokens, 4.33x."""
+    flags = {
+        "gpu": "RTX 5090",
+        "max_model_len": 131072,
+        "kv_cache_dtype": "fp8",
+        "enable_prefix_caching": True,
+        "max_num_seqs": 1,
+        "kv_cache_memory_bytes": 6_421_000_000,
+    }
+    model = "nvidia/Qwen3.6-35B-A3B-NVFP4"
+    old = plan(model, vllm_version="0.24", **flags)
+    assert (old.kv_cache.num_gpu_blocks, old.engine.block_size) == (299, 2096)
+    assert old.kv_cache.max_concurrency == pytest.approx(4.33, abs=0.005)
+    states = [group.blocks_per_request for group in old.kv_cache.groups if group.kind == "mamba"]
+    assert set(states) == {2}
+    new = plan(model, **flags)
+    assert new.engine.block_size % 64 == 0
+    assert {g.blocks_per_request for g in new.kv_cache.groups if g.kind == "mamba"} == {3}
+
+
+@pytest.mark.parametrize(("version", "states"), [("0.31", 2), ("0.32", 3), ("0.33", 3)])
+def test_glm_5_3_flash_exports_a_state_from_0_32(version: str, states: int) -> None:
+    flags = {"tensor_parallel_size": 8, "max_model_len": 65536, "max_num_seqs": 16}
+    answer = plan(
+        "zai-org/GLM-5.3-Flash",
+        gpu="H100",
+        vllm_version=version,
+        enable_prefix_caching=True,
+        kv_cache_memory_bytes=30 * GIB,
+        **flags,
+    )
+    found = {g.blocks_per_request for g in answer.kv_cache.groups if g.kind == "mamba"}
+    assert found == {states}
+
+
+@pytest.mark.parametrize(("version", "times"), [("0.12", 8), ("0.20", 8)])
+def test_tokens_count_all_ranks_that_share_a_sequence(version: str, times: int) -> None:
+    """Before 0.21 the log counted blocks x block size, of every decode-context-parallel rank."""
+    answer = plan(
+        "moonshotai/Kimi-K2-Thinking",
+        gpu="H200",
+        vllm_version=version,
+        tensor_parallel_size=8,
+        decode_context_parallel_size=times,
+        kv_cache_memory_bytes=40 * GIB,
+    )
+    cache = answer.kv_cache
+    assert cache.kv_cache_size_tokens == cache.num_gpu_blocks * answer.engine.block_size * times
