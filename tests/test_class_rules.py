@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.hostile_configs import LLAMA, MOE, JsonDict
+from tests.hostile_configs import LLAMA, MOE, JsonDict, fp8, planned, tensors
 from vllm_kv_planner.errors import ConfigError, PlannerError
 from vllm_kv_planner.model.describe import describe
 from vllm_kv_planner.model.presets import find_preset
@@ -26,6 +26,8 @@ LONGROPE: JsonDict = {"rope_type": "longrope", "original_max_position_embeddings
 QWEN3 = {**LLAMA, "architectures": ["Qwen3ForCausalLM"], "model_type": "qwen3", "head_dim": 128}
 MISTRAL = {**QWEN3, "architectures": ["MistralForCausalLM"], "model_type": "mistral"}
 DEEPSEEK = preset("deepseek-ai/DeepSeek-V3")
+JAMBA = preset("ai21labs/AI21-Jamba-1.5-Large")
+WHISPER = preset("openai/whisper-tiny")
 QWEN_VL = preset("Qwen/Qwen2-VL-7B-Instruct")
 
 
@@ -67,6 +69,13 @@ QWEN_VL = preset("Qwen/Qwen2-VL-7B-Instruct")
             r"short_factor must list 64 numbers \(half of a head's width\), lists 5",
         ),
         (DEEPSEEK, {"rope_scaling": {"type": "linear", "factor": 2.0}}, "original_max_position_e"),
+        (MOE, {"num_experts": 0}, "num_experts must be 1 or more, as layers of experts are made"),
+        (MOE, {"decoder_sparse_step": 0}, "decoder_sparse_step must be a whole number from 1"),
+        (DEEPSEEK, {"moe_layer_freq": 0}, "moe_layer_freq must be a whole number from 1"),
+        (JAMBA, {"attn_layer_offset": 8}, r"\(8\) must be smaller than attn_layer_period \(8\)"),
+        (JAMBA, {"expert_layer_offset": 2}, r"must be smaller than expert_layer_period \(2\)"),
+        (WHISPER, {"decoder_attention_heads": 7}, "must be a multiple of decoder_attention_heads"),
+        (WHISPER, {"encoder_attention_heads": 7}, "must be a multiple of encoder_attention_heads"),
         (
             QWEN_VL,
             {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 25]}},
@@ -108,3 +117,47 @@ def test_overrides_come_after_the_classes_checks() -> None:
     assert found.num_hidden_layers == 8
     with pytest.raises(ConfigError, match="lists 32 layers"):
         describe({**config, "num_hidden_layers": 8}, where="c")
+
+
+@pytest.mark.parametrize(
+    ("shared", "says"),
+    [(42, "leaves layer 20 no earlier full_attention"), (60, "leaves layer 0 no earlier"), (61, "to 60, is 61")],
+)
+def test_shared_layers_need_an_earlier_one_of_their_type(shared: int, says: str) -> None:
+    """Gemma 4: vLLM looks for the last own layer of the same type, and fails without one."""
+    types = (["sliding_attention"] * 20 + ["full_attention"]) * 3
+    text = {
+        **{"model_type": "gemma4_text", "num_hidden_layers": 60, "layer_types": types[:60]},
+        **{"num_attention_heads": 8, "num_key_value_heads": 1, "head_dim": 256},
+        **{"hidden_size": 2048, "sliding_window": 512, "num_kv_shared_layers": shared},
+    }
+    text["layer_types"][-1] = "full_attention"
+    config = {
+        **{"architectures": ["Gemma4ForConditionalGeneration"], "model_type": "gemma4"},
+        "text_config": text,
+    }
+    with pytest.raises(PlannerError, match=says):
+        describe(config, where="config.json")
+
+
+@pytest.mark.parametrize(
+    ("weights", "says"),
+    [
+        ({"strategy": "odd_kind"}, "'odd_kind' is not a valid strategy"),
+        ({"strategy": "group"}, "strategy group requires group_size to be above 0"),
+        ({"strategy": "channel", "group_size": 128}, "requires strategy to be set to 'group'"),
+        ({"strategy": "block"}, "strategy block and block_structure go together"),
+        ({"strategy": "token"}, "strategy token requires dynamic: true"),
+    ],
+)
+def test_compressed_tensors_arguments(weights: JsonDict, says: str) -> None:
+    quantization = tensors([])
+    quantization["config_groups"]["group_0"]["weights"] = {"num_bits": 8, **weights}
+    with pytest.raises(PlannerError, match=says):
+        planned({**LLAMA, "quantization_config": quantization}, 20 << 30)
+
+
+def test_blocks_of_no_size() -> None:
+    quantization = {**fp8([]), "weight_block_size": [128, 0]}
+    with pytest.raises(PlannerError, match="weight_block_size must hold two whole numbers above"):
+        planned({**LLAMA, "quantization_config": quantization}, 20 << 30)

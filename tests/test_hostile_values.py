@@ -32,6 +32,9 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ({"qk_rope_head_dim": []}, "qk_rope_head_dim must be a whole number"),
         ({"torch_dtype": "abc"}, 'torch_dtype must be a dtype .*, is "abc"'),
         ({"dtype": "torch.bf16"}, "dtype must be a dtype"),
+        ({"dtype": "torch.float16"}, "dtype must be a dtype"),  # transformers: no such attribute
+        ({"torch_dtype": "BFloat16"}, "torch_dtype must be a dtype"),
+        ({"torch_dtype": "bf16"}, "torch_dtype must be a dtype"),
         ({"mamba_ssm_dtype": "x"}, "mamba_ssm_dtype must be one of"),
         ({"partial_rotary_factor": 1e30}, "partial_rotary_factor must be a number from 0 to 1"),
         ({"rope_scaling": "abc"}, "rope_scaling must be an object"),
@@ -64,7 +67,7 @@ def test_what_published_configs_do_hold() -> None:
     for change in (
         {"rope_scaling": YARN},
         {"dtype": "float8_e4m3fn"},  # vLLM falls back to the device's own
-        {"torch_dtype": "torch.float16", "rope_scaling": None, "head_dim": None},
+        {"torch_dtype": "float16", "rope_scaling": None, "head_dim": None},
     ):
         assert describe({**LLAMA, **change}, where="c").num_hidden_layers == 32
 

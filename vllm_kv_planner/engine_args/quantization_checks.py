@@ -78,6 +78,11 @@ def _fp8(method: str, checkpoint: Checkpoint) -> None:
         raise InputError(
             f"The quantization block size of weight must have 2 dimensions, but got {block!s:.40}"
         )
+    if not all(type(size) is int and size > 0 for size in block):
+        raise InputError(
+            f"quantization_config: weight_block_size must hold two whole numbers above 0, is "
+            f"{block!s:.40}"
+        )
     if scheme != "dynamic":
         raise InputError(
             "The block-wise quantization only supports dynamic activation scheme for now, but "
@@ -146,7 +151,51 @@ def _quark(method: str, checkpoint: Checkpoint) -> None:
         )
 
 
+_STRATEGIES = ("tensor", "channel", "group", "block", "token", "tensor_group", "attn_head")
+_DYNAMIC = ("token", "tensor", "tensor_group", "group")
+
+
+def _compressed(method: str, checkpoint: Checkpoint) -> None:
+    """What ``QuantizationArgs`` of compressed-tensors refuses in any group."""
+    groups = checkpoint.get("config_groups")
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        for key in ("weights", "input_activations", "output_activations"):
+            own = group.get(key) if isinstance(group, Mapping) else None
+            if isinstance(own, Mapping):
+                complaint = _wrong_arguments(own)
+                if complaint:
+                    raise InputError(f"quantization_config: {key} of a config group: {complaint}")
+
+
+def _wrong_arguments(own: Mapping[str, Any]) -> str | None:
+    """As ``QuantizationArgs.validate_model_after``."""
+    size, strategy, dynamic = own.get("group_size"), own.get("strategy"), own.get("dynamic")
+    if size is not None and type(size) is not int:
+        return f"group_size must be a whole number, is {size!s:.40}"
+    if strategy is None:
+        strategy = "tensor" if size is None else "channel" if size == -1 else "group"
+    strategy = str(strategy)[:40].lower()
+    grouped, length = strategy in ("group", "tensor_group"), size or 0
+    has_structure = own.get("block_structure") is not None
+    complaints = (
+        (
+            strategy not in _STRATEGIES,
+            f"{strategy!r} is not a valid strategy ({', '.join(_STRATEGIES)})",
+        ),
+        (grouped and length < 1, f"strategy {strategy} requires group_size to be above 0"),
+        (not grouped and length > 0, "group_size requires strategy to be set to 'group'"),
+        ((strategy == "block") != has_structure, "strategy block and block_structure go together"),
+        (strategy == "token" and not dynamic, "strategy token requires dynamic: true"),
+        (
+            dynamic and strategy not in _DYNAMIC,
+            f"dynamic quantization requires a strategy of {', '.join(_DYNAMIC)}",
+        ),
+    )
+    return next((complaint for is_wrong, complaint in complaints if is_wrong), None)
+
+
 _CHECKS: dict[str, Callable[[str, Checkpoint], None]] = {
+    "compressed-tensors": _compressed,
     "auto_gptq": _gptq,
     "auto_awq": _awq,
     "moe_wna16": _wna16,

@@ -36,6 +36,18 @@ _LAYER_TYPES = {
 }
 _OWN_LAYER_TYPES = {"hy_v4": ("sparse_attention", "sparse")}
 """Names that a class of vLLM's translates first (``transformers_utils/configs/hy_v4.py``)."""
+_VISION = (("hidden_size", "num_heads"), ("embed_dim", "num_heads"))
+_VLLM_DIVIDES: Mapping[str, tuple[tuple[str, str], ...]] = {
+    "gpt_bigcode": (("hidden_size", "num_attention_heads"),),
+    "whisper": (("d_model", "encoder_attention_heads"), ("d_model", "decoder_attention_heads")),
+    "qwen2_vl": _VISION[1:],
+    **dict.fromkeys(("qwen2_5_vl", "qwen2_5_vl_vision", "qwen3_vl"), _VISION[:1]),
+    **dict.fromkeys(("qwen3_vl_vision", "qwen3_vl_moe", "qwen3_vl_moe_vision"), _VISION[:1]),
+    **dict.fromkeys(("qwen3_5", "qwen3_5_vision", "qwen3_5_moe"), _VISION[:1]),
+    "qwen2_vl_vision": _VISION[1:],
+}
+"""Pairs that vLLM's own classes insist on (``models/gpt_bigcode.py``, ``whisper.py``, and
+``distributed/utils.py`` ``divide`` in the towers of ``qwen2_vl.py`` to ``qwen3_vl.py``)."""
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
     "bool": (bool,),
@@ -67,6 +79,20 @@ def check_types(given: Config, model_type: str) -> None:
                 raise given.refused(name, value, f"must be {words} in a {model_type} config")
 
 
+def check_divisions(full: Config, model_type: str) -> None:
+    """Refuse widths that do not divide into heads, by the class or by vLLM's layers.
+
+    Raises:
+        ConfigError: Naming both keys and their values.
+    """
+    data = full.data
+    pairs = (*class_line(model_type).get("divides", ()), *_VLLM_DIVIDES.get(model_type, ()))
+    for larger, smaller in pairs:
+        size, parts = data.get(larger), data.get(smaller)
+        if type(size) is int and type(parts) is int and parts > 0 and size % parts:
+            raise full.error(larger, f"({size}) must be a multiple of {smaller} ({parts})")
+
+
 def check_values(full: Config, model_type: str) -> None:
     """Refuse what the class says contradicts itself.
 
@@ -77,13 +103,8 @@ def check_values(full: Config, model_type: str) -> None:
     Raises:
         ConfigError: Naming the key, its value and what is valid.
     """
-    line = class_line(model_type)
-    data = full.data
-    for larger, smaller in line.get("divides", ()):
-        size, parts = data.get(larger), data.get(smaller)
-        if type(size) is int and type(parts) is int and parts > 0 and size % parts:
-            raise full.error(larger, f"({size}) must be a multiple of {smaller} ({parts})")
-    if line.get("layer_types"):
+    check_divisions(full, model_type)
+    if class_line(model_type).get("layer_types"):
         _check_layer_types(full, model_type)
 
 

@@ -32,6 +32,15 @@ _EXPERTS = (
     *("n_shared_experts", "num_shared_experts"),
 )
 _SHARES = ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")
+_WITH_EXPERTS = frozenset(
+    [
+        *("qwen3_moe", "qwen3_vl_moe_text", "deepseek_v2", "deepseek_v3", "deepseek_v32"),
+        *("kimi_k2", "glm_moe_dsa", "glm4_moe", "llama4_text", "minimax_m2", "nemotron_h"),
+    ]
+)
+"""Types whose classes make sparse layers whatever the number of experts: vLLM fails at 0."""
+_EVERY_NTH = ("decoder_sparse_step", "moe_layer_freq")
+"""Layers are counted off by these, so they are never 0; some configs list layers instead."""
 _DTYPES = frozenset(
     [
         *("float32", "float16", "bfloat16", "float64", "float", "half", "double", "auto"),
@@ -58,9 +67,9 @@ def check_plausible(top: Config, text: Config) -> None:
         _check_others(config)
         _check_sides(config, ("spatial_merge_size",), _MOST_MERGED)
         _check_ropes(config)
-        for key in ("dtype", "torch_dtype"):
+        for key in ("dtype", "torch_dtype"):  # names of torch's own, as transformers looks them up
             value = config.data.get(key)
-            if isinstance(value, str) and value.removeprefix("torch.").lower() not in _DTYPES:
+            if isinstance(value, str) and value not in _DTYPES:
                 raise config.refused(key, value, "must be a dtype such as bfloat16 or float16")
     for key in ("vision_config", "audio_config", "encoder_config"):
         tower = top.data.get(key)
@@ -96,11 +105,18 @@ def _check_sizes(config: Config) -> None:
     for key in (*_NOT_NEGATIVE, *_NOT_NEGATIVE_OR_LISTED):
         if key in data and not (key in _NOT_NEGATIVE_OR_LISTED and isinstance(data[key], list)):
             config.opt_int(key, minimum=0)
+    for key in _EVERY_NTH:
+        if not isinstance(data.get(key), list):
+            config.opt_int(key)
     for key in _EXPERTS:
         if isinstance(data.get(key), list):
             config.list_of_ints(key, maximum=_MOST_EXPERTS)
         elif key in data:
             config.opt_int(key, minimum=0, maximum=_MOST_EXPERTS)
+    if config.opt_str("model_type") in _WITH_EXPERTS:
+        named = [key for key in _EXPERTS[:3] if data.get(key) == 0]
+        if named:
+            raise config.refused(named[0], 0, "must be 1 or more, as layers of experts are made")
     if "head_dim" in data:
         is_unread = config.opt_str("model_type") in _HEAD_DIM_OF_ZERO
         config.opt_int("head_dim", minimum=0 if is_unread else 1)

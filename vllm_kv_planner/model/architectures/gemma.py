@@ -29,6 +29,13 @@ def gemma4(model: ModelReader) -> list[Attention]:
     """As Gemma 3n; each layer shares with the last of its own type, and has its own heads."""
     first = first_shared(model)
     own_cache = set((model.layer_types or ())[:first])
+    for index in range(first, model.num_hidden_layers):
+        if model.type_of(index) not in own_cache:
+            raise model.text.error(
+                "num_kv_shared_layers",
+                f"leaves layer {index} no earlier {model.type_of(index)} layer whose cache it can "
+                "share",
+            )
     template = attention(model)
     layers = []
     for index in range(model.num_hidden_layers):
@@ -44,5 +51,5 @@ def gemma4(model: ModelReader) -> list[Attention]:
 
 def first_shared(model: ModelReader) -> int:
     """The first layer that reads another's cache."""
-    shared = model.text.int("num_kv_shared_layers", default=0, minimum=0)
-    return model.num_hidden_layers - min(shared, model.num_hidden_layers)
+    layers = model.num_hidden_layers
+    return layers - model.text.int("num_kv_shared_layers", default=0, minimum=0, maximum=layers)

@@ -15,7 +15,7 @@ from functools import cache
 from typing import Any
 
 from ...data_files import read_json
-from ..class_rules import check_types, check_values
+from ..class_rules import check_divisions, check_types, check_values
 from ..config import Config
 from ..defaults import defaults_for
 from .derived import DERIVATIONS
@@ -89,7 +89,9 @@ def check_class(top: Config, model_type: str, fallback_type: str) -> None:
     for key, value in top.data.items():
         inner = value.get("model_type") if isinstance(value, Mapping) else None
         if isinstance(inner, str):
-            check_types(Config(value, top.where, prefix=f"{key}."), inner)
+            own = Config(value, top.where, prefix=f"{key}.")
+            check_types(own, inner)
+            check_divisions(own, inner)
     part, part_type = _innermost(top, model_type, fallback_type)
     if part.data is not top.data:
         check_types(part, part_type)

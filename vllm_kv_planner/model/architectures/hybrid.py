@@ -21,6 +21,12 @@ def jamba(model: ModelReader) -> Sequence[CacheLayer]:
     text = model.text
     period = text.int("attn_layer_period", default=8)
     offset = text.int("attn_layer_offset", default=4, minimum=0)
+    for kind in ("attn", "expert"):  # JambaConfig.validate_architecture
+        own = text.int(f"{kind}_layer_offset", default=4 if kind == "attn" else 1, minimum=0)
+        every = text.int(f"{kind}_layer_period", default=8 if kind == "attn" else 2)
+        if own >= every:
+            key = f"{kind}_layer_offset"
+            raise text.error(key, f"({own}) must be smaller than {kind}_layer_period ({every})")
     types = [
         "full_attention" if index % period == offset else "linear_attention"
         for index in range(model.num_hidden_layers)
