@@ -11,6 +11,7 @@ import pytest
 import vllm_kv_planner
 from vllm_kv_planner.capacity.request import plan_request
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.explain.part import ROUNDING, Part
 from vllm_kv_planner.explain.reasons import blocks_reason
 from vllm_kv_planner.gpu.catalogue import find_gpu
@@ -188,6 +189,17 @@ def test_weights_unknown_sizes_shown(capsys: pytest.CaptureFixture[str]) -> None
     assert answer["verdict"] == "borderline" and "--kv-cache-memory-bytes" in answer["limits"][0]
     assert main(["plan", *shape]) == 1
     assert "not known" in capsys.readouterr().out
+
+
+def test_a_quantisation_that_nobody_states_is_refused(tmp_path: Path) -> None:
+    """The cache of such a model may be FP8 too: no sizes are shown for it."""
+    folder = tmp_path / "Llama-8B-FP8"
+    folder.mkdir()
+    config = find_config("meta-llama/Llama-3.1-8B-Instruct").config
+    (folder / "config.json").write_text(json.dumps(config))
+    found = replace(find_config(str(folder)), id="nobody/Llama-8B-FP8", source="hub-copy")
+    with pytest.raises(UnsupportedError, match="the model's name says FP8"):
+        plan_request(found, gpu="H100", planner="standalone").plan()
 
 
 def test_given_memory_and_unknown_weights() -> None:

@@ -208,7 +208,9 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
                 if found.source == "hub":
                     raise  # it gave the config just now
         if headers is None:
-            raise WeightsUnknownError(
+            # what a quantisation that nobody states makes of the cache is not known either
+            unstated = setup.model.unstated_quantization is not None
+            raise (UnsupportedError if unstated else WeightsUnknownError)(
                 f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
             ) from None
         model = setup.model
