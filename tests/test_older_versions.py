@@ -58,3 +58,17 @@ def test_tokens_count_all_ranks_that_share_a_sequence(version: str, times: int) 
     )
     cache = answer.kv_cache
     assert cache.kv_cache_size_tokens == cache.num_gpu_blocks * answer.engine.block_size * times
+
+
+@pytest.mark.parametrize(
+    ("version", "gpu", "words"),
+    [
+        ("0.28", "RTX 5090", "a later start, which finds the compiled model in vLLM's cache"),
+        ("0.11", "A100", "an image with FlashInfer installed"),
+    ],
+)
+def test_a_note_tells_what_start_has_more_memory(version: str, gpu: str, words: str) -> None:
+    answer = plan("Qwen/Qwen3-8B", gpu=gpu, vllm_version=version, max_model_len=4096)
+    assert any(words in note for note in answer.notes)
+    now = plan("Qwen/Qwen3-8B", gpu=gpu, max_model_len=4096)
+    assert not any("planned for a first start" in note for note in now.notes)

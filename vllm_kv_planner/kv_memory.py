@@ -267,8 +267,23 @@ def predicted(
         doubt=None
         if budget.starts_surely
         else "what the start takes after the KV cache may not find room on the GPU",
-        notes=weights.notes,
+        notes=(*weights.notes, *_leaner(budget.upside_bytes, rules)),
     )
+
+
+def _leaner(upside: int, rules: VersionRules) -> tuple[str, ...]:
+    """What kind of start has more memory, and how much; its share of the band has this reason."""
+    if upside < _LITTLE:
+        return ()
+    if rules.measures_lookups:
+        start = "a later start, which finds the compiled model in vLLM's cache"
+    else:
+        start = "a start of an image with FlashInfer installed, which samples with it"
+    return (f"planned for a first start; {start}, has up to {gib(upside)} more KV cache memory",)
+
+
+_LITTLE = 1 << 26
+"""Bytes that are no matter of a note."""
 
 
 def _parts(rank: RankBudget, rules: VersionRules) -> MemoryInfo:
