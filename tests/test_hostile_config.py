@@ -69,7 +69,7 @@ def test_work_and_memory(name: str, tmp_path: Path) -> None:
     message, calls, peak_kib = done.stdout.splitlines()
     assert len(message) < 400
     assert message.isprintable()
-    assert int(calls) < 10_000  # what is counted and parsed is, in C
+    assert int(calls) < 100_000  # imports; what is counted and parsed is, in C
     assert int(peak_kib) < 200_000_000 / 1024
 
 
