@@ -81,7 +81,12 @@ def plan_engine_args(
     """
     check_planner(planner)
     check_inputs(gpu, vllm_version, machine)
-    notes = (*notes, *machine.notes, *notes_on_device(gpu, args.num_gpus, machine))
+    notes = (*notes, *machine.notes)
+    if gpu is not None and gpu != "cpu":
+        from .engine_args.choose_gpu import notes_on_device
+
+        device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
+        notes = (*notes, *notes_on_device(device, args.num_gpus))
     notes = tuple(dict.fromkeys(notes))
     asked: dict[str, Any] = {
         "found": found,
@@ -110,22 +115,6 @@ def plan_engine_args(
             if weights_only:
                 return plan_standalone(args, **asked, notes=notes)
             raise UnsupportedError(f"{refusal}; and vLLM cannot answer: {error}") from None
-
-
-def notes_on_device(gpu: str | GPU | None, num_gpus: int, machine: Machine) -> tuple[str, ...]:
-    """What the plan says of the GPU that was named; nothing of the default and of the CPU.
-
-    Raises:
-        UnknownNameError: Nobody knows the name.
-        InputError: The machine that the name stands for has fewer GPUs.
-    """
-    if gpu is None or gpu == "cpu":
-        return ()
-    from .engine_args.choose_gpu import check_count, device_notes
-
-    device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
-    check_count(device, num_gpus)
-    return device_notes(device, num_gpus)
 
 
 def plan_by_vllm(

@@ -69,8 +69,13 @@ def check_count(gpu: GPU, num_gpus: int, num_nodes: int = 1) -> None:
         )
 
 
-def device_notes(gpu: GPU, num_gpus: int) -> tuple[str, ...]:
-    """What a plan should say about its device: how sure its memory is, and how many there are."""
+def notes_on_device(gpu: GPU, num_gpus: int) -> tuple[str, ...]:
+    """What a plan should say about its device: how sure its memory is, and how many there are.
+
+    Raises:
+        InputError: As ``check_count``.
+    """
+    check_count(gpu, num_gpus)
     notes = list(gpu.notes)
     if gpu.machine_gpus is not None:
         notes.append(
