@@ -86,9 +86,10 @@ def blocks_reason(part: Part, again: float | None, kv: int | None, rounding: int
     # the log rounds the memory: the same rules may miss by as much
     last_digit = ROUNDED.get(part.unit, 1.0)
     slack = last_digit + (rounding / kv * abs(part.actual) if kv > 0 and rounding > 0 else 0.0)
+    shown = f"{again:,.2f}x" if part.unit == "times" else f"{again:,.0f}"
     if abs(again - part.actual) <= slack:
-        return replace(part, reason="follows from the KV memory: the same rules give the log's")
-    shown = f"{again:,.2f}" if part.unit == "times" else f"{again:,.0f}"
+        how = f"follows from the KV memory: the same rules give {shown} for the log's"
+        return replace(part, reason=how)
     return replace(
         part,
         reason=f"the rules of 0.33 give {shown} for the engine's own KV memory: it divides it "
