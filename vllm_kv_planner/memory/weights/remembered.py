@@ -18,9 +18,11 @@ NOT_IN_WEIGHTS = frozenset(
         "enforce_eager",
         "gpu_memory_utilization",
         "kv_cache_dtype",
+        "kv_cache_memory_bytes",
         "max_model_len",
         "max_num_batched_tokens",
         "max_num_seqs",
+        "num_gpu_blocks_override",
     ]
 )
 """What changes from set-up to set-up and not the weights: ``weights_per_rank`` reads none of it."""
