@@ -41,8 +41,9 @@ def write_model_folder(found: FoundConfig, root: str) -> tuple[str, dict[str, An
     os.makedirs(folder)
     config = without_code(found.config)
     _write(folder, "config.json", config)
-    for name, content in found.files.items():
-        _write(folder, name, without_code(content))
+    for name in _SIDE_FILES:
+        if name in found.files:
+            _write(folder, name, without_code(found.files[name]))
     if found.path is not None and os.path.basename(found.path) == "config.json":
         _copy_side_files(os.path.dirname(found.path), folder)
     auto_map = found.config.get("auto_map")
