@@ -49,11 +49,11 @@ def plan_engine(
         engine = {**given, **llm_arguments}
     elif llm_arguments:
         raise InputError(f"plan_engine: {next(iter(llm_arguments))} beside {kind_of(engine)}")
+    kind = kind_of(engine)
     if planner is None:
         from .shared import installed_planner
 
         planner = installed_planner()
-    kind = kind_of(engine)
     device = gpu if gpu is not None else device_here(engine, kind)
     if kind == "VllmConfig":
         check_device(engine, gpu)
