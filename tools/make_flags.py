@@ -1,7 +1,8 @@
 """Fill ``engine_args/vllm_flags.json`` and ``config_keys.json`` from vLLM's own parser.
 
-    python tools/make_flags.py
+    python tools/make_flags.py [--check]
 
+With ``--check`` nothing is written; exit code 1 says that vLLM's parser says otherwise.
 Needs vLLM 0.33, no GPU. Of flags that change nothing planned it writes how their values are read
 (``type``, ``none``, ``choices``); of flags that hold JSON the configuration class (``keys``), whose
 fields go to ``config_keys.json``. What was decided by hand (effect, why, the reading of flags that
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 import typing
 from pathlib import Path
 from typing import Any
@@ -113,8 +115,8 @@ def filled(row: dict[str, Any], action: argparse.Action, classes: dict[str, Any]
     return {**row, **extra, **({"choices": choices} if choices else {})}
 
 
-def main() -> None:
-    """Write both files."""
+def main() -> int:
+    """Write both files, or compare them."""
     from vllm.config import DiffusionConfig, SpeculativeConfig  # noqa: PLC0415
     from vllm.config.watermarking import WatermarkConfig  # noqa: PLC0415
 
@@ -129,12 +131,21 @@ def main() -> None:
     rows = [filled(row, actions[row["flags"][0]], classes) for row in table["flags"]]
     head = json.dumps({key: value for key, value in table.items() if key != "flags"}, indent=1)
     lines = ",\n".join("  " + json.dumps(row) for row in rows)
-    path.write_text(f'{head[:-2]},\n "flags": [\n{lines}\n ]\n}}\n')
     found = classes["found"]
-    lines = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found))
-    (FOLDER / "config_keys.json").write_text(f'{{\n "classes": {{\n{lines}\n }}\n}}\n')
+    keys = ",\n".join(f"  {json.dumps(name)}: {json.dumps(found[name])}" for name in sorted(found))
+    texts = {
+        path: f'{head[:-2]},\n "flags": [\n{lines}\n ]\n}}\n',
+        FOLDER / "config_keys.json": f'{{\n "classes": {{\n{keys}\n }}\n}}\n',
+    }
+    if "--check" in sys.argv[1:]:
+        stale = [each.name for each, text in texts.items() if each.read_text() != text]
+        print(f"{len(rows)} flags, {len(found)} classes; otherwise: {', '.join(stale) or 'none'}")
+        return 1 if stale else 0
+    for each, text in texts.items():
+        each.write_text(text)
     print(f"{len(rows)} flags, {len(found)} classes")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -113,6 +113,8 @@ def fit_request(request: PlanRequest, wanted: Wanted, variants: Sequence[Model] 
         PlannerError: As ``fit``.
     """
     constraints = wanted.constraints(request.args)
+    if isinstance(variants, str) or not isinstance(variants, (list, tuple)):
+        raise InputError("variants: a list of models, such as [MODEL, MODEL]")
     models = [request, *(_variant(request, each) for each in variants)]
     search = Search(models, constraints)
     search.run()
