@@ -56,6 +56,22 @@ def both(planner: VLLMPlanner, model: str, **arguments: Any) -> tuple[Plan, Plan
     return planner.plan(model, **arguments), standalone
 
 
+@pytest.mark.parametrize(
+    ("flags", "starts"),
+    [({}, False), ({"enforce_eager": True}, True), ({"max_num_seqs": 238}, True)],
+)
+def test_every_sequence_needs_a_state(
+    planner: VLLMPlanner, flags: dict[str, Any], starts: bool
+) -> None:
+    """238 blocks, 1,024 sequences: vLLM's own ``resolve_cudagraph_mode_and_sizes`` refuses."""
+    memory = {"max_model_len": 8192, "kv_cache_memory_bytes": 13_000_000_000}
+    theirs, ours = both(planner, "Qwen/Qwen3.5-27B", gpu="H100", **memory, **flags)
+    assert theirs.kv_cache.num_gpu_blocks == 238
+    assert theirs.fits is ours.fits is starts
+    if not starts:
+        assert "exceeds available Mamba cache blocks (238)" in theirs.limits[0]
+
+
 @pytest.mark.parametrize("tp", (1, 8))
 @pytest.mark.parametrize("model", MODELS)
 @pytest.mark.parametrize("gpu", ("H100", "L4", "B200"))
