@@ -121,7 +121,11 @@ def test_overrides_come_after_the_classes_checks() -> None:
 
 @pytest.mark.parametrize(
     ("shared", "says"),
-    [(42, "leaves layer 20 no earlier full_attention"), (60, "leaves layer 0 no earlier"), (61, "to 60, is 61")],
+    [
+        (42, "leaves layer 20 no earlier full_attention"),
+        (60, "leaves layer 0 no earlier"),
+        (61, "to 60, is 61"),
+    ],
 )
 def test_shared_layers_need_an_earlier_one_of_their_type(shared: int, says: str) -> None:
     """Gemma 4: vLLM looks for the last own layer of the same type, and fails without one."""

@@ -40,6 +40,8 @@ def check_keys(flag: Flag, value: Mapping[str, Any]) -> None:
         UnknownNameError: Says which, and the nearest that there is.
     """
     classes = read_json(__file__, "config_keys.json")["classes"]
+    if flag.keys == "SpeculativeConfig":  # create_speculative_config in arg_utils.py takes both
+        value = {key.replace("-", "_"): each for key, each in value.items()}
     waiting = [("", flag.keys, value)]
     while waiting:
         path, cls, given = waiting.pop()
