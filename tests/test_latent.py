@@ -111,8 +111,13 @@ def test_heads_that_ranks_cannot_share() -> None:
 
 
 def test_widths_of_other_latents() -> None:
-    sizes = {"kv_lora_rank": 256, "qk_rope_head_dim": 32}
-    assert plan(V3 | sizes).kv_cache.bytes_per_token == 61 * (256 + 32) * 2
+    assert plan(V3 | {"kv_lora_rank": 256}).kv_cache.bytes_per_token == 61 * (256 + 64) * 2
+
+
+@pytest.mark.parametrize("change", [{"qk_rope_head_dim": 32}, {"v_head_dim": 256}])
+def test_widths_that_no_prefill_backend_takes(change: dict[str, Any]) -> None:
+    with pytest.raises(InputError, match="No valid MLA prefill backend found"):
+        plan(V3 | change)
 
 
 def test_without_latent_widths_it_is_plain_attention() -> None:

@@ -85,6 +85,11 @@ def latent(model: ModelReader, prefix: str = "") -> LatentAttention:
         num_heads=text.int(f"{prefix}num_attention_heads"),
         kv_lora_rank=text.int(f"{prefix}kv_lora_rank", default=512),
         qk_rope_head_dim=text.int(f"{prefix}qk_rope_head_dim", default=64, minimum=0),
+        prefill_widths=(
+            text.int("qk_nope_head_dim", default=0, minimum=0),
+            text.int("qk_rope_head_dim", default=0, minimum=0),
+            text.int("v_head_dim", default=0, minimum=0),
+        ),
     )
 
 

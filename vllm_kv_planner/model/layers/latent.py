@@ -43,6 +43,13 @@ def is_quantized(kv_cache_dtype: str) -> bool:
     return kv_cache_dtype not in ("auto", "bfloat16", "float16")
 
 
+PREFILL_WIDTHS = ((128, 64, 128), (192, 64, 256), (64, 64, 128), (256, 0, 256))
+"""Head widths that FlashAttention's MLA prefill takes on CUDA, and with it any other backend's.
+
+Source: vLLM 0.33 ``v1/attention/backends/mla/prefill/flash_attn.py`` ``supports_mla_dimensions``.
+"""
+
+
 @dataclass(frozen=True, kw_only=True)
 class LatentAttention(CacheLayer):
     """Multi-head latent attention.
@@ -55,6 +62,8 @@ class LatentAttention(CacheLayer):
         leads_index_group: It has an indexer of its own (others reuse an earlier layer's choice).
         heeds_skip_layers: Whether ``--kv-cache-dtype-skip-layers`` means this class too.
         fixed: Backend that the model's code insists on.
+        prefill_widths: Unturned key, turned key and value of a head, in elements, as prefill
+            expands the latent; None where nobody expands it.
     """
 
     num_heads: int
@@ -64,6 +73,7 @@ class LatentAttention(CacheLayer):
     leads_index_group: bool = False
     heeds_skip_layers: bool = True
     fixed: str | None = None
+    prefill_widths: tuple[int, int, int] | None = None
 
     @property
     def head_size(self) -> int:
@@ -99,6 +109,7 @@ class LatentAttention(CacheLayer):
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """One row a token, in the format the backend stores."""
         per_rank(self.num_heads, context, "attention heads")
+        self._check_prefill(context)
         stored = stored_kv_cache_dtype(self.layer_kv_cache_dtype(context), backend)
         spec = MLAAttentionSpec(
             block_size=context.block_size,
@@ -110,6 +121,19 @@ class LatentAttention(CacheLayer):
             variant="leader" if self.leads_index_group else "",
         )
         return as_packed(spec, backend)
+
+    def _check_prefill(self, context: CacheContext) -> None:
+        """Some prefill backend runs heads of these widths (``mla/prefill/selector.py``)."""
+        if self.use_sparse or context.compute_capability[0] == 0 or self.prefill_widths is None:
+            return
+        if self.prefill_widths not in PREFILL_WIDTHS:
+            names = "qk_nope_head_dim, qk_rope_head_dim, v_head_dim"
+            known = "; ".join(", ".join(map(str, widths)) for widths in PREFILL_WIDTHS)
+            own = ", ".join(map(str, self.prefill_widths))
+            raise InputError(
+                f"No valid MLA prefill backend found for {names} of {own}; there are ones for "
+                f"{known}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
