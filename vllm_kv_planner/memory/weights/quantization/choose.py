@@ -62,4 +62,13 @@ def quantization(
             f"--quantization {method}: how its layers are stored is not known to the stand-alone "
             "planner; --planner vllm asks vLLM itself"
         )
-    return make(checkpoint or {}, is_composite)
+    kept = _made.get((method, is_composite))
+    if checkpoint is None or kept is None or kept[0] is not checkpoint:
+        kept = (checkpoint, make(checkpoint or {}, is_composite))
+        _made[method, is_composite] = kept
+    return kept[1]
+
+
+_made: dict[tuple[str, bool], tuple[Any, Quantization]] = {}
+"""The last of each method, and what it was made of: its lists of names are long, and configs are
+not changed once read."""
