@@ -36,10 +36,11 @@ from benchmarks.ground_truth import (
 )
 from vllm_kv_planner.errors import PlannerError, UnsupportedError
 from vllm_kv_planner.kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
-from vllm_kv_planner.memory.budget import MemoryBudget, Weights, memory_budget, request_limits
+from vllm_kv_planner.memory.budget import MemoryBudget, Weights, memory_budget
 from vllm_kv_planner.memory.overheads import Measured, Overheads, find_row, known_overheads
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.memory.weights import WeightsEstimate, setup_weights
+from vllm_kv_planner.older_versions import request_limits
 from vllm_kv_planner.records import replace
 
 
@@ -221,7 +222,7 @@ def plan_of(case: Case, available: Sequence[int]) -> KVCachePlan:
             Worker(layers=layers, available_bytes=memory)
             for layers, memory in zip(setup.cache.stages, available, strict=True)
         ],
-        request_limits(setup, case.version),
+        request_limits(setup, version_rules(case.version)),
         layout=setup.cache.layout,
         model_max_len=setup.resolved.length.max_model_len,
         hybrid_kv_cache_manager=not setup.resolved.disable_hybrid_kv_cache_manager,

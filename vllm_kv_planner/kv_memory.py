@@ -275,10 +275,9 @@ def _leaner(upside: int, rules: VersionRules) -> tuple[str, ...]:
     """What kind of start has more memory, and how much; its share of the band has this reason."""
     if upside < _LITTLE:
         return ()
+    start = "a start of an image with FlashInfer installed, which samples with it"
     if rules.measures_lookups:
         start = "a later start, which finds the compiled model in vLLM's cache"
-    else:
-        start = "a start of an image with FlashInfer installed, which samples with it"
     return (f"planned for a first start; {start}, has up to {gib(upside)} more KV cache memory",)
 
 

@@ -18,8 +18,7 @@ from collections.abc import Callable, Mapping
 from math import ceil, hypot
 
 from ..engine_args.setup import EngineSetup
-from ..kv_cache.specs import RequestLimits
-from ..records import dataclass, replace
+from ..records import dataclass
 from .activation import ActivationPeak, activation_peak, seen_activation
 from .cuda_graphs import GraphEstimate, graph_estimate
 from .non_torch import non_torch, taken_at_start
@@ -251,14 +250,6 @@ def memory_budget(
         provenance=provenance_of(tightest, rules),
         ranks=ranks,
     )
-
-
-def request_limits(setup: EngineSetup, vllm_version: str = DEFAULT_VERSION) -> RequestLimits:
-    """What bounds one request's blocks: 0.33's limits, with the steps in flight of the version."""
-    limits = setup.limits
-    if version_rules(vllm_version).steps_in_flight_hold_blocks:
-        return limits
-    return replace(limits, max_in_flight_tokens=setup.resolved.batch.max_num_batched_tokens)
 
 
 def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudget:
