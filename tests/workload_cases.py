@@ -104,6 +104,7 @@ def _hybrid(name: str, model: str, blocks: int, scale: int = 1, **args: Any) -> 
         "max_model_len": 8192 * scale,
         "max_num_batched_tokens": 2048,
         "num_gpu_blocks_override": blocks,
+        "enforce_eager": True,  # captured whole, a step asks for a state of every sequence
         **args,
     }
     return [

@@ -149,12 +149,13 @@ def refuse_without_states(
     mode = compilation.cudagraph_mode
     speculative = vllm_config.speculative_config
     drafted = 0 if speculative is None else speculative.num_speculative_tokens or 0
-    supports = [
-        backend.get_builder_cls().get_cudagraph_support(vllm_config, rank.specs[layer])
-        for rank in ranks
-        for layer, backend in rank.backend_of.items()
-        if layer in rank.specs
-    ]
+    with name("set_current_vllm_config")(vllm_config):  # some builders ask for it
+        supports = [
+            backend.get_builder_cls().get_cudagraph_support(vllm_config, rank.specs[layer])
+            for rank in ranks
+            for layer, backend in rank.backend_of.items()
+            if layer in rank.specs
+        ]
     if not supports:
         return
     try:
