@@ -69,7 +69,8 @@ def compared(plan: Plan) -> dict[str, Any]:
         "kv_cache_size_tokens": cache.kv_cache_size_tokens,
         "max_concurrency": cache.max_concurrency,
         "max_model_len_that_fits": cache.max_model_len_that_fits,
-        "fits": plan.fits,
+        # vLLM's own check; whether the card holds the memory that is given is no question to vLLM
+        "fits": (cache.max_model_len_that_fits or 0) >= plan.engine.max_model_len,
     }
 
 
