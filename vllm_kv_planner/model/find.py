@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Callable
 
 from ..errors import ConfigError, InputError, UnknownNameError
 from ..records import replace
@@ -122,14 +123,18 @@ def _on_disk_or_hub(typed: str, name: str, revision: str | None, offline: bool) 
         is_main = revision in (None, "main")
         other = _other_spelling(name) if is_main and refused.may_be_misspelt else None
         if other is None:
-            raise refused.error from None
+            raise refused.error() from None
     return _on_disk_or_hub(other, other, revision, offline)
 
 
 class _NotThere(Exception):
-    """The Hub has no such model, or could not be asked; ``error`` where nothing else knows it."""
+    """The Hub has no such model, or could not be asked.
 
-    def __init__(self, why: str, error: InputError, *, may_be_misspelt: bool) -> None:
+    ``error`` makes what is raised where nothing else knows the model: naming the nearest takes a
+    hundred times as long as finding a preset.
+    """
+
+    def __init__(self, why: str, error: Callable[[], InputError], *, may_be_misspelt: bool) -> None:
         super().__init__(why)
         self.error = error
         self.may_be_misspelt = may_be_misspelt
@@ -144,24 +149,35 @@ def _from_hub(
         _NotThere: Nothing, or nothing that could be used.
     """
     if offline:
-        error = _unknown(name, "is not cached, and offline the Hub is not asked", revision)
-        raise _NotThere("offline, the Hub was not asked", error, may_be_misspelt=True)
+        why = "is not cached, and offline the Hub is not asked"
+        raise _NotThere(
+            "offline, the Hub was not asked",
+            lambda: _unknown(name, why, revision),
+            may_be_misspelt=True,
+        )
     from . import hub, online  # they import urllib: only where the network is needed
 
     stands_in = has_other or cached is not None
     silence = online.silence() if stands_in else None
     if silence:
-        raise _NotThere(silence, ConfigError(silence), may_be_misspelt=False)
+        raise _NotThere(silence, lambda: ConfigError(silence), may_be_misspelt=False)
     try:
         return online.ask(name, revision, cached)
     except hub.NotOnHub as caught:
-        error = _unknown(name, str(caught)[len(name) + 1 :], revision)
-        raise _NotThere(str(caught), error, may_be_misspelt=True) from None
+        said = str(caught)
+        raise _NotThere(
+            said, lambda: _unknown(name, said[len(name) + 1 :], revision), may_be_misspelt=True
+        ) from None
     except hub.NoAnswer as caught:
-        failed = ConfigError(f"{caught}{_hint(name, revision)}")
-        raise _NotThere(online.silence() or "", failed, may_be_misspelt=True) from None
+        said = str(caught)
+        raise _NotThere(
+            online.silence() or "",
+            lambda: ConfigError(f"{said}{_hint(name, revision)}"),
+            may_be_misspelt=True,
+        ) from None
     except ConfigError as caught:
-        raise _NotThere(str(caught), caught, may_be_misspelt=False) from None
+        refusal = caught
+        raise _NotThere(str(caught), lambda: refusal, may_be_misspelt=False) from None
 
 
 def _bundled(preset: presets.Preset, why: str) -> FoundConfig:
