@@ -40,7 +40,7 @@ from vllm_kv_planner.memory.budget import MemoryBudget, Weights, memory_budget
 from vllm_kv_planner.memory.overheads import Measured, Overheads, find_row, known_overheads
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.memory.weights import WeightsEstimate, setup_weights
-from vllm_kv_planner.older_versions import request_limits
+from vllm_kv_planner.planning.versions import request_limits
 from vllm_kv_planner.records import replace
 
 

@@ -12,8 +12,8 @@ from typing import Any
 
 from vllm_kv_planner.cli.plan_command import make_parser
 from vllm_kv_planner.cli.planner_flags import request_for
-from vllm_kv_planner.described import described
 from vllm_kv_planner.engine_args.arguments import prepare_arguments
+from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.flags import engine_args_from
@@ -21,10 +21,10 @@ from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.gpu.gpu import GPU
-from vllm_kv_planner.machine import UNKNOWN_MACHINE, Machine
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.model.find import FoundConfig, find_config
-from vllm_kv_planner.older_versions import as_built
+from vllm_kv_planner.planning.machine import UNKNOWN_MACHINE, Machine
+from vllm_kv_planner.planning.versions import as_built
 
 ROOT = Path(__file__).resolve().parent
 FOLDER = ROOT.parents[1] / "shared" / "ground_truth"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from vllm_kv_planner.described import described
+from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup

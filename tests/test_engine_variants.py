@@ -16,14 +16,14 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import PlannerError, plan
-from vllm_kv_planner.described import described
+from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.setup import resolve_setup
 from vllm_kv_planner.gpu import find_gpu
-from vllm_kv_planner.kv_memory import kv_memory
 from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.planner import plan_blocks
-from vllm_kv_planner.prepared import VLLM_VERSION
+from vllm_kv_planner.planning.memory import kv_memory
+from vllm_kv_planner.planning.standalone import VLLM_VERSION
 
 FILE = Path(__file__).parent / "data" / "vllm_0_33_variants.jsonl"
 HEAD, *ROWS = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from vllm_kv_planner.capacity.fit.batch_choice import best_batch
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.measured import Measured
-from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.errors import PlannerError
+from vllm_kv_planner.planning.request import PlanRequest, plan_request
 
 from .fit_cases import GPUS, MODELS
 

@@ -13,9 +13,9 @@ from vllm_kv_planner.capacity.fit.candidates import Candidate, rank_of
 from vllm_kv_planner.capacity.fit.constraints import Wanted
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.shapes import Shape
-from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
+from vllm_kv_planner.planning.request import PlanRequest, plan_request
 
 from .fit_cases import MODELS
 

@@ -16,8 +16,8 @@ from vllm_kv_planner.capacity.fit.questions import (
     longest_context,
     suggest,
 )
-from vllm_kv_planner.capacity.request import plan_request
 from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.planning.request import plan_request
 
 from .fit_cases import GPUS, MODELS
 

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.measured import measured_by_plan
-from vllm_kv_planner.capacity.request import plan_request
 from vllm_kv_planner.errors import InputError, PlannerError
-from vllm_kv_planner.machine import Machine
+from vllm_kv_planner.planning.machine import Machine
+from vllm_kv_planner.planning.request import plan_request
 
 from .fit_cases import FLAGS, GPUS, MODELS
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner.capacity.fit.fit import fit
-from vllm_kv_planner.capacity.request import plan_request
 from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.planning.request import plan_request
 
 from .fit_cases import MODELS
 

@@ -12,9 +12,9 @@ from vllm_kv_planner.capacity.fit.fit import fit
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.measured import Measured
 from vllm_kv_planner.capacity.fit.result import Offer
-from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import find_gpu
+from vllm_kv_planner.planning.request import PlanRequest, plan_request
 
 MEASURE = Measure()
 

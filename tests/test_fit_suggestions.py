@@ -12,10 +12,10 @@ from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.questions import suggest
 from vllm_kv_planner.capacity.fit.suggestion import Suggestion
 from vllm_kv_planner.capacity.fit.suggestions import smallest_change, suggestions_of
-from vllm_kv_planner.capacity.request import PlanRequest, plan_request
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import find_gpu
-from vllm_kv_planner.machine import Machine
+from vllm_kv_planner.planning.machine import Machine
+from vllm_kv_planner.planning.request import PlanRequest, plan_request
 
 from .fit_cases import FLAGS, GPUS, MODELS
 

@@ -10,8 +10,8 @@ from vllm_kv_planner import InputError, plan
 from vllm_kv_planner.capacity.engine_cache import engine_cache
 from vllm_kv_planner.capacity.held import held_by_request
 from vllm_kv_planner.capacity.paging import paging
-from vllm_kv_planner.capacity.request import plan_request
 from vllm_kv_planner.kv_cache.math import cdiv
+from vllm_kv_planner.planning.request import plan_request
 
 from .paging_cases import GIB, LLAMA, PER_TOKEN, one
 

@@ -29,7 +29,7 @@ from vllm_kv_planner import (
 )
 from vllm_kv_planner import plan as plan_of
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.plan_types import ModelInfo
+from vllm_kv_planner.planning.types import ModelInfo
 from vllm_kv_planner.records import fields
 
 GIVEN: dict[str, Any] = {"kv_cache_memory_bytes": 1 << 30, "planner": "standalone"}

@@ -19,7 +19,7 @@ from tests.speculative_cases import (
     written,
 )
 from vllm_kv_planner import UnsupportedError
-from vllm_kv_planner.described import described
+from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
 from vllm_kv_planner.gpu.catalogue import find_gpu

@@ -9,16 +9,16 @@ from typing import Any
 import pytest
 
 import vllm_kv_planner
-from vllm_kv_planner.capacity.request import plan_request
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.explain.part import ROUNDING, Part
 from vllm_kv_planner.explain.reasons import blocks_reason
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.model.find import find_config
-from vllm_kv_planner.plan_types import Plan
+from vllm_kv_planner.planning.request import plan_request
+from vllm_kv_planner.planning.types import Plan
+from vllm_kv_planner.planning.verdict import states_for_all
 from vllm_kv_planner.records import replace
-from vllm_kv_planner.verdict import states_for_all
 
 GIB = 1 << 30
 HYBRID: dict[str, Any] = {"max_model_len": 8192, "kv_cache_memory_bytes": 13_000_000_000}

@@ -16,7 +16,7 @@ import pytest
 import vllm_kv_planner
 from tests.vllm_python import CUDA, interpreter
 from vllm_kv_planner import InputError, Plan, VLLMPlanner
-from vllm_kv_planner.plan_types import KVCacheInfo
+from vllm_kv_planner.planning.types import KVCacheInfo
 
 PYTHON = interpreter(CUDA)
 GIB = 1 << 30

@@ -244,7 +244,7 @@ def sum_of(records: list[Any], name: str) -> Any:
 
 def result_of(statistics: Statistics, feed: Feed | SeenTrace) -> dict[str, Any]:
     """The figures, without a plan."""
-    from vllm_kv_planner.plan_types import as_plain
+    from vllm_kv_planner.planning.types import as_plain
 
     result = statistics.result(
         None,  # type: ignore[arg-type]

@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from .capacity.launch.launch import plan_launch as plan_launch
     from .capacity.paged import PagingComparison as PagingComparison
     from .capacity.paging import paging as paging
-    from .capacity.request import PlanRequest as PlanRequest
-    from .capacity.request import plan_request as plan_request
     from .capacity.scenario import Scenario as Scenario
     from .capacity.sweep.result import SweepResult as SweepResult
     from .capacity.sweep.run import sweep as sweep
@@ -38,8 +36,10 @@ if TYPE_CHECKING:
     from .errors import UnsupportedError as UnsupportedError
     from .estimate import KVCacheEstimate as KVCacheEstimate
     from .estimate import estimate_kv_cache as estimate_kv_cache
-    from .plan_types import Plan as Plan
     from .planner import plan as plan
+    from .planning.request import PlanRequest as PlanRequest
+    from .planning.request import plan_request as plan_request
+    from .planning.types import Plan as Plan
     from .vllm_adapter.client import VLLMPlanner as VLLMPlanner
     from .vllm_adapter.live import plan_engine as plan_engine
 
@@ -52,9 +52,9 @@ _HOME = {
     "ModelComparison": "capacity.compared",
     "Offer": "capacity.fit.result",
     "PagingComparison": "capacity.paged",
-    "Plan": "plan_types",
+    "Plan": "planning.types",
     "PlannerError": "errors",
-    "PlanRequest": "capacity.request",
+    "PlanRequest": "planning.request",
     "RequestSource": "capacity.workload.source",
     "Scenario": "capacity.scenario",
     "Suggestion": "capacity.fit.suggestion",
@@ -73,7 +73,7 @@ _HOME = {
     "plan": "planner",
     "plan_engine": "vllm_adapter.live",
     "plan_launch": "capacity.launch.launch",
-    "plan_request": "capacity.request",
+    "plan_request": "planning.request",
     "run_workload": "capacity.workload.run",
     "smallest_change": "capacity.fit.suggestions",
     "suggest": "capacity.fit.questions",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 
-from .described import described, named
+from .engine_args.described import described, named
 from .engine_args.engine_args import EngineArgs
 from .engine_args.setup import EngineSetup, resolve_setup
 from .engine_args.value_types import shown
@@ -198,7 +198,7 @@ def stored_dtype(setup: EngineSetup) -> str:
     """What the cache is stored in, by name."""
     name = setup.resolved.kv_cache_dtype.name
     if setup.model.use_mla:
-        from .standalone import stored_kv_cache_dtype  # imports every report's types
+        from .planning.assemble import stored_kv_cache_dtype
 
         name = stored_kv_cache_dtype(setup)
     return setup.resolved.dtype.name if name == "auto" else name

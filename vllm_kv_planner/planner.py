@@ -16,13 +16,13 @@ from .gpu.gpu import GPU
 from .kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from .kv_cache.promote import NoOneKind
 from .kv_cache.specs import RequestLimits
-from .kv_memory import kv_memory, unknown_memory
-from .machine import UNKNOWN_MACHINE, Machine
 from .model.find import FoundConfig, found_config
-from .older_versions import as_logged
-from .plan_types import Plan
-from .prepared import VLLM_VERSION, prepare
-from .standalone import assemble
+from .planning.assemble import assemble
+from .planning.machine import UNKNOWN_MACHINE, Machine
+from .planning.memory import kv_memory, unknown_memory
+from .planning.standalone import VLLM_VERSION, prepare
+from .planning.types import Plan
+from .planning.versions import as_logged
 
 
 def plan(
@@ -49,7 +49,7 @@ def plan(
         PlannerError: The input is wrong or not plannable; one line says what and where.
     """
     found = found_config(model, engine_args.get("revision"))
-    from .capacity.request import PlanRequest
+    from .planning.request import PlanRequest
 
     check_planner(planner)
     check_inputs(gpu, vllm_version, machine)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..plan_types import as_plain
+from ..planning.types import as_plain
 
 if TYPE_CHECKING:
     from ..report.table import Table

@@ -11,19 +11,19 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PlannerError, WeightsUnknownError
-from ..machine import UNKNOWN_MACHINE, Machine
 from ..masking import without_secrets
-from ..plan_types import REFUSED
+from ..planning.machine import UNKNOWN_MACHINE, Machine
+from ..planning.request import PlanRequest
+from ..planning.types import REFUSED
 from ..records import replace
 from .common_models import COMMON_MODELS
 from .compared import ComparedModel, ModelComparison, RequestFigures
 from .known_memory import is_given, is_known, sizes_only, with_stand_in
-from .request import PlanRequest
 
 if TYPE_CHECKING:
     from ..gpu.gpu import GPU
     from ..model.find import FoundConfig
-    from ..plan_types import Plan
+    from ..planning.types import Plan
 
 LENGTHS = (8192, 32768)
 """Tokens of one request, beside each model's own maximum."""

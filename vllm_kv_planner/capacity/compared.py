@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ..plan_types import ChangeInfo
+from ..planning.types import ChangeInfo
 from ..records import dataclass
 from .answer import Answer
 

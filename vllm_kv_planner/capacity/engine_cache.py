@@ -6,10 +6,10 @@ from ..engine_args.setup import EngineSetup
 from ..errors import UnsupportedError
 from ..kv_cache.capacity import KVCachePlan, WorkerBlocks
 from ..kv_cache.specs import RequestLimits
-from ..kv_memory import kv_memory
 from ..planner import plan_blocks
+from ..planning.memory import kv_memory
+from ..planning.request import PlanRequest
 from ..records import dataclass
-from .request import PlanRequest
 
 
 @dataclass(frozen=True, kw_only=True)

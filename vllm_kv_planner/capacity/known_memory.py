@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .request import PlanRequest
+from ..planning.request import PlanRequest
 
 STAND_IN_BYTES = 1 << 30
 """KV memory that a plan needs to be made; nothing that depends on it is shown."""

@@ -8,15 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine_args.environment import EngineEnvironment
 from ..errors import InputError, PlannerError
-from ..machine import UNKNOWN_MACHINE, Machine
+from ..planning.assemble import stored_kv_cache_dtype
+from ..planning.machine import UNKNOWN_MACHINE, Machine
+from ..planning.request import PlanRequest, plan_request
+from ..planning.verdict import refusal
 from ..records import replace
-from ..standalone import stored_kv_cache_dtype
-from ..verdict import refusal
 from .engine_cache import EngineCache, engine_cache
 from .held import GroupHeld, held_by_request
 from .known_memory import HAND_MADE, is_given, is_known, sizes_only, with_stand_in
 from .paged import PagedScenario, PagingComparison
-from .request import PlanRequest, plan_request
 from .scenario import CLASSIC, Scenario, scenario_of
 
 if TYPE_CHECKING:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import argparse
 
     from ..capacity.compared import ComparedModel
-    from ..capacity.request import PlanRequest
     from ..model.find import FoundConfig
+    from ..planning.request import PlanRequest
 
 EPILOG = """\
 examples:

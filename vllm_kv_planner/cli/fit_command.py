@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import argparse
 
     from ..capacity.fit.constraints import Wanted
-    from ..capacity.request import PlanRequest
     from ..gpu.gpu import GPU
+    from ..planning.request import PlanRequest
 
 EPILOG = """\
 examples:

@@ -19,7 +19,7 @@ from .planner_flags import (
 )
 
 if TYPE_CHECKING:
-    from ..plan_types import Plan
+    from ..planning.types import Plan
 
 EPILOG = """\
 examples:

@@ -14,11 +14,11 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Collection, Sequence
 
-    from ..capacity.request import PlanRequest
     from ..engine_args.engine_args import EngineArgs
     from ..engine_args.environment import EngineEnvironment
-    from ..machine import Machine
     from ..model.find import FoundConfig
+    from ..planning.machine import Machine
+    from ..planning.request import PlanRequest
 
 _SERVER = re.compile(r"\bvllm serve\b|-m (vllm|dynamo)\.")
 CUSTOM_LENGTH = 8192
@@ -217,8 +217,8 @@ def request_for(
     notes: list[str],
 ) -> PlanRequest:
     """What the flags ask for, of a model that is already found."""
-    from ..capacity.request import PlanRequest
     from ..engine_args.choose_gpu import choose_gpu
+    from ..planning.request import PlanRequest
 
     gpu = getattr(given, "gpu", None)
     if gpu is None and given.gpu_memory is not None:
@@ -240,7 +240,7 @@ def request_for(
 
 def machine_of(given: argparse.Namespace) -> Machine:
     """Free memory as said, and the lessons of earlier starts."""
-    from ..machine import Machine
+    from ..planning.machine import Machine
 
     free, others = given.free_memory, given.other_processes
     if free is not None and others is not None:

@@ -18,10 +18,10 @@ from .planner_flags import add_custom_flags, add_planner_flags, command_parser, 
 if TYPE_CHECKING:
     import argparse
 
-    from ..capacity.request import PlanRequest
     from ..capacity.sweep.job import Sweep
     from ..capacity.sweep.result import SweepResult
     from ..gpu.gpu import GPU
+    from ..planning.request import PlanRequest
 
 CUSTOM = "custom"
 """What the model's column says of a hand-made one."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from ..capacity.workload.result import WorkloadResult
     from ..capacity.workload.source import OpenSource, RequestSource
-    from ..plan_types import Plan
+    from ..planning.types import Plan
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -84,7 +84,7 @@ def rendered(result: WorkloadResult, form: str, asked: RequestSource, source: Op
     result = replace(result, notes=(*result.notes, *source.notes()))
     lines = described(source)
     if form == "json":
-        from ..plan_types import as_plain
+        from ..planning.types import as_plain
 
         plain = as_plain(asked)
         assert isinstance(plain, dict)

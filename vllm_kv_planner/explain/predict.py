@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..described import described
+from ..engine_args.described import described
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
 from ..engine_args.flag_table import all_flags
@@ -21,8 +21,8 @@ from ..memory.overheads import Overheads
 from ..memory.versions import FIRST, VersionRules, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
 from ..model.find import find_config
-from ..older_versions import as_built, as_logged, request_limits
 from ..planner import longest_worth_trying
+from ..planning.versions import as_built, as_logged, request_limits
 from ..records import dataclass
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
-from ..plan_types import Plan
+from ..planning.types import Plan
 from .printable import printable_plan
 
 

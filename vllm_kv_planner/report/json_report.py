@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..plan_types import Plan
+from ..planning.types import Plan
 
 
 def to_json(*plans: Plan) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..plan_types import Plan
+from ..planning.types import Plan
 from .printable import printable_plan
 from .text import changes, sections, verdict
 

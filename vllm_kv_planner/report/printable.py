@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..errors import printable
-from ..plan_types import Plan
+from ..planning.types import Plan
 from ..records import fields, is_dataclass, replace
 
 

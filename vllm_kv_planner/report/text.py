@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..plan_types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan
+from ..planning.types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan
 from ..units import gib
 from .printable import printable_plan
 from .terminal import paint

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..plan_types import (
+from ..planning.types import (
     DOES_NOT_FIT,
     FITS,
     EngineInfo,

@@ -5,20 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from ..described import described
+from ..engine_args.described import described
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
 from ..engine_args.setup import EngineSetup, resolve_setup
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.gpu import GPU
-from ..kv_memory import KVMemory, kv_memory, not_held, weights_of
-from ..machine import Machine
 from ..model.find import FoundConfig
-from ..plan_types import BORDERLINE, DOES_NOT_FIT, FITS, Plan
+from ..planning.machine import Machine
+from ..planning.memory import KVMemory, kv_memory, not_held, weights_of
+from ..planning.types import BORDERLINE, DOES_NOT_FIT, FITS, Plan
+from ..planning.verdict import Verdict, captures_whole_steps, held_against_gpu, states_for_all
 from ..records import replace
 from ..units import gib
-from ..verdict import Verdict, captures_whole_steps, held_against_gpu, states_for_all
 from .client import THIS_MACHINE
 
 if TYPE_CHECKING:

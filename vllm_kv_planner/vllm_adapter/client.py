@@ -19,7 +19,7 @@ from ..gpu.catalogue import find_gpu
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig, find_config, found_config
-from ..plan_types import Plan
+from ..planning.types import Plan
 from .absent_gpu import describe_gpu
 from .arguments import variables, vllm_arguments
 from .assemble import assemble

@@ -12,7 +12,7 @@ from ..errors import InputError, UnsupportedError
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig, find_config
-from ..plan_types import Plan
+from ..planning.types import Plan
 from .arguments import CONFIG_OVERRIDES, HANDED_OVER, check_no_code
 from .client import THIS_MACHINE, VLLMPlanner, draft_model, finished
 from .model_folder import without_code, write_model_folder

@@ -11,7 +11,7 @@ from ..engine_args.environment import EngineEnvironment
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig
-from ..plan_types import Plan
+from ..planning.types import Plan
 from .client import PYTHON, VLLMPlanner
 
 _PLANNERS: dict[str | None, VLLMPlanner] = {}

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 from ..capacity.workload.flags import SchedulerFlags
 from ..capacity.workload.types import StepRecord, TraceRequest
 from ..errors import InputError, PlannerError
-from ..plan_types import Plan
-from ..prepared import VLLM_VERSION
+from ..planning.standalone import VLLM_VERSION
+from ..planning.types import Plan
 from .budget import plan_with_budget
 from .client import VLLMPlanner
 from .shared import installed_planner
 
 if TYPE_CHECKING:
-    from ..capacity.request import PlanRequest
     from ..engine_args.engine_args import EngineArgs
+    from ..planning.request import PlanRequest
 
 _BATCH = 256
 """Requests sent at a time."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 
 from ...errors import PlannerError
-from ..request import PlanRequest
+from ...planning.request import PlanRequest
 from .measured import Measured
 
 Measurer = Callable[[PlanRequest], Measured]

@@ -12,10 +12,10 @@ from __future__ import annotations
 
 from math import ceil
 
-from ...described import described
+from ...engine_args.described import described
 from ...errors import PlannerError
+from ...planning.request import PlanRequest
 from ...units import gib
-from ..request import PlanRequest
 from .candidates import Candidate
 from .measure import Measure
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from ...gpu.gpu import GPU
+from ...planning.request import PlanRequest
 from ...records import dataclass, replace
-from ..request import PlanRequest
 from .constraints import Constraints
 from .shapes import Shape, shapes
 

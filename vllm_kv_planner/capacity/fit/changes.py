@@ -12,8 +12,8 @@ from typing import Any
 from ...errors import PlannerError
 from ...gpu.catalogue import DEFAULT_GPU, find_gpu, offered_gpus
 from ...gpu.gpu import GPU
+from ...planning.request import PlanRequest
 from ...records import dataclass
-from ..request import PlanRequest
 from .batch_choice import SMALL_STEP
 from .inverse import (
     HUNDREDTHS,
@@ -172,7 +172,7 @@ def without_video(start: Start) -> Iterator[Change]:
 
 def text_only(start: Start) -> Iterator[Change]:
     """No encoder, where the model has one and nobody limited it."""
-    from ...described import described
+    from ...engine_args.described import described
 
     request = start.request
     if request.args.language_model_only:

@@ -8,10 +8,10 @@ from typing import Any
 
 from ...errors import InputError
 from ...gpu.gpu import GPU
-from ...machine import UNKNOWN_MACHINE, Machine
 from ...model.find import FoundConfig, found_config
+from ...planning.machine import UNKNOWN_MACHINE, Machine
+from ...planning.request import PlanRequest, plan_request
 from ...records import replace
-from ..request import PlanRequest, plan_request
 from .constraints import Wanted
 from .offers import offer_of
 from .result import FitResult

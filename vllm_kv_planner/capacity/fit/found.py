@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from ...planning.request import PlanRequest
 from ...records import dataclass
-from ..request import PlanRequest
 from .candidates import Candidate
 from .measured import Measured
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from math import ceil
 
 from ...errors import PlannerError
-from ..request import PlanRequest
+from ...planning.request import PlanRequest
 from .measured import Measured
 
 Measurer = Callable[[PlanRequest], Measured]

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...described import described
+from ...engine_args.described import described
 from ...errors import PlannerError, UnsupportedError
-from ...kv_memory import kv_memory, weights_of
 from ...planner import plan_blocks
-from ..request import PlanRequest
+from ...planning.memory import kv_memory, weights_of
+from ...planning.request import PlanRequest
 from .measured import Measured, alone, measured_by_plan, measured_of
 
 

@@ -8,15 +8,15 @@ from ...engine_args.setup import EngineSetup
 from ...errors import WeightsUnknownError
 from ...kv_cache.capacity import KVCachePlan
 from ...kv_cache.specs import RequestLimits
-from ...kv_memory import KVMemory
-from ...plan_types import DOES_NOT_FIT, FITS
 from ...planner import longest_worth_trying
+from ...planning.memory import KVMemory
+from ...planning.request import PlanRequest
+from ...planning.types import DOES_NOT_FIT, FITS
+from ...planning.verdict import Verdict, judged, needs_states
 from ...records import dataclass, replace
-from ...verdict import Verdict, judged, needs_states
-from ..request import PlanRequest
 
 if TYPE_CHECKING:
-    from ...plan_types import Plan
+    from ...planning.types import Plan
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,7 +8,7 @@ from typing import Any
 from ...errors import InputError, PlannerError
 from ...gpu.catalogue import DEFAULT_GPU, find_gpu
 from ...gpu.gpu import GPU
-from ..request import PlanRequest, plan_request
+from ...planning.request import PlanRequest, plan_request
 from .constraints import MOST_REQUESTS, gpus_of, whole
 from .fit import Model, fit
 from .inverse import longest_length, smallest_utilization, with_room_for

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ...plan_types import as_plain
+from ...planning.request import PlanRequest
+from ...planning.types import as_plain
 from ...records import dataclass, fields
 from ..answer import SCHEMA_VERSION, Answer
-from ..request import PlanRequest
 from .suggestion import Suggestion
 
 if TYPE_CHECKING:
-    from ...plan_types import Plan
+    from ...planning.types import Plan
     from ...report.table import Table
 
 

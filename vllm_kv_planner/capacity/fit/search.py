@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from ...described import described
+from ...engine_args.described import described
 from ...engine_args.value_types import flag_name
 from ...errors import InputError, PlannerError
-from ..request import PlanRequest
+from ...planning.request import PlanRequest
 from .batch_choice import best_batch
 from .bounds import Bounds
 from .candidates import EXPERTS_IN_RANK, Candidate, Rank, candidates

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from ...errors import InputError, PlannerError, UnsupportedError
-from ...plan_types import ChangeInfo, HostInfo, Plan
+from ...planning.request import PlanRequest
+from ...planning.types import ChangeInfo, HostInfo, Plan
 from ...records import replace
 from ...units import gib
-from ..request import PlanRequest
 from .changes import CHANGES, Change, Measurer, Start
 from .constraints import MOST_REQUESTS, whole
 from .inverse import HUNDREDTHS, at_utilization

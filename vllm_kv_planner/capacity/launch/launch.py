@@ -12,12 +12,12 @@ from ...engine_args.environment import read_environment
 from ...engine_args.serve_command import parse_serve_command
 from ...errors import InputError, PlannerError, UnsupportedError, hiding
 from ...gpu.gpu import GPU
-from ...machine import UNKNOWN_MACHINE, Machine
-from ...plan_types import Plan
+from ...planning.machine import UNKNOWN_MACHINE, Machine
+from ...planning.request import PlanRequest
+from ...planning.types import Plan
 from ...records import dataclass, replace
 from ...report.text import verdict
 from ...vllm_adapter.ended import end_shared_planner
-from ..request import PlanRequest
 from .command import Command, environment_of, read_command
 from .installed import installed_version, is_known
 

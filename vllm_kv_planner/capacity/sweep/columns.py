@@ -7,9 +7,9 @@ from functools import cache
 from operator import attrgetter
 from typing import Any, NamedTuple
 
-from ... import plan_types
 from ...engine_args.engine_args import EngineArgs
 from ...errors import printable
+from ...planning import types as plan_types
 from ...records import fields, is_dataclass
 
 KEY = "key"

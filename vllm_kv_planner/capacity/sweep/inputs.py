@@ -10,10 +10,10 @@ from ...engine_args.value_types import shown
 from ...errors import InputError, PlannerError
 from ...gpu.catalogue import find_gpu
 from ...gpu.gpu import GPU
-from ...machine import Machine
 from ...model.find import FoundConfig
 from ...planner import check_inputs, check_planner
-from ..request import PlanRequest, plan_request
+from ...planning.machine import Machine
+from ...planning.request import PlanRequest, plan_request
 from .grid import Grid, Setup, make_grid
 from .job import Sweep
 from .names import canonical

@@ -7,7 +7,7 @@ from collections.abc import Generator, Sequence
 
 from ...errors import InputError
 from ...files import shown_path
-from ...plan_types import REFUSED
+from ...planning.types import REFUSED
 from ...records import dataclass
 from .columns import all_columns, plain, plan_columns
 from .grid import Grid, Setup

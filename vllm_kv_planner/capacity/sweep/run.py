@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
-from ...machine import UNKNOWN_MACHINE, Machine
+from ...planning.machine import UNKNOWN_MACHINE, Machine
 from .grid import Setup
 from .job import Sweep
 from .output import Output, open_output

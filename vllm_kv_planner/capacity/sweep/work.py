@@ -15,7 +15,7 @@ from .grid import Setup
 
 if TYPE_CHECKING:
     from ...gpu.gpu import GPU
-    from ..request import PlanRequest
+    from ...planning.request import PlanRequest
 
 Outcome = tuple[Any, ...] | str
 """``fits`` and the plan's columns; or why there is no plan, in one line."""

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import InputError, UnsupportedError
-from ...plan_types import BORDERLINE, Plan
 from ...planner import plan_blocks
+from ...planning.types import BORDERLINE, Plan
 from .flags import SchedulerFlags
 from .settings import EngineSettings, block_sizes, check_groups, group_settings
 
 if TYPE_CHECKING:
     from ...engine_args.setup import EngineSetup
-    from ..request import PlanRequest
+    from ...planning.request import PlanRequest
 
 
 def planned_settings(
@@ -24,7 +24,7 @@ def planned_settings(
         PlannerError: The engine cannot be planned, does not fit, or has no rule here.
     """
     from ...planner import plan_standalone
-    from ...prepared import VLLM_VERSION
+    from ...planning.standalone import VLLM_VERSION
     from ...records import replace
 
     if request.vllm_version not in (None, VLLM_VERSION):

@@ -16,7 +16,7 @@ from .step import Step
 from .types import StepRecord, TraceRequest
 
 if TYPE_CHECKING:
-    from ..request import PlanRequest
+    from ...planning.request import PlanRequest
     from .result import WorkloadResult
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ...plan_types import Plan
+from ...planning.types import Plan
 from ...records import dataclass
 from ..answer import Answer
 

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ..request import PlanRequest
+from ...planning.request import PlanRequest
 from .engine import Engine
 from .fast import FastEngine, can_be_fast
 from .feed import Feed
@@ -18,7 +18,7 @@ from .statistics import Statistics
 from .types import TraceRequest
 
 if TYPE_CHECKING:
-    from ...plan_types import Plan
+    from ...planning.types import Plan
     from .result import WorkloadResult
 
 MOST_CLIENTS = 1_000_000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ...plan_types import Plan
+from ...planning.types import Plan
 from .feed import Counts
 from .limits import CAUSES, limit_sentence
 from .result import WorkloadResult

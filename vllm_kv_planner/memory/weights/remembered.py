@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from ...described import Keyed
+from ...engine_args.described import Keyed
 from ...engine_args.setup import EngineSetup
 from .estimate import WeightsEstimate
 from .per_rank import setup_weights

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from .engine_args.setup import EngineSetup
-from .kv_cache.capacity import KVCachePlan, WorkerBlocks
-from .kv_cache.group import KVCacheGroup
-from .kv_cache.math import cdiv
-from .kv_cache.specs import MLAAttentionSpec, RequestLimits
-from .kv_memory import KVMemory
-from .model.find import FoundConfig
-from .plan_types import (
+from ..engine_args.setup import EngineSetup
+from ..kv_cache.capacity import KVCachePlan, WorkerBlocks
+from ..kv_cache.group import KVCacheGroup
+from ..kv_cache.math import cdiv
+from ..kv_cache.specs import MLAAttentionSpec, RequestLimits
+from ..model.find import FoundConfig
+from ..units import gib
+from ..version import __version__
+from .memory import KVMemory
+from .types import (
     FITS,
     EngineInfo,
     GPUInfo,
@@ -20,9 +22,7 @@ from .plan_types import (
     Plan,
     PlannerInfo,
 )
-from .units import gib
 from .verdict import judged
-from .version import __version__
 
 
 def assemble(

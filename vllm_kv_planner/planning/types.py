@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .records import dataclass, field, fields, is_dataclass
+from ..records import dataclass, field, fields, is_dataclass
 
 SCHEMA_VERSION = 1
 

@@ -5,18 +5,18 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from .engine_args.setup import EngineSetup
-from .errors import ConfigError, PlannerError, UnsupportedError, WeightsUnknownError
+from ..engine_args.setup import EngineSetup
+from ..errors import ConfigError, PlannerError, UnsupportedError, WeightsUnknownError
+from ..records import dataclass, replace
+from ..units import GIB, gib
 from .machine import UNKNOWN_MACHINE, Machine
-from .plan_types import MemoryInfo
-from .records import dataclass, replace
-from .units import GIB, gib
+from .types import MemoryInfo
 
 if TYPE_CHECKING:
-    from .memory.budget import RankBudget
-    from .memory.versions import VersionRules
-    from .memory.weights import WeightsEstimate
-    from .model.find import FoundConfig
+    from ..memory.budget import RankBudget
+    from ..memory.versions import VersionRules
+    from ..memory.weights import WeightsEstimate
+    from ..model.find import FoundConfig
 
 
 ANY_MEMORY = 1 << 60
@@ -183,7 +183,7 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
         WeightsUnknownError: A hand-made model, of which only the cache is described; or no rule
             for the architecture, and no checkpoint at hand.
     """
-    from .memory.weights.remembered import remembered_weights
+    from ..memory.weights.remembered import remembered_weights
 
     if found.source == "custom":
         raise WeightsUnknownError(
@@ -194,9 +194,9 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
     try:
         return remembered_weights(setup, (int(major), int(minor)))
     except UnsupportedError as refusal:
-        from .memory.weights.checkpoint import checkpoint_weights
-        from .memory.weights.headers import hub_headers, local_headers
-        from .model.find import is_offline
+        from ..memory.weights.checkpoint import checkpoint_weights
+        from ..memory.weights.headers import hub_headers, local_headers
+        from ..model.find import is_offline
 
         headers = None
         if found.source in ("local", "hf-cache") and found.path is not None:
@@ -223,8 +223,8 @@ def predicted(
     setup: EngineSetup, weights: WeightsEstimate, vllm_version: str, machine: Machine
 ) -> KVMemory:
     """The budget: requested memory less weights, activation peak, graphs and the rest."""
-    from .memory.budget import Weights, memory_budget
-    from .memory.versions import version_rules
+    from ..memory.budget import Weights, memory_budget
+    from ..memory.versions import version_rules
 
     rules = version_rules(vllm_version)
     known = machine.calibration
@@ -286,7 +286,7 @@ _LITTLE = 1 << 26
 
 
 def _parts(rank: RankBudget, rules: VersionRules) -> MemoryInfo:
-    from .memory.budget import provenance_of
+    from ..memory.budget import provenance_of
 
     return MemoryInfo(
         requested_bytes=rank.requested_bytes,

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Any
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
 from ..gpu.gpu import GPU
-from ..machine import UNKNOWN_MACHINE, Machine
 from ..model.find import FoundConfig
 from ..records import dataclass, replace
+from .machine import UNKNOWN_MACHINE, Machine
 
 if TYPE_CHECKING:
     import os
 
-    from ..plan_types import Plan
-    from ..prepared import Prepared
+    from .standalone import Prepared
+    from .types import Plan
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +62,7 @@ class PlanRequest:
         )
         if not changes or (plan.fits and plan.host is None):
             return plan
-        from .fit.suggestions import changes_of
+        from ..capacity.fit.suggestions import changes_of
 
         return replace(plan, changes=changes_of(self, plan))
 
@@ -77,7 +77,7 @@ class PlanRequest:
         Raises:
             PlannerError: As ``plan``.
         """
-        from ..prepared import prepare
+        from .standalone import prepare
 
         return prepare(
             self.args,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from .records import dataclass
+from ..records import dataclass
 
 if TYPE_CHECKING:
-    from .calibration.calibration import Calibration
-    from .gpu.gpu import GPU
+    from ..calibration.calibration import Calibration
+    from ..gpu.gpu import GPU
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from .kv_cache.capacity import KVCachePlan, WorkerBlocks
-from .kv_cache.specs import MambaSpec
-from .plan_types import BORDERLINE, DOES_NOT_FIT, FITS
-from .records import dataclass
-from .units import gib
+from ..kv_cache.capacity import KVCachePlan, WorkerBlocks
+from ..kv_cache.specs import MambaSpec
+from ..records import dataclass
+from ..units import gib
+from .types import BORDERLINE, DOES_NOT_FIT, FITS
 
 if TYPE_CHECKING:
-    from .engine_args.setup import EngineSetup
-    from .kv_memory import KVMemory
+    from ..engine_args.setup import EngineSetup
+    from .memory import KVMemory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,9 +201,9 @@ def captures_whole_steps(setup: EngineSetup, vllm_version: str) -> bool:
     """Whether the engine captures full CUDA graphs, and refuses where states are too few."""
     if setup.args.enforce_eager:
         return False
-    from .memory.capture_sizes import captures_full
-    from .memory.rank import Rank
-    from .memory.versions import version_rules
+    from ..memory.capture_sizes import captures_full
+    from ..memory.rank import Rank
+    from ..memory.versions import version_rules
 
     rules = version_rules(vllm_version)
     return rules.refuses_sequences_without_state and captures_full(Rank(setup=setup, rules=rules))

@@ -7,12 +7,12 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
-from .engine_args.engine_args import EngineArgs
-from .errors import ConfigError
-from .model.describe import describe
-from .model.description import ModelDescription
-from .model.find import FoundConfig
-from .model.multimodal_tokens import shows_nothing
+from ..errors import ConfigError
+from ..model.describe import describe
+from ..model.description import ModelDescription
+from ..model.find import FoundConfig
+from ..model.multimodal_tokens import shows_nothing
+from .engine_args import EngineArgs
 
 
 def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:

@@ -9,15 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
-from .engine_args.engine_args import EngineArgs, VersionDefault
-from .engine_args.setup import EngineSetup
-from .kv_cache.capacity import KVCachePlan
-from .kv_cache.specs import RequestLimits
-from .memory.versions import VersionRules, version_rules
-from .model.description import ModelDescription
-from .model.layers.base import CacheLayer
-from .model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
-from .records import replace
+from ..engine_args.engine_args import EngineArgs, VersionDefault
+from ..engine_args.setup import EngineSetup
+from ..kv_cache.capacity import KVCachePlan
+from ..kv_cache.specs import RequestLimits
+from ..memory.versions import VersionRules, version_rules
+from ..model.description import ModelDescription
+from ..model.layers.base import CacheLayer
+from ..model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
+from ..records import replace
 
 CURRENT = (0, 33)
 GATED_DELTA_EXPORTS, KIMI_DELTA_EXPORTS = (0, 33), (0, 32)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from .described import described, named
-from .engine_args.engine_args import EngineArgs
-from .engine_args.environment import EngineEnvironment
-from .engine_args.setup import EngineSetup, resolve_setup
-from .gpu.catalogue import DEFAULT_GPU, find_gpu
-from .gpu.gpu import GPU
-from .kv_cache.specs import RequestLimits
+from ..engine_args.described import described, named
+from ..engine_args.engine_args import EngineArgs
+from ..engine_args.environment import EngineEnvironment
+from ..engine_args.setup import EngineSetup, resolve_setup
+from ..gpu.catalogue import DEFAULT_GPU, find_gpu
+from ..gpu.gpu import GPU
+from ..kv_cache.specs import RequestLimits
+from ..memory.versions import VersionRules
+from ..model.find import FoundConfig
+from ..records import dataclass
 from .machine import UNKNOWN_MACHINE, Machine
-from .memory.versions import VersionRules
-from .model.find import FoundConfig
-from .older_versions import as_built, older_rules, request_limits, with_defaults
-from .records import dataclass
+from .versions import as_built, older_rules, request_limits, with_defaults
 
 VLLM_VERSION = "0.33.0"
 """The version whose rules the stand-alone planner restates."""
@@ -61,7 +61,7 @@ def prepare(
     gpu = DEFAULT_GPU if gpu is None else gpu
     device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
     if device.machine_gpus is not None:
-        from .engine_args.choose_gpu import check_count
+        from ..engine_args.choose_gpu import check_count
 
         check_count(device, args.num_gpus)
     model = described(found, args)

@@ -1,0 +1,1 @@
+"""One engine planned by the rules restated here: request, stages, verdict, the answer."""
