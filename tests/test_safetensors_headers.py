@@ -17,9 +17,9 @@ from vllm_kv_planner.memory.weights.checkpoint import checkpoint_weights
 from vllm_kv_planner.memory.weights.headers import (
     CheckpointTensor,
     hub_headers,
-    local_headers,
     parse_header,
 )
+from vllm_kv_planner.memory.weights.local_checkpoint import local_headers
 from vllm_kv_planner.model.hub import NotOnHub
 
 from .hub_server import COMMIT, TOKEN, Hub, running_hub
@@ -72,9 +72,11 @@ def test_files_that_an_index_names(tmp_path: Path) -> None:
     (tmp_path / "consolidated.safetensors").write_bytes(safetensors(TWO, bytes(80)))
     index = {"weight_map": {"a": sorted(parts)[0], "b": sorted(parts)[1]}}
     (tmp_path / "model.safetensors.index.json").write_text(json.dumps(index))
-    found = local_headers(str(tmp_path))
+    found = local_headers(str(tmp_path), "safetensors")
     assert found is not None
     assert (sorted(found.tensors), found.total_bytes, found.dtype) == (["a", "b"], 17, "float16")
+    mistral = local_headers(str(tmp_path))  # vLLM prefers Mistral's own files where they are
+    assert mistral is not None and mistral.files == ("consolidated.safetensors",)
 
 
 def test_weights_of_an_architecture_without_a_rule(tmp_path: Path) -> None:

@@ -128,6 +128,7 @@ def plan_by_vllm(
     notes: tuple[str, ...],
 ) -> Plan:
     """The plan of vLLM's own code; the memory is predicted where no flag says it."""
+    from .memory.weights.checkpoint import check_whole
     from .vllm_adapter.budget import plan_with_budget
     from .vllm_adapter.shared import plan_with_vllm
 
@@ -142,6 +143,7 @@ def plan_by_vllm(
             stage_memory=stage_memory,
         )
 
+    check_whole(found, args.load_format, None)
     return plan_with_budget(
         args,
         ask,

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING
 
 from ..engine_args.setup import EngineSetup
-from ..errors import ConfigError, PlannerError, UnsupportedError, WeightsUnknownError
+from ..errors import PlannerError, WeightsUnknownError
 from ..records import dataclass, replace
 from ..units import GIB, gib
 from .machine import UNKNOWN_MACHINE, Machine
 from .types import MemoryInfo
+from .weights import weights_of
 
 if TYPE_CHECKING:
     from ..memory.budget import RankBudget
@@ -174,49 +174,6 @@ def unknown_memory(setup: EngineSetup, refusal: PlannerError) -> KVMemory:
         for info in memory.infos
     )
     return replace(memory, infos=infos, unknown=str(refusal))
-
-
-def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> WeightsEstimate:
-    """Weights from the shapes of vLLM's layers; from the checkpoint where no rule knows them.
-
-    Raises:
-        WeightsUnknownError: A hand-made model, of which only the cache is described; or no rule
-            for the architecture, and no checkpoint at hand.
-    """
-    from ..memory.weights.remembered import remembered_weights
-
-    if found.source == "custom":
-        raise WeightsUnknownError(
-            "a hand-made model's weights are not known: give the memory left for its KV cache with "
-            "--kv-cache-memory-bytes N (bytes of one GPU, such as 40G)"
-        )
-    major, minor = vllm_version.split(".")[:2]
-    try:
-        return remembered_weights(setup, (int(major), int(minor)))
-    except UnsupportedError as refusal:
-        from ..memory.weights.checkpoint import checkpoint_weights
-        from ..memory.weights.headers import hub_headers, local_headers
-        from ..model.find import is_offline
-
-        headers = None
-        if found.source in ("local", "hf-cache") and found.path is not None:
-            headers = local_headers(os.path.dirname(found.path))
-        if headers is None and found.source in ("hub", "hf-cache") and not is_offline():
-            try:
-                headers = hub_headers(found.id, found.revision or "main")
-            except ConfigError:
-                if found.source == "hub":
-                    raise  # it gave the config just now
-        if headers is None:
-            # what a quantisation that nobody states makes of the cache is not known either
-            unstated = setup.model.unstated_quantization is not None
-            raise (UnsupportedError if unstated else WeightsUnknownError)(
-                f"{refusal}; --kv-cache-memory-bytes N plans without predicting the memory"
-            ) from None
-        model = setup.model
-        # HRM runs the layers of two stacks many times; the checkpoint has each once
-        stored = model.text_config.get("num_layers_per_stack", model.num_hidden_layers)
-        return checkpoint_weights(headers, setup.args, layers=stored)
 
 
 def predicted(

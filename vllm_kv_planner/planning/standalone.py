@@ -72,4 +72,21 @@ def prepare(
         args, said = with_defaults(args, model, rules)
     with named(found):
         setup = resolve_setup(args, model, device, environment)
+    check_checkpoints(setup, found)
     return Prepared(setup=setup, rules=rules, notes=said)
+
+
+def check_checkpoints(setup: EngineSetup, found: FoundConfig) -> None:
+    """Refuse a model, or a draft model, whose folder holds a part of its checkpoint.
+
+    Raises:
+        ConfigError: Names the file and what is amiss.
+    """
+    draft = None if setup.draft is None else setup.draft.found
+    for each in (found, draft):
+        if each is None or each.path is None:
+            continue
+        from ..memory.weights.checkpoint import check_whole, stored_layers
+
+        layers = stored_layers(setup.model) if each is found else None
+        check_whole(each, setup.args.load_format, layers)

@@ -14,9 +14,10 @@ from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig
 from ..planning.machine import Machine
-from ..planning.memory import KVMemory, kv_memory, not_held, weights_of
+from ..planning.memory import KVMemory, kv_memory, not_held
 from ..planning.types import BORDERLINE, DOES_NOT_FIT, FITS, Plan
 from ..planning.verdict import Verdict, captures_whole_steps, held_against_gpu, states_for_all
+from ..planning.weights import weights_of
 from ..records import replace
 from ..units import gib
 from .client import THIS_MACHINE

@@ -11,8 +11,9 @@ from typing import Any
 from ...engine_args.described import described
 from ...errors import PlannerError, UnsupportedError
 from ...planner import plan_blocks
-from ...planning.memory import kv_memory, weights_of
+from ...planning.memory import kv_memory
 from ...planning.request import PlanRequest
+from ...planning.weights import weights_of
 from .measured import Measured, alone, measured_by_plan, measured_of
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import functools
 import json
 import os
-import re
 from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -35,8 +34,6 @@ _MAX_OTHER_VALUES = 1000  # of an index, beside names of tensors and files
 
 TORCH_DTYPES = {"F64": "float64", "F32": "float32", "F16": "float16", "BF16": "bfloat16"}
 """What vLLM calls the floating-point ones."""
-
-_NUMBERED = re.compile(r"(.{1,200})-(\d{1,6})-of-(\d{1,6})\.safetensors")
 
 Reader = Callable[[str, int, int], "bytes | None"]
 """Reads bytes of a file: its name, where they begin, how many; None where there is no such file."""
@@ -77,59 +74,6 @@ class CheckpointHeaders:
         return max(sizes, key=lambda name: (sizes[name], name)) if sizes else None
 
 
-def local_headers(folder: str) -> CheckpointHeaders | None:
-    """Headers of the safetensors files in a folder; None where it has none.
-
-    Raises:
-        ConfigError: A file cannot be read or is no safetensors file, or some of the checkpoint is
-            not there.
-    """
-
-    def read(name: str, start: int, count: int) -> bytes | None:
-        return _local_bytes(os.path.join(folder, name), start, count)
-
-    index_path = os.path.join(folder, INDEX_FILE)
-    if os.path.lexists(index_path):
-        raw = read(INDEX_FILE, 0, MAX_HEADER_BYTES + 1)
-        if raw is None:
-            raise ConfigError(f"{printable(index_path)}: not a regular file")
-        index = _index_object(raw, printable(index_path))
-        found = _all_headers(indexed_files(index, index_path), read, "local", where=folder)
-        _check_index(index, found, where=index_path)
-    else:
-        try:
-            names = sorted(name for name in os.listdir(folder) if name.endswith(".safetensors"))
-        except OSError as error:
-            raise ConfigError(
-                f"{printable(folder)}: cannot be read ({error.strerror or error})"
-            ) from None
-        if not names:
-            return None
-        _check_count(names, folder)
-        _check_numbers(names, where=folder)
-        found = _all_headers(names, read, "local", where=folder)
-    for name, end in found.ends.items():
-        path = os.path.join(folder, name)
-        if os.path.getsize(path) < end:
-            raise ConfigError(
-                f"{printable(path)}: ends within its data ({os.path.getsize(path):,} of {end:,} "
-                "bytes): the checkpoint is not whole"
-            )
-    return found
-
-
-def _local_bytes(path: str, start: int, count: int) -> bytes | None:
-    try:
-        if not os.path.isfile(path):
-            return None
-        with open(path, "rb") as file:
-            file.seek(start)
-            return file.read(min(count, max(os.fstat(file.fileno()).st_size - start, 0)))
-    except OSError as error:
-        where = f"{printable(path)}: cannot be read"
-        raise ConfigError(f"{where} ({error.strerror or error})") from None
-
-
 def hub_headers(repo_id: str, revision: str = "main") -> CheckpointHeaders | None:
     """Headers of a repository's safetensors files on the Hub; None where it has none.
 
@@ -150,12 +94,12 @@ def hub_headers(repo_id: str, revision: str = "main") -> CheckpointHeaders | Non
     if found is None:
         if (first := read(SINGLE_FILE, 0, _FIRST_BYTES)) is None:
             return None
-        return _all_headers([SINGLE_FILE], read, "hub", where=repo_id, first=first)
+        return all_headers([SINGLE_FILE], read, "hub", where=repo_id, first=first)
     where = f"{repo_id}'s {INDEX_FILE} on the Hub"
-    index = _index_object(found.raw, where)
+    index = index_object(found.raw, where)
     revision = found.commit or revision
-    headers = _all_headers(indexed_files(index, where), read, "hub", where=repo_id)
-    _check_index(index, headers, where=where)
+    headers = all_headers(indexed_files(index, where), read, "hub", where=repo_id)
+    check_index(index, headers, where=where)
     return headers
 
 
@@ -179,19 +123,35 @@ def indexed_files(index: Mapping[str, Any], where: str) -> list[str]:
         ):
             raise ConfigError(f"{printable(where)}: names {shown(name)}, not a safetensors file")
         files.add(name)
-    _check_count(files, where)
+    check_count(files, where)
     return sorted(files)
 
 
-def _check_count(files: Collection[str], where: str) -> None:
+def check_count(files: Collection[str], where: str) -> None:
+    """Refuse more files than a checkpoint has.
+
+    Raises:
+        ConfigError: Naming ``where`` they are named.
+    """
     if len(files) > MAX_FILES:
         raise ConfigError(f"{printable(where)}: names {len(files):,} files, at most {MAX_FILES:,}")
 
 
-def _all_headers(
+def all_headers(
     names: list[str], read: Reader, source: str, *, where: str, first: bytes | None = None
 ) -> CheckpointHeaders:
-    """The headers of all these files; ``first`` are the first bytes of a single one, if read."""
+    """The headers of all these files.
+
+    Args:
+        names: Of the files.
+        read: Gives their bytes.
+        source: ``local`` or ``hub``.
+        where: The folder or repository, for messages.
+        first: The first bytes of a single file, where they are read already.
+
+    Raises:
+        ConfigError: A file is not there, or no safetensors file; or there are too many tensors.
+    """
     tensors: dict[str, CheckpointTensor] = {}
     ends: dict[str, int] = {}
     for name in names:
@@ -211,8 +171,12 @@ def _all_headers(
     return CheckpointHeaders(tensors=tensors, files=tuple(names), ends=ends, source=source)
 
 
-def _check_index(index: Mapping[str, Any], found: CheckpointHeaders, *, where: str) -> None:
-    """Every tensor that the index names is in some file."""
+def check_index(index: Mapping[str, Any], found: CheckpointHeaders, *, where: str) -> None:
+    """Every tensor that the index names is in some file.
+
+    Raises:
+        ConfigError: Naming one that is not.
+    """
     absent = [name for name in index["weight_map"] if name not in found.tensors]
     if absent:
         more = f" and {len(absent) - 1:,} more" if len(absent) > 1 else ""
@@ -222,22 +186,7 @@ def _check_index(index: Mapping[str, Any], found: CheckpointHeaders, *, where: s
         )
 
 
-def _check_numbers(names: list[str], *, where: str) -> None:
-    """Of files numbered "1 of 2" every one is there."""
-    there: dict[tuple[str, int], set[int]] = {}
-    for name in names:
-        numbered = _NUMBERED.fullmatch(name)
-        if numbered is not None:
-            there.setdefault((numbered[1], int(numbered[3])), set()).add(int(numbered[2]))
-    for (stem, count), numbers in there.items():
-        if len(numbers & set(range(1, min(count, MAX_FILES) + 1))) < count:
-            raise ConfigError(
-                f"{printable(where)}: holds {len(numbers):,} of {count:,} files {printable(stem)}-"
-                f"…-of-{count:05}.safetensors: the checkpoint is not whole"
-            )
-
-
-def _index_object(raw: bytes, what: str) -> dict[str, Any]:
+def index_object(raw: bytes, what: str) -> dict[str, Any]:
     """The index in ``raw``: counted before it is parsed, as values take far more than their text.
 
     Raises:
