@@ -57,7 +57,7 @@ def test_every_flag_is_accepted(flag: Flag) -> None:
         "json_or_text": "{}",
         "config": "{}",
         "json_value": "{}",
-    }.get(flag.type, "x")
+    }.get(flag.type, "pt" if flag.field == "load_format" else "x")
     if flag.field in ("attention_backend", "mamba_backend", "kv_cache_dtype", "quantization"):
         value = {"mamba_backend": "triton", "attention_backend": "auto"}.get(flag.field, "fp8")
     if flag.field in ("optimization_level", "spec_tokens", "kv_cache_dtype_skip_layers"):

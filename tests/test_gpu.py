@@ -32,11 +32,12 @@ NAMES = {
     "H20-141GB": "H20-3e|H20 141GB",
     "B200-180GB": "b200|nvidia-b200",
     "GB10-128GB": "dgx-spark|DGX Spark GB10|NVIDIA GB10",
-    "GH200-96GB": "gh200|NVIDIA GH200 480GB",
+    "GH200-96GB": "gh200|NVIDIA GH200 480GB|NVIDIA GH200 120GB",
     "GH200-144GB": "gh200 144gb",
-    "A100-SXM-80GB": "a100|nvidia-a100-80gb|NVIDIA A100-SXM4-80GB",
-    "A100-PCIe-80GB": "NVIDIA A100 80GB PCIe",
-    "A100-SXM-40GB": "A100 40 GB|nvidia-tesla-a100|NVIDIA_TESLA_A100|"
+    "A100-SXM-80GB": "a100|gpu.nvidia.com/class=A100_NVLINK_80GB|nvidia-a100-80gb|"
+    "NVIDIA A100-SXM4-80GB",
+    "A100-PCIe-80GB": "A100_PCIE_80GB|NVIDIA A100 80GB PCIe",
+    "A100-SXM-40GB": "A100 40 GB|A100_NVLINK|nvidia-tesla-a100|NVIDIA_TESLA_A100|"
     "cloud.google.com/gke-accelerator: nvidia-tesla-a100",
     "A100-PCIe-40GB": "a100-pcie-40gb",
     "A800-SXM-80GB": "A800",
@@ -51,8 +52,10 @@ NAMES = {
     "L40-48GB": "L40",
     "L40S-48GB": "l40s",
     "T4-16GB": "t4|Tesla T4|nvidia-tesla-t4|Tesla-T4-SHARED",
-    "V100-32GB": "v100-32gb",
-    "RTX-PRO-6000-Server-96GB": "RTX PRO 6000|nvidia-rtx-pro-6000|"
+    "V100-32GB": "v100-32gb|Tesla V100-SXM3-32GB-H|v100l|Tesla V100S-PCIE-32GB",
+    "V100-16GB": "Tesla V100-FHHL-16GB|Tesla_V100_NVLINK",
+    "Quadro-RTX-5000-16GB": "Quadro RTX 5000 with Max-Q Design",
+    "RTX-PRO-6000-Server-96GB": "RTX PRO 6000|RTX 6000 Pro|nvidia-rtx-pro-6000|"
     "NVIDIA-RTX-PRO-6000-Blackwell-Server-Edition",
     "RTX-PRO-6000-Max-Q-96GB": "rtx pro 6000 max-q",
     "RTX-PRO-4500-Server-32GB": "RTX PRO 4500 Blackwell Server Edition",
@@ -91,7 +94,8 @@ NAMES = {
     "RX-9070-XT-16GB": "RX 9070 XT",
     "W7900-48GB": "Radeon PRO W7900|gfx1100 48 GiB",
     "R9700-32GB": "gfx1201|AMD_Radeon_AI_PRO_R9700",
-    "Strix-Halo-128GB": "Strix Halo|gfx1151|Radeon 8060S Graphics|AMD_Radeon_8060S_Graphics",
+    "Strix-Halo-128GB": "AMD RYZEN AI MAX+ 395 w/ Radeon 8060S|"
+    "Strix Halo|gfx1151|Radeon 8060S Graphics|AMD_Radeon_8060S_Graphics",
     "Arc-Pro-B60-24GB": "Intel(R) Arc(TM) Pro B60 Graphics|Arc Pro B60",
     "Arc-Pro-B70-32GB": "B70",
 }
@@ -110,6 +114,11 @@ MACHINES = {
     "gpu:a100:4": ("A100-SXM-80GB", 4),
     "--gres=gpu:h100:8": ("H100-SXM-80GB", 8),
     "gres/gpu:a100=4": ("A100-SXM-80GB", 4),
+    "gres:gpu:v100:4": ("V100-16GB", 4),
+    "8 H100s": ("H100-SXM-80GB", 8),
+    "4 L40S": ("L40S-48GB", 4),
+    "gd-8xh100ib-i128": ("H100-SXM-80GB", 8),
+    "BM.GPU.A100-v2.8": ("A100-SXM-80GB", 8),
     "gpu_8x_h100_sxm5": ("H100-SXM-80GB", 8),
     "gpu_1x_a100_sxm4": ("A100-SXM-40GB", 1),
     "p5.48xlarge": ("H100-SXM-80GB", 8),
@@ -319,6 +328,8 @@ def test_names_that_are_near_are_suggested(name: str, suggested: str) -> None:
         *(("TPU v6e", "Google TPU"), ("v5e-8", "Google TPU"), ("cpu", "a CPU")),
         *(("Gaudi 3", "Gaudi"), ("M3 Max", "Apple"), ("trn1.32xlarge", "Trainium")),
         *(("Ascend 910B", "Ascend"), ("GTX 1080 Ti", "older"), ("Tesla P100", "older")),
+        *(("nvidia-tesla-p4", "older"), ("AMD Instinct MI100", "older"), ("gfx906", "older")),
+        *(("g4ad.xlarge", "older"), ("VR200", "newer"), ("Rubin CPX", "newer")),
         *(("potato", "gpus"), ("🙂", "gpus"), ("rtx 9999", "gpus"), ("g5.metal", "gpus")),
         *(("nvidia.com/mig-2g.20gb: 1", "MIG profile"), ("1g.10gb", "MIG profile")),
         *(("", "empty"), ("   ", "empty"), ("Standard_NV6ads_A10_v5", "a sixth of an A10")),

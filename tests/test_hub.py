@@ -30,10 +30,11 @@ def test_hub(the_hub: Hub) -> None:
     found = find_config("org/m")
     assert (found.id, found.config, found.source) == ("org/m", LLAMA, "hub")
     assert (found.revision, found.path) == (COMMIT, None)
-    # Beside config.json, the one file that can matter, at the same commit.
+    # Beside config.json, the files that can matter, at the same commit.
     assert [path for path, _ in the_hub.asked] == [
         "/org/m/resolve/main/config.json",
         f"/org/m/resolve/{COMMIT}/hf_quant_config.json",
+        f"/org/m/resolve/{COMMIT}/adapter_config.json",
     ]
 
 
@@ -103,7 +104,7 @@ def test_redirects(the_hub: Hub, monkeypatch: pytest.MonkeyPatch) -> None:
         other.add("org/m", {**LLAMA, "quantization_config": {}})
         the_hub.elsewhere = other.url
         assert find_config("away/m").source == "hub"
-        assert [header for _, header in other.asked] == [None]
+        assert {header for _, header in other.asked} == {None}
 
 
 @pytest.mark.parametrize("target", ["file:///etc", "ftp://127.0.0.1", "data:text/plain,x"])

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.hub_server import BRANCH_COMMIT, COMMIT, Hub, running_raw_server
 from vllm_kv_planner import plan
+from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import ConfigError
 from vllm_kv_planner.model import online
 from vllm_kv_planner.model.find import find_config
@@ -26,7 +28,7 @@ def test_the_answer_is_found_in_the_cache_next_time(the_hub: Hub, own_home: Path
     the_hub.add("org/m-FP8", {"quantization": {}}, file="hf_quant_config.json")
     assert find_config("org/m-FP8").source == "hub"
     asked = len(the_hub.asked)
-    assert asked == 2
+    assert asked == 3
     online.forget()  # another process
     found = find_config("org/m-FP8")
     assert (found.config, found.source, found.revision) == (LLAMA, "hf-cache", COMMIT)
@@ -55,7 +57,7 @@ def test_within_a_process_nothing_is_asked_twice(the_hub: Hub, own_home: Path) -
     own_home.write_text("")  # a file where the cache would be: nothing can be kept
     the_hub.add("org/m", LLAMA)
     assert [find_config("org/m").source for _ in range(3)] == ["hub"] * 3
-    assert len(the_hub.asked) == 2
+    assert len(the_hub.asked) == 3
 
 
 def test_a_revision_is_asked_about_once_more(the_hub: Hub) -> None:
@@ -176,6 +178,23 @@ def test_a_lora_repository_names_its_base(the_hub: Hub) -> None:
         match=r"LoRA adapter.*plan meta-llama/Llama-3\.1-8B with --enable-lora --max-lora-rank 16",
     ):
         find_config("org/lora")
+
+
+def test_a_lora_repository_with_a_config(the_hub: Hub, capsys: Any) -> None:
+    adapter = {"base_model_name_or_path": "Qwen/Qwen3-0.6B", "r": 32}
+    config = find_config("Qwen/Qwen3-0.6B", offline=True).config
+    the_hub.add("org/lora", config)
+    the_hub.add("org/lora", adapter, file="adapter_config.json")
+    for _ in range(2):  # asked of the Hub, then found in the cache
+        found = find_config("org/lora")
+        assert found.files == {"adapter_config.json": adapter}
+        assert "plan Qwen/Qwen3-0.6B with --enable-lora --max-lora-rank 32" in found.notes[0]
+        online.forget()
+    assert found.source == "hf-cache"
+    the_hub.add("org/other", adapter, file="adapter_config.json")
+    flags = ["--enable-lora", "--lora-modules", "a=org/other"]
+    assert main(["plan", "Qwen/Qwen3-0.6B", "--gpu", "H100", *flags]) == 2
+    assert "LoRA rank 32 is greater than max_lora_rank 16" in capsys.readouterr().err
 
 
 def test_weights_of_a_cached_config_are_read_from_the_hub(

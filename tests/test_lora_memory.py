@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
+from typing import Any
+
 import pytest
 
 from tests.memory_engines import MIB, V1, peak_of, phase, rank_of, setup_of
+from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.cuda_graphs import graph_estimate
 from vllm_kv_planner.memory.lora import capture_cases, expert_bytes
@@ -78,3 +83,48 @@ def test_graphs_that_do_not_tell_adapters_apart() -> None:
     flags = {"enable_lora": True, "compilation_config": config}
     assert capture_cases(rank_of(setup_of(environment=V1, **flags), "0.33.0")) == 1
     assert capture_cases(rank_of(setup_of(**flags), "0.33.0")) == 2
+
+
+ADAPTER = {"r": 64, "base_model_name_or_path": "Qwen/Qwen3-0.6B"}
+
+
+@pytest.mark.parametrize(
+    ("adapter", "flags", "said"),
+    [
+        (ADAPTER, "", "LoRA is not enabled. Use --enable-lora to enable LoRA."),
+        (ADAPTER, "--enable-lora", "rank 64 is greater than max_lora_rank 16. --max-lora-rank 64"),
+        ({"r": 8, "rank_pattern": {"q": 20}}, "--enable-lora", "LoRA rank 20 is greater"),
+        ({"r": 8, "use_dora": True}, "--enable-lora", "vLLM does not yet support DoRA"),
+        ({"r": 8, "bias": "all"}, "--enable-lora", "Adapter bias is not supported"),
+        (ADAPTER, "--enable-lora --max-lora-rank 64", ""),
+        ({**ADAPTER, "base_model_name_or_path": "org/m"}, "--enable-lora --max-lora-rank 64", "m"),
+    ],
+)
+def test_adapters_that_the_engine_does_not_take(
+    adapter: dict[str, object], flags: str, said: str, tmp_path: Path, capsys: Any
+) -> None:
+    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter))
+    as_json = json.dumps({"name": "a", "path": str(tmp_path)})
+    for value in (f"a={tmp_path}", as_json):
+        line = ["Qwen/Qwen3-0.6B", *flags.split(), "--lora-modules", value]
+        for words in (line, ["--", "vllm", "serve", *line]):
+            code = main(["plan", "--gpu", "H100", *words])
+            out, error = capsys.readouterr()
+            assert code == (0 if "rank 64" in flags else 2)
+            assert said in (out if code == 0 else error)
+            assert ("an adapter of org/m" in out) == (said == "m")
+
+
+@pytest.mark.parametrize("value", ["a", "{", '{"name": "a"}', '{"name": "a", "path": "p", "x": 1}'])
+def test_adapters_that_vllm_cannot_read(value: str, capsys: Any) -> None:
+    flags = ["--enable-lora", "--lora-modules", value]
+    assert main(["plan", "Qwen/Qwen3-0.6B", "--gpu", "H100", *flags]) == 2
+    assert "for --lora-modules: " in capsys.readouterr().err
+
+
+def test_an_adapter_that_is_not_here_is_named(capsys: Any) -> None:
+    flags = ["--enable-lora", "--lora-modules", "a=/mnt/adapter", "b=org/adapter"]
+    assert main(["plan", "Qwen/Qwen3-0.6B", "--gpu", "H100", *flags]) == 0
+    said = capsys.readouterr().out
+    assert "/mnt/adapter is not known here" in said
+    assert "org/adapter is not known here" in said

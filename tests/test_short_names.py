@@ -51,6 +51,23 @@ def test_the_owner_may_be_left_out(name: str, model: str) -> None:
         ("mixtral-8x7b", "mistralai/Mixtral-8x7B-v0.1"),
         ("phi4mini", "microsoft/Phi-4-mini-instruct"),
         ("granite-3.3-8b", "ibm-granite/granite-3.3-8b-instruct"),
+        ("meta-llama/Meta-Llama-3.3-70B-Instruct", "meta-llama/Llama-3.3-70B-Instruct"),
+        ("Qwen/Qwen3-8B-Instruct", "Qwen/Qwen3-8B"),
+        ("Qwen/Qwen3-30B-A3B-Instruct", "Qwen/Qwen3-30B-A3B-Instruct-2507"),
+        ("qwen3:30b", "Qwen/Qwen3-30B-A3B"),
+        ("Qwen/Qwen3-Coder-30B", "Qwen/Qwen3-Coder-30B-A3B-Instruct"),
+        ("Qwen/Qwen2-7B-Chat", "Qwen/Qwen2-7B-Instruct"),
+        ("google/gemma-2-9b-instruct", "google/gemma-2-9b-it"),
+        (
+            "mistralai/Mistral-Small-3.1-24B-Instruct",
+            "mistralai/Mistral-Small-3.1-24B-Instruct-2503",
+        ),
+        ("mistral-nemo", "mistralai/Mistral-Nemo-Instruct-2407"),
+        ("kimi-k2", "moonshotai/Kimi-K2-Instruct"),
+        ("THUDM/GLM-4.5", "zai-org/GLM-4.5"),
+        ("unsloth/Meta-Llama-3.1-8B-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+        ("meta-llama/Llama-4-Scout", "meta-llama/Llama-4-Scout-17B-16E-Instruct"),
+        ("deepseek-r1:70b", "deepseek-ai/DeepSeek-R1-Distill-Llama-70B"),
     ],
 )
 def test_names_that_people_use(name: str, model: str) -> None:
@@ -62,8 +79,9 @@ def test_names_that_people_use(name: str, model: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        *("llama-3", "qwen38b", "Qwen/Qwen3-8B-Instruct", "someone/Llama-3.1-8B-Instruct"),
-        *("llama-3.18b", "gemma-3", "8b", "-", "instruct"),
+        *("llama-3", "qwen38b", "someone/Llama-3.1-8B-Instruct", "whisper", "deepseek-r1:8b"),
+        *("llama-3.18b", "gemma-3", "8b", "-", "instruct", "Qwen/Qwen3-8B-Instruct-2507"),
+        *("unsloth/Qwen3-8B-FP8", "mistralai/Devstral-Small-2507", "Qwen/Qwen3-30B-A22B"),
     ],
 )
 def test_no_other_name_is_guessed(name: str) -> None:
@@ -98,6 +116,15 @@ def test_a_repository_of_that_very_name_comes_first(own_home: Path, the_hub: Hub
         ("{hub}/org/m/resolve/v2/config.json", "v2"),
         ("hf://org/m", "main"),
         ("hf://org/m@v2", "v2"),
+        ("hf://org/m/tree/v2/", "v2"),
+        ("hf://models/org/m/config.json", "main"),
+        ("huggingface.co/org/m/tree/v2", "v2"),
+        ("https://huggingface.co/api/models/org/m", "main"),
+        ("https://huggingface.co/org/m/discussions/1", "main"),
+        ("org/m/", "main"),
+        ("org/m@v2", "v2"),
+        ("org/m/resolve/v2/config.json", "v2"),
+        (" org/m", "main"),
     ],
 )
 def test_addresses_on_the_hub(address: str, revision: str, own_home: Path, the_hub: Hub) -> None:
@@ -105,6 +132,8 @@ def test_addresses_on_the_hub(address: str, revision: str, own_home: Path, the_h
     the_hub.add("org/m", {"of": "v2"}, revision="v2")
     found = find_config(address.format(hub=the_hub.url))
     assert (found.id, found.config) == ("org/m", {"of": revision})
+    said = "the address names v2: vLLM takes it as --revision v2"
+    assert (said in found.notes) == (revision == "v2")
 
 
 def test_an_address_and_another_revision() -> None:
@@ -118,8 +147,11 @@ def test_an_address_and_another_revision() -> None:
         ("s3://bucket/model", "s3:// is not read; give the model's Hub id"),
         ("gs://bucket/model", "gs:// is not read"),
         ("https://example.com/org/m", "not the address of a model on the Hub"),
-        ("https://huggingface.co/datasets/org/m", "not the address of a model on the Hub"),
-        ("https://huggingface.co/org/m/discussions/1", "not a page of a model"),
+        ("https://huggingface.co/datasets/org/m", "a data set, not a model on the Hub"),
+        ("hf://datasets/org/m", "a data set, not a model on the Hub"),
+        ("https://huggingface.co/org/m/tree/main/fp16", "fp16 is not a page of a model"),
+        ("https://huggingface.co/", "not a model on the Hub"),
+        ("C:\\models\\m", "no such file or folder"),
         ("Qwen/Qwen3-8B-GGUF", "loads no GGUF file; give the model that it was made from"),
         ("unsloth/Qwen3-8B-GGUF:Q4_K_M", "loads no GGUF file"),
     ],

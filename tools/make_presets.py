@@ -95,13 +95,13 @@ def main() -> None:
     old = (
         [json.loads(line) for line in PRESETS.read_text().splitlines()] if PRESETS.exists() else []
     )
-    aliases = old[0]["aliases"] if old else {}
+    head = old[0] if old else {"format": 1, "aliases": {}, "spellings": {}, "owners": {}}
     presets = {line["id"]: {"id": line["id"], "certainty": "derived", **line} for line in old[1:]}
     with open(folder / "INDEX.tsv", newline="") as index:
         for row in csv.DictReader(index, delimiter="\t", quoting=csv.QUOTE_NONE):
             if row["hf_id"] not in BY_HAND:
                 presets[row["hf_id"]] = preset(folder, row)
-    lines: list[dict[str, Any]] = [{"format": 1, "aliases": dict(sorted(aliases.items()))}]
+    lines: list[dict[str, Any]] = [{**head, "aliases": dict(sorted(head["aliases"].items()))}]
     lines += sorted(presets.values(), key=lambda preset: preset["id"].lower())
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     PRESETS.write_text(text)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ..engine_args.environment import read_environment
 from ..engine_args.flags import FlagParser, engine_args_from, unsure_notes
+from ..engine_args.lora import check_modules
 from ..errors import ConfigError, InputError, UnknownNameError
 from .log_flags import add_calibration_flags, calibration_of
 
@@ -150,6 +151,7 @@ def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
         also["max_model_len"] = CUSTOM_LENGTH
         notes.append(f"a hand-made model has no length of its own: {CUSTOM_LENGTH:,} tokens taken")
     args = engine_args_from(given, **also)
+    notes += check_modules(getattr(given, "lora_modules", None) or (), args)
     return request_for(given, args, found, read_environment(os.environ), notes)
 
 
@@ -169,7 +171,11 @@ def request_of_command(
     check_before_dashes(given, (*own, "model"))
     command = parse_serve_command(pasted, vllm_version=given.vllm_version)
     args = command.engine_args
-    notes = [*unsure_notes(given), *command.notes]
+    notes = [
+        *unsure_notes(given),
+        *command.notes,
+        *check_modules(command.lora_modules, args),
+    ]
     named = getattr(given, "model", None)
     if named is not None:
         found = find_config(named)

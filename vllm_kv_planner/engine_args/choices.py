@@ -51,6 +51,13 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "runner": ("auto", "draft", "generate", "pooling"),
     "convert": ("auto", "classify", "embed", "none"),
     "dtype": ("auto", "bfloat16", "float", "float16", "float32", "half"),
+    # vllm/model_executor/model_loader/__init__.py; plugins may add to it
+    "load_format": _words(
+        """
+        auto hf dummy fastsafetensors instanttensor ipc_cache mistral modelexpress npcache pt
+        runai_streamer runai_streamer_sharded safetensors sharded_state tensorizer
+        """
+    ),
     "all2all_backend": _words(
         """
         allgather_reducescatter deepep_high_throughput deepep_low_latency deepep_v2

@@ -37,6 +37,8 @@ class ServeCommand:
     """What the reader should know: flags not modelled or not known, defaults taken."""
     vllm_version: str | None
     """As the tag of the container's image says it."""
+    lora_modules: tuple[str, ...]
+    """Values of --lora-modules, for ``lora.check_modules``: the adapters' folders are not read."""
 
 
 def parse_serve_command(
@@ -98,6 +100,7 @@ def parse_serve_command(
         ignored=(*ignored_flags(given), *left_out),
         notes=tuple(notes),
         vllm_version=server.version,
+        lora_modules=tuple(getattr(given, "lora_modules", None) or ()),
     )
 
 

@@ -79,6 +79,8 @@ def find_gpu(name: str) -> GPU:
     if found is None:
         asked = taken_apart(text)
         found = _known(asked.device)
+    if found is None and asked.gpus and asked.device[-1:] in "sS":  # 8 H100s
+        found = _known(asked.device[:-1])
     if found is None:
         raise UnknownNameError(_unknown(name, asked))
     row = found.rows[0]

@@ -86,8 +86,8 @@ def taken_apart(text: str) -> Asked:
     text = text[: shared.start()] if shared else text
     for pattern in (
         r"gpu_(?P<n>\d+)x_(?P<device>.+)",
-        r"(?:gres/)?gpu:(?P<device>[^:=]+)[:=](?P<n>\d+)",
-        r"(?:gres/)?gpu:(?P<device>[^:=]+)",
+        r"(?:gres[/:])?gpu:(?P<device>[^:=]+)[:=](?P<n>\d+)",
+        r"(?:gres[/:])?gpu:(?P<device>[^:=]+)",
         r"(?P<n>\d+)\s*[x×*]\s*(?P<device>.+)",
         r"(?P<device>.+?)\s*\(?[x×*]\s*(?P<n>\d+)\)?",
         r"(?P<device>.+?)\s+\(?(?P<n>\d+)\s*[x×]\)?",

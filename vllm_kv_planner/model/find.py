@@ -15,14 +15,17 @@ from collections.abc import Callable
 from ..errors import ConfigError, InputError, UnknownNameError
 from ..records import replace
 from . import hf_cache, presets
+from .adapter import adapter_note, adapter_refusal, has_weights
 from .found import ADAPTER_FILE, PARAMS_FILE, QUANT_FILE, FoundConfig, needs_quant_file
 from .json_file import read_config_file
 from .json_file import shown as shown_value
-from .reference import adapter_refusal, check_no_gguf, referred, shown
+from .reference import check_no_gguf, is_address, referred, shown
 
 __all__ = ["QUANT_FILE", "FoundConfig", "find_config", "found_config", "is_offline", "known_names"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
+_PATH = re.compile(r"[/~]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]|\\\\")
+"""How a path begins, of Windows too."""
 _REVISION = re.compile(r"[A-Za-z0-9_][\w.+-]*(/[\w.+-]+)*", re.ASCII)
 _TRUE = {"1", "ON", "YES", "TRUE"}  # as huggingface_hub reads its variables
 _BUNDLED = {"one": "bundled-one-source", "derived": "bundled-derived"}
@@ -67,6 +70,9 @@ def find_config(
     if "/" not in name:
         name = _other_spelling(name) or name
     found = _on_disk_or_hub(typed, name, revision, is_offline() if offline is None else offline)
+    if of_address not in (None, "main"):
+        said = f"the address names {of_address}: vLLM takes it as --revision {of_address}"
+        found = replace(found, notes=(said, *found.notes))
     if not presets.is_id_of(typed, found.id):
         said = f"{shown(typed)} is planned as {found.id}, its name on the Hub"
         found = replace(found, notes=(said, *found.notes))
@@ -202,11 +208,10 @@ def _other_spelling(name: str) -> str | None:
 def _local(reference: str) -> FoundConfig | None:
     """The config at a local path; None when ``reference`` does not look or act like a path."""
     path = os.path.expanduser(reference)
-    looks_local = reference.startswith(("/", "./", "../", "~", ".\\", "..\\")) or (
-        reference in (".", "..") or reference.endswith((".json", os.sep))
-    )
     if "://" in reference:
         return None
+    is_file = reference.endswith(".json") and not is_address(reference)
+    looks_local = is_file or _PATH.match(reference) is not None
     # lexists: a dangling or circular link is the user's path all the same.
     if not looks_local and (not reference or "\0" in reference or not os.path.lexists(path)):
         return None
@@ -265,7 +270,9 @@ def _in_folder(folder: str, name: str, source: str, revision: str | None) -> Fou
         if with_gguf:
             check_no_gguf(with_gguf[0])
         raise ConfigError(f"{shown(name)}: the folder holds no config.json")
-    return FoundConfig(name, read_config_file(path), source, revision, path, files)
+    lone = ADAPTER_FILE in files and not has_weights(folder)
+    notes = (adapter_note(files[ADAPTER_FILE]),) if lone else ()
+    return FoundConfig(name, read_config_file(path), source, revision, path, files, notes)
 
 
 def is_offline() -> bool:

@@ -12,55 +12,96 @@ _ENOUGH = 0.6
 
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)*|[a-z]+")
-_LEFT_OUT = (
-    {"meta", "hf"},
-    {"meta", "hf", "instruct", "it", "chat", "base", "pt", "v"},
+_TRAINED = {"instruct", "it", "chat"}
+_UNTRAINED = {"base", "pt"}
+_MAKER = r" (?:meta|hf|nvidia)"
+_KIND = rf" (?:{'|'.join(sorted(_TRAINED | _UNTRAINED))})"
+_VERSION = r" v \d+(?:\.\d+)*"
+_DATE = r" [0-2]\d{3}"
+_ACTIVE = r"(?<= b) a \d+(?:\.\d+)* b"
+"""Parameters of one token: ``-A3B``."""
+_QUANTISED = re.compile(r"fp8|fp4|awq|gptq|int4|int8|w\da\d", re.IGNORECASE)
+_STEPS = (
+    ((_MAKER,), False),
+    ((_MAKER, _KIND, _VERSION), False),
+    ((_MAKER, _DATE), False),
+    ((_MAKER, _ACTIVE), False),
+    ((_MAKER, _KIND, _VERSION, _DATE, _ACTIVE), False),
+    ((_MAKER, _KIND), True),
 )
-"""Words of an id that people leave out, the most usual first; a version goes with its ``v``."""
+"""What people leave out of an id, or (True) put into it; the first step that finds one counts."""
 
 
 def meant_by(name: str) -> list[str]:
     """The bundled ids that people mean by ``name``: one, several where it is not clear, or none.
 
-    Upper case, separators and the owner do not matter, nor do the words of ``_LEFT_OUT``. An owner
-    that is given must begin the model's own, as ``meta`` does ``meta-llama``. Of several models
-    with the same config, the one with the shortest name.
+    Upper case, separators and the owner do not matter, nor do the maker's name, dates, the
+    parameters of one token and words of training (``_STEPS``); never a size. An owner that is given
+    must begin the model's own, as ``meta`` does ``meta-llama``, or have published the same
+    weights (``presets.other_owners``). Of several models with the same config, the one with the
+    shortest name.
     """
+    aliases = presets.known_aliases()
+    if name.lower() in aliases:
+        return [aliases[name.lower()]]
     owner, _, wanted = name.lower().rpartition("/")
-    tokens = _TOKEN.findall(wanted)
-    names = {model: model for model in presets.known_names()}
-    names.update((known, model) for known, model in presets.known_aliases().items())
+    owners = presets.other_owners(owner)
+    is_copy = owners[1:] == [""]
+    if is_copy and _QUANTISED.search(wanted):
+        return []
+    tokens = _tokens(wanted)
+    names = {**{model: model for model in presets.known_names()}, **aliases}
     split = [
-        (_TOKEN.findall(known.lower().rpartition("/")[2]), model)
+        (_tokens(known.lower().rpartition("/")[2]), model)
         for known, model in names.items()
-        if known.lower().rpartition("/")[0].startswith(owner)
+        if known.lower().startswith(tuple(owners))
     ]
-    for words in _LEFT_OUT:
-        found = sorted({model for known, model in split if _is_short(tokens, known, words)})
-        if found:
-            return _one_of_each(found)
+    for patterns, may_add in _STEPS[:1] if is_copy else _STEPS:
+        left_out = re.compile(f"(?:{'|'.join(patterns)})(?= |$)")
+        bare = left_out.sub("", tokens)
+        found = {
+            model
+            for known, model in split
+            if bare
+            and left_out.sub("", known) == bare
+            and (may_add or _is_part(tokens.split(), known.split()))
+        }
+        models = _as_trained(tokens.split(), sorted(found))
+        if models:
+            return _one_of_each(models)
     return []
 
 
-def _is_short(tokens: list[str], known: list[str], words: set[str]) -> bool:
-    """Whether ``tokens`` are those of ``known`` but for some of ``words``."""
-    left = iter(tokens)
-    wanted = next(left, None)
-    after_v = False
-    for token in known:
-        if token == wanted:
-            wanted, after_v = next(left, None), False
-        elif token in words or (after_v and token[0].isdigit()):
-            after_v = token == "v"
-        else:
-            return False
-    return wanted is None and bool(tokens)
+def _is_part(words: list[str], whole: list[str]) -> bool:
+    """Whether the words stand in ``whole``, in their order."""
+    left = iter(whole)
+    return all(word in left for word in words)
+
+
+def _tokens(name: str) -> str:
+    return "".join(f" {token}" for token in _TOKEN.findall(name))
+
+
+def _as_trained(tokens: list[str], models: list[str]) -> list[str]:
+    """Of the models those that are trained as the name says, if it says so.
+
+    In a name without a number, ``base`` may be a size: whisper, bart.
+    """
+    split = {model: set(_tokens(model.lower()).split()) for model in models}
+    for own, others in ((_TRAINED, _UNTRAINED), (_UNTRAINED, _TRAINED)):
+        if own & set(tokens):
+            return [m for m in models if split[m] & own] or [
+                m for m in models if not split[m] & others
+            ]
+    if not any(token[0].isdigit() for token in tokens):
+        return [m for m in models if "base" not in split[m]]
+    return models
 
 
 def _one_of_each(names: list[str]) -> list[str]:
-    """The shortest of the names whose configs are the same, for each config."""
+    """The shortest of the names whose configs are the same, for each config; ``base`` last."""
     found: list[tuple[object, str]] = []
-    for name in sorted(names, key=lambda each: (len(each), each)):
+    for name in sorted(names, key=lambda each: (each.lower().endswith("base"), len(each), each)):
         preset = presets.find_preset(name)
         config = preset and (preset.config, preset.files)
         if all(config != other for other, _ in found):
@@ -72,8 +113,8 @@ def nearest_models(name: str, most: int = 3) -> list[str]:
     """Up to ``most`` bundled ids that look like ``name``, the nearest first."""
     owner, _, wanted = name.lower().rpartition("/")
     scores: dict[str, float] = {}
-    names = [(known, known) for known in presets.known_names()]
-    for known, model in [*names, *presets.known_aliases().items()]:
+    names = {**{model: model for model in presets.known_names()}, **presets.hub_aliases()}
+    for known, model in names.items():
         other, _, candidate = known.lower().rpartition("/")
         score = _likeness(_folded(wanted), _folded(candidate))
         if score:

@@ -1,8 +1,9 @@
 """Ask the Hub for a model's config, and keep the answer in the Hugging Face cache.
 
-One request for config.json, with the tag of the copy at hand where there is one, and one for the
-quantization file where vLLM would look for it. Within one process nothing is asked twice, and a
-Hub that did not answer is not asked again where a bundled config can stand in.
+One request for config.json, with the tag of the copy at hand where there is one, one for
+adapter_config.json, and one for the quantization file where vLLM would look for it. Within one
+process nothing is asked twice, and a Hub that did not answer is not asked again where a bundled
+config can stand in.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import hf_cache, hub
+from .adapter import adapter_note, adapter_refusal
 from .exchange import Deadline, model_deadline
 from .found import ADAPTER_FILE, PARAMS_FILE, QUANT_FILE, FoundConfig, needs_quant_file
 from .json_file import MAX_FILE_BYTES, read_regular_file
 from .mistral_format import config_of_params, note_of
-from .reference import adapter_refusal
 
 _MOST_ANSWERS = 64
 _answers: dict[tuple[str, str, str], FoundConfig] = {}
@@ -83,11 +84,12 @@ def _ask(name: str, revision: str, cached: FoundConfig | None) -> FoundConfig:
     if commit:
         hf_cache.keep(name, revision, commit, "config.json", found.fetched.raw)
     files = {}
-    if needs_quant_file(found.content):
-        side = _side_file(name, commit or revision, commit, QUANT_FILE, deadline)
+    for file in (*([QUANT_FILE] if needs_quant_file(found.content) else ()), ADAPTER_FILE):
+        side = _side_file(name, commit or revision, commit, file, deadline)
         if side is not None:
-            files[QUANT_FILE] = side
-    return FoundConfig(name, found.content, "hub", commit, None, files)
+            files[file] = side
+    notes = (adapter_note(files[ADAPTER_FILE]),) if ADAPTER_FILE in files else ()
+    return FoundConfig(name, found.content, "hub", commit, None, files, notes)
 
 
 def _side_file(

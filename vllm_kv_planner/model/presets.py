@@ -21,7 +21,9 @@ a model up costs under a millisecond. Each line is a JSON object:
 
 Long lists of module names are written as patterns: ``{"$names": ["layers.{0-31}.mlp.gate"]}``
 is the list of those names, ``{"$map": [["layers.{0-31}.mlp", {…}]]}`` an object with the same
-value for each. The first line holds ``aliases``: other names, in lower case, of known models.
+value for each. The first line holds, all in lower case, ``aliases``: names that the Hub itself
+leads to a known model; ``spellings``: names that people use for one, by where they come from;
+``owners``: who else's repositories of a model's very name hold it (``""``: anybody's).
 """
 
 from __future__ import annotations
@@ -78,7 +80,7 @@ def canonical_name(name: str) -> str:
     ``name`` itself when it is neither. Raises UnknownNameError where several owners have it.
     """
     lowered = name.lower()
-    alias = _aliases().get(lowered)
+    alias = hub_aliases().get(lowered)
     if alias is not None:
         return alias
     owned = [] if "/" in name else _with_owner(lowered)
@@ -93,7 +95,7 @@ def is_id_of(name: str, model: str) -> bool:
     if lowered == own:
         return True
     was_named_so = "/" in lowered or own.endswith("/" + lowered)
-    return was_named_so and _aliases().get(lowered, "").lower() == own
+    return was_named_so and hub_aliases().get(lowered, "").lower() == own
 
 
 @lru_cache(maxsize=64)
@@ -105,7 +107,7 @@ def _with_owner(lowered: str) -> list[str]:
         text[match.start(1) : match.end(1)].decode()
         for match in re.finditer(pattern, _text("presets.jsonl", lowered=True))
     ]
-    aliased = (model for name, model in _aliases().items() if name.rpartition("/")[2] == lowered)
+    aliased = (model for name, model in hub_aliases().items() if name.rpartition("/")[2] == lowered)
     return found or sorted(set(aliased))
 
 
@@ -115,9 +117,23 @@ def known_names() -> list[str]:
     return [json.loads(line)["id"] for line in lines if line]
 
 
+@lru_cache(maxsize=1)
+def hub_aliases() -> dict[str, str]:
+    """Names, in lower case, that the Hub itself leads to a bundled model, and its id."""
+    text = _text("presets.jsonl")
+    found: dict[str, str] = json.loads(text[: text.find(b"\n")])["aliases"]
+    return found
+
+
 def known_aliases() -> Mapping[str, str]:
-    """Short and former names, in lower case, and the ids they stand for."""
-    return _aliases()
+    """Other names of bundled models, in lower case, to their ids."""
+    return _other_names("aliases", "spellings")
+
+
+def other_owners(owner: str) -> list[str]:
+    """How owners begin whose models a repository of ``owner`` may hold, ``owner`` first."""
+    other = _other_names("owners").get(owner)
+    return [owner] if other is None else [owner, other]
 
 
 def find_line(file: str, key: str) -> dict[str, Any] | None:
@@ -142,10 +158,15 @@ def _text(file: str, *, lowered: bool = False) -> bytes:
     return _loaded[file + " lowered" if lowered else file]
 
 
-@lru_cache(maxsize=1)
-def _aliases() -> dict[str, str]:
+@lru_cache(maxsize=4)
+def _other_names(*kinds: str) -> dict[str, str]:
     text = _text("presets.jsonl")
-    found: dict[str, str] = json.loads(text[: text.find(b"\n")])["aliases"]
+    head = json.loads(text[: text.find(b"\n")])
+    found: dict[str, str] = {}
+    for kind in kinds:
+        flat = kind == "aliases"
+        for group in [head[kind]] if flat else head[kind].values():
+            found.update(group)
     return found
 
 

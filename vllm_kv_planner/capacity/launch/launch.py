@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from ...engine_args.environment import read_environment
+from ...engine_args.lora import check_modules
 from ...engine_args.serve_command import parse_serve_command
 from ...errors import InputError, PlannerError, UnsupportedError, hiding
 from ...gpu.gpu import GPU
@@ -113,7 +114,7 @@ def plan_launch(
             vllm_version=vllm_version,
             environment=served.environment,
             machine=machine,
-            notes=served.notes,
+            notes=(*served.notes, *check_modules(served.lora_modules, args)),
         )
         return launch_of(read, request)
 
