@@ -186,16 +186,18 @@ def test_what_has_no_rule_is_refused_by_name(config: dict[str, Any], message: st
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"num_speculative_tokens": True}, "num_speculative_tokens is true"),
-        ({"num_speculative_tokens": -1}, "must be a positive integer"),
+        ({"num_speculative_tokens": 1.5}, "1.5; vLLM 0.33 takes a whole number above 0"),
+        ({"num_speculative_tokens": -1}, "-1; vLLM 0.33 takes a whole number above 0"),
         ({"num_speculative_tokens": 1 << 60}, "must be a positive integer"),
-        ({"model": 7}, "model is 7; it must be a name"),
+        ({"model": 7}, "model is 7; vLLM 0.33 takes a text or null"),
+        ({"model": ""}, "it must be a name"),
         ({"model": "no/such\nmodel"}, "draft model of --speculative-config"),
-        ({"revision": 3}, "'revision' must be text"),
+        ({"revision": 3}, "revision is 3; vLLM 0.33 takes a text"),
+        ({"method": "mpt"}, "one of mtp"),
         ({"kv_cache_dtype": "fp9"}, "did you mean fp8"),
         ({"attention_backend": "FLASH"}, "did you mean FLASH"),
-        ({"quantization": ["fp8"]}, "it must be a name"),
-        ({"max_model_len": 0.5}, "must be a positive integer"),
+        ({"quantization": ["fp8"]}, r"\['fp8'\]; vLLM 0.33 takes a text or null"),
+        ({"max_model_len": 0.5}, "0.5; vLLM 0.33 takes a whole number from 1 up or null"),
     ],
 )
 def test_nonsense_is_refused_in_one_line(changes: dict[str, Any], message: str) -> None:

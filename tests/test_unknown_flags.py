@@ -147,8 +147,31 @@ def test_keys_that_vllm_refuses(line: str, message: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ('--eplb-config {"num_redundant_experts":"abc"}', "'abc'; vLLM 0.33 takes a whole number"),
+        ("--eplb-config.window_size 0", "window_size is 0; vLLM 0.33 takes a whole number above 0"),
+        ("-ac.use_non_causal perhaps", "'perhaps'; vLLM 0.33 takes true or false"),
+        ("-ac.tokenspeed_mla_min_split_kv 300", "a whole number from 1 up 256 at most"),
+        ('-cc {"pass_config":{"eliminate_noops":3}}', "pass_config.eliminate_noops is 3"),
+        ('-cc {"compile_sizes":[1.5]}', "compile_sizes is [1.5]"),
+        ("--kv-transfer-config.kv_role both", "one of kv_producer, kv_both, kv_consumer"),
+        ("--kernel-config.monokernel 7", "true or false"),
+        ('-sc {"method":"ngram","num_speculative_tokens":"two"}', "'two'; vLLM 0.33 takes"),
+    ],
+)
+def test_values_of_keys_that_vllm_refuses(line: str, message: str) -> None:
+    with pytest.raises(InputError) as caught:
+        parse_serve_command(["vllm", "serve", "org/model", *line.split()])
+    assert message in str(caught.value)
+    assert str(caught.value).isprintable()
+
+
+@pytest.mark.parametrize(
     ("line", "fields"),
     [
+        ("--eplb-config.window_size 7.0", {"eplb_config": {"window_size": 7}}),
+        ("-ac.use_non_causal on", {"attention_config": {"use_non_causal": True}}),
         (
             "--attention-config.use_fp4_indexer_cache true",
             {"attention_config": {"indexer_kv_dtype": "mxfp4"}},

@@ -5,16 +5,19 @@
 With ``--check`` nothing is written; exit code 1 says that vLLM's parser says otherwise.
 Needs vLLM 0.33, no GPU. Of flags that change nothing planned it writes how their values are read
 (``type``, ``none``, ``choices``); of flags that hold JSON the configuration class (``keys``), whose
-fields go to ``config_keys.json``. What was decided by hand (effect, why, the reading of flags that
-are understood) stays. Source: ``_compute_kwargs`` of vllm/engine/arg_utils.py.
+fields and their types go to ``config_keys.json``. What was decided by hand (effect, why, the
+reading of flags that are understood) stays. Source: ``_compute_kwargs`` of
+vllm/engine/arg_utils.py.
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import enum
 import json
 import sys
+import types
 import typing
 from pathlib import Path
 from typing import Any
@@ -73,23 +76,89 @@ def reading(action: argparse.Action) -> tuple[str, bool, Any]:
 
 
 def keys_of(cls: Any, found: dict[str, Any]) -> None:
-    """The fields that a JSON object of this class may have, nested classes with their name."""
+    """The fields that a JSON object of this class may have, and what each may be.
+
+    Types are in the words of ``engine_args/config_values.py``.
+    """
     from pydantic.fields import FieldInfo  # noqa: PLC0415
-    from vllm.engine.arg_utils import get_type_hints  # noqa: PLC0415
 
     if cls.__name__ in found:
         return
     keys = found[cls.__name__] = {}
     hints = typing.get_type_hints(cls)
+    modes = validator_modes(cls)
+    known = getattr(cls, "__pydantic_fields__", {})
     for each in dataclasses.fields(cls):
         hidden = isinstance(each.default, FieldInfo) and each.default.init is False
         if not each.init or hidden or each.name.startswith(("target_", "draft_model_config")):
             continue
-        nested = [hint for hint in get_type_hints(hints[each.name]) if is_strict(hint)]
-        small = nested and nested[0].__name__ not in ("ModelConfig", "ParallelConfig", "LoadConfig")
-        keys[each.name] = nested[0].__name__ if small else None
-        if small:
-            keys_of(nested[0], found)
+        form = form_of(hints[each.name], getattr(known.get(each.name), "metadata", ()), found)
+        mine = modes.get(each.name, set()) | modes.get("*", set())
+        is_class = isinstance(form, str) and form in found
+        if mine & {"before", "plain"} and not is_class:  # names, too; a class's object as ever
+            each_form = form["either"] if isinstance(form, dict) and "either" in form else [form]
+            nested = [c for c in each_form if isinstance(c, str) and c in found]
+            form = either([*nested, "null", "text"]) if nested else "any"
+        elif "wrap" in mine:  # all of these let null pass
+            form = either([form, "null"])
+        keys[each.name] = form
+
+
+def validator_modes(cls: Any) -> dict[str, set[str]]:
+    """For every field with validators of its own: ``before``, ``after``, ``wrap`` or ``plain``."""
+    found: dict[str, set[str]] = {}
+    decorators = getattr(cls, "__pydantic_decorators__", None)
+    for validator in decorators.field_validators.values() if decorators else ():
+        for name in validator.info.fields:
+            found.setdefault(name, set()).add(validator.info.mode)
+    return found
+
+
+def form_of(hint: Any, bounds: Any, found: dict[str, Any]) -> Any:
+    """What pydantic takes for a field of this type with these bounds."""
+    origin, parts = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        return either([form_of(part, bounds, found) for part in parts])
+    is_enum = isinstance(hint, type) and issubclass(hint, enum.Enum)
+    if is_enum or origin is typing.Literal:
+        return {"one of": [each.value for each in hint] if is_enum else list(parts)}
+    if origin in (list, set, tuple, dict):
+        return container(origin, parts, bounds, found)
+    if is_strict(hint) and hint.__name__ not in ("ModelConfig", "ParallelConfig", "LoadConfig"):
+        keys_of(hint, found)
+        return hint.__name__
+    if hint not in (int, float):
+        plain = {str: "text", bool: "bool", dict: "object", type(None): "null", Path: "text"}
+        return plain.get(hint, "any") if isinstance(hint, type) else "any"
+    signs = {"ge": ">=", "gt": ">", "le": "<=", "lt": "<"}
+    asked = [f"{signs[key]}{getattr(b, key)}" for b in bounds for key in signs if hasattr(b, key)]
+    return " ".join([hint.__name__, *asked])
+
+
+def container(origin: Any, parts: Any, bounds: Any, found: dict[str, Any]) -> dict[str, Any]:
+    """The same of a list, a tuple, a set or a dictionary."""
+    least = next((b.min_length for b in bounds if hasattr(b, "min_length")), 0)
+    sized = {"least": least} if least else {}
+    if origin is tuple and parts[-1] is not ...:
+        sized = {"length": len(parts)}
+    name = "object of" if origin is dict else "list of"
+    return {name: form_of(parts[origin is dict], (), found), **sized}
+
+
+def either(forms: list[Any]) -> Any:
+    """One of several; names beside any text are any text, too."""
+    flat: list[Any] = []
+    for each in forms:
+        flat += each["either"] if isinstance(each, dict) and "either" in each else [each]
+    if "any" in flat:
+        return "any"
+    if "text" in flat:
+        flat = [each for each in flat if not isinstance(each, dict) or "one of" not in each]
+    named = [each for each in flat if isinstance(each, dict) and "one of" in each]
+    if len(named) > 1:
+        names = [name for each in named for name in each["one of"]]
+        flat = [{"one of": names}, *(each for each in flat if each not in named)]
+    return flat[0] if len(flat) == 1 else {"either": flat}
 
 
 def is_strict(cls: Any) -> bool:

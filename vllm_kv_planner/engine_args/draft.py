@@ -92,8 +92,6 @@ def found_draft(args: EngineArgs, name: str) -> FoundConfig:
     from ..model.find import find_config
 
     revision = (merged_speculative_config(args) or {}).get("revision")
-    if revision is not None and not isinstance(revision, str):
-        raise InputError("--speculative-config: 'revision' must be text")
     try:
         return find_config(name, revision=revision)
     except InputError as error:

@@ -165,15 +165,15 @@ def engine_args_from(namespace: argparse.Namespace, **also: Any) -> EngineArgs:
 
 def _check_configs(given: argparse.Namespace, version: str | None, notes: list[str]) -> None:
     """Put keys of older versions into today's words, and refuse those that vLLM does not know."""
-    from .nested_values import check_keys
+    from .config_values import read_config
     from .older_flags import todays_keys
 
     values = vars(given)
     for flag in all_flags():
         value = values.get(flag.field) if flag.keys else None
         if isinstance(value, dict):
-            values[flag.field] = todays_keys(flag.spellings[0], value, version, notes)
-            check_keys(flag, values[flag.field])
+            todays = todays_keys(flag.spellings[0], value, version, notes)
+            values[flag.field] = read_config(flag, todays)
 
 
 def ignored_flags(namespace: argparse.Namespace) -> list[str]:

@@ -1,4 +1,4 @@
-"""What stands inside flags that hold lists or JSON.
+"""What stands inside flags that hold lists or JSON, beside the types (``config_values.py``).
 
 Sources: ``CompilationConfig`` (vllm/config/compilation.py) and ``MultiModalConfig``
 (vllm/config/multimodal.py) of vLLM 0.33.
@@ -7,14 +7,10 @@ Sources: ``CompilationConfig`` (vllm/config/compilation.py) and ``MultiModalConf
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from ..data_files import read_json
-from ..errors import InputError, UnknownNameError, printable
+from ..errors import InputError
 from .value_types import shown
-
-if TYPE_CHECKING:
-    from .flag_table import Flag
 
 _MODES = (
     "NONE",
@@ -25,39 +21,6 @@ _MODES = (
 )
 _LEVELS = ("NONE", "STOCK_TORCH_COMPILE", "DYNAMO_TRACE_ONCE", "VLLM_COMPILE")
 _MOST = 1 << 40
-
-
-def known_part(flag: Flag, value: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a flag's JSON object whose keys are those of its configuration class."""
-    keys = read_json(__file__, "config_keys.json")["classes"][flag.keys]
-    return {key: each for key, each in value.items() if key in keys}
-
-
-def check_keys(flag: Flag, value: Mapping[str, Any]) -> None:
-    """Refuse a key that the flag's configuration class does not have, as its ``extra="forbid"``.
-
-    Raises:
-        UnknownNameError: Says which, and the nearest that there is.
-    """
-    classes = read_json(__file__, "config_keys.json")["classes"]
-    if flag.keys == "SpeculativeConfig":  # create_speculative_config in arg_utils.py takes both
-        value = {key.replace("-", "_"): each for key, each in value.items()}
-    waiting = [("", flag.keys, value)]
-    while waiting:
-        path, cls, given = waiting.pop()
-        keys = classes[cls]
-        for key, each in given.items():
-            name = f"{path}{key}"
-            if key not in keys:
-                from difflib import get_close_matches
-
-                near = get_close_matches(str(key), keys, n=1, cutoff=0.6)
-                hint = f"nearest: {near[0]}" if near else f"valid: {', '.join(keys)}"
-                raise UnknownNameError(
-                    f"{flag.spellings[0]}: vLLM 0.33 has no {printable(name[:60])!r}; {hint}"
-                )
-            if keys[key] and isinstance(each, Mapping):
-                waiting.append((f"{name}.", keys[key], each))
 
 
 def check_multimodal_limits(limits: Mapping[str, Any]) -> None:
@@ -73,14 +36,12 @@ def check_multimodal_limits(limits: Mapping[str, Any]) -> None:
 
 
 def check_attention(config: Mapping[str, Any]) -> None:
-    """The parts of ``--attention-config`` that choose the kernels."""
-    flag = "--attention-config"
+    """The part of ``--attention-config`` that its class reads in a way of its own."""
     backend = config.get("backend")
     if backend is not None and not isinstance(backend, str):
-        raise InputError(f"{flag}: backend is {shown(backend)}; expected a backend's name")
-    version = config.get("flash_attn_version")
-    if version is not None and (type(version) is not int or version not in (2, 3, 4)):
-        raise InputError(f"{flag}: flash_attn_version is {shown(version)}; valid: 2, 3, 4")
+        raise InputError(
+            f"--attention-config: backend is {shown(backend)}; expected a backend's name"
+        )
 
 
 def check_compilation(config: Mapping[str, Any]) -> None:

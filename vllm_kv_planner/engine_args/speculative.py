@@ -183,10 +183,10 @@ def text_of(config: Mapping[str, Any], key: str, choices: Sequence[str] = ()) ->
     Raises:
         InputError: It is none.
     """
-    value = config.get(key)
+    value: str | None = config.get(key)
     if value is None:
         return None
-    if not isinstance(value, str) or not value:
+    if not value:
         raise InputError(f"--speculative-config: {key} is {shown(value)}; it must be a name")
     if choices and choices[0].isupper():
         value = value.upper()
@@ -208,11 +208,11 @@ def count_of(config: Mapping[str, Any], key: str) -> int | None:
     value = config.get(key)
     if value is None:
         return None
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 < value <= LARGEST:
+    if not 0 < value <= LARGEST:
         raise InputError(
             f"--speculative-config: {key} is {shown(value)}; it must be a positive integer"
         )
-    return value
+    return int(value)
 
 
 def _method(given: Any, model: Any) -> str:

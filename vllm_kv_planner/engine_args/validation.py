@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnknownNameError
 from .choices import ATTENTION_BACKENDS, CHOICES, KV_CACHE_DTYPES, QUANTIZATION_METHODS
+from .config_values import read_config
 from .flag_table import Flag, all_flags
 from .nested_values import (
     check_attention,
     check_capture_sizes,
     check_compilation,
-    check_keys,
     check_multimodal_limits,
 )
 from .value_types import check_types, flag_name, shown
@@ -69,7 +69,10 @@ _SKIP_LAYERS = ("sliding_window",)
 
 
 def check_engine_args(args: EngineArgs) -> None:
-    """Raise InputError for the first field whose value vLLM would refuse by itself."""
+    """Raise InputError for the first field whose value vLLM would refuse by itself.
+
+    Objects of JSON are put into their types, as vLLM does (``"3"`` is 3).
+    """
     check_types(args)
     for name, least in _AT_LEAST.items():
         _check_number(name, getattr(args, name), least)
@@ -111,7 +114,7 @@ def _check_configs(args: EngineArgs) -> None:
     for flag in _with_keys():
         value = getattr(args, flag.field)
         if value:
-            check_keys(flag, value)
+            object.__setattr__(args, flag.field, read_config(flag, value))
     if args.attention_config:
         check_attention(args.attention_config)
     if args.compilation_config:

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..engine_args.config_values import known_part
 from ..engine_args.described import described
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
 from ..engine_args.flag_table import all_flags
-from ..engine_args.nested_values import known_part
 from ..engine_args.older_flags import todays_keys
 from ..engine_args.setup import EngineSetup, resolve_setup
 from ..errors import InputError, PlannerError, UnsupportedError
