@@ -1,22 +1,21 @@
 #!/usr/bin/env python3
-"""Spoilt files and servers: logs, traces, YAML, safetensors headers, answers of a hub.
+"""Spoilt files and servers: logs, lessons, traces, YAML, safetensors headers, answers of a hub.
 
-python benchmarks/fuzz_inputs.py [--kind logs|traces|yaml|headers|hub] [--inputs 2000] [--seed N]
+python benchmarks/fuzz_inputs.py [--kind logs|stores|traces|yaml|headers|hub|behaviours]
+                                 [--inputs 2000] [--seed N] [--first N]
 
-Each input is a good one spoilt in some ways (cut, doubled, bytes changed, words of its format put
-anywhere, one part repeated very often), fed to the command that reads it, and held against what is
-promised: an answer, or exit code 2 with one printable line on stderr and nothing on stdout; within
-a bounded number of calls; no traceback; no file written. The same for the same seed. Exit code 1:
-a finding.
+Each input is a good one spoilt in some ways (``fuzz_makers.py``) or a hub's way to behave
+(``hub_behaviours.py``), fed to the commands that read it, and held against what is promised: an
+answer, or exit code 2 with one printable line on stderr and nothing on stdout; what ``calibrate``
+wrote is read again; within a bounded number of calls, reads and bytes of memory; no traceback, no
+secret; no other file written. The same for the same seed. Exit code 1: a finding.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
-import gzip
 import io
-import json
 import os
 import random
 import sys
@@ -27,168 +26,95 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.fuzz_configs import VALUES, TooMuchWork, counted
+from benchmarks.fuzz_configs import TooMuchWork, counted
+from benchmarks.fuzz_makers import (
+    Make,
+    answer,
+    header,
+    hub_files,
+    log,
+    store,
+    trace,
+    with_config,
+    yaml,
+)
+from benchmarks.hub_behaviours import TOKEN, behaviour, slow_reads, too_much
 from tests.hub_server import running_raw_server
-from tests.start_logs import LLAMA, REFUSED, V019, V029, V066
-from tests.trace_files import AZURE, BAILIAN, BURSTGPT, COLUMNS, MOONCAKE, turns
+from tests.start_logs import LLAMA
 from vllm_kv_planner.cli import main as command_line
 
 CALLS = 30_000_000
 """Calls one answer may take: a sweep of a spoilt grid plans some thousand set-ups."""
-REPEATS = 20_000
-"""How often a part is repeated, at most, and bytes that an input may have."""
-LARGEST = 200_000
+MEMORY = 1 << 30
+"""Bytes this process may have held at most, all inputs together."""
+MARKERS = (TOKEN, "sk-aMarkerThatMustNotAppear")
 
-CONFIG = {
-    "architectures": ["ApertusForCausalLM"],  # has no rule of weights: the checkpoint is read
-    "model_type": "apertus",
-    **{"num_hidden_layers": 2, "hidden_size": 64, "num_attention_heads": 4},
-    **{"num_key_value_heads": 4, "vocab_size": 100, "intermediate_size": 128},
-    "max_position_embeddings": 128,
-}
-FIELDS = ("dtype", "shape", "data_offsets")
-WORDS = {
-    "any": b"\0|\xff|\xc3\xa9|\n|\r\n|\t| |\"|'|\\|{|}|[|]|,|:|0|-1|1e999|NaN|" + b"9" * 400,
-    "logs": b"args: |with config: |Namespace(|version |GiB|GPU KV cache size: |NVIDIA |\x1b[31m|"
-    b"\x1b]0;|Available KV cache memory: |API server version |(EngineCore pid=1) |=|(|)|\r|<|>",
-    "traces": b'"timestamp": |"hash_ids": |"prompt_tokens": 1|2023-11-16 18:15:46|[1, 2]|\x1f\x8b',
-    "yaml": b"&a |*a|<<: *a|!!int |!!binary |!!timestamp |- |? |---|...|%YAML 1.1|!x |? |# |>|"
-    b"model: |setups:|tp: [1, 2]|1:1:1",
-    "headers": b'{"a": |"__metadata__": {|"dtype": |"shape": [|"data_offsets": [0, 1]|"BF16"|{}|[]',
-    "hub": b"HTTP/1.1 200 OK\r\n|HTTP/1.1 100 Continue\r\n\r\n|Content-Length: 5\r\n"
-    b"|Location: /\r\n|Location: file:///etc/x\r\n|Transfer-Encoding: chunked\r\n|\r\n\r\n"
-    b"|ffffffff\r\n|0\r\n|-1\r\n|X-Error-Code: EntryNotFound\r\n|X-Repo-Commit: x\r\n"
-    b"|404|307|416|206|Content-Encoding: gzip\r\n",
-}
+Commands = list[list[str]]
+"""Run one after the other; where the first answers, so must the others."""
 
 
-def spoilt(raw: bytes, kind: str, chance: random.Random) -> bytes:
-    """``raw`` after one to six changes."""
-    words = WORDS["any"].split(b"|") + WORDS[kind].split(b"|") * 2
-    for _ in range(chance.choice((1, 1, 2, 3, 6))):
-        at = chance.randint(0, len(raw))
-        end = min(len(raw), at + chance.choice((1, 3, 20, 200)))
-        way, codes = chance.randrange(6), chance.choice(((32, 126), (32, 126), (0, 255)))
-        if way == 0:
-            raw = raw[:at] + raw[end:]
-        elif way == 1:
-            raw = raw[:at] + chance.choice(words) + raw[at:]
-        elif way == 2:
-            raw = raw[:at] + chance.choice(words) + raw[end:]
-        elif way == 3:
-            part = chance.choice((raw[at:end], chance.choice(words)))
-            raw = raw[:at] + part * chance.choice((2, 30, REPEATS)) + raw[end:]
-        elif way == 4:
-            raw = raw[:at] + bytes(chance.randint(*codes) for _ in range(end - at)) + raw[end:]
-        else:
-            raw = raw[: chance.choice((at, len(raw)))]
-        raw = raw[:LARGEST]
-    return raw
+def log_commands(file: Path, chance: random.Random) -> Commands:
+    """``explain``; or ``calibrate``, and a plan by what it wrote."""
+    flags = chance.choice(([], [], ["--gpu", "H100"], ["--gpu", "L4"]))
+    if chance.random() < 0.6:
+        return [["explain", str(file), *flags]]
+    kept = ["--calibration", str(file.parent / "kept.json")]
+    plan = ["plan", LLAMA, "--gpu", "H100", "--vllm-version", "0.19.0", *kept]
+    return [["calibrate", str(file), *flags, *kept], plan, ["calibrate", str(file), *flags, *kept]]
 
 
-def log(chance: random.Random) -> bytes:
-    """A start-up log of some version."""
-    text = spoilt(chance.choice((V019, V029, V066, REFUSED)).encode(), "logs", chance)
-    return text if chance.random() < 0.95 else text.decode("utf-8", "replace").encode("utf-16")
+def store_commands(file: Path, _: random.Random) -> Commands:
+    """A plan by these lessons."""
+    by = ["--calibration", str(file), "--vllm-version", "0.19.0"]
+    return [["plan", LLAMA, "--gpu", "H100", *by]]
 
 
-def trace(chance: random.Random) -> bytes:
-    """A trace of some format, sometimes compressed."""
-    talk = json.dumps([turns("Hello", "Good day", "And now?", "We go on")])
-    plain = COLUMNS + "0,5,3\n1,7,2\n"
-    text = spoilt(
-        chance.choice((BURSTGPT, AZURE, MOONCAKE, BAILIAN, talk, plain)).encode(), "traces", chance
-    )
-    if chance.random() < 0.9:
-        return text
-    return spoilt(gzip.compress(text, mtime=0), "traces", chance)
+def trace_commands(file: Path, _: random.Random) -> Commands:
+    """A short replay."""
+    run = ["workload", "gpt2", "--trace", str(file), "--limit", "20", "--no-progress"]
+    return [[*run, "--kv-cache-memory-bytes", "1G", "--step-time", "0.05"]]
 
 
-def yaml(chance: random.Random) -> bytes:
-    """A sweep's file, or the flags of ``vllm serve --config``: see ``yaml_command``."""
-    good = "model: gpt2\nmax_num_seqs: [1, 2]\nsetups:\n- {tp: 1, gpu: L4}\n- &a {tp: 2}\n"
-    flags = f"model: {LLAMA}\nmax-model-len: 1024\nspeculative-config:\n  method: ngram\n"
-    return spoilt(chance.choice((good, flags, tangle(chance))).encode(), "yaml", chance)
-
-
-def tangle(chance: random.Random) -> str:
-    """Mappings that name and merge those before them, a few times or very often."""
-    lines, width = ["a0: &a0 {tp: 1}"], chance.choice((1, 2, 9, 500))
-    for i in range(1, chance.choice((2, 5, 60))):
-        names = ", ".join(f"*a{chance.randrange(i)}" for _ in range(width))
-        lines.append(f"a{i}: &a{i} {{{chance.choice(('<<', 'k'))}: [{names}], pp: {i}}}")
-    return "\n".join(["model: gpt2", *lines]) + "\n"
-
-
-def header(chance: random.Random) -> bytes:
-    """A whole safetensors file of two layers; the length before a spoilt header is mostly right."""
-    tensors: dict[str, dict[str, object]] = {
-        f"model.layers.{i}.w": {
-            "dtype": "BF16",
-            "shape": [2, 2],
-            "data_offsets": [8 * i, 8 * i + 8],
-        }
-        for i in range(2)
-    }
-    if chance.random() < 0.5:
-        chance.choice(list(tensors.values()))[chance.choice(FIELDS)] = chance.choice(VALUES)
-    raw = json.dumps({"__metadata__": {"format": "pt"}, **tensors}).encode()
-    raw = spoilt(raw, "headers", chance) if chance.random() < 0.7 else raw
-    length = len(raw) if chance.random() < 0.9 else chance.choice((0, 1, len(raw) + 1, 2**63))
-    return length.to_bytes(8, "little") + raw + bytes(chance.choice((16, 16, 16, 15)))
-
-
-def answer(chance: random.Random) -> bytes:
-    """What a hub sends when it is asked for a file, headers and all."""
-    body = json.dumps(CONFIG).encode()
-    heads = (
-        b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body,
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n"
-        % (len(body), body),
-        b"HTTP/1.1 404 Not Found\r\nX-Error-Code: EntryNotFound\r\nContent-Length: 0\r\n\r\n",
-        b"HTTP/1.1 307 Moved\r\nLocation: /org/n/resolve/main/config.json\r\n\r\n",
-    )
-    return spoilt(chance.choice(heads), "hub", chance)
-
-
-def yaml_command(file: Path, chance: random.Random) -> list[str]:
+def yaml_commands(file: Path, chance: random.Random) -> Commands:
     """Either of the commands that read YAML."""
     if chance.random() < 0.5:
-        return ["sweep", "--file", str(file), "--workers", "1", "--no-progress"]
-    return ["plan", "--", "vllm", "serve", "gpt2", "--config", str(file)]
+        return [["sweep", "--file", str(file), "--workers", "1", "--no-progress"]]
+    return [["plan", "--", "vllm", "serve", "gpt2", "--config", str(file)]]
 
 
-def model_command(file: Path, chance: random.Random) -> list[str]:
-    """The checkpoint's headers, for a model whose weights no rule knows."""
-    (file.parent / "config.json").write_text(json.dumps(CONFIG))
-    if chance.random() < 0.3:
-        names = dict.fromkeys(("model.layers.0.w", "model.layers.1.w"), file.name)
-        index = json.dumps({"metadata": {"total_size": 16}, "weight_map": names}).encode()
-        Path(f"{file}.index.json").write_bytes(spoilt(index, "headers", chance))
-    return ["plan", str(file.parent)]
+def model_commands(file: Path, chance: random.Random) -> Commands:
+    """The checkpoint's headers, for a model whose weights a rule knows, or none."""
+    with_config(file.parent, file.name, chance)
+    return [["plan", str(file.parent), "--gpu", "L4"]]
 
 
-Make = Callable[[random.Random], bytes]
-Command = Callable[[Path, random.Random], list[str]]
-KINDS: dict[str, tuple[Make, str, Command]] = {
-    "logs": (log, "vllm.log", lambda file, _: ["explain", str(file)]),
-    "traces": (
-        trace,
-        "trace",
-        lambda file, _: [
-            *("workload", "gpt2", "--trace", str(file), "--limit", "20", "--no-progress"),
-            *("--kv-cache-memory-bytes", "1G", "--step-time", "0.05"),
-        ],
-    ),
-    "yaml": (yaml, "a.yaml", yaml_command),
-    "headers": (header, "model.safetensors", model_command),
-    "hub": (answer, "answer", lambda _, __: ["plan", "org/m", "--kv-cache-memory-bytes", "1G"]),
+def hub_commands(_: Path, chance: random.Random) -> Commands:
+    """A model on the Hub, its weights wanted or not."""
+    given = chance.choice((["--gpu", "L4"], ["--kv-cache-memory-bytes", "1G"]))
+    return [["plan", "org/m", "--planner", "standalone", *given]]
+
+
+KINDS: dict[str, tuple[Make, str, Callable[[Path, random.Random], Commands]]] = {
+    "logs": (log, "vllm.log", log_commands),
+    "stores": (store, "lessons.json", store_commands),
+    "traces": (trace, "trace", trace_commands),
+    "yaml": (yaml, "a.yaml", yaml_commands),
+    "headers": (header, "model.safetensors", model_commands),
+    "hub": (answer, "answer", hub_commands),
+    "behaviours": (lambda _: b"", "answer", hub_commands),
 }
-"""By kind: what makes an input, the name of its file, the command line that reads it."""
+"""By kind: what makes an input, the name of its file, the command lines that read it."""
+WRITTEN = frozenset({"kept.json", "kept.json.lock", "hub"})
+"""By ``calibrate``, as it is asked to; the Hub's answers are kept."""
 
 
-def broken_promise(arguments: list[str]) -> str | None:
+def broken_promise(arguments: list[str], *, must_answer: bool = False) -> str | None:
     """What is wrong with how one command line ends, in a line; None: nothing."""
+    return ending(arguments, must_answer=must_answer)[1]
+
+
+def ending(arguments: list[str], *, must_answer: bool = False) -> tuple[object, str | None]:
+    """The exit code of one command line, and what is wrong with how it ends."""
     out, err = io.StringIO(), io.StringIO()
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
@@ -196,17 +122,25 @@ def broken_promise(arguments: list[str]) -> str | None:
     except SystemExit as stopped:
         code = stopped.code
     except TooMuchWork as error:
-        return str(error)
+        return None, str(error)
     except BaseException as error:
         if isinstance(error, KeyboardInterrupt):
             raise
         last = traceback.extract_tb(error.__traceback__)[-1]
-        return f"{type(error).__name__}: {str(error)[:100]} ({last.filename}:{last.lineno})"
-    return wrong_ending(code, out.getvalue(), err.getvalue())
+        said = f"{type(error).__name__}: {str(error)[:100]} ({last.filename}:{last.lineno})"
+        return None, said
+    if must_answer and code == 2:
+        return code, f"{arguments[0]} refuses what was written: {err.getvalue()[:200]!r}"
+    return code, wrong_ending(code, out.getvalue(), err.getvalue())
 
 
 def wrong_ending(code: object, out: str, err: str) -> str | None:
     """What an exit code, stdout and stderr break of the promise."""
+    if any(marker in text for marker in MARKERS for text in (out, err)):
+        return "a secret is shown"
+    odd = next((char for char in out if not char.isprintable() and char != "\n"), None)
+    if odd is not None:
+        return f"prints {odd!r}"
     if code in (0, 1):
         return None if out else f"exit code {code} without an answer"
     if code != 2 or out:
@@ -216,27 +150,56 @@ def wrong_ending(code: object, out: str, err: str) -> str | None:
     return None
 
 
-def findings(kind: str, inputs: int, seed: int) -> Iterator[tuple[int, str, bytes]]:
+def findings(
+    kind: str, inputs: int, seed: int, first: int = 0
+) -> Iterator[tuple[int, str, object]]:
     """Number, broken promise and input, of each input of a kind that has one."""
-    make, name, command = KINDS[kind]
-    for number in range(inputs):
+    make, name, commands = KINDS[kind]
+    for number in range(first, first + inputs):
         chance = random.Random(f"{kind} {seed} {number}")
         raw = make(chance)
         with tempfile.TemporaryDirectory() as folder, contextlib.ExitStack() as stack:
             file = Path(folder) / name
             file.write_bytes(raw)
-            arguments = command(file, chance)
-            before = sorted(os.listdir(folder))
+            lines = commands(file, chance)
+            before = {*os.listdir(folder), *WRITTEN}
             environment = {"HF_HOME": folder, "XDG_CONFIG_HOME": folder, "HF_HUB_OFFLINE": "1"}
-            if kind == "hub":
-                server = stack.enter_context(running_raw_server([raw]))
-                environment |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": server.url}
+            server = clock = None
+            if kind in ("hub", "behaviours"):
+                pieces = [raw] if kind == "hub" else behaviour(hub_files(chance), chance)
+                server = stack.enter_context(running_raw_server(pieces))
+                clock = stack.enter_context(slow_reads(chance))
+                environment |= {"HF_HUB_OFFLINE": "0", "HF_ENDPOINT": server.url, "HF_TOKEN": TOKEN}
             stack.enter_context(set_to(environment))
-            wrong = broken_promise(arguments)
-            if wrong is None and sorted(os.listdir(folder)) != before:
+            wrong = run(lines)
+            if wrong is None and server is not None and clock is not None:
+                wrong = too_much(clock, server)
+            if wrong is None and not before.issuperset(os.listdir(folder)):
                 wrong = f"wrote {sorted(os.listdir(folder))}"
+        wrong = wrong or too_large()
         if wrong is not None:
-            yield number, wrong, raw
+            yield number, wrong, raw or (server.requests if server else lines[0])
+
+
+def run(lines: Commands) -> str | None:
+    """What is wrong with how command lines end, each run where those before it answered."""
+    code: object = 0
+    for number, line in enumerate(lines):
+        code, wrong = ending(line, must_answer=number > 0)
+        if wrong is not None or code != 0:
+            return wrong
+    return None
+
+
+def too_large() -> str | None:
+    """Whether this process has ever held too much; None: not, or the system does not say."""
+    try:
+        import resource
+    except ImportError:
+        return None
+    most = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    most *= 1 if sys.platform == "darwin" else 1024
+    return f"{most >> 20} MiB of memory" if most > MEMORY else None
 
 
 @contextlib.contextmanager
@@ -258,15 +221,17 @@ def main() -> int:
     """Read the flags, run, print what was found."""
     parser = argparse.ArgumentParser(description="Spoil inputs; see who minds.")
     parser.add_argument("--kind", choices=KINDS, help="all of them where none is named")
-    parser.add_argument("--inputs", type=int, default=2000, help="of each kind; a tenth for hub")
+    parser.add_argument("--inputs", type=int, default=2000, help="of each kind; a tenth for hubs")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=int, default=0, help="number of the first input")
     given = parser.parse_args()
     found = 0
     for kind in [given.kind] if given.kind else KINDS:
-        inputs = given.inputs // 10 if kind == "hub" and not given.kind else given.inputs
-        for number, wrong, raw in findings(kind, inputs, given.seed):
+        is_hub = kind in ("hub", "behaviours")
+        inputs = given.inputs // 10 if is_hub and not given.kind else given.inputs
+        for number, wrong, raw in findings(kind, inputs, given.seed, given.first):
             found += 1
-            print(f"{kind} {number}: {wrong}\n    {raw[:300]!r}", flush=True)
+            print(f"{kind} {number}: {wrong}\n    {str(raw)[:300]}", flush=True)
         print(
             f"{kind}: {inputs:,} inputs of seed {given.seed}, {found} findings so far", flush=True
         )

@@ -8,7 +8,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -71,15 +71,21 @@ def running_hub(tls: ssl.SSLContext | None = None) -> Iterator[Hub]:
 class RawServer:
     """Answers every request with the pieces given, whatever they are, one every ``pause`` s.
 
+    A function makes them of the request's bytes.
+
     Attributes:
         url: Where it listens.
         sent: Bytes that clients let it send, over all connections.
         pieces: How often it sent some.
         connections: Accepted.
+        requests: The bytes that began each.
     """
 
-    def __init__(self, pieces: Iterable[bytes], pause: float) -> None:
+    def __init__(
+        self, pieces: Iterable[bytes] | Callable[[bytes], Iterable[bytes]], pause: float
+    ) -> None:
         self.sent = self.pieces = self.connections = 0
+        self.requests: list[bytes] = []
         self._pieces, self._pause = pieces, pause
         self._closing = threading.Event()
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -106,9 +112,10 @@ class RawServer:
                     self._answer(connection)
 
     def _answer(self, connection: socket.socket) -> None:
-        connection.recv(65536)
-        for piece in self._pieces:
-            if self._closing.wait(self._pause):
+        request = connection.recv(65536)
+        self.requests.append(request)
+        for piece in self._pieces(request) if callable(self._pieces) else self._pieces:
+            if self._closing.wait(self._pause) if self._pause else self._closing.is_set():
                 return
             connection.sendall(piece)
             self.sent += len(piece)
@@ -116,7 +123,9 @@ class RawServer:
 
 
 @contextmanager
-def running_raw_server(pieces: Iterable[bytes], *, pause: float = 0) -> Iterator[RawServer]:
+def running_raw_server(
+    pieces: Iterable[bytes] | Callable[[bytes], Iterable[bytes]], *, pause: float = 0
+) -> Iterator[RawServer]:
     server = RawServer(pieces, pause)
     server.thread.start()
     try:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import random
+from pathlib import Path
+from types import SimpleNamespace
+
 import pytest
 
-from benchmarks.fuzz_inputs import KINDS, broken_promise, findings, wrong_ending
+from benchmarks.fuzz_inputs import KINDS, broken_promise, findings, too_large, wrong_ending
+from benchmarks.hub_behaviours import TOKEN, Clock, too_much
 
-SLICE = {"logs": 60, "traces": 60, "yaml": 25, "headers": 60, "hub": 15}
+SLICE = {
+    **{"logs": 60, "stores": 40, "traces": 60, "yaml": 25, "headers": 60},
+    **{"hub": 15, "behaviours": 30},
+}
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -27,9 +35,26 @@ def test_the_fuzzer_sees_what_it_looks_for(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_same_seed_makes_the_same_input(kind: str) -> None:
-    import random
-
-    make = KINDS[kind][0]
-    made = [make(random.Random(f"{kind} {number}")) for number in (1, 1, 2)]
+def test_the_same_seed_makes_the_same_input(kind: str, tmp_path: Path) -> None:
+    make, name, commands = KINDS[kind]
+    folder = tmp_path / "m"
+    folder.mkdir()
+    chances = [random.Random(f"{kind} {number}") for number in (1, 1, 2)]
+    made = [(make(each), commands(folder / name, each), each.random()) for each in chances]
     assert made[0] == made[1] != made[2]
+
+
+def test_the_fuzzers_hub_sees_too_much_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    server = SimpleNamespace(connections=1, sent=1, url="http://127.0.0.1:7", requests=[])
+    clock = Clock(1, 0.0)
+    assert too_much(clock, server) is None
+    server.requests.append(
+        b"GET / HTTP/1.1\r\nHost: localhost:7\r\nAuthorization: " + TOKEN.encode()
+    )
+    assert "another host" in str(too_much(clock, server))
+    clock.reads = 10**6
+    assert too_much(clock, server) == "1,000,000 reads, at most 5,000"
+    assert wrong_ending(0, f"plan {TOKEN}", "") == "a secret is shown"
+    assert wrong_ending(0, "a\x1b[31m", "") == "prints '\\x1b'"
+    monkeypatch.setattr("benchmarks.fuzz_inputs.MEMORY", 1)
+    assert "MiB of memory" in str(too_large())
