@@ -301,6 +301,28 @@ def test_a_log_of_another_device(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert not kept.exists()
 
 
+@pytest.mark.parametrize(
+    ("named", "gpu", "fits"),
+    [
+        ("device_name=NVIDIA_A100-SXM4-80GB,dtype=fp8", "H100", False),
+        ("NVIDIA H100 PCIe | 0 |", "H100", False),
+        ("device_name=NVIDIA_H100_80GB_HBM3.json", "H100", True),
+        ("device_name=NVIDIA_H100", "H100", True),
+        ("NVIDIA Z9000 Ti is new", "H100", True),  # nobody knows it
+    ],
+)
+def test_a_log_that_names_another_gpu_of_the_same_size(
+    named: str, gpu: str, fits: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    log, store = tmp_path / "a.log", tmp_path / "lessons.json"
+    log.write_text(f"{V019}\n(EngineCore pid=55) INFO config: {named}\n")
+    code = main(["calibrate", str(log), "--gpu", gpu, "--calibration", str(store)])
+    assert (code, store.exists()) == ((0, True) if fits else (2, False))
+    assert fits or "--gpu names H100-SXM-80GB: it ran on another device" in capsys.readouterr().err
+    assert main(["explain", str(log), "--gpu", gpu]) == 0
+    assert fits != ("it ran on another device" in capsys.readouterr().out)
+
+
 @pytest.mark.parametrize("name", ["a\tb.log", "a\u00a0b.log", "\x1b[31m.log", "x" * 240 + ".log"])
 def test_names_that_would_spoil_the_store(
     name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]

@@ -9,11 +9,13 @@ import pytest
 
 from tests.start_logs import LLAMA, REFUSED, V019, V029, V066
 from tests.work import bytes_in, calls_in, lines_in
+from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.logs import read as reading
 from vllm_kv_planner.logs.arguments import read_arguments
 from vllm_kv_planner.logs.parse import parse_lines, parse_log
 from vllm_kv_planner.logs.patterns import MATTERS
-from vllm_kv_planner.logs.read import MAX_BYTES, MAX_LINE, clean_lines
+from vllm_kv_planner.logs.read import MAX_LINE, clean_lines
 from vllm_kv_planner.logs.start_log import StartLog
 from vllm_kv_planner.logs.values import ABSENT, named_values
 
@@ -224,7 +226,7 @@ PER_LINE = {
 def test_a_log_of_32_mib_costs_little(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "vllm.log"
     unit = PER_LINE[kind]
-    path.write_text(unit * (MAX_BYTES // len(unit) + 1))
+    path.write_text(unit * ((32 << 20) // len(unit) + 1))
 
     def read() -> None:
         with pytest.raises(InputError) as caught:
@@ -247,6 +249,26 @@ def test_figures_are_found_in_long_logs(tmp_path: Path) -> None:
             assert parse_log(str(path)).measures == {"kv": {"": 1.0}}
     path.write_bytes(("x\n" * 1_500_000 + MEASURED).encode("utf-16"))
     assert parse_log(str(path)).measures == {"kv": {"": 1.0}}
+
+
+def test_of_a_log_too_long_the_beginning_is_read_and_that_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "vllm.log"
+    path.write_text(V019 + "x\n" * 1_000_000)
+    assert parse_log(str(path)).notes == ()
+    monkeypatch.setattr(reading, "MAX_BYTES", 1 << 20)
+    said = "longer than 1 MiB, of which the rest is not read"
+    for command in ("explain", "calibrate"):
+        store = ["--calibration", str(tmp_path / "lessons.json")] * (command == "calibrate")
+        assert main([command, str(path), "--gpu", "H100", *store]) == 0
+        assert f"{path}: {said}" in capsys.readouterr().out
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))
+    (note,) = parse_log("-").notes
+    assert note == f"standard input: {said}"
+    path.write_text("x\n" * 1_000_000 + V019)  # nothing of it is read
+    with pytest.raises(InputError, match="no line of it tells of memory"):
+        parse_log(str(path))
 
 
 def test_the_last_of_several_starts_counts(tmp_path: Path) -> None:

@@ -38,13 +38,14 @@ def run(arguments: Sequence[str]) -> int:
     filled = gaps(given)
     today = time.strftime("%Y-%m-%d")
     lessons = []
-    for log in read_logs(given):
+    logs = read_logs(given)
+    for log in logs:
         try:
             lessons.append(learn(log, filled, today=today))
         except PlannerError as error:
             raise InputError(f"{log.where}: {error}") from None
     path = given.calibration or usual_path()
     check_apart({"--calibration": path}, [given.logs, given.model])
-    notes = add(path, tuple(lessons)).notes
+    notes = (*add(path, tuple(lessons)).notes, *(note for log in logs for note in log.notes))
     say(to_json(path, lessons, notes) if given.format == "json" else to_text(path, lessons, notes))
     return 0

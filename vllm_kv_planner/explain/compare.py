@@ -52,7 +52,7 @@ def compare(log: StartLog, prediction: Prediction | None, notes: tuple[str, ...]
         parts=tuple(
             part for part in parts if part.predicted is not None or part.actual is not None
         ),
-        notes=(*notes, *told, *refusal_notes(log, prediction)),
+        notes=(*log.notes, *notes, *told, *refusal_notes(log, prediction)),
     )
 
 

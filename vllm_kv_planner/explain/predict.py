@@ -12,7 +12,7 @@ from ..engine_args.flag_table import all_flags
 from ..engine_args.older_flags import todays_keys
 from ..engine_args.setup import EngineSetup, resolve_setup
 from ..errors import InputError, PlannerError, UnsupportedError
-from ..gpu.catalogue import SAME_DEVICE, custom_gpu, find_gpu
+from ..gpu.catalogue import SAME_DEVICE, custom_gpu, find_gpu, may_be
 from ..gpu.gpu import GPU
 from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from ..logs.start_log import StartLog
@@ -118,6 +118,10 @@ def device_of(log: StartLog, given: Given) -> tuple[GPU, list[str]]:
         raise InputError(
             f"the log's GPU has {total / (1 << 30):.2f} GiB, --gpu {gpu.short_name} has "
             f"{known / (1 << 30):.2f}: it ran on another device"
+        )
+    if given.gpu is not None and log.gpu is not None and not may_be(given.gpu, log.gpu):
+        raise InputError(
+            f"the log is of {log.gpu[:60]}, --gpu names {gpu.short_name}: it ran on another device"
         )
     if total is None or abs(total - known) <= known * SAME_DEVICE:
         return gpu, []

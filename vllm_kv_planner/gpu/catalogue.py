@@ -9,7 +9,7 @@ from ..data_files import read_json
 from ..errors import InputError, UnknownNameError
 from ..records import replace
 from .gpu import GIB, GPU, MIB
-from .naming import Asked, Row, fits, fold, label_value, nearest, taken_apart
+from .naming import Asked, Row, fits, fold, label_value, named_in, nearest, taken_apart
 
 DEFAULT_GPU = "H100"
 """Where nobody names a GPU."""
@@ -117,6 +117,13 @@ def named_gpu(name: str, nvml_total_bytes: int | None) -> GPU:
     if total is None or len(twins) < 2:
         return find_gpu(name)
     return _device(min(twins, key=lambda row: abs(row["nvml_mib"] * MIB - total))["short_name"])
+
+
+def may_be(gpu: GPU, text: str) -> bool:
+    """Whether text that begins with a device's name may mean this one, or names none known."""
+    named = named_in(_catalogue()["gpus"], text)
+    base = gpu.short_name.partition("@")[0].partition("-MIG-")[0]
+    return not named or base in named or _row(base) is None
 
 
 def other_names(gpu: GPU) -> tuple[str, ...]:

@@ -51,6 +51,17 @@ def fits(row: Row, folded: str) -> bool:
     return False
 
 
+def named_in(rows: Sequence[Row], text: str) -> list[str]:
+    """Short names of the devices that free text begins with the name of: by most of its words."""
+    words = text.split()
+    for count in range(min(len(words), 12), 0, -1):
+        folded = fold(" ".join(words[:count]))
+        found = [str(row["short_name"]) for row in rows if folded and fits(row, folded)]
+        if found:
+            return found
+    return []
+
+
 def _made_of(rest: str, row: Row) -> bool:
     size = str(row["nominal_gb"])
     words = (*row.get("words", ()), f"{size}gb", f"{size}g", size, "vram")

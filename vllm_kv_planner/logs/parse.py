@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import InputError
 from ..masking import masked_text
+from ..records import replace
 from .arguments import read_arguments, read_config_line
 from .patterns import (
     BACKENDS,
@@ -33,7 +34,9 @@ def parse_log(path: str) -> StartLog:
     Raises:
         InputError: It cannot be read, or is no start-up log of vLLM.
     """
-    return parse_lines(read_log(path), where="standard input" if path == "-" else path)
+    notes: list[str] = []
+    log = parse_lines(read_log(path, notes), where="standard input" if path == "-" else path)
+    return replace(log, notes=tuple(notes)) if notes else log
 
 
 def parse_lines(lines: Iterable[str], *, where: str) -> StartLog:

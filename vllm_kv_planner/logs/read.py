@@ -18,8 +18,9 @@ from ..errors import InputError
 from ..model.json_file import printable
 from .patterns import MATTERS
 
-MAX_BYTES = 32 << 20
-"""A start-up takes some hundred lines; of a longer log the beginning is read."""
+MAX_BYTES = 256 << 20
+"""A start-up takes some hundred lines, a server's log of weeks holds them at its beginning; of a
+longer one the beginning is read, and that is said."""
 MAX_LINE = 100_000
 """Characters of a line that are looked at; vLLM's longest (the whole config) has some 10,000."""
 MAX_KEPT_BYTES = 1 << 20
@@ -31,8 +32,12 @@ _COLOURS = re.compile(rb"\x1b\[[0-9;?]{0,40}[A-Za-z]|\x1b\][^\x07\x1b]{0,200}(?:
 _NON_BLOCKING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0)
 
 
-def read_log(path: str) -> Iterator[str]:
+def read_log(path: str, notes: list[str] | None = None) -> Iterator[str]:
     """The lines that matter of the file at ``path`` (``-``: standard input), as they stand there.
+
+    Args:
+        path: The file.
+        notes: Takes what is to be said of the reading: where it ended before the file did.
 
     Raises:
         InputError: The file cannot be read, is no text, or holds more such lines than any start.
@@ -40,13 +45,13 @@ def read_log(path: str) -> Iterator[str]:
     where = "standard input" if path == "-" else printable(path[:200])
     try:
         if path == "-":
-            yield from log_lines(sys.stdin.buffer, where)
+            yield from log_lines(sys.stdin.buffer, where, notes)
             return
         if not stat.S_ISREG(os.stat(path).st_mode):
             raise InputError(f"{where}: not a regular file")
         # non-blocking: should a pipe take the file's place meanwhile, open must not wait
         with open(os.open(path, os.O_RDONLY | _NON_BLOCKING), "rb") as file:
-            yield from log_lines(file, where)
+            yield from log_lines(file, where, notes)
     except InputError:
         raise
     except OSError as error:
@@ -55,7 +60,7 @@ def read_log(path: str) -> Iterator[str]:
         raise InputError(f"{where}: not a usable file name") from None
 
 
-def log_lines(file: BinaryIO, where: str) -> Iterator[str]:
+def log_lines(file: BinaryIO, where: str, notes: list[str] | None = None) -> Iterator[str]:
     """As ``read_log``, from an open file."""
     count = size = 0
     for whole_lines in _whole_lines(_utf8(_blocks(file), where)):
@@ -69,6 +74,8 @@ def log_lines(file: BinaryIO, where: str) -> Iterator[str]:
             )
         if kept:
             yield from clean_lines(b"\n".join(kept).decode("utf-8", errors="replace"))
+    if notes is not None and file.read(1):
+        notes.append(f"{where}: longer than {MAX_BYTES >> 20} MiB, of which the rest is not read")
 
 
 def clean_lines(text: str) -> list[str]:

@@ -29,6 +29,7 @@ class StartLog:
         is_server: A server's banner was seen.
         refusal: The line with which the engine gave up.
         on_cpu: vLLM's CPU build ran it.
+        notes: What is to be said of the reading.
     """
 
     where: str
@@ -43,6 +44,7 @@ class StartLog:
     is_server: bool
     refusal: str | None
     on_cpu: bool = False
+    notes: tuple[str, ...] = ()
 
     def value(self, name: str) -> float | None:
         """The figure of the rank that decides: the one with the least KV memory.
