@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import runpy
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -93,3 +94,11 @@ def test_values_of_json_objects_are_taken_as_vllm_takes_them() -> None:
         if ours != theirs and not (free and ours):
             otherwise.append(f"{name} {key} {value!r}: {'taken' if theirs else 'refused'} by vLLM")
     assert otherwise == []
+
+
+def test_sources_without_import_tell_the_same_flags_as_the_parser() -> None:
+    where = "import importlib.util as u; print(u.find_spec('vllm').submodule_search_locations[0])"
+    done = subprocess.run([PYTHON, "-c", where], capture_output=True, text=True, check=True)
+    tool = runpy.run_path(str(TOOL.parent / "make_flag_versions.py"))
+    _, texts = tool["sources_of"](Path(done.stdout.split()[-1]).parent)
+    assert set(tool["flags_in"](texts)) == {name for flag in all_flags() for name in flag.spellings}

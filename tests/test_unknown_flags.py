@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from vllm_kv_planner import plan
+from vllm_kv_planner.capacity.sweep.run import sweep
 from vllm_kv_planner.cli.plan_command import make_parser
+from vllm_kv_planner.engine_args import flag_table
 from vllm_kv_planner.engine_args.flag_table import all_flags, all_spellings
 from vllm_kv_planner.engine_args.older_flags import older_flag, older_names
 from vllm_kv_planner.engine_args.serve_command import parse_serve_command
@@ -203,3 +207,64 @@ def test_unknown_keys_of_a_config_file(tmp_path: Path) -> None:
     path.write_text("tensor-parallel-size: 2\nmystery: {a: b}\n")
     with pytest.raises(UnknownNameError, match="unknown flag --mystery"):
         parse_serve_command(["vllm", "serve", "org/model", "--config", str(path)])
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("vllm-openai:v0.12.0 org/model --attention-backend FLASH_ATTN", "it came with 0.13.0"),
+        ("vllm-openai:v0.20.0 org/model --watermark-config {}", "0.20.0 has no --watermark-config"),
+        ("vllm-openai:v0.20.0 org/model -sc.method ngram --spec-model x", "it came with 0.22.0"),
+        ("vllm-openai:v0.10.1 org/model -dcp 1", "vLLM 0.10.1 has no -dcp: it came with 0.10.2"),
+        (
+            "vllm-openai:v0.25.0 org/model --no-enable-hc-sp",
+            "no --no-enable-hc-sp: it came",
+        ),
+        ("vllm-openai:v0.20.0 org/model --swap-space 4", "it went after 0.17.1"),
+        ("vllm-openai:v0.20.0 org/model --worker-use-ray", "it went before 0.10.0"),
+    ],
+)
+def test_flags_that_the_version_of_a_command_does_not_have(line: str, message: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        parse_serve_command(f"docker run vllm/{line}")
+    assert message in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "vllm-openai:v0.13.0 org/model --attention-backend FLASH_ATTN",
+        "vllm-openai:v0.17.0 org/model --swap-space 4",
+        "vllm-openai:v0.10.0 org/model --cuda-graph-sizes 512",
+        "vllm-openai:v0.34.0 org/model --watermark-config {}",
+        "vllm-openai:v0.25.0rc1 org/model --jit-monitor-mode warn",
+        "vllm-openai:v0.33.0 org/model --prefix-match-unit 16",
+    ],
+)
+def test_flags_that_the_version_of_a_command_has(line: str) -> None:
+    assert parse_serve_command(f"docker run vllm/{line}").engine_args.model == "org/model"
+
+
+def test_flags_of_versions_beside_a_model_in_python_and_in_sweeps() -> None:
+    with pytest.raises(UnknownNameError, match="it came with 0"):
+        plan("gpt2", vllm_version="0.20", prefix_match_unit=16)
+    with pytest.raises(UnknownNameError, match="it came with 0"):
+        make_parser().parse_args(["gpt2", "--vllm-version", "v0.20.1", "--prefix-match-unit", "16"])
+    rows = sweep(
+        "gpt2", vllm_versions=["0.20", "0.27"], grid={"prefix_match_unit": [None, 16]}, workers=1
+    )
+    errors = [row[rows.columns.index("error")] for row in rows.rows]
+    assert [error is None for error in errors].count(True) == 3
+    assert "vLLM 0.20 has no --prefix-match-unit: it came with 0.26.0" in errors
+
+
+def test_the_table_of_versions_agrees_with_the_flags_of_today() -> None:
+    folder = Path(flag_table.__file__).parent
+    table = json.loads((folder / "flag_versions.json").read_text())
+    today = {name for flag in all_flags() for name in flag.spellings}
+    gone = {name for name, row in table["flags"].items() if row[1] != table["versions"][-1]}
+    assert not gone & today
+    assert gone <= set(older_names())
+    assert {name for name in table["flags"] if name not in gone} <= today
+    assert table["versions"][0] == "0.10.0"
+    assert table["versions"][-1] == "0.33.0"

@@ -55,7 +55,7 @@ def plan(
     check_inputs(gpu, vllm_version, machine)
     return PlanRequest(
         found=found,
-        args=engine_args_of(found.id, engine_args),
+        args=engine_args_of(found.id, engine_args, vllm_version),
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,
@@ -244,19 +244,27 @@ def longest_worth_trying(setup: EngineSetup) -> int:
     return max(length.max_model_len, int(derived) if derived < 1 << 40 else 0)
 
 
-def engine_args_of(model: str, given: Mapping[str, Any]) -> EngineArgs:
+def engine_args_of(
+    model: str, given: Mapping[str, Any], vllm_version: str | None = None
+) -> EngineArgs:
     """The flags that a caller gave by vLLM's names.
 
     Raises:
         InputError: A value that cannot be.
-        UnknownNameError: No such flag; names the nearest.
+        UnknownNameError: No such flag, which names the nearest, or none in that version.
     """
     try:
-        return EngineArgs(model=model, **given)
+        args = EngineArgs(model=model, **given)
     except TypeError as error:
         from .engine_args.flag_table import unknown_argument
 
         raise unknown_argument(given, EngineArgs) or InputError(f"plan(): {error}") from None
+    if vllm_version is not None:
+        from .engine_args.older_flags import check_version
+
+        changed = (each for each in given if getattr(args, each) != getattr(EngineArgs, each, None))
+        check_version(changed, vllm_version)
+    return args
 
 
 def check_inputs(

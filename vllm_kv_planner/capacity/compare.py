@@ -65,7 +65,7 @@ def compare_models(
     check_inputs(gpu, vllm_version, machine)
     if isinstance(gpu, str) and planner != "vllm":
         gpu = find_gpu(gpu)
-    args = engine_args_of("", engine_args)
+    args = engine_args_of("", engine_args, vllm_version)
     rows: list[PlanRequest | ComparedModel] = []
     for model in models:
         found = found_or_refused(model, args.revision)

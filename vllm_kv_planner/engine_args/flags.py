@@ -16,6 +16,7 @@ from .engine_args import EngineArgs
 from .flag_help import HELP
 from .flag_table import all_flags
 from .flag_values import metavar_of, reader_of
+from .older_flags import check_version
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -48,6 +49,8 @@ class FlagParser(argparse.ArgumentParser):
         given = super().parse_args(words, namespace)
         self._check_empty(given)
         if self.has_engine_flags:
+            version = self.vllm_version or getattr(given, "vllm_version", None)
+            check_version([word for word in args if word.startswith("-")], version)
             _check_configs(given, self.vllm_version, notes)
             given.flag_notes = notes
         return given

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -108,6 +108,55 @@ def took_truth(name: str) -> bool:
 def is_today(version: str | None) -> bool:
     """Whether it is said that the command is for 0.33, whose parser refuses older flags."""
     return version is not None and re.match(r"v?0\.33(\D|$)", version) is not None
+
+
+def refused_by(name: str, version: str | None) -> str | None:
+    """Why the parser of a version of vLLM refuses a flag; None where it takes it, or nobody knows.
+
+    Known are the releases of ``flag_versions.json``, made by ``tools/make_flag_versions.py``; a
+    build between two releases may have what the next one brings.
+
+    Args:
+        name: The flag, one that 0.33 has or that ``older_flag`` knows; ``--no-x`` is ``--x``.
+        version: ``0.20``, ``v0.19.1``; None: nobody said.
+    """
+    if version is None or is_today(version) or re.search("dev|rc", version):
+        return None
+    asked = _number(version)
+    table = read_json(__file__, "flag_versions.json")
+    read = table["versions"]
+    negated = "--" + name[5:] if name.startswith("--no-") else name
+    row = table["flags"].get(name) or table["flags"].get(negated)
+    if row is None and name in older_names() and asked >= _number(read[0]):
+        return f"vLLM {version} has no {name}: it went before {read[0]}"
+    if row is None or asked > _number(read[-1]):
+        return None
+    first, last = (_number(each)[: len(asked)] for each in row)
+    if asked < first:
+        return f"vLLM {version} has no {name}: it came with {row[0]}"
+    return f"vLLM {version} has no {name}: it went after {row[1]}" if asked > last else None
+
+
+def check_version(names: Iterable[str], version: str | None) -> None:
+    """Refuse the first flag that a version does not have, as its parser does.
+
+    Args:
+        names: Words of a command, or fields of EngineArgs that were given.
+        version: As ``refused_by`` takes it.
+
+    Raises:
+        UnknownNameError: Which, and when it came or went.
+    """
+    for name in names if version is not None else ():
+        flag = name if name.startswith("-") else "--" + name.replace("_", "-")
+        refusal = refused_by(flag.partition("=")[0], version)
+        if refusal is not None:
+            raise UnknownNameError(refusal)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """``v0.19.1.post1`` as (0, 19, 1)."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
 
 
 def todays_keys(

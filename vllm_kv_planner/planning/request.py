@@ -123,7 +123,7 @@ def plan_request(
     found = found_config(model, engine_args.get("revision"))
     return PlanRequest(
         found=found,
-        args=engine_args_of(found.id, engine_args),
+        args=engine_args_of(found.id, engine_args, vllm_version),
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,

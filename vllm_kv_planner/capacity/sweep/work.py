@@ -54,8 +54,12 @@ class Work:
             raise PlannerError(base)
         flags = {name: _given(name, setup[name]) for name in setup if name not in OWN_NAMES}
         request = replace(base, gpu=self.gpus[setup.get("gpu")])
-        if setup.get("vllm_version") is not None:
-            request = replace(request, vllm_version=setup["vllm_version"])
+        version = setup.get("vllm_version")
+        if version is not None:
+            from ...engine_args.older_flags import check_version
+
+            check_version((name for name in flags if setup[name] is not None), version)
+            request = replace(request, vllm_version=version)
         return request.with_args(**flags) if flags else request
 
 
