@@ -157,21 +157,16 @@ def peak_memory() -> int:
 
 def printed(figures: Iterator[Figure], form: str) -> str:
     """The figures in the format asked for."""
-    from vllm_kv_planner.report.table import Column, Table, to_markdown, to_text
+    from vllm_kv_planner.report.document import Column, Document, Section, table_of
+    from vllm_kv_planner.report.render import to_markdown, to_text
 
     found = list(figures)
     if form == "json":
         return json.dumps([asdict(figure) for figure in found], indent=2)
-    table = Table(
-        columns=(
-            Column(name="measured"),
-            Column(name="of"),
-            Column(name="value", form="count"),
-            Column(name="unit"),
-        ),
-        rows=tuple((each.measured, each.of, rounded(each.value), each.unit) for each in found),
-    )
-    return to_markdown(table) if form == "markdown" else to_text(table)
+    value = Column("value", form="count", value=lambda each: rounded(each.value))
+    table = table_of(found, (Column("measured"), Column("of"), value, Column("unit")))
+    document = Document(sections=(Section(body=(table,)),))
+    return to_markdown(document) if form == "markdown" else to_text(document)
 
 
 def rounded(value: float) -> float:

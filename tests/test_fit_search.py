@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from vllm_kv_planner.capacity.fit.fit import fit
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.measured import Measured
-from vllm_kv_planner.capacity.fit.result import Offer
+from vllm_kv_planner.capacity.fit.offer import Offer
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.planning.request import PlanRequest, plan_request

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 
 from vllm_kv_planner import plan as plan_of
-from vllm_kv_planner.cli.plan_command import rendered
+from vllm_kv_planner.cli.answer_output import rendered
+from vllm_kv_planner.planning.document import Plans
 from vllm_kv_planner.records import replace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -74,7 +75,7 @@ def test_control_characters_do_not_reach_the_terminal(form: str) -> None:
         engine=replace(plan.engine, dtype=hostile),
         notes=(hostile,),
     )
-    assert rendered([plan], form).replace("\n", "").isprintable()
+    assert rendered(Plans((plan,)), form).replace("\n", "").isprintable()
 
 
 def test_a_memory_without_a_name_says_what_is_assumed() -> None:

@@ -9,11 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vllm_kv_planner
-from vllm_kv_planner.capacity.workload.result import SeriesPoint, Spread, WorkloadResult
-from vllm_kv_planner.report.block_chart import chart, resampled
-from vllm_kv_planner.report.workload_figures import headline, share
-from vllm_kv_planner.report.workload_html import to_html
-from vllm_kv_planner.report.workload_report import series_csv, to_text
+from vllm_kv_planner.capacity.workload.chart import chart, resampled
+from vllm_kv_planner.capacity.workload.figures import headline, share
+from vllm_kv_planner.capacity.workload.outcome import SeriesPoint, Spread
+from vllm_kv_planner.capacity.workload.page import to_html
+from vllm_kv_planner.capacity.workload.result import WorkloadResult
+from vllm_kv_planner.records import replace
+from vllm_kv_planner.report.render import to_csv, to_text
 
 
 def spread(p5: int, p95: int) -> Spread:
@@ -149,9 +151,9 @@ def test_the_chart_is_half_full_then_full() -> None:
 
 
 def test_the_chart_in_ascii() -> None:
-    lines = chart(result(), unicode=False, width=8)
-    assert "\n".join(lines).isascii()
-    assert lines[1] == "      100 % |    ####"
+    drawn = str(result(notes=(), plan=replace(result().plan, notes=())))
+    assert drawn.isascii()
+    assert f"      100 % |{' ' * 32}{'#' * 32}" in drawn.splitlines()
 
 
 def test_no_chart_where_nothing_ran() -> None:
@@ -160,7 +162,7 @@ def test_no_chart_where_nothing_ran() -> None:
 
 
 def test_notes_cannot_steer_the_terminal() -> None:
-    text = to_text(result(), ["Requests: \x1b[2J"], colour=False, unicode=True)
+    text = to_text(result().document(("Requests: \x1b[2J",)), unicode=True)
     assert "\x1b" not in text
     assert "note: something\\x1b[31m" in text
     page = to_html(result(), ["Requests: <b>\x1b"])
@@ -169,7 +171,7 @@ def test_notes_cannot_steer_the_terminal() -> None:
 
 
 def test_the_series_as_csv() -> None:
-    assert series_csv(result()).splitlines() == [
+    assert to_csv(result().series_table()).splitlines() == [
         "step,used_blocks,running,waiting,preemptions,block_use",
         "0,50,70,9,0,0.5000",
         "200,100,83,0,31,1.0000",

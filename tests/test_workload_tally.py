@@ -7,7 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.workload.result import SeriesPoint
+from vllm_kv_planner.capacity.workload.outcome import SeriesPoint
 from vllm_kv_planner.capacity.workload.tally import MOST_POINTS, SeriesTally, Tally
 
 

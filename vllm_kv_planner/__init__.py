@@ -10,12 +10,12 @@ if TYPE_CHECKING:
     from .capacity.compare import compare_models as compare_models
     from .capacity.compared import ModelComparison as ModelComparison
     from .capacity.fit.fit import fit as fit
+    from .capacity.fit.offer import Offer as Offer
     from .capacity.fit.questions import fewest_gpus as fewest_gpus
     from .capacity.fit.questions import least_utilization as least_utilization
     from .capacity.fit.questions import longest_context as longest_context
     from .capacity.fit.questions import suggest as suggest
     from .capacity.fit.result import FitResult as FitResult
-    from .capacity.fit.result import Offer as Offer
     from .capacity.fit.suggestion import Suggestion as Suggestion
     from .capacity.fit.suggestions import smallest_change as smallest_change
     from .capacity.fit.suggestions import suggestions_of as suggestions_of
@@ -50,7 +50,7 @@ _HOME = {
     "KVCacheEstimate": "estimate",
     "Launch": "capacity.launch.launch",
     "ModelComparison": "capacity.compared",
-    "Offer": "capacity.fit.result",
+    "Offer": "capacity.fit.offer",
     "PagingComparison": "capacity.paged",
     "Plan": "planning.types",
     "PlannerError": "errors",

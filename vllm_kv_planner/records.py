@@ -205,4 +205,13 @@ else:
         return record.__class__(**changes)
 
 
-__all__ = ["MISSING", "dataclass", "field", "fields", "is_dataclass", "replace"]
+def as_plain(value: object) -> object:
+    """Records as dictionaries and tuples as lists, all the way down."""
+    if is_dataclass(value):
+        return {each.name: as_plain(getattr(value, each.name)) for each in fields(value)}
+    if isinstance(value, tuple):
+        return [as_plain(item) for item in value]
+    return value
+
+
+__all__ = ["MISSING", "as_plain", "dataclass", "field", "fields", "is_dataclass", "replace"]

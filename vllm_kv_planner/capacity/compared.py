@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
 
+from ..planning.document import change_text
 from ..planning.types import ChangeInfo
 from ..records import dataclass
-from .answer import Answer
-
-if TYPE_CHECKING:
-    from ..report.table import Table
+from ..report.answer import Answer
+from ..report.document import Column, Document, Section, Table, lines_of, noted, table_of
+from .known_memory import HAND_MADE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,11 +99,78 @@ class ModelComparison(Answer):
 
     def table(self) -> Table:
         """Every figure of every model, a row each."""
-        from ..report.compare_report import full_table
+        columns = (*self._request_columns(), *self._engine_columns()[1:], *VERDICT)
+        return table_of(self.models, columns)
 
-        return full_table(self)
+    def document(self) -> Document:
+        """Two tables, what a request takes and what a GPU holds; then who was not planned."""
+        gpus = "one GPU" if self.gpu is None else f"{self.num_gpus} x {self.gpu}"
+        requests = table_of(self.models, self._request_columns())
+        return Document(
+            sections=(
+                Section("KV cache of one request, on one GPU", (requests,)),
+                Section(
+                    f"Requests at once, on {gpus}",
+                    (table_of(self.models, self._engine_columns()),),
+                ),
+                lines_of((*self._remarks(), *noted(self.notes))),
+            )
+        )
 
-    def __str__(self) -> str:
-        from ..report.compare_report import to_text
+    def _request_columns(self) -> tuple[Column, ...]:
+        return (
+            MODEL,
+            Column("bytes_per_token", "bytes per token", "count"),
+            *self._at_lengths("request_bytes", "{:,} tokens", "gib"),
+            Column("max_model_len", form="count"),
+        )
 
-        return to_text(self)
+    def _engine_columns(self) -> tuple[Column, ...]:
+        return (
+            MODEL,
+            Column("weights_bytes", "weights", "gib"),
+            Column("available_kv_cache_bytes", "KV memory", "gib"),
+            *self._at_lengths("max_concurrency", "of {:,}", "times"),
+            Column("max_model_len_that_fits", "fits up to", "count"),
+        )
+
+    def _at_lengths(self, figure: str, title: str, form: str) -> Iterator[Column]:
+        """A figure of requests of every length, and of the model's maximum."""
+        for number, length in enumerate(self.lengths):
+            yield Column(f"{figure}_{length}", title.format(length), form, at(number, figure))
+        yield Column(f"{figure}_max", "at maximum", form, at(None, figure))
+
+    def _remarks(self) -> Iterator[str]:
+        """What the figures mean, and the models without any."""
+        yield (
+            "requests at once: as vLLM logs it with that --max-model-len; "
+            "below 1x it does not start"
+        )
+        for each in self.models:
+            if each.reason is not None:
+                what = "not planned" if each.bytes_per_token is None else "memory not known"
+                yield f"{what}: {each.model}: {each.reason}"
+            elif each.available_kv_cache_bytes is None:
+                yield f"{each.model}: {HAND_MADE}"
+            elif each.at_maximum is not None and each.at_maximum.request_bytes == 0:
+                yield f"{each.model} keeps no KV cache"
+
+
+def at(number: int | None, figure: str) -> Callable[[ComparedModel], object]:
+    """Reads a figure at one of the lengths, or at the maximum; None where there is none."""
+
+    def read(each: ComparedModel) -> object:
+        found = each.at_maximum if number is None else each.at[number] if each.at else None
+        return None if found is None else getattr(found, figure)
+
+    return read
+
+
+MODEL = Column("model")
+VERDICT = (
+    Column("fits", value=at(None, "fits")),
+    Column("verdict"),
+    Column("limits", value=lambda each: "; ".join(each.limits) or None),
+    Column("changes", value=lambda each: "; ".join(map(change_text, each.changes)) or None),
+    Column("reason"),
+)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
 
 from ..records import dataclass
-from .answer import Answer
+from ..report.answer import Answer
+from ..report.document import Column, Document, Section, Table, lines_of, noted, table_of
+from ..units import GIB
 from .held import GroupHeld
-
-if TYPE_CHECKING:
-    from ..report.table import Table
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +76,53 @@ class PagingComparison(Answer):
 
     def table(self) -> Table:
         """Every figure, a row a scenario."""
-        from ..report.paging_report import full_table
+        model = Column("model", value=lambda _: self.model)
+        return table_of(self.scenarios, (model, *SCENARIO, *SIZES, *POOL, *FIT))
 
-        return full_table(self)
+    def document(self) -> Document:
+        """What decides, and what its columns mean."""
+        named = Column(
+            "scenario",
+            value=lambda each: f"{each.requests:,} x {each.tokens:,} in {each.max_model_len:,}",
+        )
+        padded = any(each.padding_bytes for each in self.scenarios)
+        sizes = [each for each in SIZES if padded or each.name != "padding_bytes"]
+        table = table_of(self.scenarios, (named, *sizes, *FIT))
+        remarks = lines_of((*self._remarks(), *noted(self.notes)))
+        return Document(sections=(Section(self._title(), (table,)), remarks))
 
-    def __str__(self) -> str:
-        from ..report.paging_report import to_text
+    def _title(self) -> str:
+        """Model, device, and the blocks of every group size."""
+        sizes = sorted({group.block_size for each in self.scenarios for group in each.groups})
+        blocks = f", blocks of {' and '.join(f'{s:,}' for s in sizes)} tokens" if sizes else ""
+        return f"{self.model}, bytes on one of {self.num_gpus} x {self.gpu}{blocks}"
 
-        return to_text(self)
+    def _remarks(self) -> Iterator[str]:
+        """What the figures mean."""
+        yield "contiguous: max_model_len tokens reserved for every request; tokens: what is in use"
+        yield "unfilled: the last block of every group, a window's first, spare copies of a state"
+        pools = {s.kv_cache_bytes for s in self.scenarios if s.kv_cache_bytes is not None}
+        if pools:
+            ends = sorted({min(pools), max(pools)})
+            size = " to ".join(f"{pool / GIB:,.2f} GiB" for pool in ends)
+            yield f"fit: requests at once in {size} of KV memory"
+        freed = max(each.freed_bytes for each in self.scenarios)
+        if freed:
+            yield f"windows let go of up to {freed / GIB:,.2f} GiB, which no block holds any more"
+
+
+SCENARIO = tuple(Column(name, form="count") for name in ("requests", "tokens", "max_model_len"))
+SIZES = (
+    Column("contiguous_bytes", "contiguous", "gib"),
+    Column("paged_bytes", "paged", "gib"),
+    Column("token_bytes", "tokens", "gib"),
+    Column("unfilled_bytes", "unfilled", "gib"),
+    Column("padding_bytes", "padding", "gib"),
+    Column("saved_bytes", "saved", "gib"),
+    Column("saved_share", "share", "percent"),
+)
+POOL = (Column("freed_bytes", form="gib"), Column("kv_cache_bytes", form="gib"))
+FIT = (
+    Column("fit_contiguous", "fit unpaged", "count"),
+    Column("fit_paged", "fit paged", "count"),
+)

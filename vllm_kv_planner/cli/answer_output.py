@@ -3,43 +3,34 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
-    from ..capacity.answer import Answer
+    from ..report.answer import Answer
 
 FORMATS = ("text", "json", "markdown", "csv")
 
-A = TypeVar("A", bound="Answer")
 
-
-def rendered(
-    answer: A,
-    form: str,
-    *,
-    text: Callable[..., str],
-    markdown: Callable[[A], str],
-) -> str:
-    """The answer as text, JSON, Markdown or CSV; no final newline.
-
-    Args:
-        answer: What to show.
-        form: One of ``FORMATS``.
-        text: The answer for people; takes ``colour``.
-        markdown: The same as Markdown.
-    """
+def rendered(answer: Answer, form: str) -> str:
+    """The answer in one of ``FORMATS``; no final newline."""
     if form == "json":
-        import json
+        return answer.to_json()
+    from ..report.render import to_csv, to_markdown, to_text
 
-        return json.dumps(answer.to_dict(), indent=2, allow_nan=False)
     if form == "csv":
-        from ..report.table import to_csv
-
-        return to_csv(answer.table())
+        return to_csv(answer.csv_table())
     if form == "markdown":
-        return markdown(answer)
+        return "\n\n".join(map(to_markdown, answer.documents()))
     from ..report.terminal import wants_colour
 
-    return text(answer, colour=wants_colour(sys.stdout))
+    colour, unicode = wants_colour(sys.stdout), knows_bars(sys.stdout.encoding)
+    return "\n\n".join(to_text(each, colour=colour, unicode=unicode) for each in answer.documents())
+
+
+def knows_bars(encoding: str | None) -> bool:
+    """Whether text in this encoding can hold a chart's characters."""
+    try:
+        "▁█│".encode(encoding or "ascii")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True

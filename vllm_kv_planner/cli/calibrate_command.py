@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from ..errors import InputError, PlannerError
 from ..files import check_apart
+from .answer_output import rendered
 from .log_flags import gaps, log_parser, read_logs, usual_path
 from .output import say
 
@@ -29,8 +30,8 @@ def run(arguments: Sequence[str]) -> int:
     import time
 
     from ..calibration.learn import learn
+    from ..calibration.learned import Learned
     from ..calibration.store import add
-    from ..report.calibrate_report import to_json, to_text
 
     given = log_parser("calibrate", DESCRIPTION, EPILOG).parse_args(list(arguments))
     if given.no_calibration:
@@ -47,5 +48,6 @@ def run(arguments: Sequence[str]) -> int:
     path = given.calibration or usual_path()
     check_apart({"--calibration": path}, [given.logs, given.model])
     notes = (*add(path, tuple(lessons)).notes, *(note for log in logs for note in log.notes))
-    say(to_json(path, lessons, notes) if given.format == "json" else to_text(path, lessons, notes))
+    learned = Learned(file=path, lessons=tuple(lessons), notes=notes)
+    say(rendered(learned, given.format))
     return 0

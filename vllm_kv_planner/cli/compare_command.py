@@ -34,14 +34,13 @@ why; 2 the input is wrong
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan each, print; returns the exit code."""
     from ..capacity.compare import LENGTHS, compare
-    from ..report.compare_report import to_markdown, to_text
 
     if "--" in arguments:
         raise InputError("compare takes models and flags, no pasted command behind --")
     given = make_parser().parse_args(prepare_arguments(list(arguments)))
     lengths = [length_of(text) for text in given.length or ()]
     comparison = compare(rows_of(given), lengths or LENGTHS)
-    say(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
+    say(rendered(comparison, given.format))
     return 0 if comparison.complete else 1
 
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 from ..errors import PlannerError
+from .answer_output import rendered
 from .log_flags import calibration_of, gaps, log_parser, read_logs
 from .output import say
 
@@ -25,7 +25,8 @@ exit codes: 0 explained, 2 the input is wrong
 
 def run(arguments: Sequence[str]) -> int:
     """Read, plan again, compare, print; returns the exit code."""
-    from ..explain.compare import Explanation, compare
+    from ..explain.compare import compare
+    from ..explain.explanation import Explanation, Explanations
     from ..explain.predict import predict
 
     given = log_parser("explain", DESCRIPTION, EPILOG).parse_args(list(arguments))
@@ -37,11 +38,5 @@ def run(arguments: Sequence[str]) -> int:
             found.append(compare(log, predict(log, filled, calibration), ()))
         except PlannerError as refusal:
             found.append(compare(log, None, (f"not predicted: {refusal}",)))
-    from ..report.explain_report import to_json, to_text
-    from ..report.terminal import wants_colour
-
-    if given.format == "json":
-        say(to_json(found))
-    else:
-        say(to_text(found, colour=wants_colour(sys.stdout)))
+    say(rendered(Explanations(tuple(found)), given.format))
     return 0

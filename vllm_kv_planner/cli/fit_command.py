@@ -152,10 +152,9 @@ def _wanted(
 
 def _set_ups(given: argparse.Namespace, request: PlanRequest, wanted: Wanted) -> int:
     from ..capacity.fit.fit import fit_request
-    from ..report.fit_report import to_markdown, to_text
 
     result = fit_request(request, wanted, several(given.variant))
-    say(rendered(result, given.format, text=to_text, markdown=to_markdown))
+    say(rendered(result, given.format))
     return 0 if result.offers else 1
 
 
@@ -167,7 +166,6 @@ def _question(
     from ..capacity.fit.questions import fewest_of, solved
     from ..gpu.catalogue import DEFAULT_GPU
     from ..records import replace
-    from ..report.question_report import answers_markdown, answers_text
 
     if given.question == "min-gpus":
         variants = several(given.variant)
@@ -182,20 +180,19 @@ def _question(
             gpu=gpus or DEFAULT_GPU,
             concurrency=given.concurrency,
         )
-    say(rendered(result, given.format, text=answers_text, markdown=answers_markdown))
+    say(rendered(result, given.format))
     return 0 if result.answered else 1
 
 
 def _suggest(given: argparse.Namespace, request: PlanRequest, gpus: list[str | GPU]) -> int:
     from ..capacity.fit.questions import suggested_for
-    from ..report.question_report import suggestions_markdown, suggestions_text
 
     if len(gpus) > 1:
         raise InputError("--question suggest is about one engine: name one --gpu")
     if gpus:
         request = request.on(gpus[0])
     result = suggested_for(_with_cache(request, given), concurrency=given.concurrency)
-    say(rendered(result, given.format, text=suggestions_text, markdown=suggestions_markdown))
+    say(rendered(result, given.format))
     return 0 if result.fits else 1
 
 

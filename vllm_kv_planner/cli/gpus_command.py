@@ -83,7 +83,8 @@ def _records(word: str) -> list[dict[str, Any]]:
 
 
 def _rendered(records: list[dict[str, Any]], form: str) -> str:
-    from ..report.table import Column, Table, to_csv, to_text
+    from ..report.document import Column, Document, Section, Table, table_of
+    from ..report.render import to_csv, to_text
     from ..report.terminal import wants_colour
 
     if form == "json":
@@ -92,30 +93,20 @@ def _rendered(records: list[dict[str, Any]], form: str) -> str:
         return json.dumps(records, indent=2)
     if form == "csv":
         names = [name for name, value in records[0].items() if not isinstance(value, list)]
-        columns = tuple(Column(name=name) for name in names)
-        return to_csv(Table(columns=columns, rows=tuple(tuple(map(r.get, names)) for r in records)))
+        rows = tuple(tuple(map(each.get, names)) for each in records)
+        return to_csv(Table(columns=tuple(map(Column, names)), rows=rows))
     if len(records) == 1:
         return "\n".join(_details(records[0]))
     columns = (
-        Column(name="name", title="GPU"),
-        Column(name="total", title="memory", form="gib"),
-        Column(name="capability", title="cap."),
-        Column(name="source", title="total by"),
-        Column(name="names", title="also called"),
+        Column("name", "GPU", value=lambda each: each["name"]),
+        Column("total", "memory", "gib", lambda each: each["total_memory_bytes"]),
+        Column("capability", "cap.", value=lambda each: each["compute_capability"]),
+        Column("source", "total by", value=_short_source),
+        Column("names", "also called", value=_called),
     )
-    rows = tuple(
-        (
-            each["name"],
-            each["total_memory_bytes"],
-            each["compute_capability"],
-            _short_source(each),
-            _called(each),
-        )
-        for each in records
-    )
-    table = Table(columns=columns, rows=rows)
+    document = Document(sections=(Section(body=(table_of(records, columns),)),))
     colour = wants_colour(sys.stdout)
-    lines = to_text(table, colour=colour).splitlines()
+    lines = to_text(document, colour=colour).splitlines()
     return "\n".join([lines[0], *(line[:WIDTH].rstrip(" ,") for line in lines[1:])])
 
 

@@ -90,11 +90,12 @@ class Words:
 
     def plan(self, launch: Launch) -> None:
         """The plan, and what would be started."""
+        from ..planning.document import plan_document
+        from ..report.render import to_text
         from ..report.terminal import wants_colour
-        from ..report.text import to_text
 
         colour = self._stream is not None and wants_colour(self._stream)
-        self.line(to_text(launch.plan, colour=colour))
+        self.line(to_text(plan_document(launch.plan), colour=colour))
         self.line(f"\n$ {launch.command}")
 
 

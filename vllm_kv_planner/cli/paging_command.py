@@ -32,7 +32,6 @@ def run(arguments: Sequence[str]) -> int:
     """Parse, count, print; returns the exit code."""
     from ..capacity.paging import check_one_length, compare_paging
     from ..capacity.scenario import CLASSIC, parse_scenario
-    from ..report.paging_report import to_markdown, to_text
 
     ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
@@ -44,7 +43,7 @@ def run(arguments: Sequence[str]) -> int:
         check_one_length(getattr(given, "max_model_len", None), scenarios)
         request = request_of(given, the_model(given.model_tags) or getattr(given, "model", None))
     comparison = compare_paging(request, scenarios)
-    say(rendered(comparison, given.format, text=to_text, markdown=to_markdown))
+    say(rendered(comparison, given.format))
     return 0
 
 

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
+from .answer_output import FORMATS, rendered
 from .output import say
 from .planner_flags import (
     add_custom_flags,
@@ -17,9 +16,6 @@ from .planner_flags import (
     request_of_command,
     split_at_dashes,
 )
-
-if TYPE_CHECKING:
-    from ..planning.types import Plan
 
 EPILOG = """\
 examples:
@@ -31,19 +27,20 @@ examples:
 exit codes: 0 it fits, 1 it does not fit or not surely, 2 the input is wrong
 """
 
-FORMATS = ("text", "json", "markdown", "csv")
-
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, print; returns the exit code."""
+    from ..planning.document import Plans
+
     ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
     if pasted:
-        plans = [request_of_command(given, pasted).plan(changes=True)]
+        requests = [request_of_command(given, pasted)]
     else:
         named = given.model_tags or [getattr(given, "model", None)]
-        plans = [request_of(given, model).plan(changes=True) for model in named]
-    say(rendered(plans, given.format))
+        requests = [request_of(given, model) for model in named]
+    plans = tuple(each.plan(changes=True) for each in requests)
+    say(rendered(Plans(plans), given.format))
     return 0 if all(plan.fits for plan in plans) else 1
 
 
@@ -64,24 +61,3 @@ def make_parser() -> FlagParser:
     add_custom_flags(parser)
     add_engine_flags(parser)
     return parser
-
-
-def rendered(plans: list[Plan], form: str) -> str:
-    """The plans in the format asked for; several are a JSON array, or CSV rows under one header."""
-    if form == "json":
-        from ..report.json_report import to_json
-
-        return to_json(*plans)
-    if form == "csv":
-        from ..report.csv_report import to_csv
-
-        return to_csv(*plans)
-    if form == "markdown":
-        from ..report.markdown import to_markdown
-
-        return "\n\n".join(map(to_markdown, plans))
-    from ..report.terminal import wants_colour
-    from ..report.text import to_text
-
-    colour = wants_colour(sys.stdout)
-    return "\n\n".join(to_text(plan, colour=colour) for plan in plans)

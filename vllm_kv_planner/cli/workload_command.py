@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.serve_command import server_words
 from ..errors import InputError
+from .answer_output import rendered
 from .output import say
 from .planner_flags import request_of, request_of_command, split_at_dashes
 from .scheduler_flags import scheduler_flags
@@ -17,7 +17,7 @@ from .workload_flags import make_parser, source_of
 if TYPE_CHECKING:
     import argparse
 
-    from ..capacity.workload.result import WorkloadResult
+    from ..capacity.workload.result import WorkloadReport, WorkloadResult
     from ..capacity.workload.source import OpenSource, RequestSource
     from ..planning.types import Plan
 
@@ -38,7 +38,9 @@ def run(arguments: Sequence[str]) -> int:
     try:
         plan = request.plan()
         if not may_run(plan):
-            print_plan(plan, given.format)
+            from ..planning.document import Plans
+
+            say(rendered(Plans((plan,)), given.format))
             return 1
         from ..capacity.workload.run import run_workload
         from .progress import progress_bar
@@ -59,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
     if not result.requests:
         raise InputError("; ".join([f"{given.trace}: no requests in it", *source.notes()]))
     write_files(given, result, source)
-    say(rendered(result, given.format, asked, source))
+    say(rendered(report_of(result, asked, source), given.format))
     return 0 if result.requests > result.refused else 1
 
 
@@ -69,49 +71,23 @@ def may_run(plan: Plan) -> bool:
     return plan.fits or (plan.verdict == "borderline" and blocks is not None and blocks > 1)
 
 
-def print_plan(plan: Plan, form: str) -> None:
-    """The plan of an engine that does not fit, in the format asked for."""
-    from .plan_command import rendered as rendered_plan
+def report_of(result: WorkloadResult, asked: RequestSource, source: OpenSource) -> WorkloadReport:
+    """The result, with what the requests were and what there is to say of them."""
+    from ..capacity.workload.result import WorkloadReport
+    from ..records import as_plain, replace
 
-    say(rendered_plan([plan], form))
-
-
-def rendered(result: WorkloadResult, form: str, asked: RequestSource, source: OpenSource) -> str:
-    """The result in the format asked for."""
-    from ..records import replace
-    from ..report import workload_report as report
-
-    result = replace(result, notes=(*result.notes, *source.notes()))
-    lines = described(source)
-    if form == "json":
-        from ..planning.types import as_plain
-
-        plain = as_plain(asked)
-        assert isinstance(plain, dict)
-        return report.to_json(result, plain)
-    if form == "csv":
-        return report.to_csv(result)
-    if form == "markdown":
-        return report.to_markdown(result, lines)
-    from ..report.terminal import wants_colour
-
-    return report.to_text(
-        result, lines, colour=wants_colour(sys.stdout), unicode=knows_bars(sys.stdout.encoding)
+    plain = as_plain(asked)
+    assert isinstance(plain, dict)
+    return WorkloadReport(
+        result=replace(result, notes=(*result.notes, *source.notes())),
+        asked=plain,
+        requests=described(source),
     )
 
 
-def described(source: OpenSource) -> list[str]:
+def described(source: OpenSource) -> tuple[str, ...]:
     """What the requests were, a line each."""
-    return [f"Requests: {source.lengths}", f"Arrivals: {source.arrivals}"]
-
-
-def knows_bars(encoding: str | None) -> bool:
-    """Whether text in this encoding can hold the chart's characters."""
-    try:
-        "▁█│".encode(encoding or "ascii")
-    except (UnicodeEncodeError, LookupError):
-        return False
-    return True
+    return f"Requests: {source.lengths}", f"Arrivals: {source.arrivals}"
 
 
 def check_files(given: argparse.Namespace, pasted: Sequence[str]) -> None:
@@ -136,12 +112,12 @@ def write_files(given: argparse.Namespace, result: WorkloadResult, source: OpenS
     from ..files import whole_file
 
     if given.series is not None:
-        from ..report.workload_report import series_csv
+        from ..report.render import to_csv
 
         with whole_file(given.series) as file:
-            file.write(series_csv(result) + "\n")
+            file.write(to_csv(result.series_table()) + "\n")
     if given.html is not None:
-        from ..report.workload_html import to_html
+        from ..capacity.workload.page import to_html
 
         with whole_file(given.html) as file:
             file.write(to_html(result, described(source)))

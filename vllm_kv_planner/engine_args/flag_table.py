@@ -5,9 +5,11 @@ The table itself is data, ``vllm_flags.json`` beside this file.
 
 from __future__ import annotations
 
+import json
+import shlex
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Literal
+from typing import Any, Literal
 
 from ..data_files import read_json
 from ..errors import UnknownNameError
@@ -81,6 +83,31 @@ def all_flags() -> tuple[Flag, ...]:
         )
         for row in table["flags"]
     )
+
+
+def flag_words(name: str, value: Any) -> list[str]:
+    """A flag and its value as words of a command line."""
+    flag = _flag(name)
+    spelled = flag.spellings[0]
+    if isinstance(value, bool):
+        return [spelled if value else flag.turn_off[0]]
+    if value is None:  # only a default can be None, so nobody asks for it
+        return []
+    if isinstance(value, dict):
+        return [spelled, json.dumps(value)]
+    if isinstance(value, (tuple, list)):
+        return [spelled, *map(str, value)]
+    return [spelled, str(value)]
+
+
+def flag_text(name: str, value: Any) -> str:
+    """A flag and its value, quoted for a shell."""
+    return shlex.join(flag_words(name, value))
+
+
+@lru_cache(maxsize=128)
+def _flag(name: str) -> Flag:
+    return next(flag for flag in all_flags() if flag.field == name)
 
 
 def all_spellings() -> list[str]:

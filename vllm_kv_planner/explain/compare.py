@@ -7,29 +7,12 @@ from collections.abc import Callable, Iterator
 from ..kv_cache.capacity import KVCachePlan
 from ..logs.start_log import StartLog
 from ..memory.budget import MemoryBudget, RankBudget
-from ..records import dataclass
 from ..units import gib
+from .explanation import Explanation
 from .measured import Measured, measured
 from .part import ROUNDING, Part
 from .predict import Prediction
 from .reasons import blocks_reason, kv_reason, part_reason, start_reason, weights_reason
-
-
-@dataclass(frozen=True, kw_only=True)
-class Explanation:
-    """A start, explained.
-
-    Attributes:
-        log: What the log says.
-        prediction: What would have been said; None where nothing.
-        parts: Memory first, then blocks.
-        notes: Sentences for the reader.
-    """
-
-    log: StartLog
-    prediction: Prediction | None
-    parts: tuple[Part, ...]
-    notes: tuple[str, ...]
 
 
 def compare(log: StartLog, prediction: Prediction | None, notes: tuple[str, ...]) -> Explanation:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..records import dataclass, field, fields, is_dataclass
+from ..records import as_plain, dataclass, field
 
 SCHEMA_VERSION = 1
 
@@ -184,12 +184,3 @@ class Plan:
         plain = as_plain(self)
         assert isinstance(plain, dict)
         return plain
-
-
-def as_plain(value: object) -> object:
-    """Dataclasses as dictionaries and tuples as lists, all the way down."""
-    if is_dataclass(value):
-        return {each.name: as_plain(getattr(value, each.name)) for each in fields(value)}
-    if isinstance(value, tuple):
-        return [as_plain(item) for item in value]
-    return value

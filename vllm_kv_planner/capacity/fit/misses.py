@@ -6,7 +6,7 @@ from collections.abc import Collection
 
 from .candidates import Candidate
 from .found import Found
-from .result import Miss
+from .offer import Miss
 
 Kind = tuple[int, str, str]
 """What a user chooses among: a model's number, a device's short name, a KV cache dtype."""

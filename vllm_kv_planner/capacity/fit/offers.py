@@ -7,7 +7,7 @@ from math import ceil
 from ...records import replace
 from .found import Found
 from .measured import Measured
-from .result import Offer
+from .offer import Offer
 from .search import Search
 from .serve_line import node_lines
 

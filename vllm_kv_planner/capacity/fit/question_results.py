@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ...records import dataclass
-from ..answer import Answer
+from ...report.answer import Answer
+from ...report.document import (
+    Code,
+    Column,
+    Document,
+    Lines,
+    Section,
+    Table,
+    lines_of,
+    noted,
+    table_of,
+)
 from .suggestion import Suggestion
 
-if TYPE_CHECKING:
-    from ...report.table import Table
+ASKED = {
+    "max-model-len": "largest max_model_len",
+    "min-utilization": "smallest gpu_memory_utilization",
+    "min-gpus": "fewest GPUs",
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,14 +73,46 @@ class DeviceAnswers(Answer):
 
     def table(self) -> Table:
         """One row a device."""
-        from ...report.question_report import answers_table
+        return table_of(self.answers, DEVICE)
 
-        return answers_table(self)
+    def document(self) -> Document:
+        """Question, table, commands."""
+        columns = [Column("gpu", "GPU"), Column("num_gpus", "GPUs", "count")]
+        columns = columns[: 1 if self.question == "min-gpus" else 2]
+        columns += [Column("value", ASKED[self.question], "count")]
+        columns += [Column("sure_requests", "at once", "count"), Column("message")]
+        gpus: dict[str, list[str]] = {}
+        for each in self.answers:
+            if each.command:
+                gpus.setdefault(each.command, []).append(each.gpu)
+        lines = [
+            line for command, mine in gpus.items() for line in (f"# {', '.join(mine)}", command)
+        ]
+        return Document(
+            sections=(
+                Section(self._asked()),
+                Section(body=(table_of(self.answers, columns),)),
+                *([Section(body=(Code(tuple(lines)),))] if lines else ()),
+                *(lines_of((note,)) for note in noted(self.notes)),
+            )
+        )
 
-    def __str__(self) -> str:
-        from ...report.question_report import answers_text
+    def _asked(self) -> str:
+        """The question on one line."""
+        plural = "" if self.concurrency == 1 else "s"
+        context = "" if self.max_model_len is None else f" of {self.max_model_len:,} tokens"
+        models = " or ".join(dict.fromkeys(each.model for each in self.answers if each.model))
+        requests = f"{self.concurrency:,} request{plural}{context}"
+        return f"{models}: {ASKED[self.question]} for {requests} at once"
 
-        return answers_text(self)
+
+DEVICE = (
+    Column("model"),
+    Column("gpu"),
+    *(Column(name, form="count") for name in ("num_gpus", "value", "sure_requests")),
+    Column("message"),
+    Column("command"),
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,11 +149,24 @@ class Suggestions(Answer):
 
     def table(self) -> Table:
         """One row a change."""
-        from ...report.question_report import suggestions_table
+        return table_of(self.suggestions, CHANGE)
 
-        return suggestions_table(self)
+    def document(self) -> Document:
+        """What there is, and what each change buys."""
+        does = "fits" if self.fits else f"does not fit: {self.why_not}"
+        state = (
+            f"{self.model} on {self.num_gpus} x {self.gpu}, "
+            f"{self.concurrency:,} x {self.max_model_len:,} tokens: {does}"
+        )
+        lines = [f"  {each.line}" for each in self.suggestions]
+        lines = lines or ["  no single flag changes that"]
+        return Document(sections=(Section(state, (Lines((*lines, *noted(self.notes))),)),))
 
-    def __str__(self) -> str:
-        from ...report.question_report import suggestions_text
 
-        return suggestions_text(self)
+CHANGE = (
+    *map(Column, ("flag", "text", "fits")),
+    *(Column(name, form="gib") for name in ("available_kv_cache_bytes", "available_delta_bytes")),
+    *(Column(name, form="times") for name in ("concurrency", "concurrency_ratio")),
+    Column("max_model_len_that_fits", form="count"),
+    Column("costs"),
+)

@@ -2,116 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
+from typing import Any
 
-from ...planning.request import PlanRequest
-from ...planning.types import as_plain
 from ...records import dataclass, fields
-from ..answer import SCHEMA_VERSION, Answer
+from ...report.answer import Answer
+from ...report.document import (
+    Code,
+    Column,
+    Document,
+    Lines,
+    Section,
+    Table,
+    lines_of,
+    noted,
+    table_of,
+)
+from .offer import Miss, Offer
 from .suggestion import Suggestion
-
-if TYPE_CHECKING:
-    from ...planning.types import Plan
-    from ...report.table import Table
-
-
-@dataclass(frozen=True, kw_only=True)
-class Offer:
-    """One set-up that does what is asked for.
-
-    Attributes:
-        model: The model's id.
-        gpu: Every rank's device, by its short name.
-        num_gpus: Of all machines.
-        num_nodes: Machines.
-        tensor_parallel_size: GPUs that share every layer.
-        pipeline_parallel_size: Stages.
-        data_parallel_size: Engines side by side; figures of memory are for one GPU.
-        enable_expert_parallel: Experts divided among the GPUs of all engines.
-        kv_cache_dtype: As asked for.
-        gpu_memory_utilization: Share of each GPU.
-        max_model_len: Tokens a request may have.
-        max_num_seqs: Requests a step of one engine takes.
-        max_num_batched_tokens: Tokens a step of one engine takes.
-        available_kv_cache_bytes: KV memory of the tightest GPU, as predicted.
-        uncertainty_bytes: How much less it may be.
-        concurrency: Requests of ``max_model_len`` at once, all engines together, as predicted.
-        sure_requests: Whole requests that surely run at once; None where nothing is cached.
-        spare_requests: How many of them nobody asked for; None likewise.
-        spare_bytes: KV memory of the tightest GPU that nobody asked for, at the worst.
-        limited_by: What ends the number of requests: ``weights`` (they take more of the GPU than
-            the KV cache), ``kv_cache`` or ``max_num_seqs``.
-        why_not_fewer: Why the same GPU does not do it in a smaller number; empty with one.
-        surely: False where it fits only if the prediction is not too high.
-        total_memory_bytes: Of all GPUs together.
-        price: Of all GPUs together, where prices are given.
-        command: The ``vllm serve`` line; of the first machine, where there are several.
-        node_commands: A line for each machine, or one for a Ray cluster.
-        request: What was planned; ``request.plan()`` is the whole plan.
-    """
-
-    model: str
-    gpu: str
-    num_gpus: int
-    num_nodes: int
-    tensor_parallel_size: int
-    pipeline_parallel_size: int
-    data_parallel_size: int
-    enable_expert_parallel: bool
-    kv_cache_dtype: str
-    gpu_memory_utilization: float
-    max_model_len: int
-    max_num_seqs: int
-    max_num_batched_tokens: int
-    available_kv_cache_bytes: int
-    uncertainty_bytes: int
-    concurrency: float
-    sure_requests: int | None
-    spare_requests: int | None
-    spare_bytes: int
-    limited_by: str
-    why_not_fewer: str
-    surely: bool
-    total_memory_bytes: int
-    price: float | None
-    command: str
-    node_commands: tuple[str, ...]
-    request: PlanRequest
-
-    def plan(self) -> Plan:
-        """The whole plan of this set-up."""
-        return self.request.plan()
-
-    def to_dict(self) -> dict[str, Any]:
-        """Everything but ``request``, by name."""
-        return {
-            each.name: as_plain(getattr(self, each.name))
-            for each in fields(self)
-            if each.name != "request"
-        }
-
-
-@dataclass(frozen=True, kw_only=True)
-class Miss:
-    """The nearest that one device came to what is asked for.
-
-    Attributes:
-        model: The model's id.
-        gpu: The device, by its short name.
-        num_gpus: How many of them.
-        reason: ``weights`` (they alone are larger), ``kv_cache`` (it holds too few requests),
-            ``max_num_seqs`` (fixed too small), ``borderline`` (only if the prediction is exact) or
-            ``refused`` (vLLM or the planner refuses it).
-        requests: Requests it surely holds; None where that is not known.
-        message: One sentence.
-    """
-
-    model: str
-    gpu: str
-    num_gpus: int
-    reason: str
-    requests: int | None
-    message: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,25 +61,123 @@ class FitResult(Answer):
 
     def table(self) -> Table:
         """One row an offer, everything in it."""
-        from ...report.fit_report import offers_table
-
-        return offers_table(self)
+        names = (each.name for each in fields(Offer))
+        columns = [Column(name, form=form(name)) for name in names if name not in NOT_IN_ROWS]
+        return table_of(self.offers, columns)
 
     def to_dict(self) -> dict[str, Any]:
         """The answer as plain dictionaries and lists, ``schema_version`` first."""
-        plain: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
-        for each in fields(self):
-            plain[each.name] = as_plain(getattr(self, each.name))
+        plain = super().to_dict()
         plain["offers"] = [offer.to_dict() for offer in self.offers]
         plain["nearest"] = None if self.nearest is None else self.nearest.to_dict()
         return plain
 
-    def _repr_html_(self) -> str:
-        from ...report.fit_report import to_html
+    def document(self) -> Document:
+        """Question, table, commands; where nothing does it, what came nearest."""
+        sections = [Section(self._question())]
+        if self.offers:
+            sections += [Section(body=(self._short_table(),)), Section(body=(self._commands(),))]
+        else:
+            sections.append(Section("no set-up does it", style="red"))
+        sections += [
+            lines_of(self._why_not_fewer()),
+            *self._nearest(),
+            *([Section("not with", (Lines(tuple(self._misses())),), "")] if self.misses else ()),
+            *(lines_of((note,)) for note in noted(self.notes)),
+        ]
+        return Document(sections=tuple(sections))
 
-        return to_html(self)
+    def _question(self) -> str:
+        """What was asked for, on one line."""
+        context = "its own context"
+        if self.max_model_len is not None:
+            context = f"{self.max_model_len:,} tokens"
+        plural = "" if self.concurrency == 1 else "s"
+        gpus_plural = "" if self.max_gpus == 1 else "s"
+        return (
+            f"{' or '.join(self.models)}: {self.concurrency:,} request{plural} of {context} "
+            f"at once, up to {self.max_gpus} GPU{gpus_plural}"
+        )
 
-    def __str__(self) -> str:
-        from ...report.fit_report import to_text
+    def _short_table(self) -> Table:
+        """The columns that fit a terminal; model, price, KV dtype and doubt where they differ."""
+        several = len(self.models) > 1
+        shown = {
+            "model": several,
+            "price": any(offer.price is not None for offer in self.offers),
+            "kv_cache_dtype": len({offer.kv_cache_dtype for offer in self.offers}) > 1,
+            "max_num_batched_tokens": not several,
+            "surely": not all(offer.surely for offer in self.offers),
+        }
+        number = Column("#", form="count", value=lambda offer: self.offers.index(offer) + 1)
+        columns = [number, *(each for each in SHORT if shown.get(each.name, True))]
+        return table_of(self.offers, columns)
 
-        return to_text(self)
+    def _commands(self) -> Code:
+        """Every command once, under the numbers of its offers; machines one below the other."""
+        numbers: dict[tuple[str, ...], list[str]] = {}
+        for number, offer in enumerate(self.offers, 1):
+            numbers.setdefault(offer.node_commands, []).append(str(number))
+        lines = [(f"# {', '.join(mine)}", *commands) for commands, mine in numbers.items()]
+        return Code(tuple(line for each in lines for line in each))
+
+    def _why_not_fewer(self) -> dict[str, None]:
+        """Why the fewest of each device are not fewer, each once."""
+        several = len({offer.kv_cache_dtype for offer in self.offers}) > 1
+        return dict.fromkeys(
+            f"  {offer.gpus}{f' ({offer.kv_cache_dtype})' if several else ''}, "
+            f"not fewer: {offer.why_not_fewer}"
+            for offer in self.offers
+            if offer.why_not_fewer
+        )
+
+    def _nearest(self) -> Iterator[Section]:
+        """What came near, and what would help."""
+        if self.nearest is None:
+            return
+        yield Section(
+            f"nearest: {self.nearest.gpus} ({self.nearest.parallel}), "
+            f"{self.nearest.sure_requests or 0:,} requests at once",
+            (Code((self.nearest.command,)),),
+            "",
+        )
+        if self.suggestions:
+            lines = Lines(tuple(f"  {each.line}" for each in self.suggestions))
+            yield Section("one flag more on that one:", (lines,), "")
+
+    def _misses(self) -> Iterator[str]:
+        """The nearest misses, each with its reason."""
+        nearest = sorted(self.misses, key=lambda miss: -(miss.requests or 0))
+        several = len(self.models) > 1
+        for miss in nearest[:MISSES_SHOWN]:
+            model = f"{miss.model} on " if several else ""
+            yield f"  {model}{miss.gpu}: {miss.message}"
+        if len(nearest) > MISSES_SHOWN:
+            yield f"  and {len(nearest) - MISSES_SHOWN} more"
+
+
+MISSES_SHOWN = 8
+NOT_IN_ROWS = ("request", "node_commands")
+SHORT = (
+    Column("model", value=lambda offer: offer.model.rpartition("/")[2]),
+    Column("gpus", "GPUs"),
+    Column("price", form="count"),
+    Column("parallel"),
+    Column("kv_cache_dtype", "KV dtype"),
+    Column("max_num_seqs", "max seqs", "count"),
+    Column("max_num_batched_tokens", "step tokens", "count"),
+    Column("available_kv_cache_bytes", "KV/GPU", "gib"),
+    Column("at_once", "at once", "count"),
+    Column("spare_bytes", "spare/GPU", "gib"),
+    Column("limited_by", "limited by"),
+    Column("surely", value=lambda offer: "" if offer.surely else "borderline"),
+)
+"""What a terminal shows of an offer, some of it only where offers differ in it."""
+
+
+def form(name: str) -> str:
+    """How a field of an offer is shown."""
+    if name.endswith("_bytes"):
+        return "gib"
+    texts = ("model", "gpu", "kv_cache_dtype", "limited_by", "why_not_fewer", "command")
+    return "text" if name in texts else "count"

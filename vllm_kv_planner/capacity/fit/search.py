@@ -16,7 +16,7 @@ from .constraints import Constraints
 from .found import Found
 from .measure import Measure
 from .misses import Kind, Misses, kind_of, why_missed
-from .result import Miss
+from .offer import Miss
 
 SIZES = (
     "tensor_parallel_size",

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator
-from functools import lru_cache
 from typing import Any
 
 from ...engine_args.engine_args import EngineArgs, VersionDefault
 from ...engine_args.environment import EngineEnvironment
-from ...engine_args.flag_table import Flag, all_flags
+from ...engine_args.flag_table import flag_words
 from ...records import fields
 
 HEAD = "HEAD_ADDRESS"
@@ -87,31 +85,6 @@ def changed(args: EngineArgs) -> Iterator[tuple[str, Any]]:
         by_hand = isinstance(default, VersionDefault) and not isinstance(value, VersionDefault)
         if each.name not in _LEFT_OUT and (value != default or by_hand):
             yield each.name, value
-
-
-def flag_words(name: str, value: Any) -> list[str]:
-    """A flag and its value as words of a command line."""
-    flag = _flag(name)
-    spelled = flag.spellings[0]
-    if isinstance(value, bool):
-        return [spelled if value else flag.turn_off[0]]
-    if value is None:  # only a default can be None, so nobody asks for it
-        return []
-    if isinstance(value, dict):
-        return [spelled, json.dumps(value)]
-    if isinstance(value, (tuple, list)):
-        return [spelled, *map(str, value)]
-    return [spelled, str(value)]
-
-
-def flag_text(name: str, value: Any) -> str:
-    """A flag and its value, quoted for a shell."""
-    return shlex.join(flag_words(name, value))
-
-
-@lru_cache(maxsize=128)
-def _flag(name: str) -> Flag:
-    return next(flag for flag in all_flags() if flag.field == name)
 
 
 def _assignments(environment: EngineEnvironment) -> Iterator[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...records import dataclass
+from ...units import GIB
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +35,14 @@ class Suggestion:
     concurrency: float
     concurrency_ratio: float | None
     max_model_len_that_fits: int
+
+    @property
+    def line(self) -> str:
+        """``--enforce-eager: +0.50 GiB a GPU, 1.10x the requests (slower decoding)``."""
+        bought = []
+        if self.available_delta_bytes:
+            bought.append(f"{self.available_delta_bytes / GIB:+,.2f} GiB a GPU")
+        if self.concurrency_ratio is not None:
+            bought.append(f"{self.concurrency_ratio:.2f}x the requests")
+        does = "fits: " if self.fits else ""
+        return f"{self.text}: {does}{', '.join(bought)} ({self.costs})"

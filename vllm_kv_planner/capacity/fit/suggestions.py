@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import suppress
 
+from ...engine_args.flag_table import flag_text
 from ...errors import InputError, PlannerError, UnsupportedError
 from ...planning.request import PlanRequest
 from ...planning.types import ChangeInfo, HostInfo, Plan
@@ -15,7 +16,6 @@ from .constraints import MOST_REQUESTS, whole
 from .inverse import HUNDREDTHS, at_utilization
 from .measure import Measure
 from .measured import Measured
-from .serve_line import flag_text
 from .suggestion import Suggestion
 
 

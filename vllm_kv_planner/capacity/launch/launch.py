@@ -17,7 +17,6 @@ from ...planning.machine import UNKNOWN_MACHINE, Machine
 from ...planning.request import PlanRequest
 from ...planning.types import Plan
 from ...records import dataclass, replace
-from ...report.text import verdict
 from ...vllm_adapter.ended import end_shared_planner
 from .command import Command, environment_of, read_command
 from .installed import installed_version, is_known
@@ -47,7 +46,7 @@ class Launch:
     @property
     def verdict(self) -> str:
         """``fits``, ``borderline`` or ``does not fit``."""
-        return verdict(self.plan, colour=False)
+        return self.plan.verdict.replace("_", " ")
 
     def smallest_change(self) -> Suggestion | None:
         """The smallest single change that that makes it fit; None where it does, or none would."""

@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 from ...engine_args.engine_args import EngineArgs
 from ...errors import printable
 from ...planning import types as plan_types
-from ...records import fields, is_dataclass
+from ...records import as_plain, fields, is_dataclass
 
 KEY = "key"
 """The last column: what ``--resume`` knows the row by."""
@@ -67,4 +67,4 @@ def plain(value: Any) -> Any:
         return printable(value)
     if value is None or isinstance(value, int | float):
         return value
-    return plan_types.as_plain(value)
+    return as_plain(value)

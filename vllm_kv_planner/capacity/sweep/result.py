@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ...records import dataclass
-from ..answer import Answer
+from ...report.answer import Answer
+from ...report.document import Column, Table, table_of
 from .columns import ERROR, FITS
-from .sinks import Row
-
-if TYPE_CHECKING:
-    from ...report.table import Table
+from .sinks import Row, flat_cell
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,20 +38,11 @@ class SweepResult(Answer):
 
     def table(self) -> Table:
         """The rows; where they went into a file, their counts."""
-        from ...report.table import Column, Table
-        from .sinks import flat_cell
-
         if self.output is None:
             flat = tuple(tuple(flat_cell(value) for value in row) for row in self.rows)
-            return Table(columns=tuple(Column(name=name) for name in self.columns), rows=flat)
-        counts = ("output", "total", "kept", "fit", "errors", "first_error")
-        return Table(
-            columns=tuple(
-                Column(name=name, form="count" if name in counts[1:5] else "text")
-                for name in counts
-            ),
-            rows=(tuple(getattr(self, name) for name in counts),),
-        )
+            return Table(columns=tuple(map(Column, self.columns)), rows=flat)
+        counts = (Column(name, form="count") for name in ("total", "kept", "fit", "errors"))
+        return table_of([self], (Column("output"), *counts, Column("first_error")))
 
 
 class Counts:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .result import Spread
+from .outcome import Spread
 from .settings import EngineSettings
 
 CAUSES = {

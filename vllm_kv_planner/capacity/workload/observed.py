@@ -8,7 +8,7 @@ from math import ceil
 from typing import TYPE_CHECKING, Any
 
 from .feed import Counts, check_request
-from .result import notes_of
+from .outcome import notes_of
 from .settings import EngineSettings
 from .state import Arrived, Request
 from .statistics import Statistics

@@ -12,7 +12,7 @@ from .fast import FastEngine, can_be_fast
 from .feed import Feed
 from .flags import SchedulerFlags
 from .from_plan import planned_settings
-from .result import notes_of
+from .outcome import notes_of
 from .settings import EngineSettings
 from .statistics import Statistics
 from .types import TraceRequest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .result import SeriesPoint, Spread
+from .outcome import SeriesPoint, Spread
 
 EXACT = 4096
 """Values below it are counted one by one, larger ones in classes."""

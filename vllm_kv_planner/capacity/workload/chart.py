@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from ..capacity.workload.result import SeriesPoint, WorkloadResult
+from .outcome import Outcome, SeriesPoint
 
 EIGHTHS = " ▁▂▃▄▅▆▇█"
-PLAIN = " .:-=+*%#"
-"""The same nine levels where the terminal knows ASCII only."""
 WIDTH = 64
 HEIGHT = 6
 
 
-def chart(result: WorkloadResult, *, unicode: bool = True, width: int = WIDTH) -> list[str]:
+def chart(result: Outcome, *, width: int = WIDTH) -> list[str]:
     """Lines of the chart; none where nothing ran."""
     if not result.series or not result.usable_blocks:
         return []
-    levels = EIGHTHS if unicode else PLAIN
     last = max(result.steps, result.series[-1].step + 1)
     width = min(width, last)
     columns = resampled(result.series, last, width)
@@ -28,11 +23,10 @@ def chart(result: WorkloadResult, *, unicode: bool = True, width: int = WIDTH) -
     for row in range(HEIGHT - 1, -1, -1):
         label = f"{100 * (row + 1) // HEIGHT} %" if row in (HEIGHT - 1, HEIGHT // 2 - 1) else ""
         cells = (level(8 * HEIGHT * used / result.usable_blocks - 8 * row) for used in blocks)
-        bar = "".join(levels[cell] for cell in cells)
-        lines.append(f"{label:>11} {'│' if unicode else '|'}{bar}".rstrip())
+        bar = "".join(EIGHTHS[cell] for cell in cells)
+        lines.append(f"{label:>11} │{bar}".rstrip())
     ends = f"{last:,} steps"
-    corner = "└" + "─" * width if unicode else "+" + "-" * width
-    lines.append(f"{'':>11} {corner}")
+    lines.append(f"{'':>11} └{'─' * width}")
     lines.append(f"{'':>12} 0{ends:>{max(width - 1, len(ends) + 1)}}")
     for name, values in (
         ("running", [point.running for point in columns]),
@@ -41,7 +35,7 @@ def chart(result: WorkloadResult, *, unicode: bool = True, width: int = WIDTH) -
     ):
         most = max(values)
         if most or name == "running":
-            lines.append(f"{name:>11}  {spark(values, most, levels)}  most {most:,}")
+            lines.append(f"{name:>11}  {spark(values, most)}  most {most:,}")
     return lines
 
 
@@ -72,9 +66,9 @@ def resampled(series: Sequence[SeriesPoint], last: int, width: int) -> list[Seri
     return columns
 
 
-def spark(values: Sequence[int], most: int, levels: str) -> str:
+def spark(values: Sequence[int], most: int) -> str:
     """One line of bars; whatever is not 0 shows."""
-    return "".join(levels[level(8 * value / most) if most else 0] for value in values)
+    return "".join(EIGHTHS[level(8 * value / most) if most else 0] for value in values)
 
 
 def level(eighths: float) -> int:

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from html import escape
-from typing import TYPE_CHECKING
 
-from ..errors import printable
-from .block_chart import resampled
-from .workload_figures import figures, headline, remarks
-
-if TYPE_CHECKING:
-    from ..capacity.workload.result import WorkloadResult
+from ...errors import printable
+from .chart import resampled
+from .figures import figures, headline, remarks
+from .outcome import Outcome
 
 LEFT, WIDTH, HEIGHT, GAP = 76, 760, 200, 46
 """Of one panel of the chart, and what lies around it."""
@@ -45,7 +42,7 @@ tspan.waiting { stroke: none; fill: var(--waiting); }
 """
 
 
-def to_html(result: WorkloadResult, lines: Sequence[str]) -> str:
+def to_html(result: Outcome, lines: Sequence[str]) -> str:
     """The whole page.
 
     Args:
@@ -53,17 +50,16 @@ def to_html(result: WorkloadResult, lines: Sequence[str]) -> str:
         lines: What the requests were, a line each.
     """
     title = f"Workload of {result.plan.model.id} on {result.plan.gpu.num_gpus} x "
-    title = escape(printable(title + result.plan.gpu.name))
+    title = escape(title + result.plan.gpu.name)
     said = headline(result)
     rows = "\n".join(
         f"<tr><td{SUB if each.label[0] == ' ' else ''}>{escape(each.label.strip())}</td>"
-        f"<td>{escape(each.text)}</td>"
-        f"<td>{escape(printable(each.meaning))}</td></tr>"
+        f"<td>{escape(each.text)}</td><td>{escape(each.meaning)}</td></tr>"
         for each in figures(result)
         if each.label
     )
     notes = "".join(f"<li>{escape(note)}</li>" for note in remarks(result))
-    return f"""<!DOCTYPE html>
+    page = f"""<!DOCTYPE html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -74,7 +70,7 @@ def to_html(result: WorkloadResult, lines: Sequence[str]) -> str:
 <body>
 <h1>{title}</h1>
 <p><strong>{escape(said[0])}</strong> {escape(" ".join(said[1:]))}</p>
-<p class="soft">{"<br>".join(escape(printable(line)) for line in lines)}</p>
+<p class="soft">{"<br>".join(escape(line) for line in lines)}</p>
 {svg(result)}
 <table>
 {rows}
@@ -83,9 +79,10 @@ def to_html(result: WorkloadResult, lines: Sequence[str]) -> str:
 </body>
 </html>
 """
+    return "\n".join(map(printable, page.split("\n")))
 
 
-def svg(result: WorkloadResult) -> str:
+def svg(result: Outcome) -> str:
     """Two panels over the same steps: blocks in use, requests running and waiting."""
     if not result.series or not result.usable_blocks:
         return ""

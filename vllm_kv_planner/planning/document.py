@@ -1,13 +1,17 @@
-"""The plan for people: aligned lines, each figure with what it means in vLLM's words."""
+"""Plans for people and programs: each figure with what it means in vLLM's words."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
 
-from ..planning.types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan
+from ..engine_args.flag_table import flag_text
+from ..records import dataclass
+from ..report.answer import Answer
+from ..report.document import Document, Figures, Lines, Section, Table, flat_table, noted
 from ..units import gib
-from .printable import printable_plan
-from .terminal import paint
+from .types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan
 
 Row = tuple[str, str, str]
 """Label, value, meaning."""
@@ -22,39 +26,55 @@ KINDS = {
     "circular_buffer": "circular buffer",
     "mamba": "state (Mamba, linear attention)",
 }
+PARTS = {
+    "weights": "weights_bytes",
+    "activation peak": "activation_peak_bytes",
+    "CUDA graphs": "cuda_graph_bytes",
+    "outside PyTorch": "non_torch_bytes",
+}
 
 
-def to_text(plan: Plan, *, colour: bool = False) -> str:
-    """Sections of aligned rows; no final newline.
+@dataclass(frozen=True)
+class Plans(Answer):
+    """Plans, one below the other; several are a JSON array, or CSV rows under one header."""
 
-    Args:
-        plan: What to show.
-        colour: Whether the reader is a terminal.
-    """
-    plan = printable_plan(plan)
-    parts = sections(plan)
-    rows = [row for _, part in parts for row in part]
-    label_width = max(len(label) for label, _, _ in rows)
-    value_width = max(len(value) for _, value, meaning in rows if meaning)
-    lines = []
-    for title, part in parts:
-        lines.append(paint(title, "bold", colour=colour))
-        for label, value, meaning in part:
-            padded = f"  {label:<{label_width}}  {value:<{value_width if meaning else 0}}"
-            lines.append(f"{padded}  {paint(meaning, 'dim', colour=colour)}" if meaning else padded)
-        lines.append("")
-    lines.append(verdict(plan, colour=colour))
-    lines += changes(plan)
-    lines += [f"note: {note}" for note in plan.notes]
-    return "\n".join(lines)
+    plans: tuple[Plan, ...]
+
+    def table(self) -> Table:
+        """A row a plan; provenance and host, whose keys differ from plan to plan, are one cell."""
+        return flat_table([plan_cells(plan) for plan in self.plans])
+
+    def documents(self) -> Sequence[Document]:
+        """One a plan."""
+        return [plan_document(plan) for plan in self.plans]
+
+    def to_json(self) -> str:
+        """The contract other programs build on."""
+        objects = [plan.to_dict() for plan in self.plans]
+        return json.dumps(objects[0] if len(objects) == 1 else objects, indent=2, allow_nan=False)
 
 
-def sections(plan: Plan) -> list[tuple[str, list[Row]]]:
-    """The plan's rows under their titles."""
-    return [
-        ("Engine", list(engine_rows(plan))),
-        ("KV cache of one GPU", list(cache_rows(plan))),
-    ]
+def plan_cells(plan: Plan) -> dict[str, Any]:
+    """The plan as a dictionary that has the same keys for every plan."""
+    plain = plan.to_dict()
+    plain["memory"]["provenance"] = json.dumps(plain["memory"]["provenance"])
+    plain["host"] = plain["host"] and json.dumps(plain["host"])
+    return plain
+
+
+def plan_document(plan: Plan) -> Document:
+    """The plan's rows under their titles, the verdict, what would make it fit, and notes."""
+    shade = {FITS: "green", BORDERLINE: "yellow"}.get(plan.verdict, "red")
+    why = "leaves the host enough" if plan.fits else "makes it fit"
+    remarks = (*(f"{why}: {change_text(each)}" for each in plan.changes), *noted(plan.notes))
+    return Document(
+        title=f"KV cache of {plan.model.id} on {plan.gpu.name}",
+        sections=(
+            Section("Engine", (Figures(tuple(engine_rows(plan))),)),
+            Section("KV cache of one GPU", (Figures(tuple(cache_rows(plan))),)),
+            Section(plan.verdict.replace("_", " "), (Lines(remarks),), shade),
+        ),
+    )
 
 
 def engine_rows(plan: Plan) -> Iterator[Row]:
@@ -138,37 +158,14 @@ def part_rows(memory: MemoryInfo) -> Iterator[Row]:
             yield f"  {label}", gib(size).partition(" (")[0], how  # no estimate knows its MiB
 
 
-PARTS = {
-    "weights": "weights_bytes",
-    "activation peak": "activation_peak_bytes",
-    "CUDA graphs": "cuda_graph_bytes",
-    "outside PyTorch": "non_torch_bytes",
-}
-
-
 def group_summary(group: GroupInfo) -> str:
     """``26 x sliding window, block 16``."""
     kind = KINDS.get(group.kind, group.kind)
     return f"{group.num_layers} x {kind}, block {group.block_size:,}"
 
 
-def verdict(plan: Plan, *, colour: bool) -> str:
-    """One line: does the engine start?"""
-    word = plan.verdict.replace("_", " ")
-    shade = {FITS: "green", BORDERLINE: "yellow"}.get(plan.verdict, "red")
-    return paint(word, shade, colour=colour)
-
-
-def changes(plan: Plan) -> Iterator[str]:
-    """What would make it fit, as it stands on the command line."""
-    why = "leaves the host enough" if plan.fits else "makes it fit"
-    yield from (f"{why}: {change_text(each)}" for each in plan.changes)
-
-
 def change_text(change: ChangeInfo) -> str:
     """The flag as it stands on the command line, and what it gains."""
-    from ..capacity.fit.serve_line import flag_text
-
     is_gpu = change.flag == "gpu"
     flag = f"--gpu {change.value}" if is_gpu else flag_text(change.flag, change.value)
     return f"{flag} ({change.gains})"

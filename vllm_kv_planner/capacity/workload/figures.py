@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
-from ..errors import printable
-
-if TYPE_CHECKING:
-    from ..capacity.workload.result import Spread, WorkloadResult
+from .outcome import Outcome, Spread
 
 LIMITS = {
     "kv_blocks": "KV blocks",
@@ -17,7 +14,7 @@ LIMITS = {
     "prefill_schedule_interval": "prefill_schedule_interval",
     "none": "a step in flight",
 }
-"""What people read for the names of ``WorkloadResult.limits``."""
+"""What people read for the names of ``Outcome.limits``."""
 
 
 class Figure(NamedTuple):
@@ -38,7 +35,7 @@ class Figure(NamedTuple):
     meaning: str
 
 
-def headline(result: WorkloadResult) -> list[str]:
+def headline(result: Outcome) -> list[str]:
     """The answer in two to four sentences, numbers first."""
     ran = result.requests - result.refused
     if not result.requests:
@@ -65,7 +62,7 @@ def headline(result: WorkloadResult) -> list[str]:
     return sentences
 
 
-def how_many(result: WorkloadResult) -> str:
+def how_many(result: Outcome) -> str:
     """How many run together, of how many that may, and what keeps it there."""
     asked = f"max_num_seqs {result.plan.engine.max_num_seqs:,}"
     if result.concurrency is not None:
@@ -110,14 +107,14 @@ def share(part: float, whole: float) -> str:
     return "over 99.9 %" if part < whole and text == "100.0" else f"{text} %"
 
 
-def duration(steps: float, result: WorkloadResult) -> str:
+def duration(steps: float, result: Outcome) -> str:
     """Steps, or seconds where the time of a step is known."""
     if result.step_time is not None:
         return f"{steps * result.step_time:,.2f} s"
     return "1 step" if steps == 1 else f"{steps:,.0f} steps"
 
 
-def figures(result: WorkloadResult) -> Iterator[Figure]:
+def figures(result: Outcome) -> Iterator[Figure]:
     """Every figure but the course of it."""
     yield from engine_figures(result)
     yield from request_figures(result)
@@ -138,7 +135,7 @@ def figures(result: WorkloadResult) -> Iterator[Figure]:
     yield Figure("limit", "", result.limit, "", "")
 
 
-def waiting_figures(result: WorkloadResult) -> Iterator[Figure]:
+def waiting_figures(result: Outcome) -> Iterator[Figure]:
     """Who waits and for what, what is done twice, what is found."""
     ran = result.requests - result.refused
     waited = share(result.waited, ran)
@@ -161,13 +158,13 @@ def waiting_figures(result: WorkloadResult) -> Iterator[Figure]:
     yield Figure("prefix_hit_rate", "Prefix cache hits", rate, found, "of the prompts' tokens")
 
 
-def engine_figures(result: WorkloadResult) -> Iterator[Figure]:
+def engine_figures(result: Outcome) -> Iterator[Figure]:
     """What ran."""
     plan = result.plan
     who = "vLLM's own scheduler" if result.scheduler == "vllm" else "vLLM's rules restated"
-    yield Figure("model", "Model", plan.model.id, printable(plan.model.id), plan.model.architecture)
+    yield Figure("model", "Model", plan.model.id, plan.model.id, plan.model.architecture)
     gpus = f"{plan.gpu.num_gpus} x {plan.gpu.name}"
-    yield Figure("gpu", "GPU", plan.gpu.name, printable(gpus), "")
+    yield Figure("gpu", "GPU", plan.gpu.name, gpus, "")
     version = f"vLLM {plan.planner.vllm_version}"
     yield Figure("scheduler", "Scheduler", result.scheduler, result.scheduler, f"{who}, {version}")
     tokens = f"{plan.kv_cache.kv_cache_size_tokens:,} tokens"
@@ -180,7 +177,7 @@ def engine_figures(result: WorkloadResult) -> Iterator[Figure]:
         yield Figure(name, name, value, f"{value:,}", "")
 
 
-def request_figures(result: WorkloadResult) -> Iterator[Figure]:
+def request_figures(result: Outcome) -> Iterator[Figure]:
     """What it was given."""
     count = f"{result.requests:,}"
     yield Figure("requests", "Requests", result.requests, count, "read")
@@ -204,6 +201,6 @@ def spread(name: str, label: str, values: Spread, over: str) -> Iterator[Figure]
         yield Figure(f"{name}.{part}", "", getattr(values, part), "", "")
 
 
-def remarks(result: WorkloadResult) -> list[str]:
+def remarks(result: Outcome) -> dict[str, None]:
     """What the plan and the run have to say beside their figures, each once."""
-    return [printable(note) for note in dict.fromkeys((*result.plan.notes, *result.notes))]
+    return dict.fromkeys((*result.plan.notes, *result.notes))

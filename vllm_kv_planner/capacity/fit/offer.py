@@ -1,0 +1,133 @@
+"""One set-up on offer, and one device that has none to offer."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from ...planning.request import PlanRequest
+from ...records import as_plain, dataclass, fields
+
+if TYPE_CHECKING:
+    from ...planning.types import Plan
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer:
+    """One set-up that does what is asked for.
+
+    Attributes:
+        model: The model's id.
+        gpu: Every rank's device, by its short name.
+        num_gpus: Of all machines.
+        num_nodes: Machines.
+        tensor_parallel_size: GPUs that share every layer.
+        pipeline_parallel_size: Stages.
+        data_parallel_size: Engines side by side; figures of memory are for one GPU.
+        enable_expert_parallel: Experts divided among the GPUs of all engines.
+        kv_cache_dtype: As asked for.
+        gpu_memory_utilization: Share of each GPU.
+        max_model_len: Tokens a request may have.
+        max_num_seqs: Requests a step of one engine takes.
+        max_num_batched_tokens: Tokens a step of one engine takes.
+        available_kv_cache_bytes: KV memory of the tightest GPU, as predicted.
+        uncertainty_bytes: How much less it may be.
+        concurrency: Requests of ``max_model_len`` at once, all engines together, as predicted.
+        sure_requests: Whole requests that surely run at once; None where nothing is cached.
+        spare_requests: How many of them nobody asked for; None likewise.
+        spare_bytes: KV memory of the tightest GPU that nobody asked for, at the worst.
+        limited_by: What ends the number of requests: ``weights`` (they take more of the GPU than
+            the KV cache), ``kv_cache`` or ``max_num_seqs``.
+        why_not_fewer: Why the same GPU does not do it in a smaller number; empty with one.
+        surely: False where it fits only if the prediction is not too high.
+        total_memory_bytes: Of all GPUs together.
+        price: Of all GPUs together, where prices are given.
+        command: The ``vllm serve`` line; of the first machine, where there are several.
+        node_commands: A line for each machine, or one for a Ray cluster.
+        request: What was planned; ``request.plan()`` is the whole plan.
+    """
+
+    model: str
+    gpu: str
+    num_gpus: int
+    num_nodes: int
+    tensor_parallel_size: int
+    pipeline_parallel_size: int
+    data_parallel_size: int
+    enable_expert_parallel: bool
+    kv_cache_dtype: str
+    gpu_memory_utilization: float
+    max_model_len: int
+    max_num_seqs: int
+    max_num_batched_tokens: int
+    available_kv_cache_bytes: int
+    uncertainty_bytes: int
+    concurrency: float
+    sure_requests: int | None
+    spare_requests: int | None
+    spare_bytes: int
+    limited_by: str
+    why_not_fewer: str
+    surely: bool
+    total_memory_bytes: int
+    price: float | None
+    command: str
+    node_commands: tuple[str, ...]
+    request: PlanRequest
+
+    def plan(self) -> Plan:
+        """The whole plan of this set-up."""
+        return self.request.plan()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Everything but ``request``, by name."""
+        return {
+            each.name: as_plain(getattr(self, each.name))
+            for each in fields(self)
+            if each.name != "request"
+        }
+
+    @property
+    def gpus(self) -> str:
+        """``2 x L4-24GB``."""
+        return f"{self.num_gpus} x {self.gpu}"
+
+    @property
+    def parallel(self) -> str:
+        """``TP4 PP2``; what is 1 is left out."""
+        sizes = {
+            "TP": self.tensor_parallel_size,
+            "PP": self.pipeline_parallel_size,
+            "DP": self.data_parallel_size,
+        }
+        words = [f"{name}{size}" for name, size in sizes.items() if size > 1]
+        if self.enable_expert_parallel:
+            words.append("EP")
+        return " ".join(words) or "-"
+
+    @property
+    def at_once(self) -> int | None:
+        """Requests that surely run at once; of a borderline set-up the likely ones."""
+        return self.sure_requests if self.surely else int(self.concurrency)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Miss:
+    """The nearest that one device came to what is asked for.
+
+    Attributes:
+        model: The model's id.
+        gpu: The device, by its short name.
+        num_gpus: How many of them.
+        reason: ``weights`` (they alone are larger), ``kv_cache`` (it holds too few requests),
+            ``max_num_seqs`` (fixed too small), ``borderline`` (only if the prediction is exact) or
+            ``refused`` (vLLM or the planner refuses it).
+        requests: Requests it surely holds; None where that is not known.
+        message: One sentence.
+    """
+
+    model: str
+    gpu: str
+    num_gpus: int
+    reason: str
+    requests: int | None
+    message: str
