@@ -45,9 +45,10 @@ _VLLM_DIVIDES: Mapping[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(("qwen3_vl_vision", "qwen3_vl_moe", "qwen3_vl_moe_vision"), _VISION[:1]),
     **dict.fromkeys(("qwen3_5", "qwen3_5_vision", "qwen3_5_moe"), _VISION[:1]),
     "qwen2_vl_vision": _VISION[1:],
+    "clip_vision_model": (("image_size", "patch_size"),),
 }
-"""Pairs that vLLM's own classes insist on (``models/gpt_bigcode.py``, ``whisper.py``, and
-``distributed/utils.py`` ``divide`` in the towers of ``qwen2_vl.py`` to ``qwen3_vl.py``)."""
+"""Pairs that vLLM's own classes insist on (``models/gpt_bigcode.py``, ``whisper.py``, ``clip.py``,
+and ``distributed/utils.py`` ``divide`` in the towers of ``qwen2_vl.py`` to ``qwen3_vl.py``)."""
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
     "bool": (bool,),

@@ -26,6 +26,7 @@ from .named_quantization import named_quantization, planned_without
 from .overrides import overridden
 from .plausible import check_layers, check_plausible
 from .rope_rules import check_rope
+from .value_rules import check_values_of
 
 if TYPE_CHECKING:
     from .layers.base import CacheLayer
@@ -83,6 +84,8 @@ def describe(
     reader = read(top, text, facts, resolved, mm_prefix)
     check_rope(text, reader.head_size)
     inner = inner_reader(reader, resolved.row)
+    for found in (resolved.row, inner.options)[: 2 if inner is not reader else 1]:
+        check_values_of(found, top, text)
     layers = tuple(rule(inner.options["rule"])(inner))
     check_layers(text, layers)
     return _description(resolved, reader, inner, layers, stated, name)

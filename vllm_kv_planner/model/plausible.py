@@ -34,8 +34,8 @@ _EXPERTS = (
 _SHARES = ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")
 _WITH_EXPERTS = frozenset(
     [
-        *("qwen3_moe", "qwen3_vl_moe_text", "deepseek_v2", "deepseek_v3", "deepseek_v32"),
-        *("kimi_k2", "glm_moe_dsa", "glm4_moe", "llama4_text", "minimax_m2", "nemotron_h"),
+        *("qwen3_moe", "qwen3_vl_moe_text", "deepseek_v2", "deepseek_v3", "kimi_k2"),
+        *("glm4_moe", "llama4_text", "minimax_m2", "nemotron_h"),
     ]
 )
 """Types whose classes make sparse layers whatever the number of experts: vLLM fails at 0."""

@@ -42,10 +42,26 @@ _NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "rope_theta")
 _DEEPSEEK = frozenset(
     [
         *("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "axk1"),
-        *("pangu_ultra_moe", "glm4_moe_lite", "deepseek_mtp"),
+        *("pangu_ultra_moe", "glm4_moe_lite", "deepseek_mtp", "deepseek_v4"),
     ]
 )
 """Latent types that run every kind but the default one as DeepSeek's own YaRN."""
+_KEYS_OF_CLASS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("beam", "laguna", "mellum", "mimo_v2_flash"), ("rope_theta",)),
+    **dict.fromkeys(
+        ("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text"), ("rope_theta",)
+    ),
+    "embedding_gemma2_text": ("rope_theta",),
+    "gpt_oss": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
+}
+"""Keys that a class reads whatever the kind: it fills in no default for them
+(``convert_rope_params_to_dict``; vLLM's ``models/gpt_oss.py``)."""
+_KINDS_OF_CLASS: Mapping[str, tuple[str, ...]] = {
+    **dict.fromkeys(("phi3", "phi3_v", "phi4mm", "phi4_multimodal"), ("default", "longrope")),
+}
+"""The only kinds that a class takes (``validate_rope``)."""
+_ALSO_LONGROPE = ("su", "yarn")
+"""What these classes rename to it."""
 
 
 def check_rope(text: Config, head_size: int) -> None:
@@ -62,11 +78,12 @@ def check_rope(text: Config, head_size: int) -> None:
     model_type = text.opt_str("model_type") or ""
     types = class_line(model_type).get("types", {})
     has_rope = any("rope_parameters" in names.split() for names in types.values())
-    if not has_rope:
-        return
+    if not has_rope and types:
+        return  # a class of a repository's own has them wherever its config gives some
     rotated = text.opt_int("qk_rope_head_dim", minimum=0)
     is_deepseek = rotated is not None and model_type in _DEEPSEEK
-    for rope, kind in _ropes(text):
+    for rope, named in _ropes(text):
+        kind = _check_class(rope, named, model_type, text)
         _check_keys(rope, kind, is_deepseek=is_deepseek)
         _check_odd_head(rope, text)
         if is_deepseek:
@@ -100,6 +117,20 @@ def _is_label(name: str, text: Config) -> bool:
         *types,
         *(LEGACY_LAYER_TYPES.get(kind, kind) for kind in types if isinstance(kind, str)),
     }
+
+
+def _check_class(rope: Config, kind: str, model_type: str, text: Config) -> str:
+    """The kind as the class names it, which takes it and finds its own keys."""
+    kinds = _KINDS_OF_CLASS.get(model_type)
+    if kinds is not None:
+        kind = "longrope" if kind in _ALSO_LONGROPE else kind
+        if kind not in kinds:
+            raise rope.refused("rope_type", kind, f"must be {' or '.join(kinds)} in {model_type}")
+    for key in _KEYS_OF_CLASS.get(model_type, ()) if rope.data else ():
+        filled = key == "original_max_position_embeddings" and kind in _FILLED
+        if not filled and rope.data.get(key) is None and text.data.get(key) is None:
+            raise rope.error(key, f"is not given, {model_type} models need it")
+    return kind
 
 
 def _check_keys(rope: Config, kind: str, *, is_deepseek: bool) -> None:

@@ -82,12 +82,16 @@ def is_latent(text: Config) -> bool:
 
 
 def num_experts(text: Config) -> int:
-    """Routed experts; some configs list them per modality or per block."""
-    value = text.get(*EXPERTS)
+    """Routed experts; some configs list them per modality or per block.
+
+    The first key there is answers, null or not (``getattr_iter``).
+    """
+    key = next((key for key in EXPERTS if key in text.data), EXPERTS[0])
+    value = text.get(key)
     if isinstance(value, list):
         value = value[0] if value else 0
     if value:
-        return value if isinstance(value, int) else text.int(*EXPERTS, minimum=0)
+        return value if isinstance(value, int) else text.int(key, minimum=0)
     blocks = text.get("block_configs")
     if not isinstance(blocks, list):
         return 0

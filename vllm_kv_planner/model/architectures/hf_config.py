@@ -86,12 +86,16 @@ def check_class(top: Config, model_type: str, fallback_type: str) -> None:
         ConfigError: Naming the key, its value and what is valid.
     """
     check_types(top, model_type)
+    defaults = class_defaults(model_type)
     for key, value in top.data.items():
-        inner = value.get("model_type") if isinstance(value, Mapping) else None
+        inner = None
+        if isinstance(value, Mapping):
+            inner = value.get("model_type", _default_part(defaults, key).get("model_type"))
         if isinstance(inner, str):
             own = Config(value, top.where, prefix=f"{key}.")
             check_types(own, inner)
-            check_divisions(own, inner)
+            full = {**_default_part(defaults, key), **class_defaults(inner), **value}
+            check_divisions(Config(full, top.where, prefix=f"{key}."), inner)
     part, part_type = _innermost(top, model_type, fallback_type)
     if part.data is not top.data:
         check_types(part, part_type)

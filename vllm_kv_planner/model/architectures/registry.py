@@ -57,12 +57,16 @@ def table() -> Mapping[str, Row]:
 
 @cache
 def row(architecture: str) -> Row | None:
-    """The row of an architecture, with what it takes from another folded in; None without one."""
+    """The row of an architecture, with what it takes from another folded in; None without one.
+
+    ``names`` in it: the architecture, and those it is like.
+    """
     found = table().get(architecture)
-    if found is None or "like" not in found:
-        return found
-    base = row(found["like"]) or {}
-    return {**base, **{key: value for key, value in found.items() if key != "like"}}
+    if found is None:
+        return None
+    base = (row(found["like"]) or {}) if "like" in found else {}
+    own = {key: value for key, value in found.items() if key != "like"}
+    return {**base, **own, "names": (architecture, *base.get("names", ()))}
 
 
 @cache
