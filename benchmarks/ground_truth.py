@@ -24,6 +24,7 @@ from vllm_kv_planner.gpu.gpu import GPU
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.model.find import FoundConfig, find_config
 from vllm_kv_planner.planning.machine import UNKNOWN_MACHINE, Machine
+from vllm_kv_planner.planning.standalone import StandalonePlan
 from vllm_kv_planner.planning.versions import as_built
 
 ROOT = Path(__file__).resolve().parent
@@ -125,8 +126,8 @@ def asked_case(file: str, record: Record) -> Case | Left:
         )
         args = engine_args_from(given, model=found.id)
         request = request_for(given, args, found, EngineEnvironment(), [])
-        prepared = request.prepare()
-        return Case(file, record, prepared.setup, prepared.version, request.machine)
+        made = StandalonePlan(request)
+        return Case(file, record, made.setup, made.version, request.machine)
     except PlannerError as error:
         return Left(record, str(error).splitlines()[0])
 

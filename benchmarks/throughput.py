@@ -131,10 +131,11 @@ def one_workload(size: int, prefix: int) -> dict[str, float]:
         with_shared_prefix,
     )
     from vllm_kv_planner.capacity.workload.run import run_workload
+    from vllm_kv_planner.planner import plan_of
     from vllm_kv_planner.planning.request import plan_request
 
     request = plan_request(ENGINE["model"], gpu=ENGINE["gpu"], max_model_len=16_384)
-    plan = request.plan()
+    plan = plan_of(request)
     start = time.perf_counter()
     if size:
         requests = generated_requests(parse_lengths(PROMPT), parse_lengths(OUTPUT), size)

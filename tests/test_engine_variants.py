@@ -16,14 +16,10 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import PlannerError, plan
-from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.setup import resolve_setup
-from vllm_kv_planner.gpu import find_gpu
 from vllm_kv_planner.model.find import find_config
-from vllm_kv_planner.planner import plan_blocks
-from vllm_kv_planner.planning.memory import kv_memory
-from vllm_kv_planner.planning.standalone import VLLM_VERSION
+from vllm_kv_planner.planning.request import PlanRequest
+from vllm_kv_planner.planning.standalone import StandalonePlan
 
 FILE = Path(__file__).parent / "data" / "vllm_0_33_variants.jsonl"
 HEAD, *ROWS = map(json.loads, FILE.read_text(encoding="utf-8").splitlines())
@@ -60,11 +56,10 @@ def groups_of_stages(row: dict[str, Any]) -> list[Counter[tuple[int, int, int]]]
     """Layers, block size and page bytes of every group, stage by stage."""
     args = EngineArgs(model=row["model"], kv_cache_memory_bytes=row["kv_bytes"], **arguments(row))
     found = find_config(row["model"])
-    setup = resolve_setup(args, described(found, args), find_gpu(row["gpu"]))
-    memory = kv_memory(setup, found, VLLM_VERSION)
+    made = StandalonePlan(PlanRequest(found=found, args=args, gpu=row["gpu"]))
     return [
         Counter((len(g.layers), g.spec.block_size, g.page_size_bytes) for g in worker.groups)
-        for worker in plan_blocks(setup, memory.available, setup.limits).workers
+        for worker in made.blocks.workers
     ]
 
 

@@ -11,6 +11,7 @@ from vllm_kv_planner.capacity.fit.batch_choice import best_batch
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.measured import Measured
 from vllm_kv_planner.errors import PlannerError
+from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import PlanRequest, plan_request
 
 from .fit_cases import GPUS, MODELS
@@ -116,7 +117,7 @@ def test_states_bound_the_sequences() -> None:
     assert first.most_seqs is not None and not first.fits
     chosen, got = best_batch(request, 4, NOTHING, MEASURE)
     assert got.holds(4) and got.max_num_seqs == first.most_seqs
-    assert chosen.plan().fits
+    assert plan_of(chosen).fits
 
 
 def test_fixed_batches_stay() -> None:

@@ -16,8 +16,8 @@ from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.serve_command import parse_serve_command
 from vllm_kv_planner.errors import UnsupportedError
-from vllm_kv_planner.planner import plan_engine_args
-from vllm_kv_planner.planning.request import plan_request
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import PlanRequest, plan_request
 
 from .fit_cases import FLAGS
 
@@ -158,12 +158,14 @@ def test_every_offer_through_its_own_command(
     for offer in result.offers:
         for line in offer.node_commands:
             command = parse_serve_command(line)
-            again = plan_engine_args(
-                command.engine_args,
-                found=offer.request.found,
-                gpu=gpu,
-                planner="standalone",
-                environment=command.environment,
+            again = plan_of(
+                PlanRequest(
+                    found=offer.request.found,
+                    args=command.engine_args,
+                    gpu=gpu,
+                    planner="standalone",
+                    environment=command.environment,
+                )
             )
             plan = offer.plan()
             assert again.kv_cache == plan.kv_cache

@@ -17,6 +17,7 @@ from vllm_kv_planner.capacity.fit.questions import (
     suggest,
 )
 from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import plan_request
 
 from .fit_cases import GPUS, MODELS
@@ -104,9 +105,9 @@ def test_the_longest_context_on_this_card() -> None:
     assert isinstance(small.value, int) and 10_000 < small.value < 40_000
     assert small.command.endswith(f"--max-model-len {small.value}")
     assert answers.answered and answers.max_model_len is None
-    plan = plan_request(
-        "meta-llama/Llama-3.1-8B-Instruct", gpu="L4", max_model_len=small.value
-    ).plan()
+    plan = plan_of(
+        plan_request("meta-llama/Llama-3.1-8B-Instruct", gpu="L4", max_model_len=small.value)
+    )
     assert plan.fits
 
 

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.measured import measured_by_plan
 from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.machine import Machine
 from vllm_kv_planner.planning.request import plan_request
 
@@ -24,7 +25,7 @@ MEASURE = Measure()
 def test_a_measurement_is_the_plan(model: str, gpu: str, flags: dict[str, Any]) -> None:
     request = plan_request(model, gpu=gpu, planner="standalone", **flags)
     try:
-        plan = request.plan()
+        plan = plan_of(request)
     except PlannerError as refusal:
         with pytest.raises(type(refusal)) as caught:
             MEASURE(request)

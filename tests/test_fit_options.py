@@ -8,6 +8,7 @@ import pytest
 
 from vllm_kv_planner.capacity.fit.fit import fit
 from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import plan_request
 
 from .fit_cases import MODELS
@@ -69,11 +70,11 @@ def test_borderline_only_when_asked_for() -> None:
     asked: dict[str, Any] = {"gpu": "L4", "max_gpus": 1, **batch}
     model = "meta-llama/Llama-3.1-8B-Instruct"
     request = plan_request(model, gpu="L4", **batch)
-    likely = request.plan().kv_cache.max_model_len_that_fits
+    likely = plan_of(request).kv_cache.max_model_len_that_fits
     context = next(
         length
         for length in range(likely, 0, -256)
-        if not request.with_args(max_model_len=length).plan().fits
+        if not plan_of(request.with_args(max_model_len=length)).fits
     )
     (offer,) = fit(model, context=context, borderline=True, **asked).offers
     assert not offer.surely

@@ -14,6 +14,7 @@ from vllm_kv_planner.capacity.fit.suggestion import Suggestion
 from vllm_kv_planner.capacity.fit.suggestions import smallest_change, suggestions_of
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import find_gpu
+from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.machine import Machine
 from vllm_kv_planner.planning.request import PlanRequest, plan_request
 
@@ -34,7 +35,7 @@ def changed(request: PlanRequest, suggestion: Suggestion) -> PlanRequest:
 def test_promises_are_kept(model: str, gpu: str, flags: dict[str, Any], concurrency: int) -> None:
     request = plan_request(model, gpu=gpu, planner="standalone", **flags)
     try:
-        before = request.plan()
+        before = plan_of(request)
     except PlannerError:
         return
     engines = request.args.data_parallel_size
@@ -43,7 +44,7 @@ def test_promises_are_kept(model: str, gpu: str, flags: dict[str, Any], concurre
     assert len({each.flag for each in found}) == len(found)
     for each in found:
         again = changed(request, each)
-        plan = again.plan()
+        plan = plan_of(again)
         replicas = again.args.data_parallel_size
         assert plan.memory.available_kv_cache_bytes == each.available_kv_cache_bytes
         assert (
@@ -68,7 +69,7 @@ def test_the_smallest_change_is_the_first_that_fits(
 ) -> None:
     request = plan_request(model, gpu=gpu, planner="standalone", **flags)
     try:
-        fits = request.plan().fits
+        fits = plan_of(request).fits
     except PlannerError:
         return
     smallest = smallest_change(request, measure=MEASURE)
@@ -82,7 +83,7 @@ def test_the_smallest_change_is_the_first_that_fits(
 def test_an_l4_that_lacks_a_little() -> None:
     """Qwen3 8B at 32K wants 4.5 GiB beside 15.3 of weights; half the cache fits a 24 GB card."""
     request = plan_request("Qwen/Qwen3-8B", gpu="L4", max_model_len=32768)
-    assert not request.plan().fits
+    assert not plan_of(request).fits
     by_flag = {each.flag: each for each in suggestions_of(request)}
     fp8 = by_flag["kv_cache_dtype"]
     assert (fp8.value, fp8.text, fp8.fits) == ("fp8", "--kv-cache-dtype fp8", True)
@@ -103,26 +104,26 @@ def test_the_smallest_share_that_is_enough() -> None:
     assert smallest.flag == "gpu_memory_utilization"
     assert 0.2 < smallest.value < 0.4
     less = request.with_args(gpu_memory_utilization=round(smallest.value - 0.01, 2))
-    assert not less.plan().fits
-    assert request.with_args(gpu_memory_utilization=smallest.value).plan().fits
+    assert not plan_of(less).fits
+    assert plan_of(request.with_args(gpu_memory_utilization=smallest.value)).fits
 
 
 def test_a_share_that_is_not_free() -> None:
     """60 GiB of 80 are taken: 0.92 is not there, 0.2 is."""
     request = plan_request("gpt2", gpu="H100", machine=Machine(other_processes_bytes=60 << 30))
-    assert not request.plan().fits
+    assert not plan_of(request).fits
     smallest = smallest_change(request)
     assert smallest is not None and smallest.flag == "gpu_memory_utilization"
     assert smallest.value < 0.92
     assert "more of the GPU is left free" in smallest.costs
-    assert request.with_args(gpu_memory_utilization=smallest.value).plan().fits
+    assert plan_of(request.with_args(gpu_memory_utilization=smallest.value)).fits
     more = request.with_args(gpu_memory_utilization=round(smallest.value + 0.01, 2))
-    assert not more.plan().fits
+    assert not plan_of(more).fits
 
 
 def test_more_requests_than_a_step_takes() -> None:
     request = plan_request("gpt2", gpu="H100", max_num_seqs=8)
-    assert request.plan().fits
+    assert plan_of(request).fits
     smallest = smallest_change(request, concurrency=20)
     assert smallest is not None
     assert (smallest.flag, smallest.value) == ("max_num_seqs", 20)

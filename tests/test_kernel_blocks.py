@@ -8,7 +8,7 @@ from tests.memory_engines import GIB, setup_of
 from vllm_kv_planner.engine_args.attention_backend.blocks import exactly, multiple_of
 from vllm_kv_planner.engine_args.kernel_blocks import share_one
 from vllm_kv_planner.errors import UnsupportedError
-from vllm_kv_planner.planner import plan_blocks
+from vllm_kv_planner.planning.standalone import plan_blocks
 
 MINIMAX = "nvidia/MiniMax-M3-NVFP4"
 

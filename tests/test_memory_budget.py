@@ -182,15 +182,18 @@ def replace_total(setup: EngineSetup, total: int) -> EngineSetup:
 def test_a_variable_before_the_command_keeps_the_graphs_out_of_the_budget() -> None:
     """VLLM_MEMORY_PROFILER_ESTIMATE_CUDAGRAPHS=0: vLLM captures them all the same, afterwards."""
     from vllm_kv_planner.engine_args.serve_command import parse_serve_command
-    from vllm_kv_planner.planner import plan_engine_args
+    from vllm_kv_planner.planner import plan_of
+    from vllm_kv_planner.planning.request import PlanRequest
 
     def memory(line: str) -> int:
         command = parse_serve_command(line)
-        plan = plan_engine_args(
-            command.engine_args,
-            found=find_config("gpt2"),
-            gpu="L4",
-            environment=command.environment,
+        plan = plan_of(
+            PlanRequest(
+                found=find_config("gpt2"),
+                args=command.engine_args,
+                gpu="L4",
+                environment=command.environment,
+            )
         )
         return plan.memory.cuda_graph_bytes or 0
 

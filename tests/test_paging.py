@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import InputError, plan
-from vllm_kv_planner.capacity.engine_cache import engine_cache
 from vllm_kv_planner.capacity.held import held_by_request
 from vllm_kv_planner.capacity.paging import paging
 from vllm_kv_planner.kv_cache.math import cdiv
 from vllm_kv_planner.planning.request import plan_request
+from vllm_kv_planner.planning.standalone import StandalonePlan
 
 from .paging_cases import GIB, LLAMA, PER_TOKEN, one
 
@@ -161,13 +161,14 @@ ENGINES: list[tuple[str, dict[str, Any]]] = [
 
 @pytest.mark.parametrize(("model", "flags"), ENGINES)
 def test_groups_and_blocks_are_the_plan_s(model: str, flags: dict[str, Any]) -> None:
-    cache = engine_cache(plan_request(model, **flags))
+    cache = StandalonePlan(plan_request(model, **flags))
+    worker = cache.blocks.worker
     answer = plan(model, **flags).kv_cache
-    assert cache.worker is not None
+    assert worker is not None
     assert cache.blocks.num_gpu_blocks == answer.num_gpu_blocks
-    assert cache.worker.bytes_per_block == answer.bytes_per_block
-    length = cache.limits.max_model_len
-    held = held_by_request(cache.worker, cache.limits, tokens=length)
+    assert worker.bytes_per_block == answer.bytes_per_block
+    length = cache.planned_limits.max_model_len
+    held = held_by_request(worker, cache.planned_limits, tokens=length)
     assert len(held) == len(answer.groups)
     for mine, group in zip(held, answer.groups, strict=True):
         assert (mine.kind, mine.num_layers) == (group.kind, group.num_layers)

@@ -15,6 +15,7 @@ from vllm_kv_planner.explain.part import ROUNDING, Part
 from vllm_kv_planner.explain.reasons import blocks_reason
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import plan_request
 from vllm_kv_planner.planning.types import Plan
 from vllm_kv_planner.planning.verdict import states_for_all
@@ -53,13 +54,13 @@ def test_without_whole_graphs_nobody_asks_for_states(flags: dict[str, Any]) -> N
 
 def test_an_older_engine_does_not_ask() -> None:
     request = plan_request("Qwen/Qwen3.5-27B", gpu="H100", vllm_version="0.18", **HYBRID)
-    assert "Mamba" not in " ".join(request.plan().limits)
+    assert "Mamba" not in " ".join(plan_of(request).limits)
 
 
 def test_a_default_given_by_hand_is_given(capsys: pytest.CaptureFixture[str]) -> None:
     """vLLM 0.15 asks for 0.9 by default; 0.92 is 0.33's own default, and here somebody's wish."""
     asked = [
-        plan_request("Qwen/Qwen3-8B", gpu="H100", vllm_version="0.15", **flags).plan()
+        plan_of(plan_request("Qwen/Qwen3-8B", gpu="H100", vllm_version="0.15", **flags))
         for flags in ({}, {"gpu_memory_utilization": 0.92})
     ]
     assert [each.engine.gpu_memory_utilization for each in asked] == [0.9, 0.92]
@@ -153,7 +154,7 @@ def test_a_model_without_a_cache_needs_room_for_its_weights(tmp_path: Path) -> N
 
 def test_a_7b_embedding_model_on_8_gib() -> None:
     small = replace(find_gpu("RTX-3060-12GB"), torch_total_bytes=8 * GIB, nvml_total_bytes=8 * GIB)
-    answer = plan_request("Alibaba-NLP/gte-Qwen2-7B-instruct", gpu=small).plan()
+    answer = plan_of(plan_request("Alibaba-NLP/gte-Qwen2-7B-instruct", gpu=small))
     assert answer.kv_cache.groups == ()
     assert answer.verdict == "does_not_fit"
 
@@ -199,7 +200,7 @@ def test_a_quantisation_that_nobody_states_is_refused(tmp_path: Path) -> None:
     (folder / "config.json").write_text(json.dumps(config))
     found = replace(find_config(str(folder)), id="nobody/Llama-8B-FP8", source="hub-copy")
     with pytest.raises(UnsupportedError, match="the model's name says FP8"):
-        plan_request(found, gpu="H100", planner="standalone").plan()
+        plan_of(plan_request(found, gpu="H100", planner="standalone"))
 
 
 def test_given_memory_and_unknown_weights() -> None:

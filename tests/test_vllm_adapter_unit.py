@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import vllm_kv_planner
-from vllm_kv_planner import InputError, UnsupportedError, VLLMPlanner
+from vllm_kv_planner import InputError, PlanRequest, UnsupportedError, VLLMPlanner
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.model.find import FoundConfig, find_config
@@ -182,7 +182,9 @@ def test_another_version_than_the_installed_is_refused(make_planner: MakePlanner
     with make_planner([{"ready": READY}], []) as planner:
         args = EngineArgs(model="gpt2", kv_cache_memory_bytes=1 << 30)
         with pytest.raises(UnsupportedError, match=r"--vllm-version 0.32.*installed is 0.33.0"):
-            planner.plan_args(args, found=find_config("gpt2"), gpu="L4", vllm_version="0.32")
+            planner.plan_request(
+                PlanRequest(found=find_config("gpt2"), args=args, gpu="L4", vllm_version="0.32")
+            )
 
 
 def test_nothing_is_left_behind(make_planner: MakePlanner, tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from .version import __version__
 
 if TYPE_CHECKING:
+    from .api import plan as plan
     from .capacity.compare import compare_models as compare_models
     from .capacity.compared import ModelComparison as ModelComparison
     from .capacity.fit.fit import fit as fit
@@ -36,7 +37,6 @@ if TYPE_CHECKING:
     from .errors import UnsupportedError as UnsupportedError
     from .estimate import KVCacheEstimate as KVCacheEstimate
     from .estimate import estimate_kv_cache as estimate_kv_cache
-    from .planner import plan as plan
     from .planning.request import PlanRequest as PlanRequest
     from .planning.request import plan_request as plan_request
     from .planning.types import Plan as Plan
@@ -70,7 +70,7 @@ _HOME = {
     "least_utilization": "capacity.fit.questions",
     "longest_context": "capacity.fit.questions",
     "paging": "capacity.paging",
-    "plan": "planner",
+    "plan": "api",
     "plan_engine": "vllm_adapter.live",
     "plan_launch": "capacity.launch.launch",
     "plan_request": "planning.request",

@@ -198,7 +198,7 @@ def stored_dtype(setup: EngineSetup) -> str:
     """What the cache is stored in, by name."""
     name = setup.resolved.kv_cache_dtype.name
     if setup.model.use_mla:
-        from .planning.assemble import stored_kv_cache_dtype
+        from .planning.parts import stored_kv_cache_dtype
 
         name = stored_kv_cache_dtype(setup)
     return setup.resolved.dtype.name if name == "auto" else name

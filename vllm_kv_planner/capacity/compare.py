@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PlannerError, WeightsUnknownError
 from ..masking import without_secrets
+from ..planner import plan_of
 from ..planning.machine import UNKNOWN_MACHINE, Machine
-from ..planning.request import PlanRequest
+from ..planning.request import PlanRequest, check_inputs, engine_args_of
 from ..planning.types import REFUSED
 from ..records import replace
 from .common_models import COMMON_MODELS
@@ -57,12 +58,10 @@ def compare_models(
             nothing: its row says why.
     """
     from ..gpu.catalogue import find_gpu
-    from ..planner import check_inputs, check_planner, engine_args_of
 
     if isinstance(models, str | bytes | os.PathLike) or not isinstance(models, Iterable):
         raise InputError("models: a list of models, such as [MODEL, MODEL]")
-    check_planner(planner)
-    check_inputs(gpu, vllm_version, machine)
+    check_inputs(gpu, vllm_version, machine, planner)
     if isinstance(gpu, str) and planner != "vllm":
         gpu = find_gpu(gpu)
     args = engine_args_of("", engine_args, vllm_version)
@@ -103,8 +102,6 @@ def compare(
     Raises:
         InputError: A length that cannot be, or what no model could be planned with.
     """
-    from ..planner import check_inputs
-
     checked = checked_lengths(lengths)
     gpu = None
     models = []
@@ -113,7 +110,7 @@ def compare(
         if isinstance(row, ComparedModel):
             models.append(row)
             continue
-        check_inputs(row.gpu, row.vllm_version, row.machine)
+        row.check()
         notes.update(dict.fromkeys(row.said))
         try:
             answer, plan = compared(row, checked, memory_known=is_known(row))
@@ -181,7 +178,11 @@ def compared(
     endless = request.found.source == "custom" and request.args.max_model_len is None
     if endless:
         request = request.with_args(max_model_len=max(lengths))
-    plan = request.plan(changes=memory_known)
+    plan = plan_of(request)
+    if memory_known:
+        from .fit.suggestions import with_changes
+
+        plan = with_changes(request, plan)
     if memory_known and plan.memory.available_kv_cache_bytes is None:
         raise WeightsUnknownError(plan.limits[0])
     memory, cache = plan.memory, plan.kv_cache
@@ -214,7 +215,7 @@ def plan_at(request: PlanRequest, largest: Plan, length: int) -> Plan | None:
         return None
     try:
         # some models (LongRoPE) reach further than what vLLM takes unasked
-        return request.with_args(max_model_len=length).plan()
+        return plan_of(request.with_args(max_model_len=length))
     except InputError:
         if length > limit:
             return None

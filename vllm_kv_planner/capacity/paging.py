@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..engine_args.environment import EngineEnvironment
-from ..errors import InputError, PlannerError
-from ..planning.assemble import stored_kv_cache_dtype
+from ..errors import InputError, PlannerError, UnsupportedError
 from ..planning.machine import UNKNOWN_MACHINE, Machine
+from ..planning.parts import stored_kv_cache_dtype
 from ..planning.request import PlanRequest, plan_request
+from ..planning.standalone import StandalonePlan
 from ..planning.verdict import refusal
 from ..records import replace
-from .engine_cache import EngineCache, engine_cache
 from .held import GroupHeld, held_by_request
 from .known_memory import HAND_MADE, is_given, is_known, sizes_only, with_stand_in
 from .paged import PagedScenario, PagingComparison
@@ -105,38 +105,48 @@ def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> Pagin
 
 def engines_of(
     request: PlanRequest, lengths: Iterable[int | None]
-) -> dict[int | None, EngineCache]:
+) -> dict[int | None, StandalonePlan]:
     """The engine of every ``max_model_len``."""
     return {length: engine_of(request, length) for length in lengths}
 
 
-def engine_of(request: PlanRequest, max_model_len: int | None) -> EngineCache:
+def engine_of(request: PlanRequest, max_model_len: int | None) -> StandalonePlan:
     """The engine that a scenario runs in; its length may exceed the model's.
 
     Raises:
         PlannerError: It cannot be planned.
     """
-    if max_model_len is None:
-        return engine_cache(request)
-    environment = request.environment or EngineEnvironment()
-    longer = replace(environment, allow_long_max_model_len=True)
-    return engine_cache(replace(request.with_args(max_model_len=max_model_len), environment=longer))
+    if request.planner == "vllm":
+        raise UnsupportedError(
+            "--planner vllm tells sums of the cache layers, not the layers: leave it at auto"
+        )
+    if max_model_len is not None:
+        environment = request.environment or EngineEnvironment()
+        longer = replace(environment, allow_long_max_model_len=True)
+        request = replace(request.with_args(max_model_len=max_model_len), environment=longer)
+    made = StandalonePlan(request)
+    _ = made.blocks  # whatever is wrong with the engine is told here
+    return made
 
 
-def paged(cache: EngineCache, scenario: Scenario, *, memory_known: bool) -> PagedScenario:
+def paged(cache: StandalonePlan, scenario: Scenario, *, memory_known: bool) -> PagedScenario:
     """One scenario in its engine.
 
     Raises:
         InputError: Its requests are longer than the engine's ``max_model_len``.
     """
-    length = cache.limits.max_model_len
+    length = cache.planned_limits.max_model_len
     if scenario.tokens > length:
         raise InputError(
             f"scenario: requests of {scenario.tokens:,} tokens in an engine of max_model_len "
             f"{length:,}; state a longer one: {scenario.requests}x{scenario.tokens}@N"
         )
-    worker = cache.worker
-    each = () if worker is None else held_by_request(worker, cache.limits, tokens=scenario.tokens)
+    worker = cache.blocks.worker
+    each = (
+        ()
+        if worker is None
+        else held_by_request(worker, cache.planned_limits, tokens=scenario.tokens)
+    )
 
     def total(name: str) -> int:
         sizes: list[int] = [getattr(group, name) for group in each]
@@ -176,7 +186,7 @@ def requests_that_fit(num_gpu_blocks: int, each: Sequence[GroupHeld]) -> int:
 
 
 def notes_of(
-    engines: Sequence[EngineCache], rows: Sequence[PagedScenario], unknown: str | None
+    engines: Sequence[StandalonePlan], rows: Sequence[PagedScenario], unknown: str | None
 ) -> Iterator[str]:
     """What the reader should know of these engines.
 
@@ -187,19 +197,23 @@ def notes_of(
     """
     setup = engines[0].setup
     derived = setup.resolved.length.derived
-    long = [cache.limits.max_model_len for cache in engines if cache.limits.max_model_len > derived]
+    long = [
+        cache.planned_limits.max_model_len
+        for cache in engines
+        if cache.planned_limits.max_model_len > derived
+    ]
     if long:
         yield (
             f"max_model_len {listed(long)}: more than the model's own {int(derived):,}; vLLM takes "
             "it with VLLM_ALLOW_LONG_MAX_MODEL_LEN=1 only, the sizes hold all the same"
         )
-    if engines[0].worker is None:
+    if engines[0].blocks.worker is None:
         yield "the model keeps no KV cache: there is nothing to page"
     elif unknown is not None:
         yield unknown
     refused = [cache for cache in engines if not cache.blocks.fits]
     if refused and unknown is None:
-        lengths = listed([cache.limits.max_model_len for cache in refused])
+        lengths = listed([cache.planned_limits.max_model_len for cache in refused])
         yield f"max_model_len {lengths} does not start here: {refusal(refused[0].blocks)}"
     most = setup.resolved.batch.max_num_seqs
     if any(row.fit_paged is not None and row.fit_paged > most for row in rows):

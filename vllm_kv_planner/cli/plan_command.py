@@ -30,6 +30,7 @@ exit codes: 0 it fits, 1 it does not fit or not surely, 2 the input is wrong
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, print; returns the exit code."""
+    from ..api import plan
     from ..planning.document import Plans
 
     ours, pasted = split_at_dashes(list(arguments), make_parser)
@@ -39,7 +40,7 @@ def run(arguments: Sequence[str]) -> int:
     else:
         named = given.model_tags or [getattr(given, "model", None)]
         requests = [request_of(given, model) for model in named]
-    plans = tuple(each.plan(changes=True) for each in requests)
+    plans = tuple(map(plan, requests))
     say(rendered(Plans(plans), given.format))
     return 0 if all(plan.fits for plan in plans) else 1
 

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, run the requests, print; returns the exit code."""
+    from ..planner import plan_of
+
     ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))
     check_files(given, pasted)
@@ -36,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
     asked = source_of(given)
     source = asked.open()
     try:
-        plan = request.plan()
+        plan = plan_of(request)
         if not may_run(plan):
             from ..planning.document import Plans
 

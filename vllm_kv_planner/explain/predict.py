@@ -21,7 +21,7 @@ from ..memory.overheads import Overheads
 from ..memory.versions import FIRST, VersionRules, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
 from ..model.find import find_config
-from ..planner import longest_worth_trying
+from ..planning.standalone import longest_worth_trying
 from ..planning.versions import as_built, as_logged, request_limits
 from ..records import dataclass
 

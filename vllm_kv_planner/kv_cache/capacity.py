@@ -80,6 +80,11 @@ class KVCachePlan:
     max_model_len_that_fits: int
     fits: bool
 
+    @property
+    def worker(self) -> WorkerBlocks | None:
+        """The tightest rank, whose groups are shown; None where the model keeps no cache."""
+        return self.workers[self.tightest] if self.workers else None
+
 
 def plan_kv_cache(
     workers: Sequence[Worker],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..engine_args.setup import EngineSetup
@@ -10,13 +11,11 @@ from ..records import dataclass, replace
 from ..units import GIB, gib
 from .machine import UNKNOWN_MACHINE, Machine
 from .types import MemoryInfo
-from .weights import weights_of
 
 if TYPE_CHECKING:
     from ..memory.budget import RankBudget
     from ..memory.versions import VersionRules
     from ..memory.weights import WeightsEstimate
-    from ..model.find import FoundConfig
 
 
 ANY_MEMORY = 1 << 60
@@ -71,12 +70,11 @@ class KVMemory:
 
 def kv_memory(
     setup: EngineSetup,
-    found: FoundConfig,
+    weights: Callable[[], WeightsEstimate],
     vllm_version: str,
     machine: Machine = UNKNOWN_MACHINE,
     *,
     gpu_named: bool = False,
-    weights: WeightsEstimate | None = None,
 ) -> KVMemory:
     """The memory that ``--kv-cache-memory-bytes`` gives, else what the budget leaves.
 
@@ -86,11 +84,10 @@ def kv_memory(
 
     Args:
         setup: The engine.
-        found: Its model's config.
+        weights: Counts them, where they are needed.
         vllm_version: Whose rules are used.
         machine: What is known of the GPU beside its name.
         gpu_named: Whether somebody named the GPU, so that given memory is held against it.
-        weights: Where somebody counted them; else the rules here.
 
     Raises:
         WeightsUnknownError: What is left is to be predicted, and the weights are not known.
@@ -108,7 +105,7 @@ def kv_memory(
     else:
         overridden = args.num_gpu_blocks_override is not None
         try:
-            counted = weights or weights_of(setup, found, vllm_version)
+            counted = weights()
         except WeightsUnknownError as refusal:
             if not overridden:
                 raise
@@ -121,7 +118,7 @@ def kv_memory(
     if not gpu_named:
         return memory
     try:
-        counted = weights or weights_of(setup, found, vllm_version)
+        counted = weights()
     except PlannerError as refusal:
         return replace(memory, notes=(not_held(refusal),))
     beside = predicted(setup, counted, vllm_version, machine)

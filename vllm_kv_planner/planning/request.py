@@ -2,25 +2,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
+from ..engine_args.value_types import shown
+from ..errors import InputError
+from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.gpu import GPU
-from ..model.find import FoundConfig
+from ..model.find import FoundConfig, found_config
 from ..records import dataclass, replace
 from .machine import UNKNOWN_MACHINE, Machine
+from .versions import VLLM_VERSION
 
 if TYPE_CHECKING:
     import os
 
-    from .standalone import Prepared
-    from .types import Plan
+PLANNERS = ("auto", "standalone", "vllm")
 
 
 @dataclass(frozen=True, kw_only=True)
 class PlanRequest:
-    """One engine to plan.
+    """One engine to plan; ``vllm_kv_planner.plan(request)`` plans it.
 
     Attributes:
         found: The model's config.
@@ -42,51 +46,26 @@ class PlanRequest:
     machine: Machine = UNKNOWN_MACHINE
     notes: tuple[str, ...] = ()
 
-    def plan(self, *, changes: bool = False) -> Plan:
-        """The plan; with ``changes``, also the smallest change that would make it fit.
+    @property
+    def device(self) -> GPU:
+        """The GPU, the default one where none is named, as starts on this machine reported it.
 
         Raises:
-            PlannerError: The engine cannot be planned; one line says why.
+            UnknownNameError: No such GPU.
         """
-        from ..planner import plan_engine_args
+        gpu = DEFAULT_GPU if self.gpu is None else self.gpu
+        return self.machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
 
-        plan = plan_engine_args(
-            self.args,
-            found=self.found,
-            gpu=self.gpu,
-            planner=self.planner,
-            vllm_version=self.vllm_version,
-            environment=self.environment,
-            machine=self.machine,
-            notes=self.notes,
-        )
-        if not changes or (plan.fits and plan.host is None):
-            return plan
-        from ..capacity.fit.suggestions import changes_of
-
-        return replace(plan, changes=changes_of(self, plan))
+    @property
+    def gives_memory(self) -> bool:
+        """Whether the flags say how large the KV cache is."""
+        args = self.args
+        return args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
 
     @property
     def said(self) -> tuple[str, ...]:
         """What to know of where the model's config came from, and of the flags."""
         return (*self.found.notes, *self.notes)
-
-    def prepare(self) -> Prepared:
-        """The engine set up by the rules restated here, its memory not yet divided.
-
-        Raises:
-            PlannerError: As ``plan``.
-        """
-        from .standalone import prepare
-
-        return prepare(
-            self.args,
-            self.found,
-            gpu=self.gpu,
-            vllm_version=self.vllm_version,
-            environment=self.environment,
-            machine=self.machine,
-        )
 
     def on(self, gpu: str | GPU) -> PlanRequest:
         """The same engine on another GPU."""
@@ -99,6 +78,14 @@ class PlanRequest:
             InputError: A value that cannot be.
         """
         return replace(self, args=replace(self.args, **changes))
+
+    def check(self) -> None:
+        """Refuse what is neither a name nor one of our own objects.
+
+        Raises:
+            InputError: Which, and what it should be.
+        """
+        check_inputs(self.gpu, self.vllm_version, self.machine, self.planner)
 
 
 def plan_request(
@@ -115,18 +102,67 @@ def plan_request(
     Raises:
         PlannerError: The input is wrong; one line says what and where.
     """
-    from ..model.find import found_config
-    from ..planner import check_inputs, check_planner, engine_args_of
-
-    check_planner(planner)
-    check_inputs(gpu, vllm_version, machine)
     found = found_config(model, engine_args.get("revision"))
-    return PlanRequest(
+    request = PlanRequest(
         found=found,
         args=engine_args_of(found.id, engine_args, vllm_version),
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,
         machine=machine,
-        notes=machine.notes,
     )
+    request.check()
+    return replace(request, notes=machine.notes)
+
+
+def engine_args_of(
+    model: str, given: Mapping[str, Any], vllm_version: str | None = None
+) -> EngineArgs:
+    """The flags that a caller gave by vLLM's names.
+
+    Raises:
+        InputError: A value that cannot be.
+        UnknownNameError: No such flag, which names the nearest, or none in that version.
+    """
+    try:
+        args = EngineArgs(model=model, **given)
+    except TypeError as error:
+        from ..engine_args.flag_table import unknown_argument
+
+        raise unknown_argument(given, EngineArgs) or InputError(f"plan(): {error}") from None
+    if vllm_version is not None:
+        from ..engine_args.older_flags import check_version
+
+        changed = (each for each in given if getattr(args, each) != getattr(EngineArgs, each, None))
+        check_version(changed, vllm_version)
+    return args
+
+
+def check_inputs(
+    gpu: object = None,
+    vllm_version: object = None,
+    machine: object = UNKNOWN_MACHINE,
+    planner: object = "auto",
+) -> None:
+    """Refuse what is neither a name nor one of our own objects.
+
+    Raises:
+        InputError: Which, and what it should be.
+    """
+    if planner not in PLANNERS:
+        raise InputError(f"--planner {shown(planner)}: one of {', '.join(PLANNERS)}")
+    if gpu is not None and not isinstance(gpu, (str, GPU)):
+        raise InputError(f"gpu: {shown(gpu)} is neither the name of a GPU nor a GPU")
+    if not isinstance(machine, Machine):
+        raise InputError(f"machine: {shown(machine)} is not a Machine")
+    if vllm_version is None or vllm_version == VLLM_VERSION:
+        return
+    import re
+
+    if not isinstance(vllm_version, str) or not re.fullmatch(
+        r"v?\d{1,4}(\.\d{1,4})+([.+-]?[A-Za-z][\w.+-]{0,80})?", vllm_version, re.ASCII
+    ):
+        raise InputError(
+            f"--vllm-version: {shown(vllm_version)} is not a version such as '0.33.0' or "
+            "'0.26.1rc1'"
+        )

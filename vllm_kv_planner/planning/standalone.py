@@ -1,79 +1,192 @@
-"""From what was asked to an engine that is set up: the way every plan begins."""
+"""One engine by the rules restated here, stage after stage."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING
+
 from ..engine_args.described import described, named
-from ..engine_args.engine_args import EngineArgs
-from ..engine_args.environment import EngineEnvironment
 from ..engine_args.setup import EngineSetup, resolve_setup
-from ..gpu.catalogue import DEFAULT_GPU, find_gpu
-from ..gpu.gpu import GPU
+from ..errors import UnsupportedError, WeightsUnknownError
+from ..gpu.catalogue import DEFAULT_GPU
+from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
+from ..kv_cache.promote import NoOneKind
 from ..kv_cache.specs import RequestLimits
 from ..memory.versions import VersionRules
-from ..model.find import FoundConfig
-from ..records import dataclass
-from .machine import UNKNOWN_MACHINE, Machine
-from .versions import as_built, older_rules, request_limits, with_defaults
+from ..version import __version__
+from .memory import KVMemory, kv_memory, unknown_memory
+from .parts import all_notes, cache_info, engine_info, host_info, host_note
+from .request import PlanRequest
+from .types import FITS, GPUInfo, ModelInfo, Plan, PlannerInfo
+from .verdict import Verdict, judged
+from .versions import (
+    VLLM_VERSION,
+    as_built,
+    as_logged,
+    older_rules,
+    request_limits,
+    with_defaults,
+)
+from .weights import weights_of
 
-VLLM_VERSION = "0.33.0"
-"""The version whose rules the stand-alone planner restates."""
+if TYPE_CHECKING:
+    from ..memory.weights import WeightsEstimate
+    from ..model.find import FoundConfig
 
 
-@dataclass(frozen=True, kw_only=True)
-class Prepared:
-    """An engine before its memory is divided.
+class StandalonePlan:
+    """The stages from a request to its plan; each is worked out when it is first read, once.
 
-    Attributes:
-        setup: Every default resolved, every cache layer made.
-        rules: What an older version does otherwise; None for the one whose rules are restated.
-        notes: What those rules changed, in sentences.
+    ``setup`` (every default resolved, every cache layer made) → ``limits`` (what bounds one
+    request) → ``weights`` → ``memory`` (KV memory of every pipeline stage) → ``blocks`` and
+    ``worst_blocks`` (if every part of the memory is as large as it may be) → ``verdict`` →
+    ``plan``. Each raises a ``PlannerError`` where the engine cannot be planned; one line says why.
+
+    Args:
+        request: The engine; who it names as its planner is not asked here.
+        weights: Where somebody counted them; else the rules here.
+        sizes_at_least: Where the weights are not known, a plan without the figures that depend on
+            them, instead of a refusal.
     """
 
-    setup: EngineSetup
-    rules: VersionRules | None
-    notes: tuple[str, ...]
+    def __init__(
+        self,
+        request: PlanRequest,
+        *,
+        weights: WeightsEstimate | None = None,
+        sizes_at_least: bool = False,
+    ) -> None:
+        self.request = request
+        self._counted = weights
+        self._sizes_at_least = sizes_at_least
+        self._notes: tuple[str, ...] = ()
+
+    @cached_property
+    def rules(self) -> VersionRules | None:
+        """What an older version does otherwise; None for the one whose rules are restated."""
+        return older_rules(self.request.vllm_version)
 
     @property
     def version(self) -> str:
         """vLLM's version whose rules are used."""
         return VLLM_VERSION if self.rules is None else self.rules.name
 
-    @property
+    @cached_property
+    def setup(self) -> EngineSetup:
+        """The engine, on the default GPU where none is named."""
+        request, args = self.request, self.request.args
+        device = request.device
+        if device.machine_gpus is not None:
+            from ..engine_args.choose_gpu import check_count
+
+            check_count(device, args.num_gpus)
+        model = described(request.found, args)
+        if self.rules is not None:
+            model = as_built(model, self.rules)
+            args, self._notes = with_defaults(args, model, self.rules)
+        with named(request.found):
+            setup = resolve_setup(args, model, device, request.environment)
+        check_checkpoints(setup, request.found)
+        return setup
+
+    @cached_property
     def limits(self) -> RequestLimits:
         """What bounds one request."""
         return request_limits(self.setup, self.rules)
 
+    @cached_property
+    def weights(self) -> WeightsEstimate:
+        """Weights of every stage.
 
-def prepare(
-    args: EngineArgs,
-    found: FoundConfig,
-    *,
-    gpu: str | GPU | None = None,
-    vllm_version: str | None = None,
-    environment: EngineEnvironment | None = None,
-    machine: Machine = UNKNOWN_MACHINE,
-) -> Prepared:
-    """Set the engine up, on the default GPU where none is named.
+        Raises:
+            WeightsUnknownError: No rule knows them, and no checkpoint is at hand.
+        """
+        return self._counted or weights_of(self.setup, self.request.found, self.version)
 
-    Raises:
-        PlannerError: The engine cannot be planned; one line says why.
-    """
-    gpu = DEFAULT_GPU if gpu is None else gpu
-    device = machine.device(gpu if isinstance(gpu, GPU) else find_gpu(gpu))
-    if device.machine_gpus is not None:
-        from ..engine_args.choose_gpu import check_count
+    @cached_property
+    def memory(self) -> KVMemory:
+        """What every stage's GPU has for its KV cache."""
+        try:
+            return kv_memory(
+                self.setup,
+                lambda: self.weights,
+                self.version,
+                self.request.machine,
+                gpu_named=self.request.gpu is not None,
+            )
+        except WeightsUnknownError as refusal:
+            if not self._sizes_at_least:
+                raise
+            return unknown_memory(self.setup, refusal)
 
-        check_count(device, args.num_gpus)
-    model = described(found, args)
-    rules = older_rules(vllm_version)
-    said: tuple[str, ...] = ()
-    if rules is not None:
-        model = as_built(model, rules)
-        args, said = with_defaults(args, model, rules)
-    with named(found):
-        setup = resolve_setup(args, model, device, environment)
-    check_checkpoints(setup, found)
-    return Prepared(setup=setup, rules=rules, notes=said)
+    @cached_property
+    def blocks(self) -> KVCachePlan:
+        """The memory in blocks."""
+        blocks = plan_blocks(self.setup, self.memory.available, self.limits)
+        return as_logged(blocks, self.rules, self.limits)
+
+    @property
+    def planned_limits(self) -> RequestLimits:
+        """What bounds one request of the length that is planned."""
+        return self.limits.at_length(self.blocks.max_model_len)
+
+    @cached_property
+    def worst_blocks(self) -> KVCachePlan:
+        """The same if every part of the memory is as large as it may be."""
+        if self.memory.pessimistic == self.memory.available:
+            return self.blocks
+        return plan_blocks(self.setup, self.memory.pessimistic, self.limits)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """Whether the engine starts."""
+        return judged(self.setup, self.memory, self.blocks, self.worst_blocks, self.version)
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan as the contract has it."""
+        setup, found, memory = self.setup, self.request.found, self.memory
+        blocks, verdict = self.blocks, self.verdict
+        host = host_info(setup)
+        return Plan(
+            planner=PlannerInfo(name="standalone", version=__version__, vllm_version=self.version),
+            model=ModelInfo(
+                id=found.id,
+                architecture=setup.model.architecture,
+                config_source=found.source,
+                revision=found.revision,
+                num_layers=setup.model.num_hidden_layers,
+            ),
+            gpu=GPUInfo(
+                name=setup.gpu.name,
+                total_memory_bytes=setup.gpu.total_memory_bytes,
+                num_gpus=setup.args.num_gpus,
+            ),
+            engine=engine_info(setup, blocks),
+            memory=memory.info(blocks.tightest),
+            kv_cache=cache_info(blocks, self.limits, memory_known=memory.unknown is None),
+            verdict=verdict.word,
+            limits=verdict.limits,
+            host=host,
+            fits=verdict.word == FITS,
+            notes=(
+                *verdict.notes,
+                *host_note(host),
+                *found.notes,
+                *all_notes(setup, blocks, self.worst_blocks),
+                *memory.notes,
+                *self.notes,
+            ),
+        )
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was taken for granted: of the version's rules, and of the request."""
+        notes = (*self._notes, *self.request.notes)
+        if self.request.gpu is None:
+            notes += (f"no GPU given: planned for {DEFAULT_GPU}; --gpu NAME for another",)
+        return notes
 
 
 def check_checkpoints(setup: EngineSetup, found: FoundConfig) -> None:
@@ -90,3 +203,37 @@ def check_checkpoints(setup: EngineSetup, found: FoundConfig) -> None:
 
         layers = stored_layers(setup.model) if each is found else None
         check_whole(each, setup.args.load_format, layers)
+
+
+def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLimits) -> KVCachePlan:
+    """Divide each stage's ``available`` bytes of one GPU into blocks."""
+    from ..engine_args.kernel_blocks import check_kernel_blocks
+    from ..engine_args.kv_connector import why_hybrid_is_off
+
+    length = setup.resolved.length
+    try:
+        plan = plan_kv_cache(
+            [
+                Worker(layers=layers, available_bytes=size)
+                for layers, size in zip(setup.cache.stages, available, strict=True)
+            ],
+            limits,
+            layout=setup.cache.layout,
+            model_max_len=longest_worth_trying(setup),
+            auto_fit=length.auto_fit,
+            num_gpu_blocks_override=setup.args.num_gpu_blocks_override,
+            hybrid_kv_cache_manager=not setup.resolved.disable_hybrid_kv_cache_manager,
+        )
+    except NoOneKind as error:
+        cause = why_hybrid_is_off(setup.args) or "--disable-hybrid-kv-cache-manager"
+        raise UnsupportedError(f"{cause}: {error}") from None
+    for worker in plan.workers:
+        check_kernel_blocks(setup.cache, worker.groups)
+    return plan
+
+
+def longest_worth_trying(setup: EngineSetup) -> int:
+    """The model's own length; the one asked for where the config names none, or it is longer."""
+    length = setup.resolved.length
+    derived = length.derived
+    return max(length.max_model_len, int(derived) if derived < 1 << 40 else 0)

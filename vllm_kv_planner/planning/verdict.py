@@ -162,7 +162,7 @@ def held_against_gpu(memory: KVMemory, taken: list[int]) -> Verdict:
 
 def needs_states(setup: EngineSetup, blocks: KVCachePlan, vllm_version: str) -> bool:
     """Whether the engine starts only with a block for every sequence's state."""
-    groups = blocks.workers[blocks.tightest].groups if blocks.workers else ()
+    groups = () if blocks.worker is None else blocks.worker.groups
     return any(
         isinstance(spec, MambaSpec) for group in groups for spec, _ in group.distinct
     ) and captures_whole_steps(setup, vllm_version)

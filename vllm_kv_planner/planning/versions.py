@@ -19,6 +19,8 @@ from ..model.layers.base import CacheLayer
 from ..model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ..records import replace
 
+VLLM_VERSION = "0.33.0"
+"""The version whose rules the stand-alone planner restates."""
 CURRENT = (0, 33)
 GATED_DELTA_EXPORTS, KIMI_DELTA_EXPORTS = (0, 33), (0, 32)
 """From these on a prefill exports a state of such layers."""

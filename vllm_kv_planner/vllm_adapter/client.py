@@ -12,13 +12,12 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
-from ..engine_args.engine_args import EngineArgs
-from ..engine_args.environment import EngineEnvironment
 from ..errors import InputError, UnsupportedError
-from ..gpu.catalogue import find_gpu
+from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
-from ..model.find import FoundConfig, find_config, found_config
+from ..model.find import FoundConfig, find_config
+from ..planning.request import PlanRequest, plan_request
 from ..planning.types import Plan
 from .absent_gpu import describe_gpu
 from .arguments import variables, vllm_arguments
@@ -30,8 +29,6 @@ PYTHON = "KV_PLANNER_PYTHON"
 """Environment variable: the Python interpreter that has vLLM, where it is not this one."""
 THIS_MACHINE = "cpu"
 """``gpu=`` for the platform vLLM itself finds here: the CPU, with vLLM's CPU build."""
-DEFAULT_GPU = "H100"
-"""Where none is named, none is there, and vLLM is built for CUDA."""
 OWN_DEVICE = "own device"
 TIMEOUT = 900.0
 
@@ -96,25 +93,10 @@ class VLLMPlanner:
         Raises:
             PlannerError: vLLM's refusal, or a reason why it cannot be asked, in one line.
         """
-        from ..planner import check_inputs, engine_args_of
+        return self.plan_request(plan_request(model, gpu=gpu, planner="vllm", **engine_args))
 
-        check_inputs(gpu)
-        found = found_config(model, engine_args.get("revision"))
-        args = engine_args_of(found.id, engine_args)
-        return self.plan_args(args, found=found, gpu=gpu)
-
-    def plan_args(
-        self,
-        args: EngineArgs,
-        *,
-        found: FoundConfig,
-        gpu: str | GPU | None = None,
-        vllm_version: str | None = None,
-        environment: EngineEnvironment | None = None,
-        notes: tuple[str, ...] = (),
-        stage_memory: Sequence[int] | None = None,
-    ) -> Plan:
-        """The plan of flags that are already read, for a model that is already found.
+    def plan_request(self, request: PlanRequest, stage_memory: Sequence[int] | None = None) -> Plan:
+        """The plan of a request.
 
         ``stage_memory`` is the KV memory of every pipeline stage, in bytes of one GPU, where it
         was predicted.
@@ -123,31 +105,21 @@ class VLLMPlanner:
             PlannerError: As ``plan``.
         """
         more = {} if stage_memory is None else {"stage_memory": list(stage_memory)}
-        asked = self.ask(
-            args, found=found, gpu=gpu, vllm_version=vllm_version, environment=environment, **more
-        )
-        return asked.plan(notes)
+        return self.ask(request, **more).plan(request.notes)
 
-    def ask(
-        self,
-        args: EngineArgs,
-        *,
-        found: FoundConfig,
-        gpu: str | GPU | None = None,
-        vllm_version: str | None = None,
-        environment: EngineEnvironment | None = None,
-        **more: Any,
-    ) -> Asked:
-        """The child's answer about flags that are already read; ``more`` joins the request.
+    def ask(self, request: PlanRequest, **more: Any) -> Asked:
+        """The child's answer about a request; ``more`` joins what it is told.
 
         Raises:
             PlannerError: As ``plan``.
         """
+        args, found = request.args, request.found
+        gpu = request.gpu
         if gpu is None:
             gpu = next(iter(present_gpus()), None)
         child, device = self.child(gpu, default_gpu=DEFAULT_GPU)
         defaulted = gpu is None and device is not None
-        check_version(child.ready["vllm_version"], vllm_version)
+        check_version(child.ready["vllm_version"], request.vllm_version)
         folder, about = write_model_folder(found, child.models)
         arguments = vllm_arguments(args, folder)
         models = [about]
@@ -160,15 +132,15 @@ class VLLMPlanner:
             config[key] = drafts_folder
             models.append(about_draft)
         self._progress(f"vLLM {child.ready['vllm_version']} plans {found.id}")
-        request = {
+        question = {
             "arguments": arguments,
             "usage": args.usage_context,
-            "environment": variables(environment),
+            "environment": variables(request.environment),
             "models": models,
             **more,
         }
         try:
-            answer = child.ask(request)
+            answer = child.ask(question)
         except InputError as error:
             raise type(error)(str(error).replace(folder, found.id)) from None
         return Asked(answer, child, device, found, defaulted)

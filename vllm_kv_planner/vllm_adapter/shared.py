@@ -4,14 +4,9 @@ from __future__ import annotations
 
 import atexit
 import os
-from collections.abc import Sequence
 
-from ..engine_args.engine_args import EngineArgs
-from ..engine_args.environment import EngineEnvironment
 from ..errors import UnsupportedError, WeightsUnknownError
-from ..gpu.gpu import GPU
-from ..model.find import FoundConfig
-from ..planning.types import Plan
+from ..planning.request import PlanRequest
 from .client import PYTHON, VLLMPlanner
 
 _PLANNERS: dict[str | None, VLLMPlanner] = {}
@@ -47,40 +42,13 @@ def installed_planner() -> VLLMPlanner:
     return shared_planner()
 
 
-def plan_with_vllm(
-    args: EngineArgs,
-    *,
-    found: FoundConfig,
-    gpu: str | GPU | None,
-    vllm_version: str | None,
-    environment: EngineEnvironment | None,
-    notes: tuple[str, ...],
-    stage_memory: Sequence[int] | None = None,
-) -> Plan:
-    """``--planner vllm``; ``stage_memory`` is every pipeline stage's, where it is predicted.
-
-    Raises:
-        PlannerError: vLLM's refusal, or why it cannot be asked.
-    """
-    return installed_planner().plan_args(
-        args,
-        found=found,
-        gpu=gpu,
-        vllm_version=vllm_version,
-        environment=environment,
-        notes=notes,
-        stage_memory=stage_memory,
-    )
-
-
-def may_answer(args: EngineArgs, found: FoundConfig, refusal: UnsupportedError) -> bool:
+def may_answer(request: PlanRequest, refusal: UnsupportedError) -> bool:
     """Whether vLLM, where it is installed, can answer what the stand-alone planner refused.
 
     With a memory to plan for, or where only the weights are missing, which it counts.
     """
-    given = args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override is not None
-    counts = isinstance(refusal, WeightsUnknownError) and found.source != "custom"
-    return (given or counts) and is_installed()
+    counts = isinstance(refusal, WeightsUnknownError) and request.found.source != "custom"
+    return (request.gives_memory or counts) and is_installed()
 
 
 def with_reason(notes: tuple[str, ...], refusal: UnsupportedError) -> tuple[str, ...]:

@@ -13,14 +13,12 @@ from typing import TYPE_CHECKING, Any
 from ..capacity.workload.flags import SchedulerFlags
 from ..capacity.workload.types import StepRecord, TraceRequest
 from ..errors import InputError, PlannerError
-from ..planning.standalone import VLLM_VERSION
 from ..planning.types import Plan
 from .budget import plan_with_budget
 from .client import VLLMPlanner
 from .shared import installed_planner
 
 if TYPE_CHECKING:
-    from ..engine_args.engine_args import EngineArgs
     from ..planning.request import PlanRequest
 
 _BATCH = 256
@@ -61,31 +59,19 @@ class VLLMRun:
         """
         SchedulerFlags.of(scheduler_flags)
         planner = planner or installed_planner()
-        about: dict[str, Any] = {
-            "found": request.found,
-            "gpu": request.gpu,
-            "environment": request.environment,
-        }
         workload = {"concurrency": concurrency, "flags": dict(scheduler_flags or {})}
         self.settings: dict[str, Any] = {}
 
-        def ask(args: EngineArgs, stage_memory: Sequence[int] | None) -> Plan:
-            more: dict[str, Any] = {"vllm_version": request.vllm_version, "workload": workload}
+        def ask(request: PlanRequest, stage_memory: Sequence[int] | None = None) -> Plan:
+            more: dict[str, Any] = {"workload": workload}
             if stage_memory is not None:
                 more["stage_memory"] = list(stage_memory)
-            asked = planner.ask(args, **about, **more)
+            asked = planner.ask(request, **more)
             self._child = asked.child
             self.settings = asked.answer.pop("scheduler", {})
             return asked.plan(request.notes)
 
-        self.plan: Plan = plan_with_budget(
-            request.args,
-            ask,
-            **about,
-            machine=request.machine,
-            vllm_version=VLLM_VERSION,
-            count=lambda args, _: planner.plan_args(args, **about),
-        )
+        self.plan: Plan = plan_with_budget(request, ask, count=planner.plan_request)
         if not self.settings:
             raise InputError(f"workload: this engine does not start: {self.plan.limits[0]}")
         self._trace = iter(trace)

@@ -1,7 +1,7 @@
 """The search's own quick way to know what a set-up holds.
 
 ``Measure`` remembers every set-up for as long as one search takes; what it measures is what
-``PlanRequest.plan()`` says (``tests/test_fit_measure.py`` compares them).
+``plan_of`` says (``tests/test_fit_measure.py`` compares them).
 """
 
 from __future__ import annotations
@@ -10,10 +10,8 @@ from typing import Any
 
 from ...engine_args.described import described
 from ...errors import PlannerError, UnsupportedError
-from ...planner import plan_blocks
-from ...planning.memory import kv_memory
 from ...planning.request import PlanRequest
-from ...planning.weights import weights_of
+from ...planning.standalone import StandalonePlan, plan_blocks
 from .measured import Measured, alone, measured_by_plan, measured_of
 
 
@@ -53,7 +51,7 @@ class Measure:
         if request.planner == "vllm":
             return measured_by_plan(request)
         try:
-            return self._standalone(request)
+            return measured_of(StandalonePlan(request))
         except UnsupportedError:
             if request.planner == "standalone" or not self._fall_back:
                 raise
@@ -65,9 +63,7 @@ class Measure:
         Raises:
             PlannerError: They are not known.
         """
-        prepared = request.prepare()
-        weights = weights_of(prepared.setup, request.found, prepared.version)
-        return max(weights.loaded_bytes)
+        return max(StandalonePlan(request).weights.loaded_bytes)
 
     def least_request_bytes(self, request: PlanRequest) -> int:
         """KV memory that one request takes at least, over one rank of every stage; 0: none.
@@ -77,29 +73,12 @@ class Measure:
         Raises:
             PlannerError: The set-up cannot be planned.
         """
-        prepared = request.prepare()
-        stages = prepared.setup.cache.stages
+        made = StandalonePlan(request)
+        stages = made.setup.cache.stages
         if not any(stages):
             return 0
-        blocks = plan_blocks(prepared.setup, [0] * len(stages), alone(prepared.limits))
+        blocks = plan_blocks(made.setup, [0] * len(stages), alone(made.limits))
         return sum(worker.needed_bytes for worker in blocks.workers)
-
-    def _standalone(self, request: PlanRequest) -> Measured:
-        """As ``planner.plan_standalone``, without the words around it."""
-        prepared = request.prepare()
-        setup, limits = prepared.setup, prepared.limits
-        memory = kv_memory(
-            setup,
-            request.found,
-            prepared.version,
-            request.machine,
-            gpu_named=request.gpu is not None,
-        )
-        blocks = plan_blocks(setup, memory.available, limits)
-        worst = blocks
-        if memory.pessimistic != memory.available:
-            worst = plan_blocks(setup, memory.pessimistic, limits)
-        return measured_of(setup, memory, blocks, worst, limits, prepared.version)
 
 
 def _key(request: PlanRequest) -> Any:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from ...engine_args.setup import EngineSetup
 from ...errors import WeightsUnknownError
 from ...kv_cache.capacity import KVCachePlan
 from ...kv_cache.specs import RequestLimits
-from ...planner import longest_worth_trying
+from ...planner import plan_of
 from ...planning.memory import KVMemory
 from ...planning.request import PlanRequest
+from ...planning.standalone import StandalonePlan, longest_worth_trying
 from ...planning.types import DOES_NOT_FIT, FITS
-from ...planning.verdict import Verdict, judged, needs_states
+from ...planning.verdict import Verdict, needs_states
 from ...records import dataclass, replace
 
 if TYPE_CHECKING:
@@ -85,27 +85,12 @@ class Measured:
         return self.pessimistic_bytes - needed
 
 
-def measured_of(
-    setup: EngineSetup,
-    memory: KVMemory,
-    blocks: KVCachePlan,
-    worst: KVCachePlan,
-    limits: RequestLimits,
-    vllm_version: str,
-) -> Measured:
-    """One engine's, once its memory is divided.
-
-    Args:
-        setup: The engine.
-        memory: What every stage has.
-        blocks: That memory in blocks.
-        worst: The blocks if every part of the budget is as large as it may be.
-        limits: What bounds one request.
-        vllm_version: Whose rules are used.
-    """
-    verdict = judged(setup, memory, blocks, worst, vllm_version)
+def measured_of(made: StandalonePlan) -> Measured:
+    """What an engine holds, by its plan's stages."""
+    setup, memory, blocks, worst = made.setup, made.memory, made.blocks, made.worst_blocks
+    verdict, limits = made.verdict, made.limits
     info = memory.info(blocks.tightest)
-    worker = blocks.workers[blocks.tightest] if blocks.workers else None
+    worker = blocks.worker
     return Measured(
         fits=verdict.word == FITS,
         why_not="".join(verdict.notes[:1]),
@@ -125,7 +110,7 @@ def measured_of(
         model_len=longest_worth_trying(setup),
         max_num_seqs=setup.resolved.batch.max_num_seqs,
         max_num_batched_tokens=setup.resolved.batch.max_num_batched_tokens,
-        most_seqs=worst.num_gpu_blocks if needs_states(setup, blocks, vllm_version) else None,
+        most_seqs=worst.num_gpu_blocks if needs_states(setup, blocks, made.version) else None,
     )
 
 
@@ -161,16 +146,16 @@ def measured_by_plan(request: PlanRequest) -> Measured:
     """The same from whole plans; the pessimistic end is planned as ``--kv-cache-memory-bytes``.
 
     Raises:
-        PlannerError: As ``PlanRequest.plan``.
+        PlannerError: As ``plan_of``.
     """
-    likely = request.plan()
+    likely = plan_of(request)
     memory, cache = likely.memory, likely.kv_cache
     if memory.available_kv_cache_bytes is None:
         raise WeightsUnknownError(likely.limits[0])
     worst_bytes = memory.available_kv_cache_bytes - (memory.uncertainty_bytes or 0)
     worst = likely
     if memory.uncertainty_bytes and worst_bytes > 0:
-        worst = request.with_args(kv_cache_memory_bytes=worst_bytes).plan()
+        worst = plan_of(request.with_args(kv_cache_memory_bytes=worst_bytes))
     return Measured(
         fits=likely.fits,
         why_not="".join(Verdict(word=likely.verdict, limits=likely.limits).notes[:1]),

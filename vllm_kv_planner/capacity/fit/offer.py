@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ...planner import plan_of
 from ...planning.request import PlanRequest
 from ...records import as_plain, dataclass, fields
 
@@ -43,7 +44,7 @@ class Offer:
         price: Of all GPUs together, where prices are given.
         command: The ``vllm serve`` line; of the first machine, where there are several.
         node_commands: A line for each machine, or one for a Ray cluster.
-        request: What was planned; ``request.plan()`` is the whole plan.
+        request: What was planned; ``plan(request)`` is the whole plan.
     """
 
     model: str
@@ -76,7 +77,7 @@ class Offer:
 
     def plan(self) -> Plan:
         """The whole plan of this set-up."""
-        return self.request.plan()
+        return plan_of(self.request)
 
     def to_dict(self) -> dict[str, Any]:
         """Everything but ``request``, by name."""

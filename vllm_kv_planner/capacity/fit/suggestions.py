@@ -51,12 +51,18 @@ def smallest_change(
     return next((each for each in _suggested(start) if each.fits), None)
 
 
-def changes_of(request: PlanRequest, plan: Plan) -> tuple[ChangeInfo, ...]:
-    """The smallest change that makes a plan surely fit, or leaves its host what it needs.
+def with_changes(request: PlanRequest, plan: Plan) -> Plan:
+    """The plan with the smallest change that makes it surely fit, or leaves its host enough.
 
-    Each was planned again; empty where there is nothing to change, or no single flag is enough.
+    Each was planned again; none where there is nothing to change, or no single flag is enough.
     By the rules restated here alone: vLLM takes seconds a plan.
     """
+    if plan.fits and plan.host is None:
+        return plan
+    return replace(plan, changes=_changes_of(request, plan))
+
+
+def _changes_of(request: PlanRequest, plan: Plan) -> tuple[ChangeInfo, ...]:
     if plan.memory.available_kv_cache_bytes is None:
         return ()
     request = replace(request, planner="standalone")

@@ -13,6 +13,7 @@ from ...engine_args.lora import check_modules
 from ...engine_args.serve_command import parse_serve_command
 from ...errors import InputError, PlannerError, UnsupportedError, hiding
 from ...gpu.gpu import GPU
+from ...planner import plan_of
 from ...planning.machine import UNKNOWN_MACHINE, Machine
 from ...planning.request import PlanRequest
 from ...planning.types import Plan
@@ -130,7 +131,7 @@ def launch_of(command: Command, request: PlanRequest) -> Launch:
             request = replace(request, environment=read_environment({**os.environ, **own}))
         request = _on_this_machine(request)
         request = _with_version(request, command)
-        return Launch(command=command, request=request, plan=request.plan())
+        return Launch(command=command, request=request, plan=plan_of(request))
 
 
 def _on_this_machine(request: PlanRequest) -> PlanRequest:

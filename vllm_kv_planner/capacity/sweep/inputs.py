@@ -11,9 +11,8 @@ from ...errors import InputError, PlannerError
 from ...gpu.catalogue import find_gpu
 from ...gpu.gpu import GPU
 from ...model.find import FoundConfig
-from ...planner import check_inputs, check_planner
 from ...planning.machine import Machine
-from ...planning.request import PlanRequest, plan_request
+from ...planning.request import PlanRequest, check_inputs, plan_request
 from .grid import Grid, Setup, make_grid
 from .job import Sweep
 from .names import canonical
@@ -46,8 +45,7 @@ def make_sweep(
     Raises:
         PlannerError: It cannot begin; one line says why.
     """
-    check_planner(planner)
-    check_inputs(None, None, machine)
+    check_inputs(machine=machine, planner=planner)
     axes: dict[str, Sequence[Any]] = {}
     for name, given in (("gpu", gpus), ("vllm_version", vllm_versions), ("model", models)):
         if given is not None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...engine_args.engine_args import EngineArgs
 from ...errors import PlannerError, one_line
+from ...planner import plan_of
 from ...records import dataclass, field, replace
 from ...vllm_adapter.ended import end_shared_planner
 from .columns import figures, plain
@@ -74,7 +75,12 @@ _DEFAULTS = EngineArgs()
 def outcome(setup: Setup, work: Work) -> Outcome:
     """The row's figures; whatever goes wrong is the row's error and nobody else's."""
     try:
-        plan = work.request(setup).plan(changes=work.changes)
+        request = work.request(setup)
+        plan = plan_of(request)
+        if work.changes:
+            from ..fit.suggestions import with_changes
+
+            plan = with_changes(request, plan)
     except PlannerError as error:
         return str(error)
     except Exception as error:

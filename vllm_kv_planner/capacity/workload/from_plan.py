@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ...errors import InputError, UnsupportedError
-from ...planner import plan_blocks
+from ...planning.standalone import StandalonePlan, plan_blocks
 from ...planning.types import BORDERLINE, Plan
 from .flags import SchedulerFlags
 from .settings import EngineSettings, block_sizes, check_groups, group_settings
@@ -23,8 +23,7 @@ def planned_settings(
     Raises:
         PlannerError: The engine cannot be planned, does not fit, or has no rule here.
     """
-    from ...planner import plan_standalone
-    from ...planning.standalone import VLLM_VERSION
+    from ...planning.versions import VLLM_VERSION
     from ...records import replace
 
     if request.vllm_version not in (None, VLLM_VERSION):
@@ -32,19 +31,12 @@ def planned_settings(
             f"workload: --vllm-version {request.vllm_version}: the rules are those of "
             f"{VLLM_VERSION}; leave it out"
         )
-    plan = plan or plan_standalone(
-        request.args,
-        found=request.found,
-        gpu=request.gpu,
-        vllm_version=None,
-        environment=request.environment,
-        machine=request.machine,
-        notes=request.notes,
-    )
+    made = StandalonePlan(replace(request, vllm_version=None))
+    plan = plan or made.plan
     blocks = plan.kv_cache.num_gpu_blocks
     if blocks is None or not may_start(plan):
         raise InputError(f"workload: this engine does not start: {plan.limits[0]}")
-    setup = request.prepare().setup
+    setup = made.setup
     length = replace(setup.resolved.length, max_model_len=plan.engine.max_model_len)
     setup = replace(setup, resolved=replace(setup.resolved, length=length))
     return settings_of(setup, blocks, flags or SchedulerFlags()), plan

@@ -1,4 +1,4 @@
-"""Put a resolved engine and its blocks together as a ``Plan``."""
+"""The parts of a ``Plan``, from a resolved engine and its blocks."""
 
 from __future__ import annotations
 
@@ -7,79 +7,13 @@ from ..kv_cache.capacity import KVCachePlan, WorkerBlocks
 from ..kv_cache.group import KVCacheGroup
 from ..kv_cache.math import cdiv
 from ..kv_cache.specs import MLAAttentionSpec, RequestLimits
-from ..model.find import FoundConfig
 from ..units import gib
-from ..version import __version__
-from .memory import KVMemory
 from .types import (
-    FITS,
     EngineInfo,
-    GPUInfo,
     GroupInfo,
     HostInfo,
     KVCacheInfo,
-    ModelInfo,
-    Plan,
-    PlannerInfo,
 )
-from .verdict import judged
-
-
-def assemble(
-    setup: EngineSetup,
-    found: FoundConfig,
-    memory: KVMemory,
-    blocks: KVCachePlan,
-    pessimistic: KVCachePlan,
-    limits: RequestLimits,
-    *,
-    vllm_version: str,
-    notes: tuple[str, ...],
-) -> Plan:
-    """The plan as the contract has it.
-
-    Args:
-        setup: The engine.
-        found: Its model's config.
-        memory: KV memory of every rank.
-        blocks: That memory in blocks.
-        pessimistic: The blocks if every part of the budget is as large as it may be.
-        limits: What bounds one request.
-        vllm_version: Whose rules were used.
-        notes: Sentences to add.
-    """
-    verdict = judged(setup, memory, blocks, pessimistic, vllm_version)
-    host = host_info(setup)
-    return Plan(
-        planner=PlannerInfo(name="standalone", version=__version__, vllm_version=vllm_version),
-        model=ModelInfo(
-            id=found.id,
-            architecture=setup.model.architecture,
-            config_source=found.source,
-            revision=found.revision,
-            num_layers=setup.model.num_hidden_layers,
-        ),
-        gpu=GPUInfo(
-            name=setup.gpu.name,
-            total_memory_bytes=setup.gpu.total_memory_bytes,
-            num_gpus=setup.args.num_gpus,
-        ),
-        engine=engine_info(setup, blocks),
-        memory=memory.info(blocks.tightest),
-        kv_cache=cache_info(blocks, limits, memory_known=memory.unknown is None),
-        verdict=verdict.word,
-        limits=verdict.limits,
-        host=host,
-        fits=verdict.word == FITS,
-        notes=(
-            *verdict.notes,
-            *host_note(host),
-            *found.notes,
-            *all_notes(setup, blocks, pessimistic),
-            *memory.notes,
-            *notes,
-        ),
-    )
 
 
 def engine_info(setup: EngineSetup, blocks: KVCachePlan) -> EngineInfo:
@@ -135,7 +69,7 @@ def cache_info(
     blocks: KVCachePlan, limits: RequestLimits, *, memory_known: bool = True
 ) -> KVCacheInfo:
     """Bytes and blocks of the tightest rank; without the figures that its memory decides."""
-    worker = blocks.workers[blocks.tightest] if blocks.workers else None
+    worker = blocks.worker
     return KVCacheInfo(
         bytes_per_token=0 if worker is None else bytes_per_token(worker, limits),
         bytes_per_block=0 if worker is None else worker.bytes_per_block,
