@@ -12,8 +12,8 @@ from tests.launches import FITS, launch, record, with_fake_vllm
 from vllm_kv_planner.capacity.launch.launch import plan_launch
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.engine_args.flag_table import all_flags
-from vllm_kv_planner.errors import InputError, PlannerError, hiding
-from vllm_kv_planner.masking import is_secret, masked_text, masked_words
+from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.masking import hiding, is_secret, masked_text, masked_words
 
 MARK = "MuStNotAppear7"
 OTHER = f"{MARK}b"

@@ -2,25 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
-
 LONGEST = 2000
 """Characters of a message; what it quotes may come from anywhere."""
-
-COMMANDS_READ: ContextVar[tuple[tuple[str, ...], ...]] = ContextVar("commands", default=())
-"""Words of the command lines being read: no message repeats a secret among them."""
-
-
-@contextmanager
-def hiding(words: Sequence[str]) -> Iterator[None]:
-    """Meanwhile messages hide the secrets that stand among a command's words."""
-    before = COMMANDS_READ.set((*COMMANDS_READ.get(), tuple(words)))
-    try:
-        yield
-    finally:
-        COMMANDS_READ.reset(before)
 
 
 def printable(text: str) -> str:

@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import lru_cache
-
-from .errors import COMMANDS_READ
 
 HIDDEN = "…"
 SHORTEST = 4
 """Characters of a value that is looked for wherever it may turn up; a shorter one is no secret."""
+
+COMMANDS_READ: ContextVar[tuple[tuple[str, ...], ...]] = ContextVar("commands", default=())
+"""Words of the command lines being read: no message repeats a secret among them."""
 
 _SECRET = re.compile(
     r"key|token|secret|passw|pwd|passphrase|credential|creds|auth|bearer|cookie|jwt|signature"
@@ -46,6 +49,16 @@ _SHAPES = re.compile(
     r"|github_pat_\w{16,}|AKIA[0-9A-Z]{12,}|xox[a-z]-[\w-]{10,}|eyJ[\w-]{10,}\.[\w.-]{6,})"
 )
 _MAYBE = re.compile(r"://|[=:]|hf_|sk-|gh._|github_pat_|AKIA|xox|eyJ|earer", re.IGNORECASE)
+
+
+@contextmanager
+def hiding(words: Sequence[str]) -> Iterator[None]:
+    """Meanwhile messages hide the secrets that stand among a command's words."""
+    before = COMMANDS_READ.set((*COMMANDS_READ.get(), tuple(words)))
+    try:
+        yield
+    finally:
+        COMMANDS_READ.reset(before)
 
 
 @lru_cache(maxsize=1024)

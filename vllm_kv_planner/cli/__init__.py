@@ -45,7 +45,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def run(arguments: list[str]) -> int:
     """Hand the rest of the line to the subcommand."""
-    from ..errors import PlannerError, hiding
+    from ..errors import PlannerError
+    from ..masking import hiding
 
     command = arguments[0] if arguments else "--help"
     if command in ("--version", "-V"):

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Iterable
 from functools import lru_cache
 from typing import Any, Literal
 
 from ..data_files import read_json
-from ..errors import UnknownNameError
 from ..records import dataclass
 
 Effect = Literal["kv_cache", "memory", "none", "unsure"]
@@ -113,28 +111,3 @@ def _flag(name: str) -> Flag:
 def all_spellings() -> list[str]:
     """Every option string, turned-off forms included."""
     return [name for flag in all_flags() for name in (*flag.spellings, *flag.turn_off)]
-
-
-def unknown_argument(given: Iterable[str], args: type) -> UnknownNameError | None:
-    """The refusal of the first keyword that is no field of ``args``; None where all are."""
-    fields = frozenset(args.__annotations__)
-    flags = {flag.field for flag in all_flags()}
-    for name in given:
-        if name in flags and name not in fields:
-            return UnknownNameError(f"plan(): {name} changes nothing that is planned; leave it out")
-        if name not in fields:
-            message = unknown_flag_message("--" + name)
-            return UnknownNameError(f"plan(): {message.replace('unknown flag', 'no flag', 1)}")
-    return None
-
-
-def unknown_flag_message(option: str) -> str:
-    """One line for a name that is no flag of vLLM's: what became of it, else the nearest."""
-    from .near_flags import near_flag
-    from .older_flags import older_flag
-
-    name = "--" + option.lstrip("-").replace("_", "-")
-    older = older_flag(name)
-    if older is not None:
-        return older.message
-    return f"unknown flag {name[:60]}{near_flag(name, all_spellings())}"

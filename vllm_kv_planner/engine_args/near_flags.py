@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
-from .flag_table import all_flags
-from .older_flags import synonyms
+from ..errors import UnknownNameError
+from .flag_table import all_flags, all_spellings
+from .older_flags import older_flag, synonyms
 
 _PREFIX = re.compile(r"--?(no-)?(enable-|disable-|use-)?")
 _LIKE, _MUCH_LIKE = 0.6, 0.1
@@ -73,3 +74,25 @@ def _shortens(core: str, whole: str) -> bool:
     return len(pieces) > 1 and all(
         piece and any(part.startswith(piece) for part in parts) for piece in pieces
     )
+
+
+def unknown_argument(given: Iterable[str], args: type) -> UnknownNameError | None:
+    """The refusal of the first keyword that is no field of ``args``; None where all are."""
+    fields = frozenset(args.__annotations__)
+    flags = {flag.field for flag in all_flags()}
+    for name in given:
+        if name in flags and name not in fields:
+            return UnknownNameError(f"plan(): {name} changes nothing that is planned; leave it out")
+        if name not in fields:
+            message = unknown_flag_message("--" + name)
+            return UnknownNameError(f"plan(): {message.replace('unknown flag', 'no flag', 1)}")
+    return None
+
+
+def unknown_flag_message(option: str) -> str:
+    """One line for a name that is no flag of vLLM's: what became of it, else the nearest."""
+    name = "--" + option.lstrip("-").replace("_", "-")
+    older = older_flag(name)
+    if older is not None:
+        return older.message
+    return f"unknown flag {name[:60]}{near_flag(name, all_spellings())}"

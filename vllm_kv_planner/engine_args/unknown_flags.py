@@ -8,15 +8,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from ..errors import InputError, UnknownNameError, printable
 from .flag_table import all_flags, all_spellings
 from .near_flags import near_flag
 from .older_flags import OlderFlag, is_today, older_flag, took_truth
 
-if TYPE_CHECKING:
-    from .flags import FlagParser
+
+class Parser(Protocol):
+    """What is asked of ``flags.FlagParser``: which flags there are, and whose command it reads."""
+
+    prog: str
+    has_engine_flags: bool
+    is_vllm: bool
+    vllm_version: str | None
+
+    def knows(self, name: str) -> bool:
+        """Whether the command has the flag, or one that begins so."""
+
+    @property
+    def spellings(self) -> list[str]:
+        """Every option string of the command."""
+
 
 MOST = 50
 """Flags of older versions in one command; more is no command."""
@@ -32,7 +46,7 @@ def is_flag(word: str) -> bool:
     return " " not in word.partition("=")[0] and not _NUMBER.fullmatch(word)
 
 
-def sort_out(words: Sequence[str], parser: FlagParser) -> tuple[list[str], list[str]]:
+def sort_out(words: Sequence[str], parser: Parser) -> tuple[list[str], list[str]]:
     """The words that argparse shall read, and notes on those that were rewritten or taken out.
 
     Args:
@@ -80,7 +94,7 @@ def sort_out(words: Sequence[str], parser: FlagParser) -> tuple[list[str], list[
     return left, notes
 
 
-def unknown_flag(name: str, parser: FlagParser) -> UnknownNameError:
+def unknown_flag(name: str, parser: Parser) -> UnknownNameError:
     """The refusal of a flag that the command does not have."""
     shown = printable(name[:60])
     if not parser.has_engine_flags and name in all_spellings():
@@ -130,9 +144,7 @@ def _switches() -> dict[str, tuple[str, ...]]:
     return found
 
 
-def _switched(
-    name: str, off: tuple[str, ...], word: str, parser: FlagParser, notes: list[str]
-) -> str:
+def _switched(name: str, off: tuple[str, ...], word: str, parser: Parser, notes: list[str]) -> str:
     """``--enable-chunked-prefill False``, as older versions took it."""
     instead = name if _TRUTH[word.lower()] else (off[0] if off and name not in off else None)
     if not took_truth(name) or instead is None or is_today(parser.vllm_version):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError, UnknownNameError
 from .choices import ATTENTION_BACKENDS, CHOICES, KV_CACHE_DTYPES, QUANTIZATION_METHODS
@@ -20,9 +20,6 @@ from .nested_values import (
     check_multimodal_limits,
 )
 from .value_types import check_types, flag_name, shown
-
-if TYPE_CHECKING:
-    from .engine_args import EngineArgs
 
 # field: smallest allowed value
 _AT_LEAST = {
@@ -68,7 +65,7 @@ _SKIP_LAYERS = ("sliding_window",)
 """Kinds of layers whose cache can keep the model's dtype; other words are layer indices."""
 
 
-def check_engine_args(args: EngineArgs) -> None:
+def check_engine_args(args: Any) -> None:
     """Raise InputError for the first field whose value vLLM would refuse by itself.
 
     Objects of JSON are put into their types, as vLLM does (``"3"`` is 3).
@@ -110,7 +107,7 @@ def check_engine_args(args: EngineArgs) -> None:
         raise InputError(f"usage context {shown(args.usage_context)}; valid: server, llm")
 
 
-def _check_configs(args: EngineArgs) -> None:
+def _check_configs(args: Any) -> None:
     for flag in _with_keys():
         value = getattr(args, flag.field)
         if value:

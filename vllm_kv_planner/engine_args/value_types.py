@@ -4,12 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..errors import InputError
-
-if TYPE_CHECKING:
-    from .engine_args import EngineArgs
 
 # annotation: exact types that need no second look, and what to call them
 _NONE = type(None)
@@ -48,37 +45,29 @@ def of_type(value: Any, annotation: str, name: str, *, null: bool = True) -> Non
         raise InputError(f"{name}: {shown(value)} is not {words}")
 
 
-def check_types(args: EngineArgs) -> None:
+def check_types(args: Any) -> None:
     """Raise InputError for the first field whose value is not what its annotation says."""
-    exact = _exact_types()
+    exact = _exact_types(type(args))
     for name, value in vars(args).items():
         kind = type(value)
         if kind not in exact[name] or (value and (kind is tuple or kind is dict)):
-            _look_closer(name, value)
+            _look_closer(name, value, type(args).__annotations__[name])
 
 
 @lru_cache(maxsize=1)
-def _exact_types() -> dict[str, frozenset[type]]:
-    return {name: frozenset(_allowed(name)) for name in _annotations()}
+def _exact_types(record: type) -> dict[str, frozenset[type]]:
+    notes = record.__annotations__
+    return {name: frozenset(_allowed(note)) for name, note in notes.items()}
 
 
-@lru_cache(maxsize=1)
-def _annotations() -> dict[str, str]:
-    from .engine_args import EngineArgs
-
-    notes = EngineArgs.__annotations__
-    return {name: str(note) for name, note in notes.items()}
-
-
-def _allowed(name: str) -> tuple[type, ...]:
-    note = _annotations()[name]
+def _allowed(note: str) -> tuple[type, ...]:
     plain = note.removesuffix(" | None")
     return _PLAIN[plain][0] + ((_NONE,) if plain != note else ())
 
 
-def _look_closer(name: str, value: Any) -> None:
+def _look_closer(name: str, value: Any, annotation: str) -> None:
     """What is not exactly of the type: subclasses, lists for tuples; and what containers hold."""
-    note = _annotations()[name].removesuffix(" | None")
+    note = annotation.removesuffix(" | None")
     types, words = _PLAIN[note]
     if note in _ITEMS:
         item = _ITEMS[note]

@@ -127,7 +127,7 @@ def engine_args_of(
     try:
         args = EngineArgs(model=model, **given)
     except TypeError as error:
-        from ..engine_args.flag_table import unknown_argument
+        from ..engine_args.near_flags import unknown_argument
 
         raise unknown_argument(given, EngineArgs) or InputError(f"plan(): {error}") from None
     if vllm_version is not None:

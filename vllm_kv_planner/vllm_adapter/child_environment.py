@@ -6,6 +6,7 @@ import os
 import site
 from collections.abc import Mapping
 
+from .. import version
 from .absent_gpu import AbsentGPU
 from .plugin import ABSENT_GPU
 
@@ -117,18 +118,16 @@ def make_path(folder: str) -> None:
     The child may run in another environment than this one, or this package may lie in a checkout
     and be installed nowhere.
     """
-    import vllm_kv_planner
-    from vllm_kv_planner.version import __version__
-
-    package = os.path.dirname(os.path.abspath(vllm_kv_planner.__file__))
+    package = os.path.dirname(os.path.abspath(version.__file__))
+    ours = version.__version__
     path = os.path.join(folder, "path")
-    info = os.path.join(path, f"vllm_kv_planner-{__version__}.dist-info")
+    info = os.path.join(path, f"vllm_kv_planner-{ours}.dist-info")
     os.makedirs(info)
     os.symlink(package, os.path.join(path, "vllm_kv_planner"))
     with open(os.path.join(path, "__main__.py"), "w", encoding="utf-8") as file:
         file.write(_MAIN)
     files = {
-        "METADATA": f"Metadata-Version: 2.1\nName: vllm-kv-planner\nVersion: {__version__}\n",
+        "METADATA": f"Metadata-Version: 2.1\nName: vllm-kv-planner\nVersion: {ours}\n",
         "entry_points.txt": "[vllm.platform_plugins]\n"
         "vllm_kv_planner = vllm_kv_planner.vllm_adapter.plugin:platform\n",
     }

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 from ...engine_args.environment import read_environment
 from ...engine_args.lora import check_modules
 from ...engine_args.serve_command import parse_serve_command
-from ...errors import InputError, PlannerError, UnsupportedError, hiding
+from ...errors import InputError, PlannerError, UnsupportedError
 from ...gpu.gpu import GPU
+from ...masking import hiding
 from ...planner import plan_of
 from ...planning.machine import UNKNOWN_MACHINE, Machine
 from ...planning.request import PlanRequest

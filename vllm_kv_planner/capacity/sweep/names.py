@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ...engine_args.flag_table import Flag, all_flags, unknown_flag_message
+from ...engine_args.flag_table import Flag, all_flags
+from ...engine_args.near_flags import unknown_flag_message
 from ...errors import InputError, UnknownNameError
 from .work import OWN_NAMES
 

@@ -7,6 +7,7 @@ import re
 from contextlib import suppress
 from typing import Any
 
+from ... import version
 from ...errors import InputError, UnsupportedError, one_line
 from .process_pool import VLLM_BYTES
 from .schedule import Died
@@ -100,10 +101,8 @@ def connect(ray: Any, address: str) -> None:
     Raises:
         InputError: There is none, or it does not answer.
     """
-    import vllm_kv_planner
-
     _check_reachable(address)
-    package = os.path.dirname(os.path.abspath(vllm_kv_planner.__file__))
+    package = os.path.dirname(os.path.abspath(version.__file__))
     environment = {"py_modules": [package], "excludes": ["__pycache__"]}
     try:
         ray.init(
