@@ -47,15 +47,16 @@ def of_type(value: Any, annotation: str, name: str, *, null: bool = True) -> Non
 
 def check_types(args: Any) -> None:
     """Raise InputError for the first field whose value is not what its annotation says."""
-    exact = _exact_types(type(args))
+    record: Any = type(args)
+    exact = _exact_types(record)
     for name, value in vars(args).items():
         kind = type(value)
         if kind not in exact[name] or (value and (kind is tuple or kind is dict)):
-            _look_closer(name, value, type(args).__annotations__[name])
+            _look_closer(name, value, record.__annotations__[name])
 
 
 @lru_cache(maxsize=1)
-def _exact_types(record: type) -> dict[str, frozenset[type]]:
+def _exact_types(record: Any) -> dict[str, frozenset[type]]:
     notes = record.__annotations__
     return {name: frozenset(_allowed(note)) for name, note in notes.items()}
 
