@@ -5,8 +5,6 @@ The table itself is data, ``vllm_flags.json`` beside this file.
 
 from __future__ import annotations
 
-import json
-import shlex
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -100,6 +98,9 @@ def flag_words(name: str, value: Any) -> list[str]:
 
 def flag_text(name: str, value: Any) -> str:
     """A flag and its value, quoted for a shell."""
+    import json
+    import shlex
+
     return shlex.join(flag_words(name, value))
 
 

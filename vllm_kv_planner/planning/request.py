@@ -102,17 +102,17 @@ def plan_request(
     Raises:
         PlannerError: The input is wrong; one line says what and where.
     """
+    check_inputs(gpu, vllm_version, machine, planner)
     found = found_config(model, engine_args.get("revision"))
-    request = PlanRequest(
+    return PlanRequest(
         found=found,
         args=engine_args_of(found.id, engine_args, vllm_version),
         gpu=gpu,
         planner=planner,
         vllm_version=vllm_version,
         machine=machine,
+        notes=machine.notes,
     )
-    request.check()
-    return replace(request, notes=machine.notes)
 
 
 def engine_args_of(
