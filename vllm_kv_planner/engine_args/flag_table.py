@@ -90,6 +90,8 @@ def flag_words(name: str, value: Any) -> list[str]:
     if value is None:  # only a default can be None, so nobody asks for it
         return []
     if isinstance(value, dict):
+        import json
+
         return [spelled, json.dumps(value)]
     if isinstance(value, (tuple, list)):
         return [spelled, *map(str, value)]
@@ -98,7 +100,6 @@ def flag_words(name: str, value: Any) -> list[str]:
 
 def flag_text(name: str, value: Any) -> str:
     """A flag and its value, quoted for a shell."""
-    import json
     import shlex
 
     return shlex.join(flag_words(name, value))
