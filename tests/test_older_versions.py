@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from vllm_kv_planner import plan
+from vllm_kv_planner.errors import InputError
 
 GIB = 1 << 30
 
@@ -72,3 +73,43 @@ def test_a_note_tells_what_start_has_more_memory(version: str, gpu: str, words: 
     assert any(words in note for note in answer.notes)
     now = plan("Qwen/Qwen3-8B", gpu=gpu, max_model_len=4096)
     assert not any("planned for a first start" in note for note in now.notes)
+
+
+@pytest.mark.parametrize(
+    ("version", "tokens"), [("0.19.0", 2048), ("0.20", None), ("0.22", None), ("0.25", 2496)]
+)
+def test_gemma_4_video_and_the_step_of_a_small_card(version: str, tokens: int | None) -> None:
+    """An item of 2,496 tokens: cut to 0.19, refused from 0.20 (issue 42687), lifting from 0.23."""
+    flags = {"gpu": "A100", "max_model_len": 32768, "vllm_version": version}
+    if tokens is None:
+        with pytest.raises(InputError, match=r"item \(2496\) is larger than .* \(2048\)"):
+            plan("google/gemma-4-26B-A4B-it", **flags)
+        flags["max_num_batched_tokens"] = tokens = 4096
+    answer = plan("google/gemma-4-26B-A4B-it", **flags)
+    assert answer.engine.max_num_batched_tokens == tokens
+
+
+def test_an_item_must_fit_in_the_step_that_is_asked_for() -> None:
+    flags = {"gpu": "H100", "max_num_batched_tokens": 2048, "max_model_len": 32768}
+    model = "google/gemma-4-26B-A4B-it"
+    with pytest.raises(InputError, match="--max-num-batched-tokens 2496 or more"):
+        plan(model, **flags)
+    assert plan(model, **flags, language_model_only=True).engine.max_num_batched_tokens == 2048
+    assert plan(model, **flags, limit_mm_per_prompt={"video": 0}).fits
+    with pytest.raises(InputError, match="--max-num-batched-tokens 2496 or more"):
+        plan(model, **flags, limit_mm_per_prompt={"image": 0})
+    with pytest.raises(InputError, match=r"larger than max_num_batched_tokens \(2000\)"):
+        plan(model, gpu="H100", max_model_len=2000, max_num_seqs=1)  # the cap undoes the lift
+
+
+def test_a_video_of_qwen3_vl_is_padded_on_0_11_0() -> None:
+    """A published start on four RTX 3090: 2.31 GiB and 100,752 tokens (issue 27992)."""
+    flags = {"gpu": "RTX 3090", "tensor_parallel_size": 4, "max_model_len": 65536}
+    model = "Qwen/Qwen3-VL-30B-A3B-Instruct"
+    padded, plain = (plan(model, vllm_version=v, **flags) for v in ("0.11.0", "0.11.1"))
+    memory = padded.memory
+    found, other = memory.available_kv_cache_bytes, plain.memory.available_kv_cache_bytes
+    assert found is not None and other is not None and memory.uncertainty_bytes is not None
+    assert abs(found - 2.31 * GIB) < min(memory.uncertainty_bytes, 0.3 * GIB)
+    assert other > found + GIB
+    assert any("0.11.0" in note for note in padded.notes)

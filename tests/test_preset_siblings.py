@@ -6,6 +6,7 @@ import json
 import re
 from collections import defaultdict
 from collections.abc import Mapping
+from fnmatch import fnmatch
 from functools import cache
 from typing import Any
 
@@ -26,7 +27,8 @@ NAMES = presets.known_names()
 # Siblings: the same family, whatever the size, training or quantisation
 
 SIZE_KEYS = re.compile(
-    r"(?!.*token).*(size|heads|layers|head_dim|rank|expert|interval|layer_types|k_eq_v|ratio|topk)"
+    r"(?!.*token).*(size|heads|layers|head_dim|rank|expert|interval|layer_types|k_eq_v|ratio|topk"
+    r"|bidirectional_attention)"
 )
 NO_SIZE = {"chunk_size_feed_forward", "pretraining_tp", "head_dim"}
 NOT_FAMILY = re.compile(
@@ -37,9 +39,10 @@ LACK = {
     # what transformers' class, or the architecture, makes of the others
     "google/gemma-4-26B-A4B-it": "layer_types",
     "google/gemma-4-31B-it": "layer_types moe_intermediate_size",
-    "google/gemma-4-E2B-it": "moe_intermediate_size num_global_key_value_heads",
+    "google/gemma-4-E2B-it": "moe_intermediate_size num_global_key_value_heads"
+    " use_bidirectional_attention",  # causal over images, too
     "google/gemma-4-E4B-it": "moe_intermediate_size num_global_key_value_heads layer_types"
-    " global_head_dim attention_k_eq_v",
+    " global_head_dim attention_k_eq_v use_bidirectional_attention",
     "zai-org/GLM-5.2": "layer_types",
     "zai-org/GLM-5.2-FP8": "layer_types",
     "zai-org/GLM-5.3": "layer_types",
@@ -52,6 +55,7 @@ LACK = {
     # what is not there, which others state as 0
     "moonshotai/Kimi-K2-Thinking": "num_nextn_predict_layers",
     "Qwen/Qwen3-Coder-30B-A3B-Instruct": "shared_expert_intermediate_size",
+    "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8": "shared_expert_intermediate_size",
     "tiiuae/falcon-7b": "num_kv_heads",  # it has multi_query instead
     "tiiuae/falcon-7b-instruct": "num_kv_heads",
     # beside sliding_window, for other software: google/gemma-2-9b alone has it
@@ -97,6 +101,40 @@ def test_siblings_have_the_same_size_keys() -> None:
             if keys - own:
                 lacking[name] = sorted(keys - own)
     assert lacking == {name: sorted(keys.split()) for name, keys in LACK.items()}
+
+
+# Weights stored in fewer bits, where the name says nothing of it
+
+QUANTISED = (
+    *("deepseek-ai/DeepSeek-R1*", "deepseek-ai/DeepSeek-V3*", "deepseek-ai/DeepSeek-V4*"),
+    *("MiniMaxAI/MiniMax-M2*", "mistralai/Devstral-2-*", "mistralai/Ministral-3-*"),
+    *("moonshotai/Kimi-K*", "openai/gpt-oss-*", "zai-org/GLM-5.3-Flash"),
+)
+WORDS = re.compile(
+    r"fp8|fp4|awq|gptq|int[48]|bnb|w\d+a\d+|4bit|quant|mxfp|autoround|dynamic", re.IGNORECASE
+)
+PLAIN = ["DeepSeek-R1-Distill-*", "DeepSeek-R1-0528-Qwen3-8B", "Kimi-Linear-*"]
+OWN_KEYS = ("quantization_config", "compression_config", "hf_quant_config")
+
+
+def is_quantised(name: str) -> bool:
+    preset = presets.find_preset(name)
+    assert preset is not None
+    text = preset.config.get("text_config") or {}
+    return any(preset.config.get(key) or text.get(key) for key in OWN_KEYS)
+
+
+def test_models_quantised_under_a_name_that_does_not_say_so() -> None:
+    """A lost ``quantization_config`` doubles the weights, and no other check of a name sees it."""
+    silent = [name for name in NAMES if not WORDS.search(name)]
+    expected = {
+        name
+        for name in silent
+        if any(fnmatch(name, each) for each in QUANTISED)
+        and not any(fnmatch(name.partition("/")[2], each) for each in PLAIN)
+    }
+    assert {name for name in silent if is_quantised(name)} == expected
+    assert len(expected) > 25
 
 
 # Weights against the parameters that the name or the publisher states

@@ -121,6 +121,20 @@ def check_batch_sizes(
         )
 
 
+def check_item_fits(sizes: BatchSizes, item: int | None) -> None:
+    """Raise InputError for an image, video or audio that must go in one step and does not.
+
+    Source: ``compute_mm_encoder_budget`` (vllm/v1/core/encoder_cache_manager.py).
+    """
+    tokens = sizes.max_num_batched_tokens
+    if item is not None and item > tokens:
+        raise InputError(
+            f"Chunked MM input disabled but max_tokens_per_mm_item ({item}) is larger than "
+            f"max_num_batched_tokens ({tokens}): --max-num-batched-tokens {item} or more, or "
+            "--language-model-only"
+        )
+
+
 def uses_batched_dp_moe(args: EngineArgs) -> bool:
     """``ParallelConfig.use_batched_dp_moe`` (vllm/config/parallel.py)."""
     return (

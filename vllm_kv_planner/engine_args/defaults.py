@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import UnsupportedError
 from ..gpu.gpu import GPU
 from ..records import dataclass, replace
-from .batch import BatchSizes, batch_defaults, resolve_batch_sizes
+from .batch import BatchSizes, batch_defaults, check_item_fits, resolve_batch_sizes
 from .draft_limits import check_slots, limited_length
 from .dtypes import ModelDtype, checkpoint_dtype, resolve_dtype
 from .engine_args import EngineArgs
@@ -42,6 +42,8 @@ class OutsideFacts:
     """``max_seq_length`` of sentence-transformers' config."""
     min_mm_tokens: int | None = None
     """Largest single image, video or audio in tokens: multimodal prefix-LM models only."""
+    shown_mm_tokens: int | None = None
+    """The same of the kinds that ``--limit-mm-per-prompt`` leaves: a step must hold it."""
     draft: Draft | None = None
     """What drafts, where its layers keep a cache."""
 
@@ -181,6 +183,7 @@ def _batch(
         chunked_prefill=caching.enable_chunked_prefill,
         min_mm_tokens=outside.min_mm_tokens if facts.is_mm_prefix_lm else None,
     )
+    check_item_fits(batch, outside.shown_mm_tokens)
     if facts.architecture == "DiffusionGemmaForBlockDiffusion" and batch.max_num_seqs >= 128:
         return replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
     return batch

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..gpu.gpu import Platform
 from ..model.config import Config
-from ..model.description import ModelDescription
+from ..model.description import ItemRule, ModelDescription
 from ..model.layers.attention import Attention
 from ..model.multimodal_tokens import largest_item
 from .attention_backend import EngineFacts, Preferences, preferences_of
@@ -54,14 +54,14 @@ def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
     )
 
 
-def outside_facts(args: EngineArgs, facts: ModelFacts) -> OutsideFacts:
+def outside_facts(args: EngineArgs, facts: ModelFacts, item_rule: ItemRule) -> OutsideFacts:
     """What the model's own class says beside its config."""
-    if not facts.is_mm_prefix_lm or not facts.is_multimodal:
+    if not facts.is_mm_prefix_lm or not facts.is_multimodal or item_rule == "is cut":
         return OutsideFacts()
+    stated = (facts.architecture, facts.config, args.limit_mm_per_prompt, args.mm_processor_kwargs)
     return OutsideFacts(
-        min_mm_tokens=largest_item(
-            facts.architecture, facts.config, args.limit_mm_per_prompt, args.mm_processor_kwargs
-        )
+        min_mm_tokens=largest_item(*stated) if item_rule == "lifts" else None,
+        shown_mm_tokens=largest_item(*stated, shown=not args.enable_mm_embeds),
     )
 
 

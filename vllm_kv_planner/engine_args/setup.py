@@ -96,7 +96,7 @@ def resolve_setup(
     if gpu.platform == "xpu":
         _check_on_xpu(args, model, gpu, facts)
     draft = find_draft(args, model)
-    outside = replace(outside_facts(args, facts), draft=draft)
+    outside = replace(outside_facts(args, facts, model.item_rule), draft=draft)
     resolved = resolve_engine(args, facts, gpu, environment, outside)
     check_rules(args, model, facts, resolved, capability)
     context, cache = _cache(args, model, gpu, capability, facts, resolved, draft)

@@ -14,11 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from ..records import dataclass
+from ..records import dataclass, replace
 from .encoder_items import EncoderItem, largest_encoder_item
 from .phase import Parts, Phase, parts
 from .rank import Rank
 
+_QWEN3_VL = ("qwen3_vl", "qwen3_vl_moe")
+_QWEN3_VIDEO_PIXELS = 25_165_824
 _RULED, _GUESSED = 0.25, 0.5
 """How far off the encoder's own peak may be, as a share of it."""
 
@@ -51,6 +53,8 @@ def encoder_profile(rank: Rank) -> EncoderProfile | None:
     item = largest_encoder_item(setup)
     if item is None or item.tokens <= 0:
         return None
+    if rank.rules.pads_videos and setup.model.config.get("model_type") in _QWEN3_VL:
+        item = _padded_video(item) if args.limit_mm_per_prompt.get("video") != 0 else item
     budget = max(setup.resolved.batch.max_num_encoder_input_tokens, item.tokens)
     count = _items(rank, item, budget)
     outputs = count * item.embeddings * rank.hidden * item.output_copies * rank.element
@@ -64,6 +68,22 @@ def encoder_profile(rank: Rank) -> EncoderProfile | None:
     )
     unsure = (outputs + pixels) // (2 if item.is_guess else 20)
     return EncoderProfile(phase, held, unsure, item.how)
+
+
+def _padded_video(image: EncoderItem) -> EncoderItem:
+    """Qwen3-VL's largest video, of 12.5 tokens for each that it has; its output is padded to them.
+
+    Source: vLLM 0.11.0 ``models/qwen3_vl.py`` ``get_max_video_tokens``, ``profile_run``.
+    """
+    rows = _QWEN3_VIDEO_PIXELS // (2 * 32 * 32)
+    return replace(
+        image,
+        tokens=rows * 25 // 2,
+        embeddings=rows * 25 // 2,
+        pixel_elements=image.pixel_elements * rows // image.tokens,
+        patches=image.patches * rows // image.tokens,
+        how="one video of the processor's largest size, counted 12.5 times by vLLM 0.11.0",
+    )
 
 
 def _items(rank: Rank, item: EncoderItem, budget: int) -> int:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import re
 
 from ..errors import UnsupportedError
+from ..model.description import ItemRule
 from ..records import dataclass
 
 FIRST = (0, 10)
@@ -35,14 +36,15 @@ _MOE_V2 = frozenset(
 
 @dataclass(frozen=True)
 class VersionRules:
-    """One minor version's rules."""
+    """One minor version's rules; ``patch`` counts in the few that a later patch changed."""
 
     version: tuple[int, int]
+    patch: int | None = None
 
     @property
     def name(self) -> str:
-        """``0.19``."""
-        return f"{self.version[0]}.{self.version[1]}"
+        """``0.19``; ``0.11.0``, whose patch counts."""
+        return ".".join(map(str, (*self.version, *([0] if self.pads_videos else []))))
 
     @property
     def default_gpu_memory_utilization(self) -> float:
@@ -53,6 +55,26 @@ class VersionRules:
     def sampler_sorts(self) -> bool:
         """Top-k and top-p sort the vocabulary (before Triton's kernel came)."""
         return self.version < (0, 17)
+
+    @property
+    def pads_videos(self) -> bool:
+        """Qwen3-VL's video counts 12.5 tokens for each that it has, and its output is padded to it.
+
+        Seen in 0.11.0's log (a budget of 153,600 tokens); ``get_max_video_tokens`` and
+        ``profile_run`` of that version.
+        """
+        return self.version == (0, 11) and self.patch == 0
+
+    @property
+    def item_rule(self) -> ItemRule:
+        """What an image does that is larger than a step, where images attend in both directions.
+
+        Gemma 4's 2,496 tokens: 0.19.0 and 0.19.2rc1 were seen starting with a step of 2,048,
+        0.20 to 0.22 refusing it (issue 42687), 0.25 and later lifting it (pull request 43051).
+        """
+        if self.version < (0, 20):
+            return "is cut"
+        return "must fit" if self.version < (0, 23) else "lifts"
 
     @property
     def few_rows_sort(self) -> bool:
@@ -151,11 +173,11 @@ def version_rules(version: str) -> VersionRules:
     Raises:
         UnsupportedError: A version whose memory rules are not known.
     """
-    found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?![\d])", version)
+    found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?![\d])(?:\.(\d{1,4})(?![\d]))?", version)
     numbers = (int(found[1]), int(found[2])) if found else (0, 0)
     if not FIRST <= numbers <= LAST:
         raise UnsupportedError(
             f"vLLM {version}: memory rules are known from {FIRST[0]}.{FIRST[1]} to "
             f"{LAST[0]}.{LAST[1]}"
         )
-    return VersionRules(numbers)
+    return VersionRules(numbers, int(found[3]) if found and found[3] else None)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 from ..records import dataclass, field, fields
 from .architectures.reader import ModelReader
 from .layers.base import CacheLayer
+
+ItemRule = Literal["lifts", "must fit", "is cut"]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,6 +36,8 @@ class ModelDescription:
         is_moe: Has experts.
         use_mla: Latent attention.
         is_mm_prefix_lm: Images attend in both directions.
+        item_rule: What an image larger than a step's default does then: lifts it, is refused,
+            or goes in pieces. Older versions have other rules.
         runner_type: ``generate`` or ``pooling``.
         supports_pp: Whether vLLM's class can be cut into pipeline stages.
         default_mamba_ssm_cache_dtype: What the model's own config rule sets under ``auto``.
@@ -61,6 +65,7 @@ class ModelDescription:
     is_moe: bool = False
     use_mla: bool = False
     is_mm_prefix_lm: bool = False
+    item_rule: ItemRule = "lifts"
     runner_type: str = "generate"
     supports_pp: bool = True
     default_mamba_ssm_cache_dtype: str = "auto"

@@ -16,8 +16,8 @@ from typing import Any
 from ..records import dataclass
 
 JsonDict = Mapping[str, Any]
-ItemTokens = Callable[[JsonDict, JsonDict, JsonDict], int | None]
-"""Config, ``--limit-mm-per-prompt`` and ``--mm-processor-kwargs`` in; largest item out."""
+ItemTokens = Callable[[JsonDict, JsonDict, JsonDict], Mapping[str, int]]
+"""Config, ``--limit-mm-per-prompt`` and ``--mm-processor-kwargs`` in; largest of each kind out."""
 
 GEMMA4_SOFT_TOKENS = (70, 140, 280, 560, 1120)
 GEMMA4_VIDEO_FRAMES = 32
@@ -37,7 +37,7 @@ class Items:
 
 
 def _gemma4(length_key: str) -> ItemTokens:
-    def largest(config: JsonDict, limits: JsonDict, processor: JsonDict) -> int:
+    def largest(config: JsonDict, limits: JsonDict, processor: JsonDict) -> dict[str, int]:
         vision = config.get("vision_config")
         vision = vision if isinstance(vision, Mapping) else {}
         image = _int(vision.get(length_key), 280)
@@ -51,22 +51,22 @@ def _gemma4(length_key: str) -> ItemTokens:
         frames = video.get("num_frames") if isinstance(video, Mapping) else None
         shown = min(GEMMA4_VIDEO_FRAMES, _int(frames, GEMMA4_VIDEO_FRAMES))
         audio = GEMMA4_AUDIO_TOKENS if config.get("audio_config") is not None else 0
-        return max(image, audio, shown * GEMMA4_FRAME_TOKENS)
+        return {"image": image, "audio": audio, "video": shown * GEMMA4_FRAME_TOKENS}
 
     return largest
 
 
-def _bagel(config: JsonDict, limits: JsonDict, processor: JsonDict) -> int:
-    return _int(config.get("vit_max_num_patch_per_side"), 70) ** 2
+def _bagel(config: JsonDict, limits: JsonDict, processor: JsonDict) -> dict[str, int]:
+    return {"image": _int(config.get("vit_max_num_patch_per_side"), 70) ** 2}
 
 
-def _moondream3(config: JsonDict, limits: JsonDict, processor: JsonDict) -> int:
-    return 730  # begin of sequence and a grid of 27 x 27
+def _moondream3(config: JsonDict, limits: JsonDict, processor: JsonDict) -> dict[str, int]:
+    return {"image": 730}  # begin of sequence and a grid of 27 x 27
 
 
-def _deepseek_v4(config: JsonDict, limits: JsonDict, processor: JsonDict) -> int | None:
+def _deepseek_v4(config: JsonDict, limits: JsonDict, processor: JsonDict) -> dict[str, int]:
     tokens = config.get("vision_max_n_token")
-    return None if tokens is None else _int(tokens, 0) + 3  # to a multiple of 4
+    return {} if tokens is None else {"image": _int(tokens, 0) + 3}  # to a multiple of 4
 
 
 def _int(value: Any, default: int) -> int:
@@ -97,12 +97,21 @@ def largest_item(
     config: JsonDict,
     limits: JsonDict,
     processor_kwargs: JsonDict | None = None,
+    *,
+    shown: bool = False,
 ) -> int | None:
-    """Tokens of the largest single item; None where the model's class states none."""
+    """Tokens of the largest single item; None where the model's class states none.
+
+    ``shown`` leaves out the kinds that ``--limit-mm-per-prompt`` puts at 0.
+    """
     items = ITEMS.get(architecture)
     if items is None or items.largest is None:
         return None
-    return items.largest(config, limits, processor_kwargs or {})
+    tokens = items.largest(config, limits, processor_kwargs or {})
+    return max(
+        (n for kind, n in tokens.items() if not shown or _count(limits.get(kind)) != 0),
+        default=None,
+    )
 
 
 def shows_nothing(config: JsonDict, limits: JsonDict) -> bool:

@@ -48,7 +48,8 @@ def as_built(model: ModelDescription, rules: VersionRules | None) -> ModelDescri
     """
     if rules is None:
         return model
-    return replace(model, layers=tuple(_as_built(layer, rules) for layer in model.layers))
+    layers = tuple(_as_built(layer, rules) for layer in model.layers)
+    return replace(model, layers=layers, item_rule=rules.item_rule)
 
 
 def _as_built(layer: CacheLayer, rules: VersionRules) -> CacheLayer:
