@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.launches import FITS, LLAMA, TOO_MUCH, launch, with_fake_vllm
-from vllm_kv_planner import InputError
+from vllm_kv_planner import InputError, plan
 from vllm_kv_planner.capacity.launch.command import read_command
 from vllm_kv_planner.capacity.launch.installed import installed_version
 from vllm_kv_planner.capacity.launch.launch import plan_launch
@@ -111,8 +111,8 @@ def test_from_python() -> None:
     assert launched.verdict == "does not fit"
     assert launched.command.words == tuple(TOO_MUCH)
     assert launched.command.variables == {"A": "b"}
-    change = launched.smallest_change()
-    assert change is not None and change.fits
+    (change,) = launched.plan.changes
+    assert plan("gpt2", gpu="H100", **{change.flag: change.value}).fits
     assert "A" not in os.environ
     with pytest.raises(InputError, match="not a program"):
         plan_launch(["nonesuch-program", *FITS], gpu="H100").start()

@@ -241,3 +241,17 @@ def test_unified_memory_leaves_the_host_something() -> None:
     assert calm.fits and calm.changes == () and calm.host is not None
     assert calm.host.left_bytes >= calm.host.wanted_bytes
     assert plan("Qwen/Qwen3-0.6B", "L4").host is None
+
+
+@pytest.mark.parametrize("name", ["GH200", "GH200-144GB", "GB200", "GB300", "NVIDIA GH200 480GB"])
+def test_memory_that_the_host_may_keep_pages_in(name: str) -> None:
+    """vLLM issue 35313: 74.9 of a GH200's 142.5 GiB were free, and the start ended."""
+    answer = plan("Qwen/Qwen3-0.6B", name)
+    assert answer.fits
+    assert answer.host is not None and not answer.host.unified_memory
+    assert "the host may keep page cache in this GPU's memory" in answer.notes[0]
+    (change,) = answer.changes
+    assert change.flag == "gpu_memory_utilization"
+    calm = plan("Qwen/Qwen3-0.6B", name, gpu_memory_utilization=change.value)
+    assert calm.fits and calm.changes == ()
+    assert not any("page cache" in note for note in calm.notes)

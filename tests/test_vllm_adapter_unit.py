@@ -17,7 +17,10 @@ from vllm_kv_planner import InputError, PlanRequest, UnsupportedError, VLLMPlann
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.model.find import FoundConfig, find_config
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import plan_request
 from vllm_kv_planner.vllm_adapter import shared
+from vllm_kv_planner.vllm_adapter.budget import plan_with_budget
 
 MakePlanner = Callable[..., VLLMPlanner]
 
@@ -236,3 +239,22 @@ def test_stand_alone_plans_never_import_the_adapter() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("model", ["Qwen/Qwen3-8B", "Qwen/Qwen3.5-27B"])
+def test_a_plan_says_that_no_memory_is_left(model: str) -> None:
+    """What vLLM is asked for then is the sizes alone; the rest is as the rules here have it."""
+    flags: dict[str, Any] = {"gpu": "L4", "planner": "standalone", "gpu_memory_utilization": 0.5}
+    asked: list[Any] = []
+
+    def ask(request: PlanRequest, stage_memory: Any = None) -> Any:
+        asked.append(stage_memory)
+        return plan_of(request)
+
+    told = plan_with_budget(plan_request(model, **flags), ask)
+    ours = plan_of(plan_request(model, **flags))
+    assert asked == [[1]]
+    assert (told.verdict, told.fits, told.limits) == ("does_not_fit", False, ours.limits)
+    assert told.limits[0] == "no memory is available for the cache blocks"
+    assert told.memory == ours.memory
+    assert told.kv_cache == ours.kv_cache

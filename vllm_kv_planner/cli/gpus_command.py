@@ -73,6 +73,7 @@ def _records(word: str) -> list[dict[str, Any]]:
             "compute_capability": ".".join(map(str, gpu.compute_capability or ())) or None,
             "num_sms": gpu.num_sms,
             "unified_memory": gpu.unified_memory,
+            "coherent_memory": gpu.coherent_memory,
             "machine_gpus": gpu.machine_gpus,
             "mig_profiles": list(mig_profiles(gpu)),
             "other_names": list(other_names(gpu)),

@@ -115,13 +115,12 @@ def may_start(launch: Launch, given: argparse.Namespace, said: Words) -> bool:
 def refusal(launch: Launch) -> list[str]:
     """Why it is not started, and what would change that."""
     from ..capacity.launch.launch import BORDERLINE
+    from ..planning.document import change_text
 
     is_borderline = launch.verdict == BORDERLINE
-    change = launch.smallest_change()
     lines = [f"not started: {launch.verdict}{'; --yes starts it' if is_borderline else ''}"]
-    if change is not None:
-        lines.append(f"the smallest change that fits: {change.text} ({change.costs})")
-    elif not is_borderline:
+    lines += [f"the smallest change that fits: {change_text(each)}" for each in launch.plan.changes]
+    if not launch.plan.changes and not is_borderline:
         lines.append("no single change of a flag makes it fit; vllm-kv-planner fit searches more")
     return lines
 

@@ -254,6 +254,7 @@ def _device(short_name: str) -> GPU:
         kind=kind,
         nominal_gb=row["nominal_gb"],
         unified_memory=bool(row.get("unified")),
+        coherent_memory=bool(row.get("coherent")),
         sources=sources,
         notes=(row["note"],) if "note" in row else (),
     )

@@ -48,6 +48,8 @@ class GPU:
     """For ``torch_total_bytes``, where nobody printed it and NVML's total does not tell."""
     unified_memory: bool = False
     """Whether its memory is the host's; there is one such GPU to a machine."""
+    coherent_memory: bool = False
+    """Whether the host may keep pages of its own in it: a NUMA node behind NVLink-C2C (GH200)."""
     machine_gpus: int | None = None
     """GPUs of the machine, where its name said so (``8xH100``, ``p5.48xlarge``)."""
     sources: dict[str, str] = field(default_factory=dict, hash=False)
@@ -84,14 +86,17 @@ class GPU:
 
     @property
     def host_wants_bytes(self) -> int:
-        """What a host that shares the GPU's memory should keep: a sixth, 8 GiB or a third at least.
+        """What a host that uses the GPU's memory, too, should have: a sixth, 8 GiB or a third.
 
-        The engine's own processes, page cache and driver live there. A rule of thumb: hosts of
-        122 GiB hang with 0.86 and more asked for (vLLM issues 46307, 56824), and run with 0.8.
-        Nothing where the GPU is given no more than a part of the box's memory (Strix Halo).
+        Where memory is unified the engine's own processes, page cache and driver live there: hosts
+        of 122 GiB hang with 0.86 and more asked for (vLLM issues 46307, 56824), and run with 0.8.
+        Where it is coherent it may hold page cache: of a GH200's 142.5 GiB 67.6 were taken once,
+        and vLLM did not start (vLLM issue 35313, which treats both alike). A rule of thumb; nothing
+        where the GPU is given no more than a part of the box's memory (Strix Halo).
         """
         total, box = self.total_memory_bytes, (self.nominal_gb or 0) * GIB
-        if not self.is_integrated or total < box * _SHARES_ALL:
+        parted = self.is_integrated and total < box * _SHARES_ALL
+        if parted or not (self.is_integrated or self.coherent_memory):
             return 0
         return max(total // 6, min(8 * GIB, total // 3))
 

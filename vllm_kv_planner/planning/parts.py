@@ -106,12 +106,12 @@ def group_info(group: KVCacheGroup, max_model_len: int, limits: RequestLimits) -
 
 
 def host_info(setup: EngineSetup) -> HostInfo | None:
-    """The host's share, where the GPU's memory is the host's too."""
-    if not setup.gpu.is_integrated:
+    """The host's share, where it uses the GPU's memory, too."""
+    if not (setup.gpu.is_integrated or setup.gpu.coherent_memory):
         return None
     total = setup.gpu.total_memory_bytes
     return HostInfo(
-        unified_memory=True,
+        unified_memory=setup.gpu.is_integrated,
         total_bytes=total,
         left_bytes=total - int(total * setup.args.gpu_memory_utilization),
         wanted_bytes=setup.gpu.host_wants_bytes,
@@ -122,9 +122,16 @@ def host_note(host: HostInfo | None) -> tuple[str, ...]:
     """A warning where the host is left too little."""
     if host is None or host.left_bytes >= host.wanted_bytes:
         return ()
+    left, wanted = gib(host.left_bytes), gib(host.wanted_bytes)
+    if not host.unified_memory:
+        return (
+            "the host may keep page cache in this GPU's memory (NVLink-C2C), which vLLM then finds "
+            f"taken: {left} is left for it, and with less than some {wanted} starts have ended; "
+            "free the host's caches before, or lower --gpu-memory-utilization",
+        )
     return (
-        f"the GPU's memory is the host's too: {gib(host.left_bytes)} is left for it, and with less "
-        f"than some {gib(host.wanted_bytes)} whole hosts have hung; lower --gpu-memory-utilization",
+        f"the GPU's memory is the host's too: {left} is left for it, and with less than some "
+        f"{wanted} whole hosts have hung; lower --gpu-memory-utilization",
     )
 
 

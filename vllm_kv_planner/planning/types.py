@@ -145,10 +145,11 @@ class ChangeInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class HostInfo:
-    """The host's memory, where the GPU's memory is the host's too (GB10, Thor, Orin); bytes.
+    """The host's part of a memory that is not the GPU's alone; bytes.
 
-    ``left_bytes`` is what ``gpu_memory_utilization`` leaves the host, ``wanted_bytes`` what it
-    should have.
+    ``unified_memory``: the GPU's memory is the host's (GB10, Thor, Orin); false where the host may
+    keep pages in it (GH200, GB200, GB300). ``left_bytes`` is what ``gpu_memory_utilization`` leaves
+    the host of ``total_bytes``, ``wanted_bytes`` what it should have.
     """
 
     unified_memory: bool

@@ -44,6 +44,7 @@ class Verdict:
 
 _BADNESS = {FITS: 0, BORDERLINE: 1, DOES_NOT_FIT: 2}
 SURE = Verdict(word=FITS)
+NONE_LEFT = "no memory is available for the cache blocks"
 
 
 def judged(
@@ -112,7 +113,7 @@ def refusal(blocks: KVCachePlan) -> str:
     if worker.fits:
         worker = max(blocks.workers, key=_missing)
     if worker.num_blocks == 0:
-        return "no memory is available for the cache blocks"
+        return NONE_LEFT
     if blocks.max_model_len_that_fits == 0:
         longest = "not even one token fits"
     else:

@@ -7,12 +7,18 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..planning.memory import not_held
+from ..planning.parts import host_info, host_note
 from ..planning.request import PlanRequest
 from ..planning.standalone import StandalonePlan
 from ..planning.types import BORDERLINE, DOES_NOT_FIT, FITS, Plan
-from ..planning.verdict import Verdict, captures_whole_steps, held_against_gpu, states_for_all
+from ..planning.verdict import (
+    NONE_LEFT,
+    Verdict,
+    captures_whole_steps,
+    held_against_gpu,
+    states_for_all,
+)
 from ..records import replace
-from ..units import gib
 from .client import THIS_MACHINE
 
 if TYPE_CHECKING:
@@ -66,15 +72,9 @@ def plan_with_budget(request: PlanRequest, ask: Ask, *, count: Ask | None = None
         ) from None
     if given:
         return told(ask(request), mine)
-    tightest = min(memory.available)
-    if memory.infos[0].requested_bytes is not None and tightest <= 0:
-        raise UnsupportedError(
-            f"no memory is available for the cache blocks: {gib(tightest)} is left of "
-            f"{gib(memory.infos[0].requested_bytes)}; --planner standalone shows the parts"
-        )
-    # states and caches that keep nothing ask for none
-    with_memory = request.with_args(kv_cache_memory_bytes=max(1, tightest))
-    return told(ask(with_memory, memory.available), mine)
+    # where nothing is left vLLM is asked for the sizes; nor do caches that keep nothing ask for any
+    stages = [max(1, size) for size in memory.available]
+    return told(ask(request.with_args(kv_cache_memory_bytes=min(stages)), stages), mine)
 
 
 def counted(answer: Plan, stages: int) -> WeightsEstimate:
@@ -99,6 +99,18 @@ def told(plan: Plan, mine: StandalonePlan) -> Plan:
     stage = sizes.index(size) if size in sizes else sizes.index(min(sizes))
     info = memory.info(stage)
     verdict = Verdict(word=plan.verdict, limits=plan.limits)
+    notes = plan.notes
+    none_left = info.requested_bytes is not None and min(sizes) <= 0
+    if none_left:
+        verdict = Verdict(word=DOES_NOT_FIT, limits=(NONE_LEFT,))
+        notes = tuple(note for note in notes if note not in plan.limits)
+        cache = replace(
+            cache,
+            num_gpu_blocks=0,
+            kv_cache_size_tokens=0,
+            max_concurrency=0.0,
+            max_model_len_that_fits=0,
+        )
     if memory.refusal is not None:
         verdict = verdict.joined(Verdict(word=DOES_NOT_FIT, limits=(memory.refusal,)))
     if memory.doubt is not None:
@@ -107,16 +119,20 @@ def told(plan: Plan, mine: StandalonePlan) -> Plan:
     taken = [blocks * per_block] * len(sizes) if cache.groups else []
     verdict = verdict.joined(held_against_gpu(memory, taken))
     states = any(group.kind == "mamba" for group in cache.groups)
-    if states and plan.verdict == FITS and captures_whole_steps(mine.setup, mine.version):
-        unsure = sizes[stage] - memory.pessimistic[stage]
+    judged_here = plan.verdict == FITS or none_left
+    if states and judged_here and captures_whole_steps(mine.setup, mine.version):
+        unsure = 0 if none_left else sizes[stage] - memory.pessimistic[stage]
         least = blocks - unsure // max(per_block, 1)
         verdict = verdict.joined(states_for_all(plan.engine.max_num_seqs, blocks, least))
-    new = [each for each in verdict.notes if each not in plan.notes]
+    new = [each for each in verdict.notes if each not in notes]
+    host = host_info(mine.setup)
     return replace(
         plan,
         memory=info,
+        kv_cache=cache,
         verdict=verdict.word,
         limits=verdict.limits,
+        host=host,
         fits=verdict.word == FITS,
-        notes=(*new, *memory.notes, *plan.notes),
+        notes=(*new, *host_note(host), *memory.notes, *notes),
     )

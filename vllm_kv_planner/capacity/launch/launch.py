@@ -6,12 +6,12 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NoReturn
+from typing import NoReturn
 
 from ...engine_args.environment import read_environment
 from ...engine_args.lora import check_modules
 from ...engine_args.serve_command import parse_serve_command
-from ...errors import InputError, PlannerError, UnsupportedError
+from ...errors import InputError, UnsupportedError
 from ...gpu.gpu import GPU
 from ...masking import hiding
 from ...planner import plan_of
@@ -20,11 +20,9 @@ from ...planning.request import PlanRequest
 from ...planning.types import Plan
 from ...records import dataclass, replace
 from ...vllm_adapter.ended import end_shared_planner
+from ..fit.suggestions import with_changes
 from .command import Command, environment_of, read_command
 from .installed import installed_version, is_known
-
-if TYPE_CHECKING:
-    from ..fit.suggestion import Suggestion
 
 FITS = "fits"
 BORDERLINE = "borderline"
@@ -49,15 +47,6 @@ class Launch:
     def verdict(self) -> str:
         """``fits``, ``borderline`` or ``does not fit``."""
         return self.plan.verdict.replace("_", " ")
-
-    def smallest_change(self) -> Suggestion | None:
-        """The smallest single change that that makes it fit; None where it does, or none would."""
-        from ..fit.suggestions import smallest_change
-
-        try:
-            return smallest_change(self.request)
-        except PlannerError:
-            return None
 
     def start(self) -> NoReturn:
         """Become the command: signals, exit code, standard streams are its own from here on.
@@ -132,7 +121,8 @@ def launch_of(command: Command, request: PlanRequest) -> Launch:
             request = replace(request, environment=read_environment({**os.environ, **own}))
         request = _on_this_machine(request)
         request = _with_version(request, command)
-        return Launch(command=command, request=request, plan=plan_of(request))
+        plan = with_changes(request, plan_of(request))
+        return Launch(command=command, request=request, plan=plan)
 
 
 def _on_this_machine(request: PlanRequest) -> PlanRequest:

@@ -141,9 +141,10 @@ def refuse_without_states(
     """What vLLM says against full CUDA graphs with fewer states than sequences.
 
     The runner asks once its cache is there, with what every backend's graphs can do; the mode it
-    settles on stays with this copy of the config.
+    settles on stays with this copy of the config. 0.32 and 0.33 ask alike; a version that asks
+    otherwise ends in its own words, and not in a plan without the check.
     """
-    if not getattr(scheduler, "has_mamba_layers", False):
+    if not scheduler.has_mamba_layers:
         return
     compilation = vllm_config.compilation_config
     mode = compilation.cudagraph_mode
@@ -163,7 +164,7 @@ def refuse_without_states(
             min(supports, key=lambda support: support.value),
             None,
             1 + drafted,
-            use_v2_model_runner=bool(getattr(vllm_config, "use_v2_model_runner", False)),
+            use_v2_model_runner=bool(vllm_config.use_v2_model_runner),
             kv_cache_config=scheduler,
             max_num_reqs=vllm_config.scheduler_config.max_num_seqs,
         )
@@ -171,8 +172,6 @@ def refuse_without_states(
         if "Mamba cache blocks" in str(error):
             # whether a larger share would help is planned, not guessed
             refusals.append(one_line(str(error)).replace(" or increase gpu_memory_utilization", ""))
-    except TypeError:
-        pass  # a version that asks for something else, and is not one this was tested with
     finally:
         compilation.cudagraph_mode = mode
 
