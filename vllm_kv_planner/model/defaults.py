@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..data_files import find_line
 from ..errors import ConfigError
 from .json_file import shown
-from .presets import find_line
 
 _known: dict[str, Mapping[str, Any]] = {}
 
@@ -40,7 +40,7 @@ def class_line(model_type: str) -> Mapping[str, Any]:
     if model_type not in _known:
         line = None
         if model_type and len(model_type) < 100:
-            line = find_line("defaults.jsonl", model_type.lower())
+            line = find_line(__file__, "defaults.jsonl", model_type.lower())
         _known[model_type] = line or {}
     return _known[model_type]
 

@@ -29,18 +29,17 @@ leads to a known model; ``spellings``: names that people use for one, by where t
 from __future__ import annotations
 
 import json
-import os
 import re
 from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
+from ..data_files import find_line, lines_text
 from ..errors import UnknownNameError
 from ..records import dataclass, field
 
-_FOLDER = os.path.dirname(__file__)
+PRESETS = "presets.jsonl"
 CERTAINTIES = ("confirmed", "agreed", "one", "derived")
-_loaded: dict[str, bytes] = {}
 
 
 @dataclass(frozen=True)
@@ -58,9 +57,9 @@ class Preset:
 def find_preset(name: str) -> Preset | None:
     """The bundled model called ``name`` (an id or an alias, in any case), or None."""
     lowered = name.lower()
-    line = find_line("presets.jsonl", lowered)
+    line = find_line(__file__, PRESETS, lowered)
     if line is None:
-        line = find_line("presets.jsonl", canonical_name(name).lower())
+        line = find_line(__file__, PRESETS, canonical_name(name).lower())
         if line is None:
             return None
     config = line.get("config", {})
@@ -102,10 +101,10 @@ def is_id_of(name: str, model: str) -> bool:
 def _with_owner(lowered: str) -> list[str]:
     """The models called so after their owner's name; by an alias where no id is."""
     pattern = rb'\n{"id":"([^"/]*/' + re.escape(lowered.encode(errors="replace")) + rb')",'
-    text = _text("presets.jsonl")
+    text = lines_text(__file__, PRESETS)
     found = [
         text[match.start(1) : match.end(1)].decode()
-        for match in re.finditer(pattern, _text("presets.jsonl", lowered=True))
+        for match in re.finditer(pattern, lines_text(__file__, PRESETS, lowered=True))
     ]
     aliased = (model for name, model in hub_aliases().items() if name.rpartition("/")[2] == lowered)
     return found or sorted(set(aliased))
@@ -113,14 +112,14 @@ def _with_owner(lowered: str) -> list[str]:
 
 def known_names() -> list[str]:
     """The ids of all bundled models, sorted."""
-    lines = _text("presets.jsonl").split(b"\n")[1:]
+    lines = lines_text(__file__, PRESETS).split(b"\n")[1:]
     return [json.loads(line)["id"] for line in lines if line]
 
 
 @lru_cache(maxsize=1)
 def hub_aliases() -> dict[str, str]:
     """Names, in lower case, that the Hub itself leads to a bundled model, and its id."""
-    text = _text("presets.jsonl")
+    text = lines_text(__file__, PRESETS)
     found: dict[str, str] = json.loads(text[: text.find(b"\n")])["aliases"]
     return found
 
@@ -136,31 +135,9 @@ def other_owners(owner: str) -> list[str]:
     return [owner] if other is None else [owner, other]
 
 
-def find_line(file: str, key: str) -> dict[str, Any] | None:
-    """The object on the line of a bundled ``.jsonl`` file whose ``id`` is ``key``, or None.
-
-    ``key`` is in lower case; ids are matched without regard to case.
-    """
-    text = _text(file)
-    # Lower-casing ASCII moves nothing, so offsets into one copy hold in the other.
-    start = _text(file, lowered=True).find(b'\n{"id":' + json.dumps(key).encode() + b",")
-    if start < 0:
-        return None
-    found: dict[str, Any] = json.loads(text[start + 1 : text.find(b"\n", start + 1)])
-    return found
-
-
-def _text(file: str, *, lowered: bool = False) -> bytes:
-    if file not in _loaded:
-        with open(os.path.join(_FOLDER, file), "rb") as data:
-            _loaded[file] = data.read()
-            _loaded[file + " lowered"] = _loaded[file].lower()
-    return _loaded[file + " lowered" if lowered else file]
-
-
 @lru_cache(maxsize=4)
 def _other_names(*kinds: str) -> dict[str, str]:
-    text = _text("presets.jsonl")
+    text = lines_text(__file__, PRESETS)
     head = json.loads(text[: text.find(b"\n")])
     found: dict[str, str] = {}
     for kind in kinds:
