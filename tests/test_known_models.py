@@ -129,3 +129,65 @@ def test_longest_context_fits_and_one_more_token_does_not(model: str, memory: in
         assert not plan(model, memory, max_model_len=longest + 1, **BATCH).fits
     except InputError as refusal:
         assert "greater than the derived max_model_len" in str(refusal)
+
+
+@pytest.mark.parametrize(
+    ("memory", "tokens", "concurrency"), [(69.53, 336_566, 41.08), (59.06, 285_892, 34.9)]
+)
+def test_gemma_4_12b_as_published_starts_have_it(
+    memory: float, tokens: int, concurrency: float
+) -> None:
+    """Two starts on GB10: a model without towers whose patches and sound are projected."""
+    flags = {"gpu": "GB10", "max_model_len": 8192, "max_num_batched_tokens": 4096}
+    answer = plan("google/gemma-4-12B-it", int(memory * GIB), vllm_version="0.22", **flags)
+    assert answer.kv_cache.kv_cache_size_tokens == pytest.approx(tokens, rel=1e-4)
+    assert answer.kv_cache.max_concurrency == pytest.approx(concurrency, abs=0.01)
+    found = vllm_kv_planner.plan("google/gemma-4-12B-it", vllm_version="0.22", **flags)
+    weights = found.memory.weights_bytes
+    assert weights is not None
+    assert weights == pytest.approx(22.75 * GIB, rel=0.005)  # 22.68 and 22.83 printed
+
+
+@pytest.mark.parametrize(
+    ("model", "flags", "weights", "kv"),
+    [  # as published starts printed them
+        (
+            "RedHatAI/Llama-3.3-70B-Instruct-FP8-dynamic",
+            {
+                **{"gpu": "H100", "tensor_parallel_size": 2, "max_model_len": 16000},
+                **{"block_size": 128, "vllm_version": "0.11"},
+            },
+            33.88,
+            32.0,
+        ),
+        (
+            "Qwen/Qwen3-Reranker-8B",
+            {
+                **{"gpu": "RTX PRO 6000", "max_model_len": 1024, "vllm_version": "0.20"},
+                "gpu_memory_utilization": 0.85,
+            },
+            15.26,
+            62.35,
+        ),
+        (
+            "Qwen/Qwen3-Embedding-8B",
+            {"gpu": "H100", "max_model_len": 8192, "runner": "pooling", "vllm_version": "0.12"},
+            14.11,
+            None,
+        ),
+        (
+            "Qwen/Qwen3-Embedding-0.6B",
+            {"gpu": "RTX 5090", "max_model_len": 2048, "runner": "pooling"},
+            1.12,
+            None,
+        ),
+    ],
+)
+def test_derived_presets_weigh_what_engines_printed(
+    model: str, flags: dict[str, Any], weights: float, kv: float | None
+) -> None:
+    memory = vllm_kv_planner.plan(model, **flags).memory
+    assert memory.weights_bytes is not None and memory.available_kv_cache_bytes is not None
+    assert memory.weights_bytes / GIB == pytest.approx(weights, abs=0.02)
+    if kv is not None:
+        assert memory.available_kv_cache_bytes / GIB == pytest.approx(kv, rel=0.01)

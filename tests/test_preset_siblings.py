@@ -54,6 +54,7 @@ LACK = {
     "sgl-project/DeepSeek-V4-Flash-FP8": "qk_nope_head_dim",
     # what is not there, which others state as 0
     "moonshotai/Kimi-K2-Thinking": "num_nextn_predict_layers",
+    "nvidia/Qwen3.6-27B-NVFP4": "mlp_only_layers",
     "Qwen/Qwen3-Coder-30B-A3B-Instruct": "shared_expert_intermediate_size",
     "Qwen/Qwen3-Coder-30B-A3B-Instruct-FP8": "shared_expert_intermediate_size",
     "tiiuae/falcon-7b": "num_kv_heads",  # it has multi_query instead

@@ -3,7 +3,7 @@
 Restates ``get_image_size_with_most_features`` and ``get_mm_max_tokens_per_item`` of the models'
 processing info (vLLM 0.19 and 0.33 ``models/gemma3_mm.py``, ``mistral3.py``, ``pixtral.py``,
 ``mllama4.py``, ``llava.py``, ``llava_next.py``, ``qwen2_vl.py``, ``qwen3_vl.py``,
-``internvl.py``, ``gemma4_mm.py``) with the image processors' defaults.
+``internvl.py``, ``gemma4_mm.py``, ``gemma4_unified.py``) with the image processors' defaults.
 """
 
 from __future__ import annotations
@@ -210,6 +210,22 @@ def _gemma4(config: JsonDict, vision: JsonDict) -> EncoderItem:
     )
 
 
+def _gemma4_unified(config: JsonDict, vision: JsonDict) -> EncoderItem:
+    """The same video; no encoder: a patch of 48 x 48 pixels becomes a token."""
+    frames, soft = _GEMMA4_FRAMES, 70
+    width = _int(vision, "mm_embed_dim", 3840)
+    patch = 3 * _int(vision, "model_patch_size", 48) ** 2
+    return EncoderItem(
+        tokens=frames * (soft + 8),
+        embeddings=frames * soft,
+        pixel_elements=frames * soft * patch,
+        patches=frames * soft,
+        width=width,
+        mlp_width=patch // 2,  # its two norms of the pixels
+        how="one video of 32 frames",
+    )
+
+
 def _gemma4_chunk(setup: EngineSetup, vision: JsonDict, frame_patches: int) -> int:
     """Frames encoded together (``_encoder_chunk``, from 0.22 on; before, one by one)."""
     cost = frame_patches * 4 * _int(vision, "position_embedding_size", 10240) * 8
@@ -273,6 +289,7 @@ _QWEN_VL = (
 _RULES: Mapping[str, Callable[[JsonDict, JsonDict], EncoderItem]] = {
     "gemma3": _gemma3,
     "gemma4": _gemma4,
+    "gemma4_unified": _gemma4_unified,
     "internvl": _internvl,
     "internvl_chat": _internvl,
     "llama4": _llama4,

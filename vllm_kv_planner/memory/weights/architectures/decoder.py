@@ -127,8 +127,11 @@ def _final_norm(facts: Facts) -> list[Module]:
 
 
 def _head(facts: Facts) -> Module | None:
-    """The output head; None for classes that return hidden states."""
-    if facts.options.get("head") is False:
+    """The output head; None for classes that return hidden states, and for pooling.
+
+    Source: ``models/adapters.py`` ``_create_pooling_model_cls``.
+    """
+    if facts.options.get("head") is False or facts.description.runner_type == "pooling":
         return None
     head = LMHead(
         facts.label("head", "lm_head"),

@@ -1,6 +1,7 @@
 """Gemma 4's towers, which run through Transformers' code: every GPU holds all of them.
 
-Source: vLLM 0.33 ``models/gemma4_mm.py``; transformers 5.20 ``models/gemma4``.
+Source: vLLM 0.33 ``models/gemma4_mm.py``, ``gemma4_unified.py``; transformers 5.20
+``models/gemma4``.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from .....model.config import Config
-from ...modules import Block, Module, Norm, Weight
+from ...modules import Block, Linear, Module, Norm, Weight
 from ..facts import Facts
 from .config import part
 
@@ -24,6 +25,34 @@ _LIMITS = ("input_min", "input_max", "output_min", "output_max")
 def gemma4(facts: Facts) -> Sequence[Module]:
     """Vision, and audio where the model hears."""
     return (*_vision(facts), *_audio(facts))
+
+
+def gemma4_unified(facts: Facts) -> Sequence[Module]:
+    """No towers: patches and sound go through one projection each, which every engine loads."""
+    vision = part(facts, "vision_config", "gemma4_unified_vision")
+    audio = part(facts, "audio_config", "gemma4_unified_audio")
+    modules: list[Module] = []
+    if vision is not None:
+        width = vision.int("mm_embed_dim")
+        patch = 3 * vision.int("model_patch_size", default=48) ** 2
+        children: tuple[Module, ...] = (
+            Norm("patch_ln1", patch, bias=True, part="vision"),
+            Linear("patch_dense", patch, (width,), bias=True),
+            Norm("patch_ln2", width, bias=True, part="vision"),
+            Weight("pos_embedding", (vision.int("mm_posemb_size", default=1120), 2, width)),
+            Norm("pos_norm", width, bias=True, part="vision"),
+        )
+        out = vision.int("output_proj_dims", default=width)
+        modules.append(Block("vision_embedder", children, "vision"))
+        modules.append(_projection("embed_vision", out, facts.hidden, "vision"))
+    if audio is not None:
+        out = audio.int("output_proj_dims", default=audio.int("hidden_size", default=640))
+        modules.append(_projection("embed_audio", out, facts.hidden, "audio"))
+    return modules
+
+
+def _projection(name: str, inputs: int, outputs: int, kind: str) -> Block:
+    return Block(name, (_plain("embedding_projection", inputs, outputs),), kind)
 
 
 def _plain(name: str, inputs: int, outputs: int) -> Weight:
@@ -65,7 +94,7 @@ def _vision(facts: Facts) -> Sequence[Module]:
         children += [Weight("std_bias", (hidden,)), Weight("std_scale", (hidden,))]
     return (
         Block("vision_tower", tuple(children), "vision"),
-        Block("embed_vision", (_plain("embedding_projection", hidden, facts.hidden),), "vision"),
+        _projection("embed_vision", hidden, facts.hidden, "vision"),
     )
 
 
@@ -91,7 +120,7 @@ def _audio(facts: Facts) -> Sequence[Module]:
     )
     return (
         Block("audio_tower", children, "audio"),
-        Block("embed_audio", (_plain("embedding_projection", out, facts.hidden),), "audio"),
+        _projection("embed_audio", out, facts.hidden, "audio"),
     )
 
 
