@@ -28,9 +28,9 @@ from benchmarks.ground_truth import (
     unusable,
 )
 from vllm_kv_planner.calibration.calibration import Calibration
-from vllm_kv_planner.calibration.learn import learn
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.explain.compare import compare
+from vllm_kv_planner.explain.learn import learn
 from vllm_kv_planner.explain.predict import Given, predict
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.logs.parse import parse_lines

@@ -124,15 +124,15 @@ def run_apart(size: int, prefix: int) -> dict[str, float]:
 
 def one_workload(size: int, prefix: int) -> dict[str, float]:
     """Run ``size`` requests in a closed loop; seconds, and this process's peak memory."""
-    from vllm_kv_planner.capacity.workload.lengths import parse_lengths
-    from vllm_kv_planner.capacity.workload.requests import (
+    from vllm_kv_planner.capacity.workload_run import run_workload
+    from vllm_kv_planner.planner import plan_of
+    from vllm_kv_planner.planning.request import plan_request
+    from vllm_kv_planner.workload.lengths import parse_lengths
+    from vllm_kv_planner.workload.requests import (
         SharedPrefix,
         generated_requests,
         with_shared_prefix,
     )
-    from vllm_kv_planner.capacity.workload.run import run_workload
-    from vllm_kv_planner.planner import plan_of
-    from vllm_kv_planner.planning.request import plan_request
 
     request = plan_request(ENGINE["model"], gpu=ENGINE["gpu"], max_model_len=16_384)
     plan = plan_of(request)

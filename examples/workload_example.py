@@ -10,9 +10,9 @@ import sys
 
 try:
     from vllm_kv_planner import RequestSource, plan_request, run_workload
-    from vllm_kv_planner.capacity.workload.figures import headline
     from vllm_kv_planner.cli.output import printing
     from vllm_kv_planner.engine_args.flags import FlagParser
+    from vllm_kv_planner.workload.figures import headline
 except ModuleNotFoundError as absent:
     print(f"error: {absent}: pip install vllm-kv-planner", file=sys.stderr)
     raise SystemExit(2) from None

@@ -14,11 +14,11 @@ import pytest
 
 from tests.memory_engines import setup_of
 from tests.start_logs import LLAMA, V019, V029, V066
-from vllm_kv_planner.calibration.learn import learn
 from vllm_kv_planner.calibration.lesson import Lesson
 from vllm_kv_planner.calibration.store import load, merged, save
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import InputError, PlannerError
+from vllm_kv_planner.explain.learn import learn
 from vllm_kv_planner.explain.predict import Given
 from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
 from vllm_kv_planner.logs.parse import parse_lines

@@ -15,9 +15,9 @@ from tests.test_vllm_cpu_engine import MODELS
 from tests.vllm_python import CPU, interpreter
 from tests.workload_truth import step_row
 from vllm_kv_planner import VLLMPlanner
-from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
 from vllm_kv_planner.planning.request import plan_request
 from vllm_kv_planner.vllm_adapter.workload import VLLMRun
+from vllm_kv_planner.workload.types import Segment, TraceRequest
 
 PYTHON = interpreter(CPU)
 MIB = 1 << 20

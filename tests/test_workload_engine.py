@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from vllm_kv_planner.capacity.workload.run import run_workload
-from vllm_kv_planner.capacity.workload.types import Segment, StepRecord, TraceRequest
+from vllm_kv_planner.capacity.workload_run import run_workload
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.planning.request import plan_request
+from vllm_kv_planner.workload.types import Segment, StepRecord, TraceRequest
 
 from .shared import config_files, needs_shared
 from .workload_engines import chunks, engine, full, ring, states, steps_of, window

@@ -11,17 +11,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.workload.arrivals import parse_arrivals
-from vllm_kv_planner.capacity.workload.lengths import parse_lengths
-from vllm_kv_planner.capacity.workload.requests import (
+from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.workload.arrivals import parse_arrivals
+from vllm_kv_planner.workload.lengths import parse_lengths
+from vllm_kv_planner.workload.requests import (
     SharedPrefix,
     generated_requests,
     with_arrivals,
     with_pace,
     with_shared_prefix,
 )
-from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
-from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.workload.types import Segment, TraceRequest
 
 DRAWS = 20_000
 

@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import vllm_kv_planner
-from vllm_kv_planner.capacity.workload.chart import chart, resampled
-from vllm_kv_planner.capacity.workload.figures import headline, share
-from vllm_kv_planner.capacity.workload.outcome import SeriesPoint, Spread
-from vllm_kv_planner.capacity.workload.page import to_html
-from vllm_kv_planner.capacity.workload.result import WorkloadResult
 from vllm_kv_planner.records import replace
 from vllm_kv_planner.report.render import to_csv, to_text
+from vllm_kv_planner.workload.chart import chart, resampled
+from vllm_kv_planner.workload.figures import headline, share
+from vllm_kv_planner.workload.outcome import SeriesPoint, Spread
+from vllm_kv_planner.workload.page import to_html
+from vllm_kv_planner.workload.result import WorkloadResult
 
 
 def spread(p5: int, p95: int) -> Spread:

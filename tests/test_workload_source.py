@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from tests.trace_files import AZURE, BURSTGPT, COLUMNS, writer
-from vllm_kv_planner.capacity.workload.source import RequestSource
-from vllm_kv_planner.capacity.workload.types import TraceRequest
 from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.workload.source import RequestSource
+from vllm_kv_planner.workload.types import TraceRequest
 
 Write = Callable[[str | bytes], str]
 

@@ -18,7 +18,7 @@ from tests.trace_files import (
     refused,
     turns,
 )
-from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
+from vllm_kv_planner.workload.types import Segment, TraceRequest
 
 pytest_plugins = ["tests.trace_fixtures"]
 

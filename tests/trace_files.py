@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner.capacity.workload.traces.read import Trace, TraceOptions
-from vllm_kv_planner.capacity.workload.types import TraceRequest
 from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.workload.traces.read import Trace, TraceOptions
+from vllm_kv_planner.workload.types import TraceRequest
 
 Write = Callable[[str | bytes], str]
 """Writes a trace, and says where it is."""

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from tests.shared import config_files
-from vllm_kv_planner.capacity.workload.types import Segment, TraceRequest
 from vllm_kv_planner.planning.request import PlanRequest, plan_request
+from vllm_kv_planner.workload.types import Segment, TraceRequest
 
 Trace = list[TraceRequest]
 

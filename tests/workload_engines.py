@@ -5,17 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from vllm_kv_planner.capacity.workload.engine import Engine
-from vllm_kv_planner.capacity.workload.exact import EngineRun
-from vllm_kv_planner.capacity.workload.fast import FastEngine
-from vllm_kv_planner.capacity.workload.feed import Feed
-from vllm_kv_planner.capacity.workload.settings import (
-    EngineSettings,
-    block_sizes,
-    group_settings,
-)
-from vllm_kv_planner.capacity.workload.step import Step
-from vllm_kv_planner.capacity.workload.types import StepRecord, TraceRequest
 from vllm_kv_planner.kv_cache.specs import (
     ChunkedLocalAttentionSpec,
     CircularBufferSpec,
@@ -25,6 +14,13 @@ from vllm_kv_planner.kv_cache.specs import (
     RequestLimits,
     SlidingWindowSpec,
 )
+from vllm_kv_planner.workload.engine import Engine
+from vllm_kv_planner.workload.exact import EngineRun
+from vllm_kv_planner.workload.fast import FastEngine
+from vllm_kv_planner.workload.feed import Feed
+from vllm_kv_planner.workload.settings import EngineSettings, block_sizes, group_settings
+from vllm_kv_planner.workload.step import Step
+from vllm_kv_planner.workload.types import StepRecord, TraceRequest
 
 HEADS: dict[str, int] = {"num_kv_heads": 1, "head_size": 1, "head_size_v": 1, "dtype_bytes": 2}
 

@@ -11,7 +11,7 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from vllm_kv_planner.capacity.workload.types import Segment, StepRecord, TraceRequest
+from vllm_kv_planner.workload.types import Segment, StepRecord, TraceRequest
 
 
 class Truth(NamedTuple):

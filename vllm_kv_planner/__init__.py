@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .api import plan as plan
     from .capacity.compare import compare_models as compare_models
     from .capacity.compared import ModelComparison as ModelComparison
+    from .capacity.estimate import KVCacheEstimate as KVCacheEstimate
+    from .capacity.estimate import estimate_kv_cache as estimate_kv_cache
     from .capacity.fit.fit import fit as fit
     from .capacity.fit.offer import Offer as Offer
     from .capacity.fit.questions import fewest_gpus as fewest_gpus
@@ -27,27 +29,25 @@ if TYPE_CHECKING:
     from .capacity.scenario import Scenario as Scenario
     from .capacity.sweep.result import SweepResult as SweepResult
     from .capacity.sweep.run import sweep as sweep
-    from .capacity.workload.result import WorkloadResult as WorkloadResult
-    from .capacity.workload.run import run_workload as run_workload
-    from .capacity.workload.source import RequestSource as RequestSource
+    from .capacity.workload_run import run_workload as run_workload
     from .errors import ConfigError as ConfigError
     from .errors import InputError as InputError
     from .errors import PlannerError as PlannerError
     from .errors import UnknownNameError as UnknownNameError
     from .errors import UnsupportedError as UnsupportedError
-    from .estimate import KVCacheEstimate as KVCacheEstimate
-    from .estimate import estimate_kv_cache as estimate_kv_cache
     from .planning.request import PlanRequest as PlanRequest
     from .planning.request import plan_request as plan_request
     from .planning.types import Plan as Plan
     from .vllm_adapter.client import VLLMPlanner as VLLMPlanner
     from .vllm_adapter.live import plan_engine as plan_engine
+    from .workload.result import WorkloadResult as WorkloadResult
+    from .workload.source import RequestSource as RequestSource
 
 _HOME = {
     "ConfigError": "errors",
     "FitResult": "capacity.fit.result",
     "InputError": "errors",
-    "KVCacheEstimate": "estimate",
+    "KVCacheEstimate": "capacity.estimate",
     "Launch": "capacity.launch.launch",
     "ModelComparison": "capacity.compared",
     "Offer": "capacity.fit.offer",
@@ -55,16 +55,16 @@ _HOME = {
     "Plan": "planning.types",
     "PlannerError": "errors",
     "PlanRequest": "planning.request",
-    "RequestSource": "capacity.workload.source",
+    "RequestSource": "workload.source",
     "Scenario": "capacity.scenario",
     "Suggestion": "capacity.fit.suggestion",
     "SweepResult": "capacity.sweep.result",
     "UnknownNameError": "errors",
     "UnsupportedError": "errors",
     "VLLMPlanner": "vllm_adapter.client",
-    "WorkloadResult": "capacity.workload.result",
+    "WorkloadResult": "workload.result",
     "compare_models": "capacity.compare",
-    "estimate_kv_cache": "estimate",
+    "estimate_kv_cache": "capacity.estimate",
     "fewest_gpus": "capacity.fit.questions",
     "fit": "capacity.fit.fit",
     "least_utilization": "capacity.fit.questions",
@@ -74,7 +74,7 @@ _HOME = {
     "plan_engine": "vllm_adapter.live",
     "plan_launch": "capacity.launch.launch",
     "plan_request": "planning.request",
-    "run_workload": "capacity.workload.run",
+    "run_workload": "capacity.workload_run",
     "smallest_change": "capacity.fit.suggestions",
     "suggest": "capacity.fit.questions",
     "suggestions_of": "capacity.fit.suggestions",

@@ -29,9 +29,9 @@ def run(arguments: Sequence[str]) -> int:
     """Read, learn, write, and say what was learned; returns the exit code."""
     import time
 
-    from ..calibration.learn import learn
-    from ..calibration.learned import Learned
     from ..calibration.store import add
+    from ..explain.learn import learn
+    from ..explain.learned import Learned
 
     given = log_parser("calibrate", DESCRIPTION, EPILOG).parse_args(list(arguments))
     if given.no_calibration:

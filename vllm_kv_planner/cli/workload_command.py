@@ -17,9 +17,9 @@ from .workload_flags import make_parser, source_of
 if TYPE_CHECKING:
     import argparse
 
-    from ..capacity.workload.result import WorkloadReport, WorkloadResult
-    from ..capacity.workload.source import OpenSource, RequestSource
     from ..planning.types import Plan
+    from ..workload.result import WorkloadReport, WorkloadResult
+    from ..workload.source import OpenSource, RequestSource
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
 
             say(rendered(Plans((plan,)), given.format))
             return 1
-        from ..capacity.workload.run import run_workload
+        from ..capacity.workload_run import run_workload
         from .progress import progress_bar
 
         with progress_bar(source.total, "requests", wanted=not given.no_progress) as progress:
@@ -75,8 +75,8 @@ def may_run(plan: Plan) -> bool:
 
 def report_of(result: WorkloadResult, asked: RequestSource, source: OpenSource) -> WorkloadReport:
     """The result, with what the requests were and what there is to say of them."""
-    from ..capacity.workload.result import WorkloadReport
     from ..records import as_plain, replace
+    from ..workload.result import WorkloadReport
 
     plain = as_plain(asked)
     assert isinstance(plain, dict)
@@ -119,7 +119,7 @@ def write_files(given: argparse.Namespace, result: WorkloadResult, source: OpenS
         with whole_file(given.series) as file:
             file.write(to_csv(result.series_table()) + "\n")
     if given.html is not None:
-        from ..capacity.workload.page import to_html
+        from ..workload.page import to_html
 
         with whole_file(given.html) as file:
             file.write(to_html(result, described(source)))

@@ -10,7 +10,7 @@ from .planner_flags import add_custom_flags, add_planner_flags, command_parser
 if TYPE_CHECKING:
     import argparse
 
-    from ..capacity.workload.source import RequestSource
+    from ..workload.source import RequestSource
 
 EPILOG = """\
 lengths: 1000, 500-1500, normal:mean=1000,std=200, lognormal:mean=1000,sigma=0.8 (or median=,
@@ -107,7 +107,7 @@ def _add_arrival_flags(parser: argparse.ArgumentParser) -> None:
 
 def source_of(given: argparse.Namespace) -> RequestSource:
     """The requests that the flags ask for; nothing is opened yet."""
-    from ..capacity.workload.source import RequestSource
+    from ..workload.source import RequestSource
 
     return RequestSource(
         prompt_tokens=given.prompt_tokens,

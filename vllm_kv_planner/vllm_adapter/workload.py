@@ -10,10 +10,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from ..capacity.workload.flags import SchedulerFlags
-from ..capacity.workload.types import StepRecord, TraceRequest
 from ..errors import InputError, PlannerError
 from ..planning.types import Plan
+from ..workload.flags import SchedulerFlags
+from ..workload.types import StepRecord, TraceRequest
 from .budget import plan_with_budget
 from .client import VLLMPlanner
 from .shared import installed_planner

@@ -1,0 +1,201 @@
+"""The same figures of a run in vLLM's own scheduler, from its records."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from math import ceil
+from typing import TYPE_CHECKING, Any
+
+from ..workload.feed import Counts, check_request
+from ..workload.outcome import notes_of
+from ..workload.settings import EngineSettings
+from ..workload.state import Arrived, Request
+from ..workload.statistics import Statistics
+from ..workload.step import Step
+from ..workload.types import StepRecord, TraceRequest
+
+if TYPE_CHECKING:
+    from ..planning.request import PlanRequest
+    from ..workload.result import WorkloadResult
+
+
+def run_with_vllm(
+    request: PlanRequest,
+    trace: Iterable[TraceRequest],
+    *,
+    concurrency: int | None,
+    step_time: float | None,
+    progress: Callable[[int], None] | None,
+    scheduler_flags: Mapping[str, Any] | None,
+) -> WorkloadResult:
+    """``run_workload`` with ``scheduler="vllm"``; its arguments are checked."""
+    from ..vllm_adapter.workload import VLLMRun
+
+    seen = SeenTrace(trace, concurrency=concurrency, step_time=step_time)
+    with VLLMRun(
+        request,
+        seen.requests(),
+        concurrency=concurrency,
+        step_time=step_time,
+        scheduler_flags=scheduler_flags,
+    ) as run:
+        settings = settings_told(run.settings)
+        seen.max_model_len = settings.max_model_len
+        statistics = Statistics(settings)
+        for record in run.steps():
+            seen.add(record, statistics, settings)
+            if progress is not None and record.finished:
+                progress(seen.ended + seen.refused)
+        seen.end(statistics)
+        if progress is not None:
+            progress(seen.ended + seen.refused)
+        plan = run.plan
+    return statistics.result(
+        plan,
+        seen.counts,
+        scheduler="vllm",
+        concurrency=concurrency,
+        step_time=step_time,
+        notes=(*plan.notes, *notes_of(plan)),
+    )
+
+
+def settings_told(told: Mapping[str, Any]) -> EngineSettings:
+    """What the figures need of vLLM's settings."""
+    tokens = told["max_num_batched_tokens"]
+    return EngineSettings(
+        num_gpu_blocks=told["num_gpu_blocks"],
+        groups=(),
+        max_model_len=told["max_model_len"],
+        max_num_seqs=told["max_num_active_seqs"] or told["max_num_seqs"],
+        max_num_batched_tokens=tokens,
+        token_budget=min(tokens, told["max_num_scheduled_tokens"] or tokens),
+        enable_prefix_caching=told["enable_prefix_caching"],
+        max_concurrent_batches=told["max_concurrent_batches"],
+        prefill_schedule_interval=told["prefill_schedule_interval"],
+        scheduler_block_size=told["scheduler_block_size"],
+        hash_block_size=told["hash_block_size"],
+    )
+
+
+class SeenTrace:
+    """A trace on its way to vLLM, and what the records say became of it.
+
+    Attributes:
+        read: Requests read.
+        refused: Of them, prompts that are too long.
+        cut: Of them, those whose outputs end at ``max_model_len``.
+        ended: Requests that have ended.
+    """
+
+    def __init__(
+        self, trace: Iterable[TraceRequest], *, concurrency: int | None, step_time: float | None
+    ) -> None:
+        self.read = self.refused = self.cut = self.ended = 0
+        self.max_model_len = 1 << 60
+        self._trace = trace
+        self._clients = concurrency
+        self._step_time = step_time or 1.0
+        self._there: dict[int, Request] = {}
+        self._is_read = False
+        self._clock = -1
+        self._last_join = 0
+        self._admitted = 0
+        self._free_since: deque[int] = deque()
+        self._leaving: deque[tuple[int, ...]] = deque()
+
+    @property
+    def counts(self) -> Counts:
+        """Of the requests read so far."""
+        return Counts(self.read, self.refused, self.cut)
+
+    def requests(self) -> Iterator[TraceRequest]:
+        """The trace; its requests are noted as they pass."""
+        before = 0.0 if self._clients is None else None
+        for number, each in enumerate(self._trace):
+            check_request(number, each, before)
+            if before is not None:
+                before = each.arrival
+            self.read += 1
+            yield each
+            if each.prompt_tokens >= self.max_model_len:
+                self.refused += 1
+                continue
+            end = each.prompt_tokens + each.output_tokens
+            self.cut += end > self.max_model_len
+            join = 0 if self._clients else ceil(each.arrival / self._step_time)
+            self._last_join = max(join, self._last_join)
+            arrived = Arrived(number, 0.0, join, each.prompt_tokens, each.output_tokens, ())
+            self._there[number] = Request(arrived, min(end, self.max_model_len), 0, 1)
+        self._is_read = True
+
+    def add(self, record: StepRecord, statistics: Statistics, settings: EngineSettings) -> None:
+        """A step of vLLM's."""
+        there = self._there
+        step = Step(0, 0, False)
+        step.running, step.waiting = record.running, record.waiting
+        step.used_blocks = record.used_blocks
+        step.tokens = sum(record.scheduled.values())
+        step.limit = likely_limit(record, step.tokens, settings)
+        # Steps that compute nothing have no record: who comes back unseen was thrown out there.
+        unseen = [number for number in record.admitted if there[number].running]
+        step.preempted = [there[number] for number in (*unseen, *record.preempted)]
+        for request in step.preempted:
+            request.lost, request.computed = request.computed, 0
+            request.preemptions += 1
+            request.running = False
+        self._clock += 1
+        for number, found in zip(record.admitted, record.cached_tokens, strict=True):
+            request = there[number]
+            request.computed = found
+            request.running = True
+            self._note_join(request)
+            step.admitted.append((request, found))
+        for number, tokens in record.scheduled.items():
+            there[number].computed += tokens
+        statistics.add_step(step, is_fed=self._is_fed(), clock=self._clock)
+        self._leaving.append(record.finished)
+        if len(self._leaving) == settings.max_concurrent_batches:
+            self._take_back(statistics)
+
+    def end(self, statistics: Statistics) -> None:
+        """The last outputs are back."""
+        while self._leaving:
+            self._take_back(statistics)
+
+    def _take_back(self, statistics: Statistics) -> None:
+        """The output of the oldest step in flight is back: some requests have ended."""
+        finished = self._leaving.popleft()
+        statistics.add_finished([self._there.pop(number) for number in finished])
+        self.ended += len(finished)
+        self._free_since.extend([self._clock + 1] * len(finished))
+
+    def _is_fed(self) -> bool:
+        """Whether requests are still to come; a client sends one when an output is back."""
+        if not self._is_read:
+            return True
+        if self._clients is None:
+            return self._last_join > self._clock
+        return self.read - self.refused > self._clients + self.ended
+
+    def _note_join(self, request: Request) -> None:
+        """When a request joined that is admitted now: an idle engine jumps to that time."""
+        if request.preemptions:
+            return
+        self._admitted += 1
+        if self._clients is None:
+            self._clock = max(self._clock, request.joined)
+        elif self._admitted > self._clients and self._free_since:
+            request.joined = min(self._free_since.popleft(), self._clock)
+
+
+def likely_limit(record: StepRecord, tokens: int, settings: EngineSettings) -> str:
+    """What kept the first waiting request out; records do not say."""
+    if not record.waiting or record.preempted:
+        return "blocks" if record.waiting else ""
+    if tokens >= settings.token_budget:
+        return "tokens"
+    if record.running >= settings.max_num_seqs:
+        return "seats"
+    return "blocks"

@@ -1,0 +1,126 @@
+"""``EngineSettings`` of an engine that is planned for."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from ..errors import InputError, UnsupportedError
+from ..planning.standalone import StandalonePlan, plan_blocks
+from ..planning.types import BORDERLINE, Plan
+from .flags import SchedulerFlags
+from .settings import EngineSettings, block_sizes, check_groups, group_settings
+
+if TYPE_CHECKING:
+    from ..engine_args.setup import EngineSetup
+    from ..planning.request import PlanRequest
+
+
+def planned_settings(
+    request: PlanRequest, flags: SchedulerFlags | None = None, plan: Plan | None = None
+) -> tuple[EngineSettings, Plan]:
+    """What the engine's scheduler works with, and the plan it comes from.
+
+    Raises:
+        PlannerError: The engine cannot be planned, does not fit, or has no rule here.
+    """
+    from ..planning.versions import VLLM_VERSION
+    from ..records import replace
+
+    if request.vllm_version not in (None, VLLM_VERSION):
+        raise UnsupportedError(
+            f"workload: --vllm-version {request.vllm_version}: the rules are those of "
+            f"{VLLM_VERSION}; leave it out"
+        )
+    made = StandalonePlan(replace(request, vllm_version=None))
+    plan = plan or made.plan
+    blocks = plan.kv_cache.num_gpu_blocks
+    if blocks is None or not may_start(plan):
+        raise InputError(f"workload: this engine does not start: {plan.limits[0]}")
+    setup = made.setup
+    length = replace(setup.resolved.length, max_model_len=plan.engine.max_model_len)
+    setup = replace(setup, resolved=replace(setup.resolved, length=length))
+    return settings_of(setup, blocks, flags or SchedulerFlags()), plan
+
+
+def may_start(plan: Plan) -> bool:
+    """Whether the engine fits, or fits if the prediction is a little too high."""
+    blocks = plan.kv_cache.num_gpu_blocks
+    return plan.fits or (plan.verdict == BORDERLINE and blocks is not None and blocks > 1)
+
+
+def settings_of(setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags) -> EngineSettings:
+    """The settings of a resolved engine.
+
+    Raises:
+        UnsupportedError: What is not simulated, and what can be asked instead.
+    """
+    args, resolved = setup.args, setup.resolved
+    check_simulated(setup)
+    blocks = plan_blocks(setup, (0,) * len(setup.cache.stages), setup.limits)
+    specs = [group.spec for group in blocks.workers[0].groups] if blocks.workers else []
+    groups = group_settings(specs, setup.limits)
+    check_groups(groups)
+    common, names = block_sizes(
+        groups,
+        enable_prefix_caching=resolved.caching.enable_prefix_caching,
+        mamba_cache_mode=resolved.caching.mamba_cache_mode,
+        decode_context_parallel_size=args.decode_context_parallel_size,
+    )
+    batch = resolved.batch
+    return EngineSettings(
+        num_gpu_blocks=num_gpu_blocks,
+        groups=groups,
+        max_model_len=resolved.length.max_model_len,
+        max_num_seqs=args.max_num_active_seqs or batch.max_num_seqs,
+        max_num_batched_tokens=batch.max_num_batched_tokens,
+        token_budget=min(
+            args.max_num_scheduled_tokens or batch.max_num_batched_tokens,
+            batch.max_num_batched_tokens,
+        ),
+        enable_prefix_caching=resolved.caching.enable_prefix_caching,
+        enable_chunked_prefill=resolved.caching.enable_chunked_prefill,
+        long_prefill_token_threshold=args.long_prefill_token_threshold,
+        long_prefill_token_threshold_adaptive=flags.long_prefill_token_threshold_adaptive,
+        scheduling_policy=flags.scheduling_policy,
+        prefill_schedule_interval=flags.prefill_schedule_interval,
+        async_scheduling=resolved.runner.async_scheduling,
+        max_concurrent_batches=resolved.runner.max_concurrent_batches,
+        pipeline_parallel_size=args.pipeline_parallel_size,
+        scheduler_block_size=common,
+        hash_block_size=names,
+        watermark_blocks=int(flags.watermark * num_gpu_blocks),
+        reserve_full_prompt=flags.scheduler_reserve_full_isl,
+        notes=assumed(setup),
+    )
+
+
+def assumed(setup: EngineSetup) -> tuple[str, ...]:
+    """What a trace does not say, so that it is left out."""
+    left_out = (
+        (setup.facts.is_multimodal, "images, audio and video: prompts are text"),
+        (setup.args.enable_lora, "LoRA adapters: max_loras keeps nobody waiting"),
+    )
+    return tuple(f"left out: {what}" for found, what in left_out if found)
+
+
+def check_simulated(setup: EngineSetup) -> None:
+    """Refuse engines whose steps depend on more than lengths.
+
+    Raises:
+        UnsupportedError: Which, and what can be asked instead.
+    """
+    args, facts = setup.args, setup.facts
+    refused = (
+        (setup.resolved.speculative is not None, "speculative decoding: how many drafts are right"),
+        (facts.runner_type != "generate", "pooling models: they generate nothing"),
+        (facts.is_encoder_decoder, "encoder-decoder models: the encoder's input"),
+        (
+            args.kv_transfer_config is not None or args.kv_offloading_size is not None,
+            "KV connectors: what they hold",
+        ),
+        (args.prefix_match_unit is not None, "--prefix-match-unit: hits inside a block"),
+        (args.diffusion_config is not None, "diffusion models: their canvas"),
+    )
+    for found, what in refused:
+        if found:
+            raise UnsupportedError(f"workload: {what}, is not simulated; leave it out")

@@ -1,0 +1,223 @@
+"""How long prompts and answers are: distributions written as one short text each.
+
+Whatever is drawn is a whole number of tokens, rounded, and held between ``min`` (1 where none is
+given) and ``max``: a longer draw counts as ``max``, as ``max_tokens`` cuts an answer.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from itertools import accumulate
+from typing import TYPE_CHECKING
+
+from ..engine_args.quantities import parse_quantity
+from ..errors import InputError, printable
+from ..records import dataclass
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from random import Random
+
+MOST_TOKENS = 1_000_000_000
+"""Of one prompt or answer; the longest context anybody serves is a hundredth of it."""
+MOST_CHOICES = 10_000
+
+VALID = (
+    "1000, 500-1500, normal:mean=1000,std=200, lognormal:mean=1000,sigma=0.8 (or median=, std=), "
+    "exponential:mean=1000, choice:512@0.7,4096@0.3; min= and max= cut the curves"
+)
+
+
+class Lengths:
+    """A distribution of token counts."""
+
+    def draw(self, random: Random) -> int:
+        """One length, at least 1."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Uniform(Lengths):
+    """Every whole number from ``low`` to ``high``, both included, equally often."""
+
+    low: int
+    high: int
+
+    def draw(self, random: Random) -> int:
+        """One length; nothing is drawn where only one is possible."""
+        return self.low if self.low == self.high else random.randint(self.low, self.high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice(Lengths):
+    """One of some lengths, each as often as its weight says."""
+
+    lengths: tuple[int, ...]
+    cumulative: tuple[float, ...]
+
+    def draw(self, random: Random) -> int:
+        """One of the lengths."""
+        return random.choices(self.lengths, cum_weights=self.cumulative)[0]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve(Lengths):
+    """A continuous distribution, rounded and cut.
+
+    Attributes:
+        kind: ``normal`` (mean, standard deviation), ``lognormal`` (mean and standard deviation of
+            the logarithm) or ``exponential`` (mean, unused).
+        first: First parameter.
+        second: Second parameter.
+        least: Shorter draws count as this.
+        most: Longer draws count as this.
+    """
+
+    kind: str
+    first: float
+    second: float
+    least: int
+    most: int
+
+    def draw(self, random: Random) -> int:
+        """One length between the bounds."""
+        if self.kind == "normal":
+            drawn = random.normalvariate(self.first, self.second)
+        elif self.kind == "lognormal":
+            # exp() of more than 700 has no float; a billion tokens is exp(20.7)
+            drawn = math.exp(min(random.normalvariate(self.first, self.second), 100.0))
+        else:
+            drawn = random.expovariate(1 / self.first)
+        return min(max(round(drawn), self.least), self.most)
+
+
+_RANGE = re.compile(r"([0-9.]+[kKmMgG]?)-([0-9.]+[kKmMgG]?)")
+
+
+def parse_lengths(text: str, flag: str = "lengths") -> Lengths:
+    """The distribution that ``text`` describes.
+
+    Args:
+        text: ``1000``, ``500-1500``, ``lognormal:mean=1000,sigma=0.8``, …
+        flag: Named in a refusal.
+
+    Raises:
+        InputError: No distribution, or one that cannot be; names what is valid.
+    """
+    try:
+        return _parsed(text.strip())
+    except InputError as error:
+        shown = printable(text if len(text) <= 60 else text[:57] + "...")
+        raise InputError(f"{flag}: {shown!r}: {error}; valid: {VALID}") from None
+
+
+def _parsed(text: str) -> Lengths:
+    name, colon, rest = text.partition(":")
+    if colon:
+        read = _NAMED.get(name.strip().lower())
+        if read is None:
+            raise InputError("no such distribution")
+        return read(rest)
+    between = _RANGE.fullmatch(text)
+    low, high = between.groups() if between is not None else (text, text)
+    made = Uniform(low=_tokens(low), high=_tokens(high))
+    if made.low > made.high:
+        raise InputError("the range ends before it begins")
+    return made
+
+
+def _choice(text: str) -> Lengths:
+    lengths: list[int] = []
+    weights: list[float] = []
+    parts = text.split(",", MOST_CHOICES)
+    if len(parts) > MOST_CHOICES:
+        raise InputError(f"more than {MOST_CHOICES:,} lengths")
+    for part in parts:
+        length, at, weight = part.partition("@")
+        lengths.append(_tokens(length))
+        weights.append(_number("weight", weight, least=0) if at else 1.0)
+    if not sum(weights) > 0:
+        raise InputError("every weight is 0")
+    return Choice(lengths=tuple(lengths), cumulative=tuple(accumulate(weights)))
+
+
+def _normal(text: str) -> Lengths:
+    given = _parameters(text, "mean", "std")
+    first = _needed(given, "mean", "normal")
+    return _curve("normal", first, _needed(given, "std", "normal"), given)
+
+
+def _exponential(text: str) -> Lengths:
+    given = _parameters(text, "mean")
+    return _curve("exponential", _needed(given, "mean", "exponential"), 0.0, given)
+
+
+def _lognormal(text: str) -> Lengths:
+    """``mean`` or ``median`` of the lengths; ``sigma`` of their logarithm, or their ``std``."""
+    given = _parameters(text, "mean", "median", "sigma", "std")
+    if ("mean" in given) == ("median" in given) or ("sigma" in given) == ("std" in given):
+        raise InputError("lognormal needs mean= or median=, and sigma= or std=")
+    if "std" in given and "mean" not in given:
+        raise InputError("lognormal's std= goes with mean=")
+    if "std" in given:
+        sigma = math.sqrt(math.log1p((given["std"] / given["mean"]) ** 2))
+    else:
+        sigma = given["sigma"]
+    # the mean of exp(N(mu, sigma)) is exp(mu + sigma^2 / 2), its median exp(mu)
+    mu = math.log(given["median"]) if "median" in given else math.log(given["mean"]) - sigma**2 / 2
+    return _curve("lognormal", mu, sigma, given)
+
+
+_NAMED: dict[str, Callable[[str], Lengths]] = {
+    "choice": _choice,
+    "normal": _normal,
+    "lognormal": _lognormal,
+    "exponential": _exponential,
+}
+
+
+def _curve(kind: str, first: float, second: float, given: dict[str, float]) -> Lengths:
+    least, most = int(given.get("min", 1)), int(given.get("max", MOST_TOKENS))
+    if least > most:
+        raise InputError("min is above max")
+    return Curve(kind=kind, first=first, second=second, least=least, most=most)
+
+
+def _parameters(text: str, *names: str) -> dict[str, float]:
+    """``mean=1000,max=8k`` as numbers; lengths may carry vLLM's suffixes."""
+    given: dict[str, float] = {}
+    for part in text[:1000].split(","):
+        name, _, value = (each.strip() for each in part.partition("="))
+        if name not in (*names, "min", "max"):
+            raise InputError(f"{name[:20]!r} is none of {', '.join((*names, 'min', 'max'))}")
+        if name in given:
+            raise InputError(f"{name} is given twice")
+        if name in ("sigma", "std"):
+            given[name] = _number(name, value, least=0, most=10 if name == "sigma" else MOST_TOKENS)
+        else:
+            given[name] = _tokens(value)
+    return given
+
+
+def _needed(given: dict[str, float], name: str, kind: str) -> float:
+    if name not in given:
+        raise InputError(f"{kind} needs {name}=")
+    return given[name]
+
+
+def _tokens(text: str) -> int:
+    found = parse_quantity(text)
+    if not 1 <= found <= MOST_TOKENS:
+        raise InputError(f"lengths are 1 to {MOST_TOKENS:,} tokens")
+    return found
+
+
+def _number(name: str, text: str, *, least: float, most: float = 1e12) -> float:
+    try:
+        found = float(text)
+    except ValueError:
+        found = math.nan
+    if not least <= found <= most:
+        raise InputError(f"{name} {text.strip()[:20]!r} is no number from {least:g} to {most:,.0f}")
+    return found

@@ -1,0 +1,141 @@
+"""What came out of running a workload, as counts."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from ..planning.types import Plan
+from ..records import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spread:
+    """How a whole number was spread, over steps (each counts once) or over requests.
+
+    Attributes:
+        mean: The average.
+        least: The smallest.
+        p5: No more than 5 % lie below it.
+        p50: The median.
+        p95: No more than 5 % lie above it.
+        most: The largest.
+    """
+
+    mean: float
+    least: int
+    p5: int
+    p50: int
+    p95: int
+    most: int
+
+
+class SeriesPoint(NamedTuple):
+    """Some consecutive steps, up to the next point's.
+
+    Attributes:
+        step: The first of them.
+        used_blocks: Blocks held by requests, at most.
+        running: Requests that run, at most.
+        waiting: Requests that wait, at most.
+        preemptions: Requests thrown out, all together.
+    """
+
+    step: int
+    used_blocks: int
+    running: int
+    waiting: int
+    preemptions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Outcome:
+    """A workload that has run to its end. Counts are of requests, steps, blocks or tokens.
+
+    Attributes:
+        plan: The engine.
+        scheduler: ``standalone`` (vLLM's rules restated) or ``vllm`` (vLLM's own scheduler).
+        requests: Read from the trace, refused ones included.
+        refused: Never ran, as their prompt leaves no room for an output in max_model_len.
+        cut: Ended early, at max_model_len.
+        steps: Steps in which something was scheduled.
+        step_time: Seconds of one step, where it was given.
+        concurrency: Clients of the closed loop; None: requests came by their arrival times.
+        usable_blocks: Blocks without the null block.
+        running: Requests that ran, over all steps.
+        sustained: The same without ramp-up and drain: from the end of the first request to the
+            last step with requests still to come or waiting; all steps where there is none between.
+        running_loaded: The same over the steps that left something waiting: what the engine
+            holds when it is full; None where nothing ever waited.
+        waiting: Requests left waiting, over all steps.
+        used_blocks: Blocks held, over all steps.
+        step_tokens: Tokens computed, over all steps.
+        waited: Requests that were not admitted in the first step that could have taken them.
+        waited_for: All waiting, one request for one step counted as one, by what held back the
+            first of those that waited, as ``limits``.
+        wait_steps: Steps from arrival to the first admission, over all requests.
+        preemptions: Requests thrown out, each time counted.
+        preempted_requests: Requests thrown out at least once.
+        prompt_tokens: Of all requests that ran.
+        output_tokens: Generated.
+        computed_tokens: Scheduled, recomputation included.
+        recomputed_tokens: Of these, computed a second time or more.
+        cached_tokens: Found in the prefix cache at first admission.
+        queried_tokens: Looked for there.
+        limits: Steps that left something waiting, by what held it back: ``kv_blocks``,
+            ``max_num_seqs``, ``max_num_batched_tokens``.
+        limit: What kept more requests from running, in a sentence.
+        series: The course of it, in at most 200 points.
+        notes: What the reader should know.
+    """
+
+    plan: Plan
+    scheduler: str
+    requests: int
+    refused: int
+    cut: int
+    steps: int
+    step_time: float | None
+    concurrency: int | None
+    usable_blocks: int
+    running: Spread
+    sustained: Spread
+    running_loaded: Spread | None
+    waiting: Spread
+    used_blocks: Spread
+    step_tokens: Spread
+    waited: int
+    waited_for: dict[str, int]
+    wait_steps: Spread
+    preemptions: int
+    preempted_requests: int
+    prompt_tokens: int
+    output_tokens: int
+    computed_tokens: int
+    recomputed_tokens: int
+    cached_tokens: int
+    queried_tokens: int
+    limits: dict[str, int]
+    limit: str
+    series: tuple[SeriesPoint, ...]
+    notes: tuple[str, ...]
+
+    @property
+    def prefix_hit_rate(self) -> float | None:
+        """Share of the prompts' tokens found in the prefix cache; None where nobody looked."""
+        return self.cached_tokens / self.queried_tokens if self.queried_tokens else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Steps times the time of one; None where that was not given."""
+        return None if self.step_time is None else self.steps * self.step_time
+
+
+def notes_of(plan: Plan) -> tuple[str, ...]:
+    """What the figures leave out."""
+    notes = ["every request generates exactly its output tokens; time is counted in engine steps"]
+    if plan.engine.data_parallel_size > 1:
+        notes.append(
+            f"one of {plan.engine.data_parallel_size} data-parallel engines; each has its own "
+            "KV cache and its share of the requests"
+        )
+    return tuple(notes)

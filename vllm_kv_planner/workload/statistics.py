@@ -1,0 +1,152 @@
+"""What a run was like, in running sums and histograms: memory does not grow with the trace."""
+
+from __future__ import annotations
+
+from ..planning.types import Plan
+from .feed import Counts
+from .limits import CAUSES, limit_sentence
+from .result import WorkloadResult
+from .settings import EngineSettings
+from .state import Request
+from .step import Step
+from .tally import SeriesTally, Tally
+
+
+class Statistics:
+    """Collects a run, step by step.
+
+    Attributes:
+        steps: Steps in which something was computed.
+    """
+
+    def __init__(self, settings: EngineSettings) -> None:
+        self.settings = settings
+        self.steps = 0
+        self._running, self._waiting, self._used = Tally(), Tally(), Tally()
+        self._tokens, self._wait, self._loaded, self._sustained = Tally(), Tally(), Tally(), Tally()
+        self._series = SeriesTally()
+        self._limits: dict[str, int] = {}
+        self._waited_for: dict[str, int] = {}
+        self._waited = 0
+        self._has_started = False
+        self._totals = dict.fromkeys(
+            (
+                *("preemptions", "preempted_requests", "prompt_tokens", "output_tokens"),
+                *("recomputed_tokens", "cached_tokens", "queried_tokens"),
+            ),
+            0,
+        )
+
+    def add_step(self, step: Step, *, is_fed: bool, clock: int) -> None:
+        """A step was scheduled.
+
+        Args:
+            step: The step.
+            is_fed: Whether more requests are to come.
+            clock: The time at which it was scheduled.
+        """
+        for request, found in step.admitted:
+            self._add_admitted(request, found, clock)
+        if step.preempted:
+            self._add_preempted(step.preempted)
+        if step.tokens:
+            self.add_alike(
+                1,
+                (step.running, step.waiting, step.used_blocks, step.tokens),
+                step.limit,
+                is_fed=is_fed,
+                preemptions=len(step.preempted),
+            )
+
+    def add_alike(
+        self,
+        steps: int,
+        seen: tuple[int, int, int, int],
+        limit: str,
+        *,
+        is_fed: bool,
+        preemptions: int = 0,
+    ) -> None:
+        """So many steps that were all alike.
+
+        Args:
+            steps: How many.
+            seen: Requests running, requests waiting, blocks used, tokens computed.
+            limit: What kept the first waiting request out.
+            is_fed: Whether more requests are to come.
+            preemptions: Requests thrown out.
+        """
+        running, waiting, used, tokens = seen
+        self._running.add(running, steps)
+        self._waiting.add(waiting, steps)
+        self._used.add(used, steps)
+        self._tokens.add(tokens, steps)
+        if self._has_started and (is_fed or waiting):
+            self._sustained.add(running, steps)
+        if waiting:
+            self._loaded.add(running, steps)
+            self._limits[limit] = self._limits.get(limit, 0) + steps
+            self._waited_for[limit] = self._waited_for.get(limit, 0) + steps * waiting
+        self._series.add(self.steps, used, running, waiting, preemptions, steps)
+        self.steps += steps
+
+    def add_finished(self, finished: list[Request]) -> None:
+        """Requests have ended."""
+        self._has_started = self._has_started or bool(finished)
+        self._totals["output_tokens"] += sum(each.end - each.prompt for each in finished)
+
+    def _add_admitted(self, request: Request, found: int, clock: int) -> None:
+        totals = self._totals
+        if request.preemptions:
+            totals["recomputed_tokens"] += max(request.lost - found, 0)
+            return
+        wait = clock - request.joined
+        self._wait.add(wait)
+        self._waited += wait > 0
+        totals["prompt_tokens"] += request.prompt
+        if self.settings.enable_prefix_caching:
+            totals["queried_tokens"] += request.prompt
+            totals["cached_tokens"] += found
+
+    def _add_preempted(self, requests: list[Request]) -> None:
+        self._totals["preemptions"] += len(requests)
+        self._totals["preempted_requests"] += sum(each.preemptions == 1 for each in requests)
+
+    def result(
+        self,
+        plan: Plan,
+        counts: Counts,
+        *,
+        scheduler: str,
+        concurrency: int | None,
+        step_time: float | None,
+        notes: tuple[str, ...],
+    ) -> WorkloadResult:
+        """The run is over."""
+        limits = {CAUSES[name]: steps for name, steps in sorted(self._limits.items())}
+        sustained = self._sustained if self._sustained.count else self._running
+        waited_for = {CAUSES[name]: count for name, count in sorted(self._waited_for.items())}
+        return WorkloadResult(
+            plan=plan,
+            scheduler=scheduler,
+            **counts._asdict(),
+            steps=self.steps,
+            step_time=step_time,
+            concurrency=concurrency,
+            usable_blocks=self.settings.num_gpu_blocks - 1,
+            running=self._running.spread(),
+            sustained=sustained.spread(),
+            running_loaded=self._loaded.spread() if self._loaded.count else None,
+            waiting=self._waiting.spread(),
+            used_blocks=self._used.spread(),
+            step_tokens=self._tokens.spread(),
+            waited=self._waited,
+            waited_for=waited_for,
+            wait_steps=self._wait.spread(),
+            computed_tokens=self._tokens.total,
+            **self._totals,
+            limits=limits,
+            limit=limit_sentence(self.settings, limits, self.steps, self._running.spread()),
+            series=self._series.points(),
+            notes=notes,
+        )
