@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import cache
 
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.fit.batch_choice import best_batch
@@ -69,6 +69,7 @@ def test_a_smaller_batch_never_holds_fewer(
     st.sampled_from([1, 2, 4]),
     st.integers(1, 300),
 )
+@example("deepseek-ai/DeepSeek-V3", "B200", 4, 1)  # once offered one request where 16 fit
 def test_the_choice_against_every_batch(model: str, gpu: str, tp: int, requests: int) -> None:
     request = engine(model, gpu).with_args(tensor_parallel_size=tp)
     default = measured(request)

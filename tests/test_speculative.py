@@ -66,6 +66,19 @@ def test_one_layer_more_by_hand(tmp_path: Path) -> None:
     assert found.kv_cache.bytes_per_token == (32 * 128 + 16 * 64) * 2 * 4 * 2
 
 
+def test_where_a_drafts_config_comes_from(tmp_path: Path) -> None:
+    """A note says so, and repeats what is to be known of that config."""
+    bundled = plan(LLAMA_8B, speculative_config=with_draft(SMALL)).notes
+    assert f"draft model {SMALL}: config bundled" in bundled
+    path = written(EAGLE3, tmp_path)
+    assert f"draft model {path}: config local" in "\n".join(
+        plan(LLAMA_8B, speculative_config=with_draft(path)).notes
+    )
+    short = plan("Qwen/Qwen3-8B", speculative_config=with_draft("qwen3-0.6b")).notes
+    assert any(note.startswith("draft model Qwen/Qwen3-0.6B: qwen3-0.6b") for note in short)
+    assert not any("draft model" in note for note in plan(LLAMA_8B).notes)
+
+
 def test_latent_layer_by_hand() -> None:
     for stages, layers in ((1, 62), (2, 31)):  # 31 and 30, and the draft on the last
         found = plan(

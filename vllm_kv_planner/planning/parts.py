@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ..engine_args.setup import EngineSetup
+from ..errors import printable
 from ..kv_cache.capacity import KVCachePlan, WorkerBlocks
 from ..kv_cache.group import KVCacheGroup
 from ..kv_cache.math import cdiv
@@ -133,6 +134,15 @@ def host_note(host: HostInfo | None) -> tuple[str, ...]:
         f"the GPU's memory is the host's too: {left} is left for it, and with less than some "
         f"{wanted} whole hosts have hung; lower --gpu-memory-utilization",
     )
+
+
+def draft_notes(setup: EngineSetup) -> tuple[str, ...]:
+    """Where a draft model's own config comes from, and what is to be known of it."""
+    found = None if setup.draft is None else setup.draft.found
+    if found is None:
+        return ()
+    named = f"draft model {printable(found.id[:200])}"
+    return (f"{named}: config {found.source}", *(f"{named}: {note}" for note in found.notes))
 
 
 def all_notes(setup: EngineSetup, blocks: KVCachePlan, pessimistic: KVCachePlan) -> tuple[str, ...]:

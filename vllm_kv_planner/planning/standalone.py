@@ -16,7 +16,7 @@ from ..kv_cache.specs import RequestLimits
 from ..memory.versions import VersionRules
 from ..version import __version__
 from .memory import KVMemory, kv_memory, unknown_memory
-from .parts import all_notes, cache_info, engine_info, host_info, host_note
+from .parts import all_notes, cache_info, draft_notes, engine_info, host_info, host_note
 from .request import PlanRequest
 from .types import FITS, GPUInfo, ModelInfo, Plan, PlannerInfo
 from .verdict import Verdict, judged
@@ -160,7 +160,7 @@ class StandalonePlan:
             ),
             gpu=GPUInfo(
                 name=setup.gpu.name,
-                total_memory_bytes=setup.gpu.total_memory_bytes,
+                total_memory_bytes=setup.gpu.torch_total_bytes,
                 num_gpus=setup.args.num_gpus,
             ),
             engine=engine_info(setup, blocks),
@@ -174,6 +174,7 @@ class StandalonePlan:
                 *verdict.notes,
                 *host_note(host),
                 *found.notes,
+                *draft_notes(setup),
                 *all_notes(setup, blocks, self.worst_blocks),
                 *memory.notes,
                 *self.notes,

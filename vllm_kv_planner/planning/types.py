@@ -37,8 +37,8 @@ class ModelInfo:
 class GPUInfo:
     """The GPU; ``num_gpus`` of all ranks together.
 
-    ``total_memory_bytes`` is what CUDA reports, or where nobody has printed that an estimate on the
-    small side, which a note then says.
+    ``total_memory_bytes`` is what CUDA reports; None where nobody has printed that. The memory is
+    then planned for an estimate on the small side, which a note says.
     """
 
     name: str

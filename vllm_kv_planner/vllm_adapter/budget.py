@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..planning.memory import not_held
-from ..planning.parts import host_info, host_note
+from ..planning.parts import draft_notes, host_info, host_note
 from ..planning.request import PlanRequest
 from ..planning.standalone import StandalonePlan
 from ..planning.types import BORDERLINE, DOES_NOT_FIT, FITS, Plan
@@ -134,5 +134,5 @@ def told(plan: Plan, mine: StandalonePlan) -> Plan:
         limits=verdict.limits,
         host=host,
         fits=verdict.word == FITS,
-        notes=(*new, *host_note(host), *memory.notes, *notes),
+        notes=(*new, *host_note(host), *memory.notes, *draft_notes(mine.setup), *notes),
     )

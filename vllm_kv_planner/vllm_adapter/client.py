@@ -245,6 +245,6 @@ def finished(
         config_source=found.source,
         revision=found.revision,
         gpu_name=child.ready["device_name"] or "CPU" if device is None else device.name,
-        gpu_total_bytes=None if device is None else device.total_memory_bytes,
+        gpu_total_bytes=None if device is None else device.torch_total_bytes,
         notes=(*found.notes, *notes),
     )
