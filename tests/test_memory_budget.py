@@ -22,6 +22,7 @@ from vllm_kv_planner.memory.overheads import known_overheads
 from vllm_kv_planner.memory.rank import Rank
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.planning.memory import _parts
 from vllm_kv_planner.records import replace
 
 SWEEP = "h100_v0.19_sweep.jsonl"
@@ -276,3 +277,14 @@ def test_before_0_12_the_band_reaches_up_to_flashinfers_sampler() -> None:
     assert first.peak_bytes - first.least_bytes == pytest.approx(24 * logits, rel=0.02)
     assert old.uncertainty_bytes > old.upside_bytes == first.peak_bytes - first.least_bytes
     assert memory_budget(setup, 15 * GIB, vllm_version="0.12").upside_bytes == 0
+
+
+def test_the_band_is_the_same_whoever_reads_the_budget() -> None:
+    setup = setup_of(pipeline_parallel_size=2)
+    budget = memory_budget(setup, 8 << 30)
+    told = [_parts(rank, version_rules("0.33")) for rank in budget.ranks]
+    tightest = min(told, key=lambda each: each.available_kv_cache_bytes or 0)
+    assert tightest.available_kv_cache_bytes == budget.available_kv_cache_bytes
+    assert tightest.uncertainty_bytes == budget.uncertainty_bytes
+    assert tightest.weights_bytes == budget.weights_bytes
+    assert tightest.provenance == dict(budget.provenance)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from ..errors import InputError, printable
 from ..records import dataclass, field
 from .flag_table import all_spellings
-from .shell_words import literal, looks_like_list, simple_commands
+from .shell_words import literal, looks_like_list, read_dockerfile, simple_commands
 
 _MODULES = {
     "vllm.entrypoints.openai.api_server": "module",
@@ -28,6 +28,8 @@ _OTHER_COMMANDS = (
 _SERVER = re.compile(r"\bvllm\s+serve\b|vllm\.entrypoints|\bdynamo\.vllm\b|/vllm-openai\b")
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _TAG = re.compile(r"(?:^v?|vllm[-_]?v?)(0\.\d+(?:\.\d+)?(?:rc\d+|\.post\d+)?)(?![\d])")
+_REQUIRED = re.compile(r"vllm(?:\[[\w,-]*\])?(?:@|==)v?(0\.\d+[\w.]*)")
+"""``vllm==0.31.0``, ``vllm@0.31.0``: the package, as uv and pipx are told which."""
 _CONTAINERS = ("docker", "podman", "nerdctl")
 _ALONE = re.compile(
     r"--(rm|rmi|detach|interactive|tty|privileged|init|read-only|no-healthcheck|oom-kill-disable"
@@ -66,10 +68,15 @@ def find_server(command: str | Sequence[str]) -> Server:
     words = [] if isinstance(command, str) else [word for word in command if word.strip("\\ \n")]
     text = command if isinstance(command, str) else words[0] if len(words) == 1 else ""
     if text and looks_like_list(text):
-        return _in_manifest(text)
+        return _in_manifest(_loaded(text))
+    dockerfile = read_dockerfile(text)
+    if dockerfile is not None:
+        return _in_manifest(dockerfile)
     if len(words) > 1 and looks_like_list(words[0] + " "):
         lines = " ".join(words)
-        return _in_manifest(lines) if "[" in lines else _bare([w for w in words if w != "-"])
+        return (
+            _in_manifest(_loaded(lines)) if "[" in lines else _bare([w for w in words if w != "-"])
+        )
     variables: dict[str, str] = {}
     found = _in_text(command, variables)
     if found is not None:
@@ -105,6 +112,15 @@ def _in_text(
 
 
 def _in_words(words: Sequence[str], variables: dict[str, str], deep: int = 0) -> Server | None:
+    required = next((each for each in map(_REQUIRED.fullmatch, words) if each), None)
+    words = ["vllm" if word == (required and required[0]) else word for word in words]
+    found = _server_in(words, variables, deep)
+    if found is not None and required is not None:
+        found.version = found.version or required[1]
+    return found
+
+
+def _server_in(words: Sequence[str], variables: dict[str, str], deep: int) -> Server | None:
     for i, word in enumerate(words):
         following = words[i + 1] if i + 1 < len(words) else ""
         program = word.rsplit("/", 1)[-1]
@@ -201,13 +217,12 @@ def _version_of(image: str) -> str | None:
     return None if match is None else match[1]
 
 
-def _in_manifest(text: str) -> Server:
-    """The server of a pasted list, container, pod or Compose file.
+def _in_manifest(value: Any) -> Server:
+    """The server of a pasted list, container, pod or Compose file, once read.
 
     Raises:
-        InputError: It cannot be read, or holds none, or several.
+        InputError: It holds none, or several.
     """
-    value = _loaded(text)
     servers: dict[str, Server] = {}
     for name, container in _containers(value, ""):
         variables = _variables(container.get("env", container.get("environment")))

@@ -5,9 +5,11 @@ Texts may also be the lists of a manifest, ``args: ["--model", "gpt2"]`` or line
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ..errors import InputError
 
@@ -36,6 +38,9 @@ _LIST = re.compile(
     r"\s*(\[|\{\s*[\"\w]|-\s|(- )?(name|args|command|image|entrypoint|env|environment)\s*:(\s|$)"
     r"|(apiVersion|kind|services|spec|containers|version)\s*:(\s|$))"
 )
+
+
+_DOCKERFILE = re.compile(r"(?m)^[ \t]*(FROM|ENTRYPOINT|CMD|ENV)[ \t]+(.+)$")
 
 
 def split_command(command: str | Sequence[str]) -> list[str]:
@@ -119,6 +124,23 @@ def ends_at_shell(word: str) -> bool:
 def looks_like_list(text: str) -> bool:
     """Whether a text is a manifest's, and no shell's."""
     return _LIST.match(text) is not None
+
+
+def read_dockerfile(text: str) -> dict[str, Any] | None:
+    """What the lines of a Dockerfile start, as a Compose file writes it; None: it is none."""
+    if re.match(r"\s*(FROM|ENTRYPOINT|CMD)\s", text) is None:
+        return None
+    keys = {"FROM": "image", "ENTRYPOINT": "entrypoint", "CMD": "command"}
+    found: dict[str, Any] = {"command": "", "environment": []}
+    for name, value in _DOCKERFILE.findall(_CONTINUED.sub(" ", text[:MOST_CHARACTERS])):
+        if name == "ENV":
+            found["environment"].append(value)
+            continue
+        try:
+            found[keys[name]] = json.loads(value) if value.startswith("[") else value
+        except (ValueError, RecursionError):
+            raise InputError(f"the command cannot be read: {name} is not JSON") from None
+    return found
 
 
 def filled(word: str, variables: Mapping[str, str]) -> str:

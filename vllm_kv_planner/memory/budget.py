@@ -135,6 +135,11 @@ class RankBudget:
         return self.activation.peak_bytes - self.activation.least_bytes + self.outside.cold_bytes
 
     @property
+    def band_bytes(self) -> int:
+        """How far off ``available_bytes`` may be for any start; reaches up to the leanest."""
+        return self.uncertainty_bytes + self.upside_bytes
+
+    @property
     def pessimistic_bytes(self) -> int:
         """What is left of a start that compiles, if the prediction is too high."""
         return self.available_bytes - self.uncertainty_bytes
@@ -239,10 +244,7 @@ def memory_budget(
         non_torch_bytes=tightest.outside.size_bytes,
         reserve_bytes=tightest.reserve_bytes,
         available_kv_cache_bytes=tightest.available_bytes,
-        uncertainty_bytes=max(
-            tightest.available_bytes - pessimistic,
-            tightest.uncertainty_bytes + tightest.upside_bytes,
-        ),
+        uncertainty_bytes=tightest.band_bytes,
         upside_bytes=tightest.upside_bytes,
         pessimistic_bytes=pessimistic,
         free_at_start_bytes=free if free_memory_bytes is None else free_memory_bytes,

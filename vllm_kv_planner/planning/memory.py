@@ -249,6 +249,6 @@ def _parts(rank: RankBudget, rules: VersionRules) -> MemoryInfo:
         cuda_graph_bytes=rank.graphs.deducted_bytes,
         non_torch_bytes=rank.outside.size_bytes,
         available_kv_cache_bytes=rank.available_bytes,
-        uncertainty_bytes=rank.uncertainty_bytes + rank.upside_bytes,
+        uncertainty_bytes=rank.band_bytes,
         provenance=provenance_of(rank, rules),
     )
