@@ -7,6 +7,7 @@ import json
 import random
 import re
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from pathlib import Path
 
 from benchmarks.fuzz_configs import VALUES
@@ -191,7 +192,7 @@ def store(chance: random.Random) -> bytes:
             while isinstance(place, dict) and place:
                 key = chance.choice(list(place))
                 if not isinstance(place[key], dict) or not place[key] or chance.random() < 0.3:
-                    place[key] = chance.choice(VALUES)
+                    place[key] = deepcopy(chance.choice(VALUES))
                     break
                 place = place[key]
     raw = json.dumps({"schema_version": 1, "lessons": [lesson] * chance.choice((1, 1, 3))}).encode()

@@ -1,4 +1,5 @@
-"""Other systems than Linux: what they lack is missed by ``launch`` and ``--planner vllm`` only.
+"""Other systems than Linux: what they lack is missed by ``launch`` and ``--planner vllm`` only,
+which say so.
 
 Their Python is stood in for by one that cannot import what POSIX alone has, and whose ``os`` and
 ``signal`` have lost what Windows or macOS do not know.
@@ -6,14 +7,18 @@ Their Python is stood in for by one that cannot import what POSIX alone has, and
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from tests.sweep_runs import MEMORY
 from tests.workload_commands import FIVE
+from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.files import locked, try_lock
 
 WITHOUT = """
 import os, signal, sys
@@ -80,3 +85,50 @@ def test_a_python_without_what_posix_alone_has(
             [sys.executable, "-c", WITHOUT, *words, "--resume"], cwd=tmp_path, check=False
         )
         assert again.returncode == 0
+
+
+@pytest.mark.parametrize("command", ["plan", "workload"])
+def test_vllm_is_not_asked_where_it_does_not_run(
+    command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KV_PLANNER_PYTHON", sys.executable)
+    words = {"plan": ["plan", "gpt2", "--gpu", "L4"], "workload": list(FIVE)}[command]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT, *words, "--planner", "vllm"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=tmp_path,
+    )
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "vLLM runs on Linux and macOS only" in done.stderr
+
+
+def test_a_lock_as_windows_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One byte far behind the rows, which is free again once the file is closed."""
+    held: set[int] = set()
+
+    def locking(descriptor: int, mode: int, count: int) -> None:
+        at = os.lseek(descriptor, 0, os.SEEK_CUR)
+        assert (mode, count, at) == (2, 1, 0x7FFFFFF0)
+        inode = os.fstat(descriptor).st_ino
+        if inode in held:
+            raise OSError(36, "Resource deadlock avoided")
+        held.add(inode)
+
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    monkeypatch.setitem(sys.modules, "msvcrt", SimpleNamespace(locking=locking, LK_NBLCK=2))
+    path = tmp_path / "rows.csv"
+    path.write_text("a,b\n")
+    with path.open("r+b") as one, path.open("r+b") as other:
+        one.read(2)
+        assert try_lock(one.fileno())
+        assert not try_lock(other.fileno())
+        assert (one.read(), path.read_text()) == (b"b\n", "a,b\n")
+    with pytest.raises(InputError, match="another process"), locked(str(tmp_path / "store")):
+        held.add((tmp_path / "store.lock").stat().st_ino)
+        with locked(str(tmp_path / "store"), seconds=0):
+            pass
+    monkeypatch.setitem(sys.modules, "msvcrt", None)  # and a system that has neither
+    with path.open("r+b") as one, path.open("r+b") as other:
+        assert try_lock(one.fileno()) and try_lock(other.fileno())

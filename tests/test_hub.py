@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import BRANCH_COMMIT, COMMIT, TOKEN, Hub, running_hub, running_raw_server
+from tests.work import bytes_in
 from vllm_kv_planner.errors import ConfigError, UnknownNameError
 from vllm_kv_planner.memory.weights.headers import INDEX_FILE, hub_headers
 from vllm_kv_planner.model import exchange, hub
@@ -184,6 +185,26 @@ def test_a_server_that_drips_is_given_up_on(kind: str, monkeypatch: pytest.Monke
             find_config("org/m")
         assert server.pieces < 2000
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", ["307 Moved", "404 Gone", "200 OK"])
+@pytest.mark.parametrize(
+    "promise",
+    ["Transfer-Encoding: chunked\r\n\r\nffffffffff\r\n", f"Content-Length: {10**13}\r\n\r\n"],
+)
+def test_no_room_is_made_for_what_a_length_promises(
+    status: str, promise: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A terabyte: found by ``benchmarks/fuzz_inputs.py``, as a MemoryError out of urllib."""
+    head = f"HTTP/1.1 {status}\r\nLocation: /x\r\n{promise}"
+    with running_raw_server([head.encode(), b"{"]) as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+
+        def asked() -> None:
+            with pytest.raises((ConfigError, UnknownNameError)):
+                find_config("org/m")
+
+        assert bytes_in(asked) < 5_000_000
 
 
 @pytest.mark.parametrize("kind", ENDLESS)

@@ -9,6 +9,7 @@ from random import Random
 import pytest
 
 from tests.launches import FITS, launch, record, with_fake_vllm
+from tests.work import calls_in
 from vllm_kv_planner.capacity.launch.launch import plan_launch
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.engine_args.flag_table import all_flags
@@ -36,6 +37,10 @@ BEHIND: list[list[str]] = [
     ["--otlp-traces-endpoint", f"http://user:{MARK}@collector:4317"],
     ["--middleware", f"http://host/?token={MARK}&x=1"],
     ["--chat-template", f"hf_{MARK}0123456789"],
+]
+BEHIND += [
+    ["--hf-overrides", f'{{"auth": {{"secret": ["{MARK}"]}}, "x": 1}}'],
+    ["--hf-overrides", json.dumps({"token": f'{MARK} "é"\n'}, ensure_ascii=False)],
 ]
 UNKNOWN: list[list[str]] = [
     ["--ssl-keyfile-password", MARK],
@@ -261,3 +266,30 @@ def test_an_address_with_a_password(command: list[str], capsys: pytest.CaptureFi
         main([*command, scheme.format(MARK), "--gpu", "L4"])
         out, err = capsys.readouterr()
         assert MARK not in out + err and len(out + err) > 20
+
+
+def test_a_second_key_and_what_a_shell_would_split(capsys: pytest.CaptureFixture[str]) -> None:
+    shells = {
+        f'vllm serve gpt2 --api-key "{MARK} {OTHER}" --port 8': "--api-key … --port 8",
+        f"echo {MARK} | login --token {MARK}; vllm serve gpt2": "echo … | login --token …; vllm",
+        f"HF_TOKEN='{MARK} x' vllm serve gpt2 && y": "HF_TOKEN=… vllm serve gpt2 && y",
+        f'vllm serve gpt2 --api-key "{MARK}': 'vllm serve gpt2 --api-key "…',
+    }
+    for text, shown in shells.items():
+        (_, _, masked) = masked_words(["sh", "-c", text])
+        assert MARK not in masked and shown in masked, masked
+    assert main(["plan", "--", *FITS, "--api-key=a", MARK]) == 2
+    assert MARK not in capsys.readouterr().err
+    many = [f"--api-key=key-{i}" for i in range(5000)]
+    assert calls_in(lambda: masked_words(["vllm", "serve", *many])) < 2_000_000
+
+
+def test_fit_hides_them_in_the_line_it_makes(capsys: pytest.CaptureFixture[str]) -> None:
+    connector = {"kv_connector": "NixlConnector", "kv_role": "kv_both"}
+    secret = json.dumps({**connector, "kv_connector_extra_config": {"password": MARK}})
+    for words in (["--kv-transfer-config", secret], ["--hf-overrides", f'{{"token": "{MARK}"}}']):
+        for form in ("text", "json", "markdown"):
+            flags = ["--gpu", "L4", "--max-gpus", "1", "--format", form]
+            assert main(["fit", *flags, "--", *FITS, *words]) == 0
+            out, err = capsys.readouterr()
+            assert out and MARK not in out + err

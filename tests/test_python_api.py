@@ -22,6 +22,8 @@ from vllm_kv_planner import (
     VLLMPlanner,
     compare_models,
     estimate_kv_cache,
+    paging,
+    plan_engine,
     plan_launch,
     plan_request,
     run_workload,
@@ -271,3 +273,15 @@ def test_workers_have_bounds(workers: Any) -> None:
                 sweep("gpt2", grid=grid)
     with pytest.raises(InputError, match="setups"):
         sweep("gpt2", setups=5)
+
+
+@pytest.mark.parametrize("value", [0, 1.5, object(), {1: 2}, "x", Path("x")])
+def test_callables_lists_and_planners_of_another_type(value: Any) -> None:
+    with pytest.raises(PlannerError, match="progress"):
+        sweep(["gpt2"], gpus="L4", grid={"tp": [1]}, progress=value)
+    with pytest.raises(PlannerError, match=r"planner: .* is no VLLMPlanner"):
+        plan_engine("gpt2", planner=value)
+    with pytest.raises(PlannerError):
+        paging("gpt2", scenarios=value)
+    with pytest.raises(PlannerError, match="is no flag's name"):
+        sweep(["gpt2"], gpus="L4", grid={7: [1]})  # type: ignore[dict-item]

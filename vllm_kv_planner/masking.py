@@ -5,6 +5,7 @@ The command that is started keeps them; everything else sees ``…`` in their pl
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ SHORTEST = 4
 
 COMMANDS_READ: ContextVar[tuple[tuple[str, ...], ...]] = ContextVar("commands", default=())
 """Words of the command lines being read: no message repeats a secret among them."""
+MOST_KNOWN = 200
+"""Of a command's secrets that are looked for elsewhere; where they stand all are hidden."""
 
 _SECRET = re.compile(
     r"key|token|secret|passw|pwd|passphrase|credential|creds|auth|bearer|cookie|jwt|signature"
@@ -104,15 +107,20 @@ def _assigned(found: re.Match[str]) -> str:
 
 
 def masked_words(words: Sequence[str]) -> list[str]:
-    """A command's words with the secrets in them hidden."""
-    return [masked for masked, _ in _looked_at(words)]
+    """A command's words with the secrets in them hidden, wherever in it these turn up."""
+    known = _known(tuple(words))
+    shown = [masked for masked, _ in _looked_at(words)]
+    for value in known:
+        shown = [word.replace(value, HIDDEN) for word in shown]
+    return shown
 
 
 @lru_cache(maxsize=16)
 def _known(words: tuple[str, ...]) -> tuple[str, ...]:
     """The secrets of a command's words, the longest first."""
     found = {value for _, values in _looked_at(words) for value in values}
-    return tuple(sorted((each for each in found if len(each) >= SHORTEST), key=len, reverse=True))
+    long = (each for each in found if len(each) >= SHORTEST)
+    return tuple(sorted(long, key=lambda each: (-len(each), each))[:MOST_KNOWN])
 
 
 def _looked_at(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
@@ -123,7 +131,8 @@ def _looked_at(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
         if _FLAG.fullmatch(name) and not (is_value and equals):
             attached = name.startswith("-e") and not name.startswith("--") and len(name) > 2
             is_hidden = is_secret(name[2:] if attached else name)
-            is_value = is_hidden and not equals
+            # --api-key takes several
+            is_value = is_hidden and (not equals or _begins(name, "--api-key"))
             if is_hidden and equals:
                 yield f"{name}={HIDDEN}", [value]
             elif equals:
@@ -140,6 +149,8 @@ def _looked_at(words: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
             yield _inside(word)
 
 
+_SHELL_WORD = re.compile(r"""(?:"[^"]*"|'[^']*'|[^\s;|&"'])+""")
+_LONGEST_JSON = 1 << 16
 _NAME = re.compile(r"[A-Za-z_][\w.-]*")
 _COMMAND = re.compile(r"\s(?:--|-e|\S*\b(?:vllm|python[\d.]*)\s)")
 
@@ -154,11 +165,38 @@ def _inside(word: str) -> tuple[str, list[str]]:
     masked, found = word, [match[0] for match in _SHAPES.finditer(word)]
     found += [match[0].rstrip("@") for match in _URL.finditer(word)]
     found += [match[5] for match in _JSON.finditer(word) if is_secret(match[2])]
+    nested = list(_in_json(word))
+    found += nested
     found += [match[2].strip("\"'") for match in _ASSIGNED.finditer(word) if is_secret(match[1])]
     found += [match[0][len(match[1]) :].split()[-1] for match in _HEADER.finditer(word)]
-    inner = word.split() if _COMMAND.search(word) else []
-    for shown, values in _looked_at(inner) if len(inner) > 1 else ():
-        found += values
-        if HIDDEN in shown and values:
-            masked = " ".join(masked_words(inner))
+    inner = list(_SHELL_WORD.finditer(word)) if _COMMAND.search(word) else []
+    if len(inner) > 1:
+        masked, at = "", 0
+        for part, (shown, values) in zip(inner, _looked_at([i[0] for i in inner]), strict=True):
+            masked += word[at : part.start()] + (shown if values else part[0])
+            found += [value.strip("\"'") for value in values]
+            at = part.end()
+        masked += word[at:]
+    for value in nested:
+        for ascii_only in (True, False):
+            masked = masked.replace(json.dumps(value, ensure_ascii=ascii_only)[1:-1], HIDDEN)
     return without_secrets(masked), found
+
+
+def _in_json(word: str) -> Iterator[str]:
+    """Texts below a key that names a secret, however deep, of a word that is JSON."""
+    if word[:1] not in ("{", "[") or len(word) > _LONGEST_JSON:
+        return
+    try:
+        found = json.loads(word)
+    except (ValueError, RecursionError):
+        return
+    left: list[tuple[object, bool]] = [(found, False)]
+    while left:
+        value, hidden = left.pop()
+        if isinstance(value, dict):
+            left += [(each, hidden or is_secret(name)) for name, each in value.items()]
+        elif isinstance(value, list):
+            left += [(each, hidden) for each in value]
+        elif hidden and isinstance(value, str) and value:
+            yield value

@@ -48,7 +48,7 @@ def paging(
     Raises:
         PlannerError: The input is wrong or not plannable; one line says what and where.
     """
-    if isinstance(scenarios, str | Scenario):
+    if isinstance(scenarios, str | Scenario) or not isinstance(scenarios, Iterable):
         raise InputError("scenarios: a list, such as ['100x512@8K']")
     checked = [scenario_of(each) for each in scenarios]
     check_one_length(engine_args.get("max_model_len"), checked)

@@ -99,10 +99,12 @@ def flag_words(name: str, value: Any) -> list[str]:
 
 
 def flag_text(name: str, value: Any) -> str:
-    """A flag and its value, quoted for a shell."""
+    """A flag and its value, quoted for a shell; secrets are hidden."""
     import shlex
 
-    return shlex.join(flag_words(name, value))
+    from ..masking import masked_words
+
+    return shlex.join(masked_words(flag_words(name, value)))
 
 
 @lru_cache(maxsize=128)

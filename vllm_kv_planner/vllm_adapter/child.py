@@ -43,6 +43,7 @@ class Child:
         timeout: float,
         progress: Progress,
     ) -> None:
+        check_system()
         self._timeout = timeout
         self._progress = progress
         self._requests = 0
@@ -152,6 +153,18 @@ class Child:
             lines = log.read().decode("utf-8", "replace").split("\n")
             return next((line.strip()[:300] for line in reversed(lines) if line.strip()), "nothing")
         return "nothing"
+
+
+def check_system() -> None:
+    """Refuse a system that vLLM does not run on: it forks, and so does what asks it.
+
+    Raises:
+        UnsupportedError: This one does not.
+    """
+    if not hasattr(os, "fork"):
+        raise UnsupportedError(
+            "--planner vllm: vLLM runs on Linux and macOS only; --planner standalone plans here"
+        )
 
 
 @contextlib.contextmanager

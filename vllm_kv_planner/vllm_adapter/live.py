@@ -12,6 +12,7 @@ from ..errors import InputError, UnsupportedError
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
 from ..model.find import FoundConfig, find_config
+from ..model.json_file import shown
 from ..planning.types import Plan
 from .arguments import CONFIG_OVERRIDES, HANDED_OVER, check_no_code
 from .client import THIS_MACHINE, VLLMPlanner, draft_model, finished
@@ -54,6 +55,8 @@ def plan_engine(
         from .shared import installed_planner
 
         planner = installed_planner()
+    elif not isinstance(planner, VLLMPlanner):
+        raise InputError(f"planner: {shown(planner)} is no VLLMPlanner")
     device = gpu if gpu is not None else device_here(engine, kind)
     if kind == "VllmConfig":
         check_device(engine, gpu)

@@ -7,6 +7,7 @@ import os
 
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..planning.request import PlanRequest
+from .child import check_system
 from .client import PYTHON, VLLMPlanner
 
 _PLANNERS: dict[str | None, VLLMPlanner] = {}
@@ -34,6 +35,7 @@ def installed_planner() -> VLLMPlanner:
     Raises:
         UnsupportedError: There is no vLLM to ask.
     """
+    check_system()
     if not is_installed():
         raise UnsupportedError(
             "--planner vllm: vLLM is not installed for this Python; pip install vllm, or name an "
@@ -58,6 +60,8 @@ def with_reason(notes: tuple[str, ...], refusal: UnsupportedError) -> tuple[str,
 
 def is_installed() -> bool:
     """Whether there is a vLLM to ask, found without importing it."""
+    if not hasattr(os, "fork"):
+        return False
     if os.environ.get(PYTHON):
         return True
     from importlib.util import find_spec

@@ -9,6 +9,7 @@ from typing import Any
 from ...engine_args.engine_args import EngineArgs, VersionDefault
 from ...engine_args.environment import EngineEnvironment
 from ...engine_args.flag_table import flag_words
+from ...masking import masked_words
 from ...records import fields
 
 HEAD = "HEAD_ADDRESS"
@@ -29,12 +30,15 @@ _LEFT_OUT = ("model", "usage_context")
 
 
 def serve_line(args: EngineArgs, environment: EngineEnvironment | None = None) -> str:
-    """One line for a shell; ``parse_serve_command`` reads the same flags from it."""
+    """One line for a shell; ``parse_serve_command`` reads the same flags from it.
+
+    Secrets are hidden in it, and have to be put in again.
+    """
     words = ["vllm", "serve", args.model]
     for name, value in changed(args):
         words += flag_words(name, value)
     variables = [] if environment is None else list(_assignments(environment))
-    return " ".join([*variables, shlex.join(words)])
+    return " ".join([*variables, shlex.join(masked_words(words))])
 
 
 def node_lines(

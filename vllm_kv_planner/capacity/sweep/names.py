@@ -10,6 +10,7 @@ from typing import Any
 from ...engine_args.flag_table import Flag, all_flags
 from ...engine_args.near_flags import unknown_flag_message
 from ...errors import InputError, UnknownNameError
+from ...model.json_file import shown
 from .work import OWN_NAMES
 
 NOT_GIVEN = "none"
@@ -29,6 +30,8 @@ def canonical(name: str, where: str) -> str:
         UnknownNameError: Nobody knows it; names the nearest.
         InputError: It changes nothing that is planned, or can be no part of a set-up.
     """
+    if not isinstance(name, str):  # of a caller's dictionary
+        raise InputError(f"{where}: {shown(name)} is no flag's name")
     folded = name.lstrip("-").replace("-", "_")
     own = folded.removesuffix("s")
     if own in OWN_NAMES:

@@ -94,7 +94,8 @@ class _Worker:
             self.process.wait(_PATIENCE)
         code = self.process.returncode
         if code is not None and code < 0:
-            name = signal.Signals(-code).name
+            names = {each.value: each.name for each in signal.Signals}  # not all have one
+            name = names.get(-code, f"signal {-code}")
             return f"{name}{', often for want of memory' if name == 'SIGKILL' else ''}"
         self._words.seek(0)
         lines = self._words.read().decode("utf-8", "replace").split("\n")

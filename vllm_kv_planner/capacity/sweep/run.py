@@ -7,6 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
+from ...errors import InputError
+from ...model.json_file import shown
 from ...planning.machine import UNKNOWN_MACHINE, Machine
 from .grid import Setup
 from .job import Sweep
@@ -34,6 +36,8 @@ def run_sweep(
     Raises:
         PlannerError: The file cannot be used, or no worker can be started.
     """
+    if progress is not None and not callable(progress):
+        raise InputError(f"progress: {shown(progress)} cannot be called")
     kept: frozenset[str] = frozenset()
     if output is not None:
         kept, sink = open_output(output, sweep)
