@@ -268,3 +268,24 @@ def test_the_table_of_versions_agrees_with_the_flags_of_today() -> None:
     assert {name for name in table["flags"] if name not in gone} <= today
     assert table["versions"][0] == "0.10.0"
     assert table["versions"][-1] == "0.33.0"
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("--ctx-window", "--max-model-len"),
+        ("--sequence-len", "--max-model-len"),
+        ("--num-parallel-requests", "--max-num-seqs"),
+        ("--max-seqs", "--max-num-seqs"),
+        ("--num-gpu", "--tensor-parallel-size"),
+        ("--kv-cache-size", "--kv-cache-memory-bytes"),
+        ("--load-in-4bit", "--quantization"),
+        ("--out-format", "--format json"),
+        ("--gpu-mem-fraction", "--gpu-memory-utilization"),
+        ("--kv-cache-precision", "--kv-cache-dtype"),
+    ],
+)
+def test_words_that_stand_for_one_another(name: str, meant: str) -> None:
+    with pytest.raises(UnknownNameError) as caught:
+        make_parser().parse_args(["gpt2", name, "4"])
+    assert f"did you mean {meant.split(maxsplit=1)[0]}" in str(caught.value)

@@ -88,10 +88,24 @@ def older_names() -> tuple[str, ...]:
 def synonyms(name: str) -> list[str]:
     """What people mean by a flag that vLLM never had; the first that the command has is meant.
 
-    An entry without a leading dash is a hint in words.
+    ``--ctx-window`` means what ``--context-length`` does. An entry without a leading dash is a hint
+    in words.
     """
-    found: list[str] = _file()["meant"].get(name, [])
-    return found
+    meant: dict[str, list[str]] = _file()["meant"]
+    if name in meant:
+        return meant[name]
+    words = _words(name)
+    return next((found for each, found in meant.items() if _words(each) == words), [])
+
+
+def _words(name: str) -> frozenset[str]:
+    """The words of a name, each in the form that stands for its like."""
+    alike: dict[str, str] = _file()["alike"]
+    found: set[str] = set()
+    for word in filter(None, name.split("-")):
+        singular = word.removesuffix("s") or word
+        found.add(alike.get(word) or alike.get(singular, singular))
+    return frozenset(found)
 
 
 def wrapper_flags(program: str) -> dict[str, int]:
