@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from tests.hostile_configs import LLAMA, JsonDict
-from vllm_kv_planner.errors import ConfigError
+from tests.hostile_configs import LLAMA, JsonDict, planned
+from vllm_kv_planner.errors import ConfigError, PlannerError
 from vllm_kv_planner.model.architectures.registry import table
 from vllm_kv_planner.model.describe import describe
 from vllm_kv_planner.model.presets import find_preset
@@ -104,3 +104,47 @@ def test_rules_name_what_there_is() -> None:
         assert names <= known
         words = rule.get("words")
         assert not isinstance(words, str) or words in found["lists"]
+
+
+@pytest.mark.parametrize(
+    ("base", "changes"),
+    [
+        (QWEN3_NEXT, {"linear_conv_kernel_dim": 0}),
+        ("state-spaces/mamba-130m-hf", {"conv_kernel": 0}),
+        (LLAMA, {"intermediate_size": 0}),
+    ],
+)
+def test_zeros_that_vllm_takes(base: str | JsonDict, changes: dict[str, Any]) -> None:
+    assert describe(changed(base, changes), where="config.json").layers
+
+
+def group(weights: JsonDict, **more: Any) -> JsonDict:
+    """A llama of one compressed-tensors group."""
+    own = {"targets": ["Linear"], "weights": weights, "input_activations": None, **more}
+    quantized = {"quant_method": "compressed-tensors", "config_groups": {"group_0": own}}
+    return {**LLAMA, "quantization_config": {**quantized, "format": own.pop("format", None)}}
+
+
+INT4 = {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 128}
+FP8 = {"num_bits": 8, "type": "float", "strategy": "channel"}
+LOCAL = {"num_bits": 8, "type": "float", "strategy": "group", "group_size": 16, "dynamic": "local"}
+
+
+@pytest.mark.parametrize(
+    ("config", "says"),
+    [
+        (group(INT4, format="odd_kind"), "No compressed-tensors compatible scheme was found"),
+        (group({**INT4, "num_bits": 16}, format="pack-quantized"), "weights of 16 bits, type int"),
+        (group({**FP8, "num_bits": 16}, format="float-quantized"), r"num_bits in \(8\) are supp"),
+        (group(FP8, format="float-quantized", input_activations=LOCAL), "local is only supported"),
+        (group(FP8, format="pack-quantized", input_activations={**FP8}), "No compressed-tensors"),
+    ],
+)
+def test_compressed_tensors_without_a_scheme(config: JsonDict, says: str) -> None:
+    with pytest.raises(PlannerError, match=says):
+        planned(config, 20 << 30)
+
+
+def test_compressed_tensors_with_a_scheme() -> None:
+    for config in (group(INT4, format="pack-quantized"), group(FP8, format="float-quantized")):
+        assert planned(config, 20 << 30).fits

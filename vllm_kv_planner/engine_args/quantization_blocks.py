@@ -31,7 +31,7 @@ def check_blocks(
     checkpoint = layer_quantization(facts.config)
     if checkpoint is None:
         return
-    if facts.quantization == "auto_awq" and tensor_parallel_size > 1:
+    if facts.quantization == "auto_awq":
         _check_groups(checkpoint, facts, head_size, tensor_parallel_size)
     block = _block_shape(checkpoint)
     if block is None:
@@ -56,7 +56,8 @@ def check_blocks(
                 _check_input(width // tensor_parallel_size, columns, tensor_parallel_size)
     expert = _size(facts.text_config, "moe_intermediate_size")
     ranks = 1 if expert_parallel else tensor_parallel_size
-    if facts.is_moe and expert is not None and expert % ranks == 0:
+    is_own = facts.text_config.get("model_type") in _PADDED_MLPS  # whose experts are MXFP4
+    if facts.is_moe and not is_own and expert is not None and expert % ranks == 0:
         _check_experts(expert // ranks, rows, columns, ranks, facts.text_config)
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import InputError
+from ..model.json_file import shown
 from .checkpoint_quantization import Checkpoint, modelopt_algorithm, ordered_activations
 
 _MARLIN_GROUPS = (-1, 32, 64, 128)
@@ -61,7 +62,8 @@ def _gptq(method: str, checkpoint: Checkpoint) -> None:
 
 def _awq(method: str, checkpoint: Checkpoint) -> None:
     bits = _require(checkpoint, "w_bit", "bits")
-    _require(checkpoint, "q_group_size", "group_size")
+    if _require(checkpoint, "q_group_size", "group_size") == 0:
+        raise InputError("quantization_config: group_size must be -1 or a whole number above 0")
     _require(checkpoint, "zero_point")
     if bits != 4:
         raise InputError(f"Unsupported num_bits = {bits!s:.40}. Supported: 4.")
@@ -119,6 +121,11 @@ def _modelopt(method: str, checkpoint: Checkpoint) -> None:
                 "MIXED_PRECISION quant_algo requires a non-empty 'quantized_layers' mapping in "
                 "the quantization config."
             )
+        for name, layer in inner["quantized_layers"].items():
+            if not isinstance(layer, Mapping) or not isinstance(layer.get("quant_algo"), str):
+                raise InputError(
+                    f"quantized_layers: {shown(name)} has no quant_algo, which must be a word"
+                )
 
 
 def _wna16(method: str, checkpoint: Checkpoint) -> None:
@@ -156,15 +163,20 @@ _DYNAMIC = ("token", "tensor", "tensor_group", "group")
 
 
 def _compressed(method: str, checkpoint: Checkpoint) -> None:
-    """What ``QuantizationArgs`` of compressed-tensors refuses in any group."""
+    """What ``QuantizationArgs`` of compressed-tensors refuses; groups that no scheme takes."""
+    from .compressed_schemes import no_dtype, no_scheme
+
     groups = checkpoint.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
         for key in ("weights", "input_activations", "output_activations"):
             own = group.get(key) if isinstance(group, Mapping) else None
             if isinstance(own, Mapping):
-                complaint = _wrong_arguments(own)
+                complaint = _wrong_arguments(own) or no_dtype(own)
                 if complaint:
                     raise InputError(f"quantization_config: {key} of a config group: {complaint}")
+        missing = no_scheme(group, checkpoint.get("format")) if isinstance(group, Mapping) else None
+        if missing:
+            raise InputError(f"quantization_config: {missing}")
 
 
 def _wrong_arguments(own: Mapping[str, Any]) -> str | None:

@@ -17,12 +17,12 @@ _AT_LEAST_ONE = (
     *("num_hidden_layers", "n_layer", "n_layers", "num_layers", "decoder_layers"),
     *("num_attention_heads", "n_head", "n_heads", "num_heads"),
     *("num_key_value_heads", "num_kv_heads", "n_head_kv", "multi_query_group_num"),
-    *("hidden_size", "n_embd", "d_model", "intermediate_size", "ffn_hidden_size"),
-    *("vocab_size", "kv_lora_rank", "index_topk", "index_kpool", "index_head_dim"),
+    *("hidden_size", "n_embd", "d_model", "ffn_hidden_size"),
+    *("vocab_size", "kv_lora_rank", "index_kpool", "index_head_dim"),
 )
 _NOT_NEGATIVE = (
     *("v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "num_nextn_predict_layers"),
-    "first_k_dense_replace",
+    *("first_k_dense_replace", "intermediate_size", "index_topk"),
 )
 _NOT_NEGATIVE_OR_LISTED = (
     *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),

@@ -51,7 +51,7 @@ _KEYS_OF_CLASS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(
         ("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text"), ("rope_theta",)
     ),
-    "embedding_gemma2_text": ("rope_theta",),
+    **dict.fromkeys(("embedding_gemma2_text", "minicpm"), ("rope_theta",)),
     "gpt_oss": ("factor", "original_max_position_embeddings", "beta_fast", "beta_slow"),
 }
 """Keys that a class reads whatever the kind: it fills in no default for them
@@ -60,6 +60,10 @@ _KINDS_OF_CLASS: Mapping[str, tuple[str, ...]] = {
     **dict.fromkeys(("phi3", "phi3_v", "phi4mm", "phi4_multimodal"), ("default", "longrope")),
 }
 """The only kinds that a class takes (``validate_rope``)."""
+_WITHOUT_SECTIONS = ("qwen3_5_text", "qwen3_5_moe_text", "deepseek_v4")
+"""Types that do not read sections where no images come with them."""
+_BY_ROTARY_DIM = ("minimax_m2",)
+"""Types whose class makes the rotated part of a head of its width (``rotary_dim``)."""
 _ALSO_LONGROPE = ("su", "yarn")
 """What these classes rename to it."""
 
@@ -79,6 +83,8 @@ def check_rope(text: Config, head_size: int) -> None:
     types = class_line(model_type).get("types", {})
     has_rope = any("rope_parameters" in names.split() for names in types.values())
     if not has_rope and types:
+        if text.data.get("rope_theta") is not None:
+            _check_odd_head(Config({}, text.where), text)
         return  # a class of a repository's own has them wherever its config gives some
     rotated = text.opt_int("qk_rope_head_dim", minimum=0)
     is_deepseek = rotated is not None and model_type in _DEEPSEEK
@@ -86,10 +92,11 @@ def check_rope(text: Config, head_size: int) -> None:
         kind = _check_class(rope, named, model_type, text)
         _check_keys(rope, kind, is_deepseek=is_deepseek)
         _check_odd_head(rope, text)
+        share = 1.0 if is_deepseek else _checked_share(rope, text)
         if is_deepseek:
-            _check_widths(rope, kind, rotated or 0, 1.0)
+            _check_widths(rope, kind, rotated or 0, 1.0, model_type)
         elif rotated is None and "per_layer_config" not in text.data:
-            _check_widths(rope, kind, head_size, _checked_share(rope, text))
+            _check_widths(rope, kind, head_size, share, "" if text.prefix else model_type)
 
 
 def _ropes(text: Config) -> Iterator[tuple[Config, str]]:
@@ -136,7 +143,7 @@ def _check_class(rope: Config, kind: str, model_type: str, text: Config) -> str:
 def _check_keys(rope: Config, kind: str, *, is_deepseek: bool) -> None:
     """The kind is known and what it needs is there."""
     if is_deepseek and kind not in ("default", "mrope"):
-        needed: tuple[str, ...] = ("factor",)
+        needed = _REQUIRED["llama3"] if kind == "llama3" else ("factor",)
         if kind not in _FILLED:
             needed = ("factor", "original_max_position_embeddings")
     elif kind in _REQUIRED:
@@ -167,13 +174,14 @@ def _check_odd_head(rope: Config, text: Config) -> None:
         raise text.error("head_dim", f"({width}) must be even, as all of it is rotated")
 
 
-def _check_widths(rope: Config, kind: str, width: int, share: float) -> None:
+def _check_widths(rope: Config, kind: str, width: int, share: float, text_type: str) -> None:
     """Lists are as long as there are pairs to rotate in a head (part) of this width."""
     pairs = int(width * share) // 2
     if rope.data.get("rope_dim"):
         return
     section = rope.data.get("mrope_section")
     has_sections = section and kind in ("default", "mrope", "yarn")
+    has_sections = has_sections and text_type not in _WITHOUT_SECTIONS
     if has_sections and sum(rope.list_of_ints("mrope_section")) != pairs:
         raise rope.refused("mrope_section", section, f"must add up to {pairs} {_why(share)}")
     for key in ("short_factor", "long_factor") if kind in ("longrope", "su") else ():
@@ -189,6 +197,10 @@ def _why(share: float) -> str:
 
 def _share(rope: Config, text: Config) -> float:
     """The part of a head that is rotated, as ``get_rope`` reads it."""
+    rotated, width = text.data.get("rotary_dim"), text.data.get("head_dim")
+    by_dim = text.data.get("model_type") in _BY_ROTARY_DIM and width
+    if by_dim and type(rotated) is int and type(width) is int:
+        return rotated / width
     for config, keys in (
         (rope, ("partial_rotary_factor",)),
         (text, ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")),

@@ -20,21 +20,23 @@ def qwen_delta_net(model: ModelReader) -> GatedDeltaNet:
     text = model.text
     return GatedDeltaNet(
         index=0,
-        num_key_heads=text.int("linear_num_key_heads", default=16),
-        num_value_heads=text.int("linear_num_value_heads", default=32),
-        key_head_dim=text.int("linear_key_head_dim", default=128),
-        value_head_dim=text.int("linear_value_head_dim", default=128),
-        conv_kernel=text.int("linear_conv_kernel_dim", default=4),
+        num_key_heads=text.int("linear_num_key_heads", default=16, minimum=0),
+        num_value_heads=text.int("linear_num_value_heads", default=32, minimum=0),
+        key_head_dim=text.int("linear_key_head_dim", default=128, minimum=0),
+        value_head_dim=text.int("linear_value_head_dim", default=128, minimum=0),
+        conv_kernel=text.int("linear_conv_kernel_dim", default=4, minimum=0),
     )
 
 
 def qwen_types(model: ModelReader) -> list[str]:
     """Listed, or one attention layer in four (``full_attention_interval``)."""
+    if model.text.has("layer_types"):
+        return block_types(model, "layer_types")
     interval = model.text.int("full_attention_interval", default=4)
     every = every_nth(
         model.num_hidden_layers, interval, nth="full_attention", others="linear_attention"
     )
-    return block_types(model, "layer_types", default=every)
+    return list(every)
 
 
 def qwen(model: ModelReader) -> Sequence[CacheLayer]:
@@ -58,17 +60,17 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
     if types and "full_attention" not in types:
         types[-1] = "full_attention"
     heads = text.int("num_attention_heads")
-    key_heads = text.int("linear_num_key_heads", default=heads)
+    key_heads = text.int("linear_num_key_heads", default=heads, minimum=0)
     key_dim = text.int(
         "linear_key_head_dim", default=text.int("hidden_size") * 3 // (4 * key_heads)
     )
     delta_net = GatedDeltaNet(
         index=0,
         num_key_heads=key_heads,
-        num_value_heads=text.int("linear_num_value_heads", default=heads),
+        num_value_heads=text.int("linear_num_value_heads", default=heads, minimum=0),
         key_head_dim=key_dim,
         value_head_dim=text.int("linear_value_head_dim", default=2 * key_dim),
-        conv_kernel=text.int("linear_conv_kernel_dim", default=4),
+        conv_kernel=text.int("linear_conv_kernel_dim", default=4, minimum=0),
         exports_checkpoints=False,
     )
     plain = attention(model, head_size=even_head_size(model))

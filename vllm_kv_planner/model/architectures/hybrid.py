@@ -35,7 +35,7 @@ def jamba(model: ModelReader) -> Sequence[CacheLayer]:
         index=0,
         intermediate_size=text.int("mamba_expand", default=2) * text.int("hidden_size"),
         state_size=text.int("mamba_d_state", default=16),
-        conv_kernel=text.int("mamba_d_conv", default=4),
+        conv_kernel=text.int("mamba_d_conv", default=4, minimum=0),
     )
     plain = attention(model, head_size=even_head_size(model))
     return by_type(
@@ -56,7 +56,7 @@ def mamba_of_blocks(model: ModelReader) -> Mamba2:
         num_heads=heads,
         head_dim=inner // heads if head_dim in (None, "auto") else text.int("mamba_d_head"),
         state_size=text.int("mamba_d_state", default=256),
-        conv_kernel=text.int("mamba_d_conv", default=4),
+        conv_kernel=text.int("mamba_d_conv", default=4, minimum=0),
     )
 
 
@@ -101,7 +101,7 @@ def zamba2(model: ModelReader) -> Sequence[CacheLayer]:
         num_heads=heads,
         head_dim=inner // heads,
         state_size=text.int("mamba_d_state", default=64),
-        conv_kernel=text.int("mamba_d_conv", default=4),
+        conv_kernel=text.int("mamba_d_conv", default=4, minimum=0),
     )
     shared = replace(
         attention(model, head_size=text.int("attention_head_dim")),

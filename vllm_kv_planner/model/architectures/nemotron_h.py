@@ -41,7 +41,7 @@ def nemotron_h(model: ModelReader) -> Sequence[CacheLayer]:
         num_heads=heads,
         head_dim=head_dim,
         state_size=text.int("ssm_state_size", default=128),
-        conv_kernel=text.int("mamba_d_conv", "conv_kernel", default=4),
+        conv_kernel=text.int("mamba_d_conv", "conv_kernel", default=4, minimum=0),
     )
     plain = replace(
         attention(model, head_size=text.int("head_dim", default=128)),

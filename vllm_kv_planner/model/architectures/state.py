@@ -22,7 +22,7 @@ def mamba1(model: ModelReader) -> Sequence[CacheLayer]:
         index=0,
         intermediate_size=text.int("intermediate_size", default=expanded),
         state_size=text.int("state_size", default=16),
-        conv_kernel=text.int("conv_kernel", default=4),
+        conv_kernel=text.int("conv_kernel", default=4, minimum=0),
     )
     return everywhere(model, layer)
 
@@ -38,7 +38,7 @@ def mamba2(model: ModelReader) -> Sequence[CacheLayer]:
         num_heads=text.int("num_heads", default=128),
         head_dim=text.int("head_dim", default=64),
         state_size=text.int("state_size", default=128),
-        conv_kernel=text.int("conv_kernel", default=4),
+        conv_kernel=text.int("conv_kernel", default=4, minimum=0),
     )
     return everywhere(model, layer)
 

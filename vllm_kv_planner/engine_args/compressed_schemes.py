@@ -1,0 +1,123 @@
+"""Which compressed-tensors groups vLLM 0.33 has a scheme for, as a table.
+
+Source: vLLM 0.33 ``layers/quantization/compressed_tensors/compressed_tensors.py``
+``_get_scheme_from_parts`` and the ``_is_…`` methods it asks; compressed-tensors
+``quantization/quant_args.py`` ``QuantizationArgs.pytorch_dtype``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Arguments = Mapping[str, Any]
+
+_PACKED = ("pack-quantized",)
+_ACTIVATED = ("naive-quantized", "int-quantized", "float-quantized", "nvfp4-pack-quantized")
+_FEW = (2, 3, 4, 5, 6, 7, 8)
+_ROWS, _WIDE = ("channel", "group"), ("tensor", "channel", "block")
+
+
+class _Part(NamedTuple):
+    """What a scheme asks of weights or of activations; None, empty: it does not mind."""
+
+    kind: str | None = None
+    bits: tuple[int, ...] = ()
+    strategies: tuple[str, ...] = ()
+    group_size: int | None = None
+    symmetric: bool = False
+    dynamic: bool | None = None
+
+    def takes(self, own: Arguments) -> bool:
+        """Whether arguments, with their defaults, are such ones."""
+        size = own.get("group_size")
+        by_size = "tensor" if size is None else "channel" if size == -1 else "group"
+        return (
+            self.kind in (None, own.get("type", "int"))
+            and (not self.bits or own.get("num_bits", 8) in self.bits)
+            and (
+                not self.strategies
+                or str(own.get("strategy") or by_size).lower() in self.strategies
+            )
+            and self.group_size in (None, size)
+            and (not self.symmetric or own.get("symmetric", True) is not False)
+            and self.dynamic in (None, bool(own.get("dynamic")))
+        )
+
+
+class _Scheme(NamedTuple):
+    """Weights, activations (False: none, None: any or none), formats (empty: any)."""
+
+    weights: _Part
+    inputs: _Part | bool | None = None
+    formats: tuple[str, ...] = ()
+
+
+_NVFP4 = _Part("float", (4,), ("tensor_group",), 16, symmetric=True)
+_BY_TOKEN = _Part("int", (4, 8), ("token", "group"), symmetric=True, dynamic=True)
+_INT8 = _Part(None, (8,), ("tensor", "channel"), symmetric=True, dynamic=False)
+SCHEMES = (
+    _Scheme(_NVFP4, False),
+    _Scheme(_NVFP4, _NVFP4),
+    _Scheme(_Part("float", (4,), ("group",), 32, symmetric=True)),
+    _Scheme(_Part("float", (8,), ("group",), 32, symmetric=True)),
+    _Scheme(
+        _Part("int", (4,), ("group",), symmetric=True, dynamic=False),
+        _Part("float", (8,), ("token",), symmetric=True, dynamic=True),
+    ),
+    _Scheme(
+        _Part("int", _FEW, _ROWS, dynamic=False),
+        _Part("int", (8,), ("tensor",), dynamic=False),
+        (*_PACKED, "int-quantized"),
+    ),
+    _Scheme(_Part("int", _FEW, _ROWS, dynamic=False), _BY_TOKEN, _PACKED),
+    _Scheme(_Part(None, _FEW, _ROWS, dynamic=False), False, _PACKED),
+    _Scheme(_Part("float", (), _WIDE, symmetric=True, dynamic=False), None, _ACTIVATED),
+    _Scheme(_INT8, _Part(None, (8,), ("tensor",), dynamic=False), _ACTIVATED),
+    _Scheme(_INT8, _Part(None, (8,), ("token",), dynamic=True), _ACTIVATED),
+    _Scheme(
+        _Part("int", (4,), _ROWS, symmetric=True, dynamic=False),
+        _Part("int", (8,), ("token",), dynamic=True),
+        _ACTIVATED,
+    ),
+)
+
+
+def no_scheme(group: Arguments, default_format: object) -> str | None:
+    """Why vLLM finds no scheme for a group that is meant for linear layers; None: it does."""
+    weights, inputs = group.get("weights"), group.get("input_activations")
+    targets = group.get("targets")
+    if not isinstance(weights, Mapping) or not isinstance(targets, list):
+        return None
+    if all(_is_elsewhere(str(target)) for target in targets):
+        return None
+    kind = group.get("format") or default_format
+    for scheme in SCHEMES:
+        if not scheme.weights.takes(weights) or (scheme.formats and kind not in scheme.formats):
+            continue
+        if isinstance(scheme.inputs, _Part):
+            if isinstance(inputs, Mapping) and scheme.inputs.takes(inputs):
+                return None
+        elif scheme.inputs is None or inputs is None:
+            return None
+    bits = str(weights.get("num_bits", 8))[:10]
+    return (
+        "No compressed-tensors compatible scheme was found for weights of "
+        f"{bits} bits, type {str(weights.get('type', 'int'))[:20]}, format {str(kind)[:40]}"
+    )
+
+
+def _is_elsewhere(target: str) -> bool:
+    """Whether a target is no linear layer, but attention or routed experts, which mind less."""
+    experts = "experts" in target.lower() and "shared" not in target
+    return experts or target.endswith("Attention")
+
+
+def no_dtype(own: Arguments) -> str | None:
+    """Why such values have no dtype; None: they have."""
+    bits = own.get("num_bits", 8)
+    if own.get("type") == "float" and bits not in (4, 8):
+        return f"Only num_bits in (8) are supported, is {str(bits)[:10]}"
+    if own.get("dynamic") == "local" and own.get("strategy") not in (None, "tensor_group"):
+        return "local is only supported for strategy tensor_group"
+    return None
