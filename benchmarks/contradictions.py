@@ -1,7 +1,8 @@
 """Configs whose values have the right type and contradict each other, for ``fuzz_configs.py``.
 
-``CHANGES`` says for each key what to put in its place: values, or functions of the old value. They
-are tried on every architecture that is bundled, wherever its config has the key.
+``CHANGES`` says for each key what to put in its place: values, or functions of the old value; keys
+that it does not name get what ``anything`` says for their type. They are tried on every
+architecture that is bundled, wherever its config has the key.
 """
 
 from __future__ import annotations
@@ -185,6 +186,30 @@ CHANGES: Mapping[str, tuple[Any, ...]] = {
 }
 
 
+UNREAD = frozenset(
+    [
+        *("architectures", "model_type", "transformers_version", "_name_or_path", "auto_map"),
+        *("id2label", "label2id", "use_cache", "torchscript", "return_dict", "language_model"),
+    ]
+)
+"""Names and notes, no values of a model."""
+
+
+def anything(key: str, value: Any) -> tuple[Any, ...]:
+    """What to put in place of a value that ``CHANGES`` has nothing for."""
+    if key in UNREAD or "token" in key or "dropout" in key or isinstance(value, dict):
+        return ()
+    if isinstance(value, bool):
+        return (None,)
+    if isinstance(value, int):
+        return (0, -1, odd, 1_000_003, None)
+    if isinstance(value, str):
+        return ("unknown_kind", None)
+    if isinstance(value, list) and value:
+        return (shorter, longer, [], None)
+    return (None, 0) if isinstance(value, float) else ()
+
+
 class Case(NamedTuple):
     """One change to one config.
 
@@ -235,7 +260,7 @@ def contradictions(configs: list[Json]) -> Iterator[Case]:
     for base in map(shortened, first.values()):
         for at in objects(base):
             for key in where_in(base, at):
-                for change in CHANGES.get(key, ()):
+                for change in CHANGES.get(key) or anything(key, where_in(base, at)[key]):
                     yield Case(base, at, key, change)
 
 

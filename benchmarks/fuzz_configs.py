@@ -253,9 +253,12 @@ def alone(inputs: int, seed: int) -> int:
 
 
 def asked(ask: Callable[[], Any]) -> str:
-    """``fits``, ``does not fit`` or the refusal."""
+    """The blocks, and whether the model's length fits them (vLLM's own check); or the refusal."""
     try:
-        return "fits" if ask().fits else "does not fit"
+        answer = ask()
+        fits = (answer.kv_cache.max_model_len_that_fits or 0) >= answer.engine.max_model_len
+        blocks = f"{answer.kv_cache.num_gpu_blocks} of {answer.kv_cache.bytes_per_block} bytes"
+        return f"{blocks}, {'fits' if fits else 'does not fit'}"
     except PlannerError as error:
         return f"refused: {str(error)[:400]}"
 
@@ -305,10 +308,12 @@ def compare(python: str, inputs: int, seed: int, output: Path | None) -> int:
             row = done[label]
             who = [side for side in ("ours", "vllm") if row[side].startswith("refused")]
             counts[" and ".join(who) or "neither"] += 1
+            if not who and row["ours"] != row["vllm"]:
+                counts["different"] += 1
             if len(who) == 1 or (not who and row["ours"] != row["vllm"]):
                 print(json.dumps(row), flush=True)
     print(f"seed {seed}: who refuses: {dict(counts)}")
-    return 1 if counts["ours"] or counts["vllm"] else 0
+    return 1 if counts["ours"] or counts["vllm"] or counts["different"] else 0
 
 
 def main() -> int:

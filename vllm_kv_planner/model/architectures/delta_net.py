@@ -60,7 +60,7 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
     if types and "full_attention" not in types:
         types[-1] = "full_attention"
     heads = text.int("num_attention_heads")
-    key_heads = text.int("linear_num_key_heads", default=heads, minimum=0)
+    key_heads = text.int("linear_num_key_heads", default=heads)
     key_dim = text.int(
         "linear_key_head_dim", default=text.int("hidden_size") * 3 // (4 * key_heads)
     )
