@@ -39,7 +39,6 @@ def vllm() -> Iterator[VLLMPlanner]:
         (GPT_OSS, "num_local_experts", 0, False),
         (GPT_OSS, "rope_scaling", {"rope_type": "yarn", "factor": 32.0}, True),
         (MAMBA, "conv_kernel", 0, False),
-        (QWEN, "intermediate_size", 0, False),
     ],
 )
 def test_both_refuse_the_same(
