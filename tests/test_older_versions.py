@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from vllm_kv_planner import plan
+from vllm_kv_planner import UnsupportedError, plan
 from vllm_kv_planner.errors import InputError
 
 GIB = 1 << 30
@@ -113,3 +115,25 @@ def test_a_video_of_qwen3_vl_is_padded_on_0_11_0() -> None:
     assert abs(found - 2.31 * GIB) < min(memory.uncertainty_bytes, 0.3 * GIB)
     assert other > found + GIB
     assert any("0.11.0" in note for note in padded.notes)
+
+
+def test_backends_that_came_later_are_not_chosen() -> None:
+    """TRITON_FLASHINFER and its block of 64 came in 0.30: issue 49878 printed 70.79 GiB at 0.26."""
+    flags: dict[str, Any] = {
+        "gpu": "B200",
+        "max_model_len": 262_144,
+        "max_num_batched_tokens": 32_768,
+        "kv_cache_memory_bytes": 40 << 30,
+        "planner": "standalone",
+    }
+    older = plan("google/gemma-4-31B-it", vllm_version="0.26", **flags)
+    assert "70.79 GiB" in older.limits[0]
+    assert older.engine.attention_backend == "TRITON_ATTN"
+    assert plan("google/gemma-4-31B-it", **flags).engine.block_size == 64
+    with pytest.raises(UnsupportedError, match="TRITON_FLASHINFER: only a later vLLM has it"):
+        plan(
+            "google/gemma-4-31B-it",
+            vllm_version="0.29",
+            attention_backend="TRITON_FLASHINFER",
+            **flags,
+        )

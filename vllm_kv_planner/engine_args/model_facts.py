@@ -119,6 +119,7 @@ def engine_facts(
         is_encoder_decoder=facts.attn_type == "encoder_decoder",
         rocm=rocm,
         xpu=xpu,
+        absent=model.absent_backends,
         decode_context_parallel_size=args.decode_context_parallel_size,
         prefill_context_parallel_size=args.prefill_context_parallel_size,
         flash_attn_version=preferences.flash_attn_version,

@@ -77,6 +77,19 @@ class VersionRules:
         return "must fit" if self.version < (0, 23) else "lifts"
 
     @property
+    def absent_backends(self) -> tuple[str, ...]:
+        """Attention backends that came later, of those that 0.33 may choose.
+
+        Source: ``AttentionBackendEnum`` of ``v1/attention/backends/registry.py``, 0.26 to 0.33.
+        """
+        came = {
+            (0, 30): ("TRITON_FLASH_ATTN", "TRITON_FLASHINFER", "FLASHINFER_MLA_SPARSE_SM90"),
+        }
+        return tuple(
+            name for first, names in came.items() if self.version < first for name in names
+        )
+
+    @property
     def few_rows_sort(self) -> bool:
         """Model Runner V1 still sorts when fewer than 8 rows are sampled."""
         return self.version < (0, 31)

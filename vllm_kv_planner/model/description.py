@@ -38,6 +38,7 @@ class ModelDescription:
         is_mm_prefix_lm: Images attend in both directions.
         item_rule: What an image larger than a step's default does then: lifts it, is refused,
             or goes in pieces. Older versions have other rules.
+        absent_backends: Attention backends that the engine's version does not have yet.
         runner_type: ``generate`` or ``pooling``.
         supports_pp: Whether vLLM's class can be cut into pipeline stages.
         default_mamba_ssm_cache_dtype: What the model's own config rule sets under ``auto``.
@@ -66,6 +67,7 @@ class ModelDescription:
     use_mla: bool = False
     is_mm_prefix_lm: bool = False
     item_rule: ItemRule = "lifts"
+    absent_backends: tuple[str, ...] = ()
     runner_type: str = "generate"
     supports_pp: bool = True
     default_mamba_ssm_cache_dtype: str = "auto"

@@ -49,7 +49,12 @@ def as_built(model: ModelDescription, rules: VersionRules | None) -> ModelDescri
     if rules is None:
         return model
     layers = tuple(_as_built(layer, rules) for layer in model.layers)
-    return replace(model, layers=layers, item_rule=rules.item_rule)
+    return replace(
+        model,
+        layers=layers,
+        item_rule=rules.item_rule,
+        absent_backends=rules.absent_backends,
+    )
 
 
 def _as_built(layer: CacheLayer, rules: VersionRules) -> CacheLayer:

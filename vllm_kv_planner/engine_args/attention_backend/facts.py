@@ -27,6 +27,7 @@ class EngineFacts:
         is_encoder_decoder: Whether an encoder's states are attended to (Whisper).
         rocm: Compute capability of an AMD GPU, whose backends are others; None on CUDA.
         xpu: Whether it is an Intel GPU, whose backends are others too.
+        absent: Backends that an older version does not have.
         decode_context_parallel_size: Ranks that share one sequence's tokens in decode.
         prefill_context_parallel_size: The same in prefill.
         flash_attn_version: ``--attention-config.flash_attn_version``, or what the model's own
@@ -51,6 +52,7 @@ class EngineFacts:
     is_encoder_decoder: bool = False
     rocm: Capability | None = None
     xpu: bool = False
+    absent: tuple[str, ...] = ()
     decode_context_parallel_size: int = 1
     prefill_context_parallel_size: int = 1
     flash_attn_version: int | None = None

@@ -90,7 +90,7 @@ def candidates(situation: Situation) -> Iterator[Declaration]:
 
         return (xpu.XPU[name] for name in xpu.backend_order(situation))
     order = backend_order(situation.request, situation.capability)
-    return (SELECTABLE[name] for name in order)
+    return (SELECTABLE[name] for name in order if name not in situation.facts.absent)
 
 
 @lru_cache(maxsize=1024)
@@ -174,7 +174,7 @@ def known(name: str, facts: EngineFacts) -> Declaration:
 
     Raises:
         UnknownNameError: No such backend, or none of the platform's.
-        UnsupportedError: A backend of AMD or Intel GPUs without a rule.
+        UnsupportedError: A backend of AMD or Intel GPUs without a rule, or of a later version.
     """
     if facts.rocm is not None or facts.xpu:
         from .rocm import ROCM
@@ -193,4 +193,8 @@ def known(name: str, facts: EngineFacts) -> Declaration:
     row = tables.get(name) or tables.get(name.upper())
     if row is None:
         raise UnknownNameError(unknown_backend(name, SELECTABLE))
+    if row.name in facts.absent:
+        raise UnsupportedError(
+            f"attention backend {row.name}: a later vLLM has it, this one not yet"
+        )
     return row
