@@ -82,12 +82,9 @@ class VersionRules:
 
         Source: ``AttentionBackendEnum`` of ``v1/attention/backends/registry.py``, 0.26 to 0.33.
         """
-        came = {
-            (0, 30): ("TRITON_FLASH_ATTN", "TRITON_FLASHINFER", "FLASHINFER_MLA_SPARSE_SM90"),
-        }
-        return tuple(
-            name for first, names in came.items() if self.version < first for name in names
-        )
+        if self.version >= (0, 30):
+            return ()
+        return ("TRITON_FLASH_ATTN", "TRITON_FLASHINFER", "FLASHINFER_MLA_SPARSE_SM90")
 
     @property
     def few_rows_sort(self) -> bool:

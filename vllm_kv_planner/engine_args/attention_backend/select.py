@@ -194,7 +194,5 @@ def known(name: str, facts: EngineFacts) -> Declaration:
     if row is None:
         raise UnknownNameError(unknown_backend(name, SELECTABLE))
     if row.name in facts.absent:
-        raise UnsupportedError(
-            f"attention backend {row.name}: a later vLLM has it, this one not yet"
-        )
+        raise UnsupportedError(f"attention backend {row.name}: only a later vLLM has it")
     return row
