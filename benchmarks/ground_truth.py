@@ -12,6 +12,7 @@ from typing import Any
 
 from vllm_kv_planner.cli.plan_command import make_parser
 from vllm_kv_planner.cli.planner_flags import request_for
+from vllm_kv_planner.config.find import FoundConfig, find_config
 from vllm_kv_planner.engine_args.arguments import prepare_arguments
 from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
@@ -22,7 +23,6 @@ from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.gpu.gpu import GPU
 from vllm_kv_planner.memory.versions import version_rules
-from vllm_kv_planner.model.find import FoundConfig, find_config
 from vllm_kv_planner.planning.machine import UNKNOWN_MACHINE, Machine
 from vllm_kv_planner.planning.standalone import StandalonePlan
 from vllm_kv_planner.planning.versions import as_built

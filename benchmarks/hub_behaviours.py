@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 from unittest import mock
 
-from vllm_kv_planner.model import exchange, online
+from vllm_kv_planner.config import exchange, online
 
 MOST_READS = 5_000
 """A read takes 10 ms or brings many bytes, and all files of a model have 60 s."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from vllm_kv_planner.config.presets import find_preset
 from vllm_kv_planner.model.describe import describe
 from vllm_kv_planner.model.description import ModelDescription
 from vllm_kv_planner.model.layers.attention import Attention
-from vllm_kv_planner.model.presets import find_preset
 
 
 def read(architecture: str, model_type: str, **values: Any) -> ModelDescription:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from vllm_kv_planner import plan
-from vllm_kv_planner.model.find import FoundConfig
+from vllm_kv_planner.config.find import FoundConfig
 
 JsonDict = dict[str, Any]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.hub_server import Hub, running_hub
-from vllm_kv_planner.model import online
+from vllm_kv_planner.config import online
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from vllm_kv_planner.config.find import FoundConfig, find_config
 from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
@@ -13,7 +14,6 @@ from vllm_kv_planner.memory.activation import ActivationPeak, activation_peak
 from vllm_kv_planner.memory.phase import Phase
 from vllm_kv_planner.memory.rank import Rank
 from vllm_kv_planner.memory.versions import version_rules
-from vllm_kv_planner.model.find import FoundConfig, find_config
 
 KIB, MIB, GIB = 1 << 10, 1 << 20, 1 << 30
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"

@@ -17,6 +17,7 @@ from tests.start_logs import LLAMA, V019, V029, V066
 from vllm_kv_planner.calibration.lesson import Lesson
 from vllm_kv_planner.calibration.store import load, merged, save
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import InputError, PlannerError
 from vllm_kv_planner.explain.learn import learn
 from vllm_kv_planner.explain.predict import Given
@@ -24,7 +25,6 @@ from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
 from vllm_kv_planner.logs.parse import parse_lines
 from vllm_kv_planner.logs.read import clean_lines
 from vllm_kv_planner.memory.budget import memory_budget
-from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.records import replace
 
 GIB, MIB = 1 << 30, 1 << 20

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from tests.hostile_configs import LLAMA, MOE, JsonDict, fp8, planned, tensors
+from vllm_kv_planner.config.presets import find_preset
 from vllm_kv_planner.errors import ConfigError, PlannerError
 from vllm_kv_planner.model.describe import describe
-from vllm_kv_planner.model.presets import find_preset
 
 
 def preset(name: str) -> JsonDict:

@@ -10,7 +10,7 @@ from vllm_kv_planner import InputError, UnknownNameError, plan
 from vllm_kv_planner.capacity.common_models import COMMON_MODELS
 from vllm_kv_planner.capacity.compare import compare_models
 from vllm_kv_planner.capacity.compared import ComparedModel
-from vllm_kv_planner.model.presets import find_preset
+from vllm_kv_planner.config.presets import find_preset
 
 pytest_plugins = ["tests.hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("offline")

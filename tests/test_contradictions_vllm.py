@@ -10,8 +10,8 @@ from benchmarks.contradictions import Case, shortened
 from benchmarks.fuzz_configs import asked
 from tests.vllm_python import CUDA, interpreter
 from vllm_kv_planner import VLLMPlanner, plan
-from vllm_kv_planner.model.find import FoundConfig
-from vllm_kv_planner.model.presets import find_preset
+from vllm_kv_planner.config.find import FoundConfig
+from vllm_kv_planner.config.presets import find_preset
 
 PYTHON = interpreter(CUDA)
 MEMORY = 40 << 30

@@ -18,7 +18,7 @@ import pytest
 from tests.sweep_runs import MEMORY
 from tests.workload_commands import FIVE
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.files import locked, try_lock
+from vllm_kv_planner.files.written import locked, try_lock
 
 WITHOUT = """
 import os, signal, sys

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import PlannerError, plan
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.planning.request import PlanRequest
 from vllm_kv_planner.planning.standalone import StandalonePlan
 

@@ -12,7 +12,7 @@ import pytest
 
 from tests.workload_commands import FIVE, run
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.files import check_apart, whole_file
+from vllm_kv_planner.files.written import check_apart, whole_file
 
 TRACE = "Timestamp,Request tokens,Response tokens\n0,49,15\n1,49,15\n"
 ENGINE = ["workload", "gpt2", "--gpu", "L4", "--max-model-len", "128", "--arrivals", "all"]
@@ -109,7 +109,7 @@ def test_two_reports_are_two_files(tmp_path: Path, capsys: pytest.CaptureFixture
 
 
 def test_a_model_is_not_written_over(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from vllm_kv_planner.model.find import find_config
+    from vllm_kv_planner.config.find import find_config
 
     config = tmp_path / "config.json"
     text = json.dumps(dict(find_config("gpt2").config))

@@ -11,8 +11,8 @@ import pytest
 
 from tests.hub_server import BRANCH_COMMIT, COMMIT, Hub
 from vllm_kv_planner import plan
+from vllm_kv_planner.config.find import find_config, known_names
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError
-from vllm_kv_planner.model.find import find_config, known_names
 
 pytest_plugins = ["tests.hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")
@@ -256,7 +256,7 @@ def test_a_bundled_config_is_found_without_comparing_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Naming the nearest models costs more than a plan; nobody asked for it here."""
-    from vllm_kv_planner.model import nearest
+    from vllm_kv_planner.config import nearest
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))

@@ -11,8 +11,8 @@ from benchmarks.fuzz_configs import TooMuchWork, broken_promise, counted, findin
 from tests.hostile_configs import LLAMA, JsonDict, gptq
 from vllm_kv_planner import PlannerError, plan
 from vllm_kv_planner.cli import main
-from vllm_kv_planner.model.find import FoundConfig
-from vllm_kv_planner.model.presets import find_preset
+from vllm_kv_planner.config.find import FoundConfig
+from vllm_kv_planner.config.presets import find_preset
 
 GIB = 1 << 30
 KNOWN: JsonDict = {"kv_cache_memory_bytes": 20 * GIB}

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.work import bytes_in
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import ConfigError
 from vllm_kv_planner.model.config import Config, parse_config, read_config_file
-from vllm_kv_planner.model.find import find_config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 
@@ -40,7 +40,7 @@ import sys
 from tests.work import calls_in
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.model.config import Config
-from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.config.find import find_config
 def read():
     try:
         found = find_config(sys.argv[1])

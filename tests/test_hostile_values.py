@@ -6,10 +6,10 @@ import pytest
 
 from tests.hostile_configs import LLAMA, JsonDict, awq, fp8, modelopt, planned, tensors
 from vllm_kv_planner import PlannerError, plan
+from vllm_kv_planner.config.find import FoundConfig, find_config
+from vllm_kv_planner.config.named_quantization import named_quantization
 from vllm_kv_planner.errors import ConfigError, UnsupportedError
 from vllm_kv_planner.model.describe import describe
-from vllm_kv_planner.model.find import FoundConfig, find_config
-from vllm_kv_planner.model.named_quantization import named_quantization
 
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8192}
 

@@ -14,10 +14,10 @@ import pytest
 
 from tests.hub_server import BRANCH_COMMIT, COMMIT, TOKEN, Hub, running_hub, running_raw_server
 from tests.work import bytes_in
+from vllm_kv_planner.config import exchange, hub
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import ConfigError, UnknownNameError
 from vllm_kv_planner.memory.weights.headers import INDEX_FILE, hub_headers
-from vllm_kv_planner.model import exchange, hub
-from vllm_kv_planner.model.find import find_config
 
 pytest_plugins = ["tests.hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")

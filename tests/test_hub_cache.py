@@ -12,9 +12,9 @@ import pytest
 from tests.hub_server import BRANCH_COMMIT, COMMIT, Hub, running_raw_server
 from vllm_kv_planner import plan
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.config import online
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import ConfigError
-from vllm_kv_planner.model import online
-from vllm_kv_planner.model.find import find_config
 
 pytest_plugins = ["tests.hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("own_home")

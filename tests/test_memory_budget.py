@@ -11,6 +11,7 @@ import pytest
 
 from tests.memory_engines import GIB, MIB, V1, rank_of, setup_of
 from tests.shared import records
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.setup import EngineSetup
 from vllm_kv_planner.errors import UnsupportedError
@@ -21,7 +22,6 @@ from vllm_kv_planner.memory.experts import rocm_padding
 from vllm_kv_planner.memory.overheads import known_overheads
 from vllm_kv_planner.memory.rank import Rank
 from vllm_kv_planner.memory.versions import version_rules
-from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.planning.memory import _parts
 from vllm_kv_planner.records import replace
 

@@ -27,8 +27,8 @@ from vllm_kv_planner import (
     plan_engine,
     plan_request,
 )
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import ConfigError
-from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.vllm_adapter.arguments import check_no_code
 from vllm_kv_planner.vllm_adapter.child_environment import child_environment, make_path
 from vllm_kv_planner.vllm_adapter.model_folder import without_code, write_model_folder

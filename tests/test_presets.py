@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner.model import presets
+from vllm_kv_planner.config import presets
+from vllm_kv_planner.config.find import find_config, known_names
+from vllm_kv_planner.config.named_quantization import named_quantization
 from vllm_kv_planner.model.config import Config
 from vllm_kv_planner.model.defaults import defaults_for, transformers_config
-from vllm_kv_planner.model.find import find_config, known_names
-from vllm_kv_planner.model.named_quantization import named_quantization
 
 MODEL = Path(presets.__file__).parent
 REPOSITORY = MODEL.parent.parent
@@ -196,7 +196,7 @@ def test_patterns(pattern: str, names: list[str]) -> None:
 
 def test_finding_a_preset_imports_little() -> None:
     code = (
-        "import sys; from vllm_kv_planner.model.find import find_config; find_config('gpt2');"
+        "import sys; from vllm_kv_planner.config.find import find_config; find_config('gpt2');"
         "print(*sorted(m for m in sys.modules if m.split('.')[0] in "
         "('urllib', 'difflib', 'pathlib', 'http', 'ssl', 'socket', 'email', 'tempfile',"
         " 'subprocess', 'logging', 'importlib.resources', 'transformers', 'torch')))"

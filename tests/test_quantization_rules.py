@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import plan
+from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.errors import ConfigError, UnsupportedError
 from vllm_kv_planner.memory.weights.quantization.auto_round import AutoRound
 from vllm_kv_planner.memory.weights.quantization.whole_numbers import DynamicRules, packed_linear
-from vllm_kv_planner.model.find import FoundConfig
 
 from .weight_cases import estimate
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from vllm_kv_planner.config.hub import NotOnHub
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.errors import ConfigError
 from vllm_kv_planner.memory.weights import headers
@@ -20,7 +21,6 @@ from vllm_kv_planner.memory.weights.headers import (
     parse_header,
 )
 from vllm_kv_planner.memory.weights.local_checkpoint import local_headers
-from vllm_kv_planner.model.hub import NotOnHub
 
 from .hub_server import COMMIT, TOKEN, Hub, running_hub
 from .work import bytes_in, calls_in

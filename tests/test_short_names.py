@@ -10,10 +10,10 @@ import pytest
 
 from tests.hub_server import Hub
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.config import presets
+from vllm_kv_planner.config.find import find_config
+from vllm_kv_planner.config.nearest import nearest_models
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError
-from vllm_kv_planner.model import presets
-from vllm_kv_planner.model.find import find_config
-from vllm_kv_planner.model.nearest import nearest_models
 
 pytest_plugins = ["tests.hub_fixtures"]
 

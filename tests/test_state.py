@@ -19,9 +19,9 @@ from tests.state_configs import (
     QWEN3_NEXT,
 )
 from vllm_kv_planner import InputError, Plan, PlannerError, UnsupportedError
+from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.model.context import CacheContext
 from vllm_kv_planner.model.describe import describe
-from vllm_kv_planner.model.find import FoundConfig
 from vllm_kv_planner.model.layers.base import CacheLayer
 from vllm_kv_planner.model.layers.state import (
     StateLayer,

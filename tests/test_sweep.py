@@ -17,8 +17,8 @@ from tests.sweep_runs import LLAMA, MEMORY, rows_of, run, table
 from vllm_kv_planner import InputError, plan
 from vllm_kv_planner.capacity.sweep.run import sweep
 from vllm_kv_planner.cli import main
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.gpu.catalogue import find_gpu
-from vllm_kv_planner.model.find import find_config
 from vllm_kv_planner.records import replace
 
 

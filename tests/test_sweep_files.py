@@ -15,7 +15,7 @@ import pytest
 
 from tests.sweep_runs import LLAMA, MEMORY, command, refused, run, table
 from vllm_kv_planner.cli import main
-from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.config.find import find_config
 
 ROWS = 100
 """Of each value of ``long``'s slower axis."""

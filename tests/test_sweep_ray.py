@@ -85,7 +85,7 @@ def test_the_death_of_an_actor_is_one_rows_error(address: str) -> None:
     script = f"""
 import os, signal
 from vllm_kv_planner.capacity.sweep.run import sweep
-from vllm_kv_planner.model.find import FoundConfig, find_config
+from vllm_kv_planner.config.find import FoundConfig, find_config
 import ray
 
 class Deadly(dict):

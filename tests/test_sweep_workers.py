@@ -18,7 +18,7 @@ from vllm_kv_planner.capacity.sweep.grid import Setup
 from vllm_kv_planner.capacity.sweep.run import sweep
 from vllm_kv_planner.capacity.sweep.schedule import Died, in_order
 from vllm_kv_planner.capacity.sweep.work import Answer, Chunk, Outcome
-from vllm_kv_planner.model.find import FoundConfig, find_config
+from vllm_kv_planner.config.find import FoundConfig, find_config
 
 
 class Deadly(dict[str, Any]):

@@ -17,7 +17,7 @@ import pytest
 import vllm_kv_planner
 from tests.start_logs import LLAMA, V019
 from vllm_kv_planner.cli import main
-from vllm_kv_planner.model.find import find_config
+from vllm_kv_planner.config.find import find_config
 
 STEERING = (
     "\x1b[31mX\x1b[0m",

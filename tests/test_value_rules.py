@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from tests.hostile_configs import LLAMA, JsonDict, planned
+from vllm_kv_planner.config.presets import find_preset
 from vllm_kv_planner.errors import ConfigError, PlannerError
 from vllm_kv_planner.model.architectures.registry import table
 from vllm_kv_planner.model.describe import describe
-from vllm_kv_planner.model.presets import find_preset
 
 RULES = Path(__file__).parents[1] / "vllm_kv_planner/model/architectures/value_rules.json"
 

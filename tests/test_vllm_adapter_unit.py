@@ -14,9 +14,9 @@ import pytest
 
 import vllm_kv_planner
 from vllm_kv_planner import InputError, PlanRequest, UnsupportedError, VLLMPlanner
+from vllm_kv_planner.config.find import FoundConfig, find_config
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.gpu.catalogue import find_gpu
-from vllm_kv_planner.model.find import FoundConfig, find_config
 from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import plan_request
 from vllm_kv_planner.vllm_adapter import shared

@@ -12,9 +12,9 @@ import pytest
 
 import vllm_kv_planner
 from vllm_kv_planner import InputError, UnsupportedError
+from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
-from vllm_kv_planner.model.find import FoundConfig
 from vllm_kv_planner.records import replace
 from vllm_kv_planner.vllm_adapter import libcuda, plugin
 from vllm_kv_planner.vllm_adapter.absent_gpu import describe_gpu

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner.capacity.workload_run import run_workload, simulate
+from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.errors import InputError, PlannerError, UnsupportedError
-from vllm_kv_planner.model.find import FoundConfig
 from vllm_kv_planner.planning.request import PlanRequest, plan_request
 from vllm_kv_planner.workload.feed import Feed
 from vllm_kv_planner.workload.flags import SchedulerFlags

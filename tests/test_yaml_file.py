@@ -9,7 +9,7 @@ import yaml
 
 from tests.work import bytes_in, calls_in
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.yaml_file import LARGEST, MOST_NODES, parse_yaml, read_yaml
+from vllm_kv_planner.files.yaml_file import LARGEST, MOST_NODES, parse_yaml, read_yaml
 
 
 def merges(count: int, width: int) -> str:

@@ -1,4 +1,4 @@
-"""Write ``vllm_kv_planner/model/presets.jsonl`` anew from a folder of published configs.
+"""Write ``vllm_kv_planner/config/presets.jsonl`` anew from a folder of published configs.
 
     python tools/make_presets.py ../shared/configs
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from typing import Any
 
+from .config.find import FoundConfig
 from .gpu.gpu import GPU
-from .model.find import FoundConfig
 from .planner import plan_of
 from .planning.machine import UNKNOWN_MACHINE, Machine
 from .planning.request import PlanRequest, plan_request

@@ -6,8 +6,8 @@ import json
 import os
 
 from ..errors import ConfigError, InputError
-from ..files import cannot_write, check_writable, locked, shown_path, whole_file
-from ..model.json_file import MAX_FILE_BYTES, read_config_file
+from ..files.json_file import MAX_FILE_BYTES, read_config_file
+from ..files.written import cannot_write, check_writable, locked, shown_path, whole_file
 from .calibration import Calibration
 from .lesson import Lesson, read_lesson
 

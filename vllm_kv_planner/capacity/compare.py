@@ -22,8 +22,8 @@ from .compared import ComparedModel, ModelComparison, RequestFigures
 from .known_memory import is_given, is_known, sizes_only, with_stand_in
 
 if TYPE_CHECKING:
+    from ..config.find import FoundConfig
     from ..gpu.gpu import GPU
-    from ..model.find import FoundConfig
     from ..planning.types import Plan
 
 LENGTHS = (8192, 32768)
@@ -86,7 +86,7 @@ def compare_models(
 
 def found_or_refused(model: object, revision: object = None) -> FoundConfig | ComparedModel:
     """The model's config, or the row that says why there is none."""
-    from ..model.find import found_config
+    from ..config.find import found_config
 
     try:
         return found_config(model, revision)
@@ -134,8 +134,8 @@ def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     Raises:
         InputError: Which is not.
     """
+    from ..config.custom import LONGEST
     from ..engine_args.value_types import shown
-    from ..model.custom import LONGEST
 
     if not isinstance(lengths, Sequence) or isinstance(lengths, str):
         raise InputError(f"lengths: {shown(lengths)} is not a list of token counts")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ..config.find import FoundConfig, found_config
 from ..engine_args.described import described, named
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.setup import EngineSetup, resolve_setup
@@ -13,7 +14,6 @@ from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..kv_cache.capacity import Worker, plan_kv_cache
 from ..kv_cache.group import count_by_identity
 from ..kv_cache.specs import FullAttentionSpec, KVCacheSpec
-from ..model.find import FoundConfig, found_config
 from ..records import dataclass, replace
 
 MODEL_DTYPES = {

@@ -20,8 +20,8 @@ from .paged import PagedScenario, PagingComparison
 from .scenario import CLASSIC, Scenario, scenario_of
 
 if TYPE_CHECKING:
+    from ..config.find import FoundConfig
     from ..gpu.gpu import GPU
-    from ..model.find import FoundConfig
 
 MOST_SCENARIOS = 1000
 

@@ -26,8 +26,8 @@ class Scenario:
     max_model_len: int | None = None
 
     def __post_init__(self) -> None:
+        from ..config.custom import LONGEST
         from ..engine_args.value_types import shown
-        from ..model.custom import LONGEST
 
         most = {"requests": MOST_REQUESTS, "tokens": LONGEST, "max_model_len": LONGEST}
         for name, limit in most.items():

@@ -78,7 +78,7 @@ def is_for_plan(arguments: list[str]) -> bool:
     """Whether a line without a command names what to plan: a model, or a pasted command."""
     from difflib import get_close_matches
 
-    from ..model.presets import find_preset
+    from ..config.presets import find_preset
     from .planner_flags import is_pasted
 
     word = arguments[0]

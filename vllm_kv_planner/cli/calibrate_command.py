@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..errors import InputError, PlannerError
-from ..files import check_apart
+from ..files.written import check_apart
 from .answer_output import rendered
 from .log_flags import gaps, log_parser, read_logs, usual_path
 from .output import say

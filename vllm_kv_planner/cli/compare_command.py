@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ..capacity.compared import ComparedModel
-    from ..model.find import FoundConfig
+    from ..config.find import FoundConfig
     from ..planning.request import PlanRequest
 
 EPILOG = """\

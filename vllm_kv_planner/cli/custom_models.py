@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from ..errors import InputError, printable
 
 if TYPE_CHECKING:
-    from ..model.find import FoundConfig
+    from ..config.find import FoundConfig
 
 EXAMPLE = "NAME=layers:32,kv-heads:8,head-dim:128"
 
@@ -18,7 +18,7 @@ def parse_custom_model(text: str) -> FoundConfig:
     Raises:
         InputError: Not of that form, or a figure that makes no sense.
     """
-    from ..model.custom import custom_config
+    from ..config.custom import custom_config
     from ..records import replace
     from .planner_flags import CUSTOM_FLAGS
 

@@ -21,8 +21,8 @@ exit codes: 0 listed, 2 no model has all the words, or the input is wrong
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, list; returns the exit code."""
+    from ..config import presets
     from ..errors import UnknownNameError
-    from ..model import presets
 
     parser = command_parser(
         "models",
@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     words = [word.lower() for word in parser.parse_args(list(arguments)).words]
     names = [name for name in presets.known_names() if all(word in name.lower() for word in words)]
     if not names:
-        from ..model.nearest import nearest_models
+        from ..config.nearest import nearest_models
 
         near = nearest_models("-".join(words))
         hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -15,9 +15,9 @@ if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Collection, Sequence
 
+    from ..config.find import FoundConfig
     from ..engine_args.engine_args import EngineArgs
     from ..engine_args.environment import EngineEnvironment
-    from ..model.find import FoundConfig
     from ..planning.machine import Machine
     from ..planning.request import PlanRequest
 
@@ -142,7 +142,7 @@ def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
     if found is None:
         if model is None:
             raise InputError("no model named: a Hub id, a directory or a config.json, or --custom")
-        from ..model.find import find_config
+        from ..config.find import find_config
 
         found = find_config(model, revision=getattr(given, "revision", None))
     also: dict[str, object] = {"model": found.id}
@@ -165,8 +165,8 @@ def request_of_command(
     Raises:
         PlannerError: The input is wrong; one line says what and where.
     """
+    from ..config.find import find_config
     from ..engine_args.serve_command import parse_serve_command
-    from ..model.find import find_config
 
     check_before_dashes(given, (*own, "model"))
     command = parse_serve_command(pasted, vllm_version=given.vllm_version)
@@ -278,7 +278,7 @@ def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | 
         return None
     if model is not None:
         raise InputError(f"--custom describes the model by hand; MODEL {model!r} is one too many")
-    from ..model.custom import custom_config
+    from ..config.custom import custom_config
 
     return custom_config(
         layers=values["layers"],

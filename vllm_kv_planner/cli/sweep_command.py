@@ -11,7 +11,7 @@ from ..engine_args.arguments import prepare_arguments
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.flags import FlagParser, add_engine_flags
 from ..errors import InputError, printable
-from ..files import check_apart
+from ..files.written import check_apart
 from .output import tell
 from .planner_flags import add_custom_flags, add_planner_flags, command_parser, request_of
 

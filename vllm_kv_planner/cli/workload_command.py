@@ -98,7 +98,7 @@ def check_files(given: argparse.Namespace, pasted: Sequence[str]) -> None:
     Raises:
         InputError: Why not.
     """
-    from ..files import check_apart, check_writable
+    from ..files.written import check_apart, check_writable
 
     outputs = {"--series": given.series, "--html": given.html}
     for path in outputs.values():
@@ -111,7 +111,7 @@ def check_files(given: argparse.Namespace, pasted: Sequence[str]) -> None:
 
 def write_files(given: argparse.Namespace, result: WorkloadResult, source: OpenSource) -> None:
     """The files that were asked for beside the report."""
-    from ..files import whole_file
+    from ..files.written import whole_file
 
     if given.series is not None:
         from ..report.render import to_csv

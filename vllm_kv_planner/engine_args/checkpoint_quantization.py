@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError, InputError, UnsupportedError
-from ..model.json_file import shown
+from ..files.json_file import shown
 
 Checkpoint = Mapping[str, Any]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from ..errors import InputError, printable
-from ..yaml_file import read_yaml
+from ..files.yaml_file import read_yaml
 from .flag_table import all_flags, all_spellings
 from .older_flags import older_names
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..data_files import read_json
 from ..errors import InputError, UnknownNameError, printable
+from ..files.data import read_json
 from .value_types import shown
 
 if TYPE_CHECKING:

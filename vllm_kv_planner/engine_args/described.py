@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from functools import lru_cache
 from typing import Any
 
+from ..config.find import FoundConfig
 from ..errors import ConfigError
 from ..model.describe import describe
 from ..model.description import ModelDescription
-from ..model.find import FoundConfig
 from ..model.multimodal_tokens import shows_nothing
 from .engine_args import EngineArgs
 

@@ -15,8 +15,8 @@ from .engine_args import EngineArgs
 from .speculative import Speculative, merged_speculative_config, resolve_speculative
 
 if TYPE_CHECKING:
+    from ..config.find import FoundConfig
     from ..model.draft import Draft
-    from ..model.find import FoundConfig
 
 
 def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
@@ -89,7 +89,7 @@ def found_draft(args: EngineArgs, name: str) -> FoundConfig:
         UnknownNameError: Nobody knows it.
         ConfigError: It cannot be read.
     """
-    from ..model.find import find_config
+    from ..config.find import find_config
 
     revision = (merged_speculative_config(args) or {}).get("revision")
     try:

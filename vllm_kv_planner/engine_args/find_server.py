@@ -249,7 +249,7 @@ def _loaded(text: str) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
-        from ..yaml_file import parse_yaml
+        from ..files.yaml_file import parse_yaml
 
         return parse_yaml(text, "the command", "the pasted list")
 

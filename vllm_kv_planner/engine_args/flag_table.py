@@ -8,7 +8,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, Literal
 
-from ..data_files import read_json
+from ..files.data import read_json
 from ..records import dataclass
 
 Effect = Literal["kv_cache", "memory", "none", "unsure"]

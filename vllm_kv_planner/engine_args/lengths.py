@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..errors import ConfigError, InputError
-from ..model.json_file import shown
+from ..files.json_file import shown
 from ..records import dataclass
 
 # Tried in this order; the smallest wins.

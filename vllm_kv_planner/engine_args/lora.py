@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from ..data_files import read_json
 from ..errors import InputError, PlannerError, UnsupportedError
+from ..files.data import read_json
 from .choices import CHOICES
 from .engine_args import EngineArgs
 
@@ -40,8 +40,8 @@ def check_modules(words: Iterable[str], args: EngineArgs) -> list[str]:
         InputError: vLLM would not start: a value it cannot read, LoRA not enabled, or an adapter
             it does not take.
     """
-    from ..model.adapter import find_adapter
-    from ..model.find import is_offline
+    from ..config.adapter import find_adapter
+    from ..config.find import is_offline
 
     notes = []
     for name, path in map(_name_and_path, filter(None, words)):
@@ -70,7 +70,7 @@ def _name_and_path(word: str) -> tuple[str, str]:
     if "=" in word and "," not in word:
         name, _, path = word.partition("=")
         return name, path
-    from ..model.json_file import parse_config
+    from ..files.json_file import parse_config
 
     try:
         found = parse_config(word.encode(), "--lora-modules")
@@ -87,7 +87,7 @@ def _name_and_path(word: str) -> tuple[str, str]:
 
 
 def _check_adapter(adapter: Mapping[str, Any], where: str, most: int) -> None:
-    from ..model.adapter import largest_rank
+    from ..config.adapter import largest_rank
 
     rank = largest_rank(adapter)
     if rank is not None and rank > most:

@@ -11,8 +11,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
-from ..data_files import read_json
 from ..errors import InputError, UnknownNameError
+from ..files.data import read_json
 from ..records import dataclass
 
 

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
-from ..model.json_file import shown
+from ..files.json_file import shown
 from ..records import dataclass, replace
 from .choices import ATTENTION_BACKENDS, KV_CACHE_DTYPES, QUANTIZATION_METHODS
 from .engine_args import EngineArgs

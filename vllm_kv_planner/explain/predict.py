@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from ..config.find import find_config
 from ..engine_args.config_values import known_part
 from ..engine_args.described import described
 from ..engine_args.engine_args import EngineArgs
@@ -20,7 +21,6 @@ from ..memory.budget import MemoryBudget, Weights, memory_budget
 from ..memory.overheads import Overheads
 from ..memory.versions import FIRST, VersionRules, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
-from ..model.find import find_config
 from ..planning.standalone import longest_worth_trying
 from ..planning.versions import as_built, as_logged, request_limits
 from ..records import dataclass

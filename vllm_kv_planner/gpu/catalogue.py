@@ -5,8 +5,8 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from ..data_files import read_json
 from ..errors import InputError, UnknownNameError
+from ..files.data import read_json
 from ..records import replace
 from .gpu import GIB, GPU, MIB
 from .naming import Asked, Row, fits, fold, label_value, named_in, nearest, taken_apart

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 from typing import BinaryIO
 
 from ..errors import InputError
-from ..model.json_file import printable
+from ..files.json_file import printable
 from .patterns import MATTERS
 
 MAX_BYTES = 256 << 20

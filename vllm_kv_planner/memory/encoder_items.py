@@ -13,7 +13,7 @@ from typing import Any
 
 from ..engine_args.setup import EngineSetup
 from ..errors import ConfigError
-from ..model.json_file import shown
+from ..files.json_file import shown
 from ..records import dataclass, replace
 
 JsonDict = Mapping[str, Any]

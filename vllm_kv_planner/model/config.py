@@ -1,7 +1,7 @@
 """Hand out the values of a model's config one by one, each checked where it is used.
 
 A config.json comes from a stranger. ``read_config_file`` and ``parse_config`` bound what
-reading one can cost (``json_file.py``); ``Config`` checks type and range of each value read.
+reading one can cost (``files/json_file.py``); ``Config`` checks type and range of each value read.
 Whatever is wrong becomes one ``ConfigError`` line: which file, which key, which value, what
 is valid. Nothing in a config is ever run: ``auto_map`` and ``trust_remote_code`` are not read.
 """
@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
-from .json_file import parse_config, printable, read_config_file, shown
+from ..files.json_file import parse_config, printable, read_config_file, shown
 
 __all__ = ["Config", "parse_config", "printable", "read_config_file", "shown"]
 

@@ -11,9 +11,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..data_files import find_line
 from ..errors import ConfigError
-from .json_file import shown
+from ..files.data import find_line
+from ..files.json_file import shown
 
 _known: dict[str, Mapping[str, Any]] = {}
 

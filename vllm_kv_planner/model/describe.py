@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..config.named_quantization import named_quantization, planned_without
 from ..errors import InputError, UnsupportedError
 from ..records import replace
 from .architectures.convertors import Convertor, convertor
@@ -22,7 +23,6 @@ from .architectures.registry import Row, row, rule, unsupported
 from .architectures.resolve import Resolved, inner_architecture, model_types, resolve
 from .config import Config
 from .description import ModelDescription
-from .named_quantization import named_quantization, planned_without
 from .overrides import overridden
 from .plausible import check_layers, check_plausible
 from .rope_rules import check_rope

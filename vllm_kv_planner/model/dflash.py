@@ -9,7 +9,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..config.find import FoundConfig
 from ..errors import UnsupportedError
+from ..files.json_file import shown
 from ..records import replace
 from .architectures.hf_config import language_config
 from .config import Config
@@ -17,8 +19,6 @@ from .describe import describe
 from .description import ModelDescription
 from .draft import Draft, under_engine, where_of
 from .eagle import check_hidden_states
-from .find import FoundConfig
-from .json_file import shown
 from .layers.attention import Attention
 
 ARCHITECTURE = "DFlashDraftModel"

@@ -32,15 +32,15 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ..data_files import read_json
+from ..config.find import FoundConfig
 from ..errors import UnsupportedError
+from ..files.data import read_json
+from ..files.json_file import printable, shown
 from ..records import dataclass, replace
 from .architectures.registry import Row, rule
 from .config import Config
 from .describe import describe
 from .description import ModelDescription
-from .find import FoundConfig
-from .json_file import printable, shown
 from .layers.attention import Attention
 from .layers.base import CacheLayer
 from .layers.state import StateLayer

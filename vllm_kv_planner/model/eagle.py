@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..config.find import FoundConfig
 from ..errors import InputError, UnsupportedError
+from ..files.json_file import shown
 from ..records import replace
 from .config import Config
 from .describe import describe
 from .description import ModelDescription
 from .draft import Draft, mtp_row, tables, under_engine, where_of
-from .find import FoundConfig
-from .json_file import shown
 
 
 def eagle_draft(

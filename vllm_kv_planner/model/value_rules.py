@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ..data_files import read_json
+from ..files.data import read_json
 from .architectures.general import EXPERTS, num_experts
 from .architectures.registry import Row
 from .config import Config

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ..config.find import FoundConfig, found_config
 from ..engine_args.engine_args import EngineArgs
 from ..engine_args.environment import EngineEnvironment
 from ..engine_args.value_types import shown
 from ..errors import InputError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.gpu import GPU
-from ..model.find import FoundConfig, found_config
 from ..records import dataclass, replace
 from .machine import UNKNOWN_MACHINE, Machine
 from .versions import VLLM_VERSION

@@ -31,8 +31,8 @@ from .versions import (
 from .weights import weights_of
 
 if TYPE_CHECKING:
+    from ..config.find import FoundConfig
     from ..memory.weights import WeightsEstimate
-    from ..model.find import FoundConfig
 
 
 class StandalonePlan:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from ..config.found import FoundConfig
 from ..engine_args.setup import EngineSetup
 from ..errors import ConfigError, UnsupportedError, WeightsUnknownError
-from ..model.found import FoundConfig
 
 if TYPE_CHECKING:
     from ..memory.weights import WeightsEstimate
@@ -51,9 +51,9 @@ def _headers(found: FoundConfig) -> CheckpointHeaders | None:
     Raises:
         ConfigError: As ``local_headers``, ``hub_headers``.
     """
+    from ..config.find import is_offline
     from ..memory.weights.headers import hub_headers
     from ..memory.weights.local_checkpoint import NotWhole, local_headers
-    from ..model.find import is_offline
 
     asks = found.source in ("hub", "hf-cache") and not is_offline()
     if found.source in ("local", "hf-cache") and found.path is not None:

@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Any, NamedTuple
 
+from ..config.find import FoundConfig, find_config
 from ..errors import InputError, UnsupportedError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
-from ..model.find import FoundConfig, find_config
 from ..planning.request import PlanRequest, plan_request
 from ..planning.types import Plan
 from .absent_gpu import describe_gpu
@@ -72,7 +72,7 @@ class VLLMPlanner:
             timeout: Seconds to wait for one answer.
             progress: Called with a line on what takes time; default: to a terminal.
         """
-        from ..files import path_of
+        from ..files.written import path_of
 
         if python is not None:
             python = path_of(python, "python")

@@ -8,11 +8,11 @@ import pickle
 from collections.abc import Mapping
 from typing import Any
 
+from ..config.find import FoundConfig, find_config
 from ..errors import InputError, UnsupportedError
+from ..files.json_file import shown
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
-from ..model.find import FoundConfig, find_config
-from ..model.json_file import shown
 from ..planning.types import Plan
 from .arguments import CONFIG_OVERRIDES, HANDED_OVER, check_no_code
 from .client import THIS_MACHINE, VLLMPlanner, draft_model, finished

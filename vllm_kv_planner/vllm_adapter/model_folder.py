@@ -7,8 +7,8 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-from ..model.find import FoundConfig
-from ..model.json_file import read_json_file
+from ..config.find import FoundConfig
+from ..files.json_file import read_json_file
 
 # Beside config.json: files from which vLLM takes lengths, pooling and defaults. All others (code,
 # weights, whatever has another name) stay behind.

@@ -85,7 +85,7 @@ class RequestSource:
         replaced = any(each is not None for each in (self.arrivals, self.rate, self.concurrency))
         if self.trace is None:
             return self._generated(arrivals)
-        from ..files import path_of
+        from ..files.written import path_of
         from .traces.read import Trace, TraceOptions
 
         options = TraceOptions(

@@ -6,9 +6,9 @@ import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ...config.find import FoundConfig, found_config
 from ...errors import InputError
 from ...gpu.gpu import GPU
-from ...model.find import FoundConfig, found_config
 from ...planning.machine import UNKNOWN_MACHINE, Machine
 from ...planning.request import PlanRequest, plan_request
 from ...records import replace

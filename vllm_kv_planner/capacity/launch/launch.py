@@ -90,7 +90,7 @@ def plan_launch(
     Raises:
         PlannerError: The command is no vLLM server, or cannot be planned; one line says why.
     """
-    from ...model.find import find_config
+    from ...config.find import find_config
 
     read = read_command(command)
     with environment_of(read), hiding(read.words):

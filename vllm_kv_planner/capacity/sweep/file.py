@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...errors import InputError
-from ...yaml_file import read_yaml
+from ...files.yaml_file import read_yaml
 from .grid import Setup
 from .names import canonical, read_values
 

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from ...config.find import FoundConfig
 from ...engine_args.value_types import shown
 from ...errors import InputError, PlannerError
 from ...gpu.catalogue import find_gpu
 from ...gpu.gpu import GPU
-from ...model.find import FoundConfig
 from ...planning.machine import Machine
 from ...planning.request import PlanRequest, check_inputs, plan_request
 from .grid import Grid, Setup, make_grid

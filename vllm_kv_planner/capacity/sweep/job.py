@@ -6,7 +6,7 @@ import json
 from collections.abc import Generator, Sequence
 
 from ...errors import InputError
-from ...files import shown_path
+from ...files.written import shown_path
 from ...planning.types import REFUSED
 from ...records import dataclass
 from .columns import all_columns, plain, plan_columns

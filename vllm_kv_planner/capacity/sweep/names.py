@@ -10,7 +10,7 @@ from typing import Any
 from ...engine_args.flag_table import Flag, all_flags
 from ...engine_args.near_flags import unknown_flag_message
 from ...errors import InputError, UnknownNameError
-from ...model.json_file import shown
+from ...files.json_file import shown
 from .work import OWN_NAMES
 
 NOT_GIVEN = "none"

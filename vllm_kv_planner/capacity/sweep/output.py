@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from ...errors import InputError
-from ...files import cannot_write, check_writable, shown_path, try_lock, whole_file
+from ...files.written import cannot_write, check_writable, shown_path, try_lock, whole_file
 from ...records import dataclass
 from .columns import declared_types
 from .resume import Looked, look, whole_rows

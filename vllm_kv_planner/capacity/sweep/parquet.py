@@ -15,7 +15,7 @@ from itertools import islice
 from typing import Any
 
 from ...errors import InputError
-from ...files import shown_path, whole_file
+from ...files.written import shown_path, whole_file
 from .columns import ERROR, KEY
 from .sinks import Row, Sink, flat_cell, line_form
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from ...errors import InputError
-from ...files import shown_path
+from ...files.written import shown_path
 from ...version import __version__
 from .columns import ERROR, KEY
 from .sinks import csv_line

@@ -8,7 +8,7 @@ from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
-from ...model.json_file import shown
+from ...files.json_file import shown
 from ...planning.machine import UNKNOWN_MACHINE, Machine
 from .grid import Setup
 from .job import Sweep
@@ -113,7 +113,7 @@ def sweep(
         PlannerError: The sweep cannot begin; one line says why. What goes wrong with one set-up
             is its row's ``error``.
     """
-    from ...files import check_apart, path_of
+    from ...files.written import check_apart, path_of
     from .inputs import make_sweep
 
     output = None if output is None else path_of(output, "output")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any, Protocol, TextIO
 
 from ...errors import InputError
-from ...files import cannot_write, shown_path
+from ...files.written import cannot_write, shown_path
 
 Row = Sequence[Any]
 """Values in the order of the columns; lists and dictionaries where a cell holds several."""

@@ -9,14 +9,14 @@ import os
 from collections.abc import Iterable, Sequence
 from functools import lru_cache
 
+from ...config.find import is_offline
+from ...config.found import FoundConfig
 from ...engine_args.described import Keyed
 from ...engine_args.engine_args import EngineArgs
 from ...errors import ConfigError
+from ...files.json_file import printable
 from ...kv_cache.math import cdiv
 from ...model.description import ModelDescription
-from ...model.find import is_offline
-from ...model.found import FoundConfig
-from ...model.json_file import printable
 from ...records import replace
 from ...units import MIB, gib
 from .estimate import StageWeights, WeightsEstimate

@@ -10,11 +10,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from ...config.named_quantization import weights_unknown
 from ...engine_args.quantization import resolve_quantization
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
-from ...model.named_quantization import weights_unknown
 from ...records import replace
 from .architectures.draft import mtp
 from .architectures.eagle import dflash, eagle

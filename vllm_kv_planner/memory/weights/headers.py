@@ -15,7 +15,7 @@ from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from ...errors import ConfigError
-from ...model.json_file import printable, shown
+from ...files.json_file import printable, shown
 from ...records import dataclass, field
 from .safetensors_header import (
     MAX_HEADER_BYTES,
@@ -80,8 +80,8 @@ def hub_headers(repo_id: str, revision: str = "main") -> CheckpointHeaders | Non
     Raises:
         ConfigError: As ``model.hub.fetch_json``, or as ``local_headers``.
     """
-    from ...model import hub
-    from ...model.exchange import model_deadline
+    from ...config import hub
+    from ...config.exchange import model_deadline
 
     deadline = model_deadline()
     fetch = functools.partial(hub.fetch_bytes, repo_id, deadline=deadline, repo_known=True)

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import ConfigError
-from ...model.json_file import printable
+from ...files.json_file import printable
 from ...records import dataclass, field
 from .headers import (
     INDEX_FILE,

@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from ...config.named_quantization import weights_unknown
 from ...engine_args.engine_args import EngineArgs
 from ...engine_args.parallel import stage_ranges
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
-from ...model.named_quantization import weights_unknown
 from .architectures.facts import Facts
 from .architectures.families import build, family, text_row
 from .draft import draft_tensors, own_quantization

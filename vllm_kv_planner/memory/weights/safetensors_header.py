@@ -16,7 +16,7 @@ import re
 from typing import Any
 
 from ...errors import ConfigError
-from ...model.json_file import shown
+from ...files.json_file import shown
 from ...records import dataclass
 
 MAX_HEADER_BYTES = 100_000_000

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ...data_files import read_json
+from ...files.data import read_json
 from ..class_rules import check_divisions, check_types, check_values
 from ..config import Config
 from ..defaults import defaults_for

@@ -34,9 +34,9 @@ from functools import cache
 from importlib import import_module
 from typing import Any, cast
 
-from ...data_files import read_json
 from ...errors import UnsupportedError
-from ..json_file import shown
+from ...files.data import read_json
+from ...files.json_file import shown
 from ..layers.base import CacheLayer
 from .reader import ModelReader
 

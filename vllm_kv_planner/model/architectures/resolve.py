@@ -10,10 +10,10 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from ...data_files import read_json
 from ...errors import InputError, UnsupportedError
+from ...files.data import read_json
+from ...files.json_file import shown
 from ...records import dataclass
-from ..json_file import shown
 from .registry import Row, row, unsupported
 
 _SUFFIXES: Mapping[str, tuple[str, str]] = {

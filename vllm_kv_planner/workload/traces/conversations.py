@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...errors import InputError
-from ...model.json_file import shown
+from ...files.json_file import shown
 from ..types import TraceRequest
 from .tokens import TokenCounter
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InputError
-from ...model.json_file import shown
+from ...files.json_file import shown
 from ..types import Segment
 from .values import token_count
 

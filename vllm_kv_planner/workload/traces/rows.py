@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ...errors import InputError
-from ...model.json_file import shown
+from ...files.json_file import shown
 from .json_array import array_items
 from .lines import TraceInput
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ...errors import InputError
-from ...model.json_file import shown
+from ...files.json_file import shown
 from ..lengths import MOST_TOKENS
 
 MOST_SECONDS = 1e11

@@ -13,8 +13,8 @@ from functools import cache
 from importlib import import_module
 from typing import Any, cast
 
-from ....data_files import read_json
 from ....errors import UnsupportedError
+from ....files.data import read_json
 from ....records import replace
 from ..modules import Module
 from .facts import Facts

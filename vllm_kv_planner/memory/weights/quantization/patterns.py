@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 
 from ....errors import UnsupportedError
-from ....model.json_file import shown
+from ....files.json_file import shown
 
 MAX_PATTERNS = 512
 MAX_WILDCARDS = 1024

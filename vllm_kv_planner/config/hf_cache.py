@@ -102,7 +102,7 @@ def keep(repo_id: str, revision: str, commit: str, filename: str, raw: bytes | N
 
 
 def _write(path: str, raw: bytes) -> None:
-    from ..files import whole_file
+    from ..files.written import whole_file
 
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with whole_file(path, binary=True) as file:

@@ -34,8 +34,8 @@ from collections.abc import Iterator, Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..data_files import find_line, lines_text
 from ..errors import UnknownNameError
+from ..files.data import find_line, lines_text
 from ..records import dataclass, field
 
 PRESETS = "presets.jsonl"

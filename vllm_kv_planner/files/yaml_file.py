@@ -5,8 +5,8 @@ from __future__ import annotations
 import functools
 from typing import Any, NoReturn
 
-from .errors import InputError
-from .model.json_file import read_regular_file
+from ..errors import InputError
+from .json_file import read_regular_file
 
 LARGEST = 1 << 20
 """Bytes; these files hold a few lines, or some thousand."""

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import IO, Any
 
-from .errors import InputError, printable
+from ..errors import InputError, printable
 
 OF_MODELS = (".json", ".safetensors", ".bin", ".gguf", ".model", ".txt", ".jinja", ".py")
 """Ends of the names of files that a model's folder is read for."""
@@ -31,7 +31,7 @@ def path_of(value: object, name: str) -> str:
     """
     if isinstance(value, (str, os.PathLike)):
         return os.fsdecode(value)
-    from .model.json_file import shown
+    from .json_file import shown
 
     raise InputError(f"{name}: {shown(value)} is no file name")
 

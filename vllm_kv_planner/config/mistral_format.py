@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError, UnsupportedError
+from ..files.json_file import shown as shown_value
 from .found import PARAMS_FILE
-from .json_file import shown as shown_value
 
 _NAMES = {
     "dim": "hidden_size",

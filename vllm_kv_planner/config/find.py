@@ -13,12 +13,12 @@ import re
 from collections.abc import Callable
 
 from ..errors import ConfigError, InputError, UnknownNameError
+from ..files.json_file import read_config_file
+from ..files.json_file import shown as shown_value
 from ..records import replace
 from . import hf_cache, presets
 from .adapter import adapter_note, adapter_refusal, has_weights
 from .found import ADAPTER_FILE, PARAMS_FILE, QUANT_FILE, FoundConfig, needs_quant_file
-from .json_file import read_config_file
-from .json_file import shown as shown_value
 from .reference import check_no_gguf, is_address, referred, shown
 
 __all__ = ["QUANT_FILE", "FoundConfig", "find_config", "found_config", "is_offline", "known_names"]
@@ -161,7 +161,7 @@ def _from_hub(
             lambda: _unknown(name, why, revision),
             may_be_misspelt=True,
         )
-    from . import hub, online  # they import urllib: only where the network is needed
+    from . import hub, online
 
     stands_in = has_other or cached is not None
     silence = online.silence() if stands_in else None
@@ -197,7 +197,7 @@ def _bundled(preset: presets.Preset, why: str) -> FoundConfig:
 
 def _other_spelling(name: str) -> str | None:
     """The one bundled model that people mean by ``name``; None where there is none."""
-    from .nearest import meant_by  # for names that nothing else knows
+    from .nearest import meant_by
 
     found = meant_by(name)
     if len(found) > 1:
@@ -287,7 +287,7 @@ def _unknown(name: str, why: str, revision: str | None) -> UnknownNameError:
 
 
 def _hint(name: str, revision: str | None) -> str:
-    from .nearest import nearest_models  # imports difflib: for this message only
+    from .nearest import nearest_models
 
     near = [] if revision else nearest_models(name)
     return f"; did you mean {' or '.join(near)}?" if near else "; give a folder or config.json"

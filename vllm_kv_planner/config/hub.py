@@ -16,10 +16,10 @@ from email.message import Message
 from typing import IO, Any
 
 from ..errors import ConfigError
+from ..files.json_file import MAX_FILE_BYTES, parse_config, printable, read_regular_file
 from ..records import dataclass
 from .exchange import Deadline, Exchange
 from .hf_cache import hf_home
-from .json_file import MAX_FILE_BYTES, parse_config, printable, read_regular_file
 
 DEFAULT_ENDPOINT = "https://huggingface.co"
 _MAX_REDIRECTS = 5

@@ -10,9 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError
+from ..files.json_file import read_config_file
 from . import hf_cache
 from .found import ADAPTER_FILE
-from .json_file import read_config_file
 from .reference import check_no_gguf, referred, shown
 
 

@@ -6,7 +6,7 @@ import os
 import re
 
 from ..errors import ConfigError, UnknownNameError
-from .json_file import printable
+from ..files.json_file import printable
 
 _SCHEME = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://(.*)", re.DOTALL)
 _HUB_HOSTS = {"huggingface.co", "www.huggingface.co", "hf.co", "hf-mirror.com"}

@@ -1,0 +1,1 @@
+"""Files of nobody we know, read within bounds; files of ours, written whole or not at all."""
