@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from tests.memory_engines import GIB, peak_of, phase, rank_of, setup_of
+from vllm_kv_planner.memory.activation import runner_buffers
 from vllm_kv_planner.memory.non_torch import non_torch
 from vllm_kv_planner.memory.overheads import known_overheads
-from vllm_kv_planner.memory.runner_buffers import runner_buffers
 
 from .weight_cases import BF16, QWEN3_MOE, estimate
 

@@ -10,7 +10,7 @@ from tests.memory_engines import rank_of, setup_of
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.kv_connector import supports_hybrid
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.memory.capture_sizes import captures
+from vllm_kv_planner.memory.cuda_graphs import captures
 
 
 def connector(name: object, **more: Any) -> dict[str, Any]:

@@ -11,8 +11,8 @@ import pytest
 from tests.memory_engines import MIB, V1, peak_of, phase, rank_of, setup_of
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import UnsupportedError
-from vllm_kv_planner.memory.cuda_graphs import graph_estimate
-from vllm_kv_planner.memory.lora import capture_cases, expert_bytes
+from vllm_kv_planner.memory.cuda_graphs import capture_cases, graph_estimate
+from vllm_kv_planner.memory.experts import expert_bytes
 from vllm_kv_planner.memory.overheads import known_overheads
 
 QWEN_MOE = "Qwen/Qwen3-30B-A3B"

@@ -16,8 +16,7 @@ from vllm_kv_planner.engine_args.environment import EngineEnvironment
 from vllm_kv_planner.engine_args.setup import EngineSetup
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.budget import Weights, memory_budget, requested_bytes
-from vllm_kv_planner.memory.capture_sizes import captures
-from vllm_kv_planner.memory.cuda_graphs import graph_estimate
+from vllm_kv_planner.memory.cuda_graphs import captures, graph_estimate
 from vllm_kv_planner.memory.experts import rocm_padding
 from vllm_kv_planner.memory.overheads import known_overheads
 from vllm_kv_planner.memory.rank import Rank

@@ -17,9 +17,9 @@ from tests.memory_engines import (
     rank_of,
     setup_of,
 )
-from vllm_kv_planner.memory.allocator import allocated_bytes
+from vllm_kv_planner.memory.activation import runner_buffers
 from vllm_kv_planner.memory.budget import memory_budget
-from vllm_kv_planner.memory.runner_buffers import runner_buffers
+from vllm_kv_planner.memory.phase import allocated_bytes
 
 QWEN_MOE = "Qwen/Qwen3-30B-A3B"
 

@@ -21,9 +21,9 @@ from tests.hostile_configs import (
 from tests.work import calls_in
 from vllm_kv_planner import PlannerError
 from vllm_kv_planner.errors import UnsupportedError
+from vllm_kv_planner.memory.weights.quantization.integers import Packed
 from vllm_kv_planner.memory.weights.quantization.names import Parts, SkippedLayers, Targets
 from vllm_kv_planner.memory.weights.quantization.patterns import Pattern, Patterns
-from vllm_kv_planner.memory.weights.quantization.whole_numbers import Packed
 
 NESTED = ["re:(a+)+$", "re:(.*)*x", "re:((.*a)*)*b", "re:(.*.*)*z", "re:(a|a)*b", "re:([^z]*)+z"]
 EXPENSIVE: dict[str, Callable[[], tuple[JsonDict, JsonDict]]] = {

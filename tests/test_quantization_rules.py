@@ -13,8 +13,8 @@ import pytest
 from vllm_kv_planner import plan
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.errors import ConfigError, UnsupportedError
-from vllm_kv_planner.memory.weights.quantization.auto_round import AutoRound
-from vllm_kv_planner.memory.weights.quantization.whole_numbers import DynamicRules, packed_linear
+from vllm_kv_planner.memory.weights.quantization.integers import DynamicRules, packed_linear
+from vllm_kv_planner.memory.weights.quantization.schemes import AutoRound
 
 from .weight_cases import estimate
 

@@ -11,7 +11,7 @@ import pytest
 from vllm_kv_planner import plan
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.errors import UnsupportedError
-from vllm_kv_planner.memory.weights.architectures.families import family, rule, table
+from vllm_kv_planner.memory.weights.architectures import family, rule, table
 
 from .shared import config_files
 from .weight_cases import BF16, GIB, LLAMA_8B, QWEN3_MOE, ROPE_8B, SCALES, estimate

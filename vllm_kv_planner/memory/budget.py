@@ -19,14 +19,12 @@ from math import ceil, hypot
 
 from ..engine_args.setup import EngineSetup
 from ..records import dataclass
-from .activation import ActivationPeak, activation_peak, seen_activation
+from .activation import ActivationPeak, activation_peak, runner_buffers, seen_activation
 from .cuda_graphs import GraphEstimate, graph_estimate
-from .non_torch import non_torch, taken_at_start
-from .outside import Outside
+from .non_torch import Outside, non_torch, taken_at_start
 from .overheads import Overheads, known_overheads
 from .phase import Parts
 from .rank import Rank
-from .runner_buffers import runner_buffers
 from .versions import VersionRules, version_rules
 
 GIB = 1 << 30

@@ -1,4 +1,4 @@
-"""The CUDA graph estimate that vLLM deducts: first capture plus so much a graph.
+"""CUDA graphs: which an engine captures, and the estimate for them that vLLM deducts.
 
 vLLM captures the two largest sizes of each mode, takes the larger first capture of the modes and
 adds the second's cost for every further graph. Here each is modelled:
@@ -10,24 +10,139 @@ adds the second's cost for every further graph. Here each is modelled:
 * every further graph: so much a layer, a mean over the records; FlashInfer adds a workspace of
   8 MiB for each full graph.
 
-Source: ``profile_cudagraph_memory`` of vLLM 0.19 and 0.33 ``v1/worker/gpu_model_runner.py`` and
-``v1/worker/gpu/cudagraph_utils.py``; ``v1/attention/backends/flash_attn.py``, ``flashinfer.py``.
+Source: ``VllmConfig._set_cudagraph_sizes`` (vLLM 0.19 to 0.33 ``config/vllm.py``), the override of
+gpt-oss (``model_executor/models/config.py``), ``CudagraphDispatcher.initialize_cudagraph_keys``
+(``v1/cudagraph_dispatcher.py``); ``profile_cudagraph_memory`` of vLLM 0.19 and 0.33
+``v1/worker/gpu_model_runner.py`` and ``v1/worker/gpu/cudagraph_utils.py``;
+``v1/attention/backends/flash_attn.py``, ``flashinfer.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from ..engine_args.kv_connector import needs_piecewise
 from ..records import dataclass
-from .capture_sizes import captures
 from .draft import draft_of
-from .lora import capture_cases
 from .overheads import GraphCosts
 from .rank import Rank
+
+_BY_NUMBER = {0: "NONE", 1: "PIECEWISE", 2: "FULL"}
+_BY_LEVEL = {"0": "NONE", "1": "PIECEWISE"}
+_DEFAULT_MODE = "FULL_AND_PIECEWISE"
+
+
+@dataclass(frozen=True)
+class Captures:
+    """Graphs by mode; a size is a number of tokens.
+
+    Attributes:
+        mode: vLLM's name of the mode.
+        piecewise: Sizes captured piece by piece, between attentions.
+        full: Sizes captured whole, decode batches.
+    """
+
+    mode: str
+    piecewise: tuple[int, ...] = ()
+    full: tuple[int, ...] = ()
+
+
+def captures(rank: Rank) -> Captures:
+    """What one rank captures; nothing with ``--enforce-eager``."""
+    mode = capture_mode(rank)
+    if mode == "NONE":
+        return Captures(mode)
+    sizes = capture_sizes(rank)
+    query = _query_length(rank)
+    decode = rank.setup.resolved.batch.max_num_seqs * query
+    decodes = tuple(size for size in sizes if query <= size <= decode)
+    if mode == "PIECEWISE":
+        return Captures(mode, piecewise=sizes)
+    if mode == "FULL":
+        return Captures(mode, full=sizes)
+    if mode == "FULL_DECODE_ONLY":
+        return Captures(mode, full=decodes)
+    return Captures(mode, piecewise=sizes, full=decodes)
+
+
+def capture_mode(rank: Rank) -> str:
+    """``cudagraph_mode`` after the optimisation level and what the attention can do."""
+    setup = rank.setup
+    asked = setup.args.compilation_config.get("cudagraph_mode")
+    level = setup.args.optimization_level
+    if setup.args.enforce_eager or (asked is None and _BY_LEVEL.get(level) == "NONE"):
+        return "NONE"
+    mode = _DEFAULT_MODE if asked is None else _name(asked)
+    if asked is None:
+        mode = _BY_LEVEL.get(level, mode)
+    if mode == _DEFAULT_MODE and _only_piecewise(rank):
+        return "PIECEWISE"
+    if mode != "NONE" and needs_piecewise(setup.args.kv_transfer_config):
+        return "PIECEWISE"
+    return mode
+
+
+def captures_full(rank: Rank) -> bool:
+    """Whether whole steps are captured, decode batches at the least.
+
+    Source: vLLM 0.33 ``CUDAGraphMode.has_full_cudagraphs``.
+    """
+    return capture_mode(rank).startswith("FULL")
+
+
+def capture_sizes(rank: Rank) -> tuple[int, ...]:
+    """Sizes in ascending order."""
+    setup = rank.setup
+    batch = setup.resolved.batch
+    tokens, seqs, query = batch.max_num_batched_tokens, batch.max_num_seqs, _query_length(rank)
+    config: Mapping[str, Any] = setup.args.compilation_config
+    asked = setup.args.cudagraph_capture_sizes or config.get("cudagraph_capture_sizes")
+    if asked:
+        return tuple(sorted({int(size) for size in asked if int(size) <= tokens}))
+    major = setup.gpu.cuda_capability[0]
+    ceiling = 1024 if major == 10 and rank.rules.version >= (0, 29) else 512
+    largest = setup.args.max_cudagraph_capture_size or config.get("max_cudagraph_capture_size")
+    chosen = largest is None
+    if largest is None and setup.model.architecture == "GptOssForCausalLM":
+        largest = 1024
+    if largest is None:
+        largest = min(seqs * query * 2, ceiling)
+    largest = min(tokens, int(largest))
+    sizes = {size for size in (1, 2, 4) if size <= largest}
+    sizes.update(range(8, min(largest + 1, 256), 8), range(256, largest + 1, 16))
+    if rank.rules.version >= (0, 22) and tokens <= largest:
+        sizes.add(tokens)
+    if rank.rules.version >= (0, 29) and chosen and query == 1 and seqs <= largest:
+        sizes.add(seqs)
+    return tuple(sorted(sizes))
+
+
+def _query_length(rank: Rank) -> int:
+    speculative = rank.setup.resolved.speculative
+    return 1 + (0 if speculative is None else speculative.num_speculative_tokens or 0)
+
+
+def _name(mode: object) -> str:
+    if isinstance(mode, int):
+        return _BY_NUMBER.get(mode, _DEFAULT_MODE)
+    return str(mode).upper().rpartition(".")[2]
+
+
+def _only_piecewise(rank: Rank) -> bool:
+    """Chunked local attention cannot be captured whole (Llama 4; 51 piecewise graphs in logs)."""
+    stages = rank.setup.cache.stages
+    kinds = {spec.kind for layers in stages for spec in dict(layers).values()}
+    return "chunked_local_attention" in kinds
+
 
 MIB = 1 << 20
 _SPLITS = 32  # flash_attn_max_num_splits_for_cuda_graph
 _FLASHINFER_PER_GRAPH = 8 * MIB  # the integer workspace of each batch size's wrapper
 _UNSURE = {"FLASH_ATTN": 0.25}
 _VERY_UNSURE = 0.6
+_SPECIALIZED_FROM = (0, 11)
+"""vLLM 0.10 captures with adapters only."""
 _SEEN_UNSURE = 0.1
 """Of an estimate that the same model's start on the device printed, should flags differ."""
 
@@ -90,6 +205,24 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
         else f"vLLM {rank.rules.name} captures {count} graphs but deducts nothing for them"
     )
     return GraphEstimate(estimate, estimate if applies else 0, unsure, count, how)
+
+
+def capture_cases(rank: Rank) -> int:
+    """How many graphs are captured of each size: for batches without and with adapters.
+
+    ``--specialize-active-lora`` captures one set for each power of two of adapters. Source: vLLM
+    0.33 ``lora/utils.py`` ``get_captured_lora_counts``, ``v1/cudagraph_dispatcher.py``
+    ``_get_lora_cases``, ``v1/worker/gpu/lora_utils.py`` ``get_lora_capture_cases``.
+    """
+    args = rank.setup.args
+    if not args.enable_lora or rank.rules.version < _SPECIALIZED_FROM:
+        return 1
+    if args.compilation_config.get("cudagraph_specialize_lora", True) is False:
+        return 2 if rank.uses_v2 else 1
+    if not args.specialize_active_lora:
+        return 2
+    counts = {1 << n for n in range(args.max_loras.bit_length())} | {args.max_loras + 1}
+    return 1 + len(counts)
 
 
 def drafted_bytes(rank: Rank, costs: GraphCosts, piecewise: int, full: int) -> int:

@@ -19,9 +19,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..records import replace
-from .allocator import round_up
 from .forward import forward_phase
-from .phase import Parts, Phase, parts
+from .phase import Parts, Phase, parts, round_up
 from .rank import Rank
 from .sampler import held_by_sampler
 

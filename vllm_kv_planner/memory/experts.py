@@ -18,12 +18,19 @@ Source: ``workspace_shapes`` of vLLM 0.33 ``model_executor/layers/fused_moe/expe
 
 from __future__ import annotations
 
-from .allocator import round_up
-from .lora import expert_bytes
+from collections.abc import Sequence
+from math import prod
+
+from ..errors import UnsupportedError
+from ..kv_cache.math import cdiv
+from .phase import Parts, Phase, parts, round_up
 from .rank import Rank
 
 _OPENAI_TRITON = ("mxfp4", "gpt_oss_mxfp4")
 _FP8_BLOCK = ("fp8", "deepseek_v4_fp8")
+_ONE_SHOT_RANK = 128
+_SORTED_BLOCK = 64
+_TMA_FROM = (9, 0)
 
 
 def expert_workspace(rank: Rank) -> int:
@@ -60,6 +67,27 @@ def transient_expert_bytes(rank: Rank) -> int:
     if "fp8" not in (rank.setup.facts.quantization or "").lower():
         return chosen
     return chosen + expert_tokens(rank) * rank.hidden + routed * experts.down_in  # one byte each
+
+
+def expert_bytes(rank: Rank, tokens: int) -> int:
+    """What adapters of routed experts take beside the kernel's own buffers.
+
+    Tokens are sorted once more, per adapter; above rank 128 the narrow product of every sorted
+    token is kept, too. Source: vLLM 0.33 ``lora/ops/triton_ops/fused_moe_lora_op.py``.
+    """
+    args, experts = rank.setup.args, rank.shapes.experts
+    if not args.enable_lora or experts is None:
+        return 0
+    # room for every expert's last block, once per adapter
+    padded = tokens * experts.top_k + experts.count * (_SORTED_BLOCK - 1)
+    total = args.max_loras * padded * 4
+    if args.max_lora_rank > _ONE_SHOT_RANK and rank.uses_v2:  # V1 profiles without adapters
+        slices = 2 if experts.up > experts.down_in else 1
+        capability = rank.setup.gpu.cuda_capability
+        sorts = capability >= _TMA_FROM and not args.fully_sharded_loras
+        rows = args.max_loras * padded if sorts else tokens * experts.top_k
+        total += slices * rows * args.max_lora_rank * rank.element
+    return total
 
 
 def expert_tokens(rank: Rank) -> int:
@@ -126,3 +154,99 @@ def rocm_padding(rank: Rank) -> tuple[int, int]:
 def _has_blocks(rank: Rank) -> bool:
     config = rank.setup.facts.quantization_config
     return config is not None and config.get("weight_block_size") is not None
+
+
+_PLACES = 1024
+"""MAX_EXPERT_REDUNDANCY + 1."""
+_WINDOW = 1000
+_BYTES = {"float32": 4, "float8_e4m3fn": 1, "uint8": 1, "int8": 1, "int32": 4, "int64": 8}
+
+
+def eplb_buffers(rank: Rank) -> Parts:
+    """What balancing experts keeps from the loading on; nothing without ``--enable-eplb``.
+
+    A map of every expert's copies (1,024 places each, 8 bytes a place), the loads of the last
+    steps, and a buffer for one layer's experts. Source: vLLM 0.33
+    ``distributed/eplb/eplb_state.py`` ``add_model``.
+    """
+    experts = rank.shapes.experts
+    if experts is None or not rank.setup.args.enable_eplb:
+        return ()
+    layers = _layers(rank)
+    window = _whole(rank, "window_size", _WINDOW)
+    return parts(
+        expert_places=layers * experts.count * _PLACES * 8,
+        expert_loads=window * layers * (experts.count + _redundant(rank)) * 4,
+        expert_buffer=sum(_expert_tensors(rank)),
+    )
+
+
+def eplb_phases(rank: Rank, held: Parts) -> list[Phase]:
+    """The balancing step of the profile run, which gathers one layer's experts from all ranks.
+
+    PyTorch's ``all_gather`` stacks what comes in before it hands it on. NIXL has buffers of its
+    own and gathers nothing; vLLM takes it where it is installed. Source: vLLM 0.33
+    ``distributed/eplb/rebalance_execute.py`` ``rearrange_expert_weights_inplace``,
+    ``config/parallel.py`` (the communicator); PyTorch ``ProcessGroupNCCL::allgather``.
+    """
+    sizes = _expert_tensors(rank) if rank.setup.args.enable_eplb else ()
+    if not sizes or rank.setup.args.eplb_config.get("communicator") == "nixl":
+        return []
+    gathered = max(sizes) * _ranks(rank)
+    live = parts(
+        hidden_states=rank.tokens * rank.hidden * rank.element,
+        expert_profile_buffer=sum(sizes),
+        gathered_experts=gathered,
+    )
+    return [Phase("balancing of experts", (*held, *live), gathered // 4)]
+
+
+def _layers(rank: Rank) -> int:
+    text = rank.setup.model.text_config
+    dense = text.get("first_k_dense_replace")
+    layers = sum(rank.setup.resolved.layers_per_stage)
+    return max(1, layers - dense if isinstance(dense, int) else layers)
+
+
+def _ranks(rank: Rank) -> int:
+    args = rank.setup.args
+    return rank.tp * args.data_parallel_size * args.prefill_context_parallel_size
+
+
+def _redundant(rank: Rank) -> int:
+    return _whole(rank, "num_redundant_experts", 0)
+
+
+def _whole(rank: Rank, name: str, default: int) -> int:
+    value = rank.setup.args.eplb_config.get(name, default)
+    return value if isinstance(value, int) else default
+
+
+def _expert_tensors(rank: Rank) -> Sequence[int]:
+    """Bytes of one layer's expert tensors on a rank."""
+    from .weights.quantization import quantization
+    from .weights.quantization.base import ExpertsMethod, ExpertsShape, UnquantizedExperts
+
+    experts, facts = rank.shapes.experts, rank.setup.facts
+    if experts is None:
+        return ()
+    prefix = f"model.layers.{sum(rank.setup.resolved.layers_per_stage) - 1}.mlp.experts"
+    method: ExpertsMethod
+    try:
+        method = quantization(facts.quantization, facts.config).experts(prefix)
+    except UnsupportedError:
+        method = UnquantizedExperts()
+    shape = ExpertsShape(
+        prefix=prefix,
+        num_experts=cdiv(experts.count + _redundant(rank), _ranks(rank)),
+        hidden=rank.hidden,
+        intermediate=experts.down_in,
+        shards=2 if experts.up > experts.down_in else 1,
+        bias=False,
+        dtype=rank.setup.resolved.dtype.name,
+        whole_intermediate=experts.down_in,
+    )
+    return [
+        prod(dimensions) * _BYTES.get(dtype, rank.element)
+        for _, dimensions, dtype in method.experts(shape)
+    ]

@@ -202,7 +202,7 @@ def captures_whole_steps(setup: EngineSetup, vllm_version: str) -> bool:
     """Whether the engine captures full CUDA graphs, and refuses where states are too few."""
     if setup.args.enforce_eager:
         return False
-    from ..memory.capture_sizes import captures_full
+    from ..memory.cuda_graphs import captures_full
     from ..memory.rank import Rank
     from ..memory.versions import version_rules
 

@@ -23,7 +23,7 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
         ConfigError: The checkpoint at hand is not whole, or not this model's.
     """
     from ..memory.weights.checkpoint import checkpoint_weights, held_against, stored_layers
-    from ..memory.weights.remembered import remembered_weights
+    from ..memory.weights.per_rank import remembered_weights
 
     if found.source == "custom":
         raise WeightsUnknownError(

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 
 from ...engine_args.engine_args import EngineArgs
 from ...records import dataclass
-from .modules import Block, Linear, LMHead, Module, QKVLinear, RoutedExperts, TokenEmbedding
-from .rank import Place, Rank
-from .tensor import Tensor
+from .experts import RoutedExperts
+from .modules import Block, Linear, LMHead, Module, QKVLinear, TokenEmbedding
+from .rank import Place, Rank, Tensor
 
 
 @dataclass(frozen=True, kw_only=True)

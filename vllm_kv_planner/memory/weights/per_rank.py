@@ -7,29 +7,30 @@ the draft model are loaded under one measurement, which "Model loading took" rep
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ...config.named_quantization import weights_unknown
+from ...engine_args.described import Keyed
 from ...engine_args.engine_args import EngineArgs
 from ...engine_args.parallel import stage_ranges
+from ...engine_args.setup import EngineSetup
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
+from .architectures import build, family, text_row
 from .architectures.facts import Facts
-from .architectures.families import build, family, text_row
 from .draft import draft_tensors, own_quantization
-from .estimate import StageWeights, WeightsEstimate, total
+from .estimate import StageWeights, WeightsEstimate, left_on_gpu, processed, total, uncertainty
 from .lora import lora_slots, lora_tensors
-from .offload import left_on_gpu
-from .processing import processed, uncertainty
-from .quantization.choose import quantization
+from .quantization import quantization
 from .rank import Rank
 
 if TYPE_CHECKING:
     from ...engine_args.setup import EngineSetup
-    from .architectures.tree import WeightTree
+    from .architectures.facts import WeightTree
     from .lora import LoRASlots
-    from .tensor import Tensor
+    from .rank import Tensor
 
 
 def weights_per_rank(
@@ -230,4 +231,50 @@ def rank_of(
         moe_backend=args.moe_backend,
         vit_tensor_parallel_size=1 if args.mm_encoder_tp_mode == "data" else size,
         version=version,
+    )
+
+
+NOT_IN_WEIGHTS = frozenset(
+    [
+        "data_parallel_size",
+        "enforce_eager",
+        "gpu_memory_utilization",
+        "kv_cache_dtype",
+        "kv_cache_memory_bytes",
+        "max_model_len",
+        "max_num_batched_tokens",
+        "max_num_seqs",
+        "num_gpu_blocks_override",
+    ]
+)
+"""What changes from set-up to set-up and not the weights: ``weights_per_rank`` reads none of it."""
+
+
+def remembered_weights(setup: EngineSetup, version: tuple[int, int]) -> WeightsEstimate:
+    """As ``setup_weights``, whose last answers are kept: a sweep divides one model in few ways.
+
+    Raises:
+        UnsupportedError: As ``setup_weights``.
+    """
+    return _remembered(Keyed(setup, _key(setup)), version)
+
+
+@lru_cache(maxsize=256)
+def _remembered(setup: Keyed, version: tuple[int, int]) -> WeightsEstimate:
+    # the set-up is kept with its answer, so that the ids in its key cannot come to mean others
+    return setup_weights(setup.value, version=version)
+
+
+def _key(setup: EngineSetup) -> tuple[object, ...]:
+    args = vars(setup.args)
+    return (
+        id(setup.model),
+        id(setup.draft),
+        setup.gpu.platform,
+        setup.gpu.compute_capability,
+        setup.resolved.layers_per_stage,
+        setup.resolved.dtype.name,
+        # data-parallel engines share the experts, if there are any
+        setup.args.data_parallel_size if setup.model.is_moe else 1,
+        *(repr(value) for name, value in args.items() if name not in NOT_IN_WEIGHTS),
     )

@@ -1,1 +1,106 @@
-"""Which modules an architecture has: one row a name in ``families.json``, a rule a family."""
+"""The table of families: ``families.json``, one row an architecture.
+
+``rule`` names the function that builds the tree (``module:function`` in this folder), ``like``
+another row whose keys this one takes (its own win). A wrapper's row has ``text``, the architecture
+of the language model inside (``by_type``: the config says), ``text_options`` for its rule, and
+``wrapper``, the function that lists the towers beside it. All other keys are options of the rule.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import cache
+from importlib import import_module
+from typing import Any, cast
+
+from ....errors import UnsupportedError
+from ....files.data import read_json
+from ....records import replace
+from ..modules import Module
+from .facts import Facts, WeightTree
+
+Row = Mapping[str, Any]
+Rule = Callable[[Facts], WeightTree]
+
+
+@cache
+def table() -> Mapping[str, Row]:
+    """Every row, by architecture."""
+    rows: Mapping[str, Row] = read_json(__file__, "families.json")
+    return rows
+
+
+@cache
+def family(architecture: str) -> Row | None:
+    """The row of an architecture, with what it takes from another folded in; None without one."""
+    found = table().get(architecture)
+    if found is None or "like" not in found:
+        return found
+    base = family(found["like"]) or {}
+    return {**base, **{key: value for key, value in found.items() if key != "like"}}
+
+
+def text_row(architecture: str) -> Row | None:
+    """The row of the language model, inside a wrapper or not."""
+    found = family(architecture)
+    if found is None or "wrapper" not in found:
+        return found
+    inner = family(str(found["text"]))
+    return None if inner is None else {**inner, **found.get("text_options", {})}
+
+
+_OF_TYPE = {
+    "llama": "LlamaForCausalLM",
+    "mistral": "MistralForCausalLM",
+    "qwen2": "Qwen2ForCausalLM",
+    "qwen3": "Qwen3ForCausalLM",
+}
+"""Language models of wrappers that take any; the common ones."""
+
+
+def text_architecture(facts: Facts, row: Row) -> str:
+    """Architecture of the language model inside a wrapper."""
+    if row["text"] != "by_type":
+        return str(row["text"])
+    listed = facts.text.get("architectures")
+    if isinstance(listed, list) and listed:
+        return str(listed[0])
+    kind = facts.text.str("model_type", default="llama")
+    return _OF_TYPE.get(kind, f"(language model of type {kind[:40]})")
+
+
+@cache
+def rule(name: str) -> Any:
+    """The function that ``module:function`` names."""
+    module, _, function = name.partition(":")
+    return getattr(import_module(f"{__package__}.{module}"), function)
+
+
+def build(facts: Facts) -> WeightTree:
+    """The tree of a model.
+
+    Raises:
+        UnsupportedError: Nobody wrote a rule for the architecture.
+    """
+    name = facts.description.architecture
+    row = family(name)
+    if row is None:
+        raise UnsupportedError(
+            f"weights of {name} are not known to the stand-alone planner; a local checkpoint's "
+            "safetensors headers or --planner vllm can answer"
+        )
+    return build_row(facts, row)
+
+
+def build_row(facts: Facts, row: Row) -> WeightTree:
+    """The tree of a row; a wrapper's has towers around the language model's."""
+    if "wrapper" not in row:
+        return cast(Rule, rule(row["rule"]))(facts.with_options(row))
+    name = text_architecture(facts, row)
+    inner = family(name)
+    if inner is None:
+        raise UnsupportedError(f"weights of {name} are not known to the stand-alone planner")
+    options: Row = {**inner, **row.get("text_options", {})}
+    text = build_row(facts.with_options(options, "language_model"), options)
+    towers: tuple[Module, ...] = tuple(rule(row["wrapper"])(facts.with_options(row)))
+    return replace(text, first=(*towers, *text.first))

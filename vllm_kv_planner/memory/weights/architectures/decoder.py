@@ -15,11 +15,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ....model.layers.indexer import Indexer
 from ..modules import Block, LMHead, Module, Norm, TokenEmbedding, Weight
-from .attention import attention
-from .facts import Facts
+from .attention import attention, rotary
+from .facts import Facts, WeightTree
 from .feed_forward import is_sparse, mlp, moe, moe_options
-from .tree import WeightTree
+from .mixers import latent_attention
 
 MakeLayer = Callable[[int], Sequence[Module]]
 
@@ -32,6 +33,22 @@ def decoder(facts: Facts) -> WeightTree:
     sparse = None if options is None else moe(facts, options)
 
     def layer(index: int) -> Sequence[Module]:
+        is_moe = sparse is not None and options is not None and is_sparse(facts, options, index)
+        return (block, sparse if is_moe and sparse is not None else dense)
+
+    return assemble(facts, layer)
+
+
+def latent_decoder(facts: Facts) -> WeightTree:
+    """Every layer: latent attention, then an MLP or experts."""
+    with_indexer, without = latent_attention(facts), latent_attention(facts, indexer=False)
+    dense = mlp(facts)
+    options = moe_options(facts)
+    sparse = None if options is None else moe(facts, options)
+    indexed = layers_with_indexer(facts)
+
+    def layer(index: int) -> Sequence[Module]:
+        block = with_indexer if index in indexed else without
         is_moe = sparse is not None and options is not None and is_sparse(facts, options, index)
         return (block, sparse if is_moe and sparse is not None else dense)
 
@@ -177,3 +194,37 @@ def _inv_freq(facts: Facts) -> list[Module]:
         for kind in (kinds if isinstance(kinds, list) else [""])
         for name in ("inv_freq", "original_inv_freq")
     ]
+
+
+def layers_with_indexer(facts: Facts) -> frozenset[int]:
+    """Layers that pick tokens themselves; others take an earlier layer's choice."""
+    return frozenset(
+        layer.index for layer in facts.description.layers if isinstance(layer, Indexer)
+    )
+
+
+def gpt_oss(facts: Facts) -> WeightTree:
+    """gpt-oss: attention with sinks, experts in every layer (``models/gpt_oss.py``)."""
+    block = attention(
+        facts,
+        rope=rotary(facts, facts.head_size, dtype="float32"),
+        extra=(Weight("sinks", (facts.heads,), sharded=0),),
+    )
+    experts = moe(facts, facts.options["moe"])
+    return assemble(facts, lambda index: (block, experts))
+
+
+def llama4(facts: Facts) -> WeightTree:
+    """Llama 4: dense layers are wider than an expert (``intermediate_size_mlp``).
+
+    Source: ``models/llama4.py``.
+    """
+    options = facts.options["moe"]
+    block = attention(facts)
+    dense = mlp(facts, width=facts.text.int("intermediate_size_mlp", "intermediate_size"))
+    experts = moe(facts, options)
+
+    def layer(index: int) -> Sequence[Module]:
+        return (block, experts if is_sparse(facts, options, index) else dense)
+
+    return assemble(facts, layer)

@@ -5,17 +5,35 @@ Source: vLLM 0.33 ``models/deepseek_v4/attention.py``, ``compressor.py``, ``nvid
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ....kv_cache.math import round_up
 from ....model.layers.deepseek_v4 import CompressedLatents
-from ..modules import Block, Linear, Module, Norm, RoutedExperts, Weight
-from ..modules.sinks import PaddedSinks
+from ....records import dataclass
+from ..experts import RoutedExperts
+from ..modules import Block, Linear, Module, Norm, Weight
+from ..rank import Place, Tensor
+from .attention import rotary
 from .decoder import assemble
-from .facts import Facts
+from .facts import Facts, WeightTree
 from .feed_forward import mlp, num_experts
-from .ropes import rotary
-from .tree import WeightTree
+
+
+@dataclass(frozen=True)
+class PaddedSinks:
+    """``attn_sink`` of DeepSeek-V4: heads per GPU, padded to 64 or 128.
+
+    Source: vLLM 0.33 ``models/deepseek_v4/attention.py`` ``get_padded_num_q_heads``.
+    """
+
+    name: str
+    heads: int
+
+    def tensors(self, place: Place) -> Iterator[Tensor]:
+        """One float32 a head."""
+        heads = self.heads // place.rank.tensor_parallel_size
+        yield place.tensor(self.name, (64 if heads <= 64 else 128,), "float32")
+
 
 _INDEXED_RATIO = 4
 

@@ -1,13 +1,16 @@
-"""What a rule reads: the model's description and config, and the row's options."""
+"""What a rule reads (description, config, the row's options), and the tree that it makes."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from ....model.config import Config
+from ....model.defaults import defaults_for
 from ....model.description import ModelDescription
 from ....records import dataclass, field, replace
+from ..modules import Module
+from ..rank import Place, Rank, Tensor
 
 Option = bool | str | None
 
@@ -125,3 +128,74 @@ class Facts:
     def label(self, name: str, default: str) -> str:
         """A name of the row."""
         return str(self.options.get(name, default))
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightTree:
+    """A model's modules.
+
+    Attributes:
+        embedding: Token embeddings: first stage, and the last one too where the head is tied.
+        first: What else only the first stage builds: towers, position tables.
+        layers: Decoder layers, one module each.
+        last: Final norm and head: last stage.
+        head: The output head; None where it is the embedding.
+        everywhere: Built by every stage: buffers.
+        tied: The head is the embedding.
+        on_every_stage: ``embedding``, ``last`` and ``head`` where the class does not ask which
+            stage it is on.
+    """
+
+    embedding: tuple[Module, ...]
+    layers: tuple[Module, ...]
+    last: tuple[Module, ...] = ()
+    head: Module | None = None
+    first: tuple[Module, ...] = ()
+    everywhere: tuple[Module, ...] = ()
+    tied: bool = False
+    on_every_stage: frozenset[str] = frozenset()
+
+    def stage_modules(self, layers: range, *, is_first: bool, is_last: bool) -> list[Module]:
+        """What the stage with these layers builds."""
+        every = self.on_every_stage
+        chosen: list[Module] = [*self.everywhere]
+        if is_first:
+            chosen += self.first
+        if is_first or (is_last and self.tied) or "embedding" in every:
+            chosen += self.embedding
+        chosen += self.layers[layers.start : layers.stop]
+        if is_last or "last" in every:
+            chosen += self.last
+        if self.head is not None and (is_last or "head" in every):
+            chosen.append(self.head)
+        return chosen
+
+    def tensors(self, modules: Sequence[Module], rank: Rank) -> Iterator[Tensor]:
+        """What a rank registers for these modules, each shared tensor once."""
+        seen: set[object] = set()
+        root = Place(rank)
+        for module in modules:
+            for tensor in module.tensors(root):
+                if tensor.shared is not None:
+                    if tensor.shared in seen:
+                        continue
+                    seen.add(tensor.shared)
+                yield tensor
+
+
+def part(facts: Facts, key: str, fallback_type: str = "") -> Config | None:
+    """``vision_config`` or the like; None where the model has none.
+
+    Args:
+        facts: The model.
+        key: Its name in the whole config.
+        fallback_type: Its ``model_type``, where neither it nor the outer class says.
+    """
+    outer = defaults_for(facts.top.str("model_type", default="")).get(key)
+    outer = outer if isinstance(outer, dict) else {}
+    if key in facts.top.data and facts.top.data[key] is None:
+        return None
+    config = facts.top.opt_sub(key) or Config({}, facts.top.where, prefix=f"{key}.")
+    kind = config.opt_str("model_type") or outer.get("model_type") or fallback_type
+    own = defaults_for(str(kind)) or defaults_for(fallback_type)
+    return config.with_defaults({**own, **outer})

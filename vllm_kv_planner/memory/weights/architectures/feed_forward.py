@@ -11,7 +11,8 @@ from typing import Any
 
 from ....model.architectures.general import EXPERTS
 from ....model.config import Config
-from ..modules import Block, Linear, Module, RoutedExperts, Weight
+from ..experts import RoutedExperts
+from ..modules import Block, Linear, Module, Weight
 from ..quantization.base import PROJECTIONS
 from .facts import Facts
 

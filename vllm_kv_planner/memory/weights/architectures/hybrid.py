@@ -16,15 +16,13 @@ from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ....model.layers.latent import LatentAttention
 from ....model.layers.mamba import Mamba1, Mamba2
 from ....records import replace
-from ..modules import Block, Linear, Module, Norm, RoutedExperts, Weight
-from .attention import attention
+from ..experts import RoutedExperts
+from ..modules import Block, Linear, Module, Norm, Weight
+from .attention import attention, rotary
 from .decoder import assemble
-from .facts import Facts
+from .facts import Facts, WeightTree
 from .feed_forward import activation, is_sparse, mlp, moe, moe_options, num_experts
-from .latent import latent_attention
-from .mixers import delta_net, kimi_delta, mamba1, mamba2
-from .ropes import rotary
-from .tree import WeightTree
+from .mixers import delta_net, kimi_delta, latent_attention, mamba1, mamba2
 
 
 def _attention(facts: Facts, layer: Attention) -> Block:

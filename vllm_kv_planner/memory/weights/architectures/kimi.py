@@ -1,22 +1,66 @@
-"""Kimi-K3 and GLM-5.3-Flash: delta attention beside latent attention.
+"""Kimi-K3, GLM-5.3-Flash (delta and latent attention), MiniMax-M3 (attention to chosen blocks).
 
-Source: vLLM 0.33 ``models/kimi_k3/``, ``models/glm5next/``.
+Source: vLLM 0.33 ``models/kimi_k3/``, ``models/glm5next/``, ``models/minimax_m3/``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from ....model.layers.delta_net import KimiDeltaAttention
 from ....model.layers.latent import LatentAttention
-from ..modules import Block, Linear, Module, Norm, RoutedExperts, Weight
+from ....model.layers.sparse import MiniMaxSparseAttention
+from ....records import dataclass
+from ..experts import RoutedExperts
+from ..modules import AttentionScales, Block, Linear, Module, Norm, Weight
+from ..quantization.base import LinearShape
+from ..rank import Place, Tensor
+from .attention import attention, rotary
 from .decoder import assemble
 from .deepseek_v4 import hyper_connection
-from .facts import Facts
+from .facts import Facts, WeightTree
 from .feed_forward import is_sparse, mlp, moe, num_experts, shared_experts
-from .latent import indexer_block, latent_attention
-from .mixers import kimi_delta
-from .tree import WeightTree
+from .mixers import indexer_block, kimi_delta, latent_attention
+
+
+@dataclass(frozen=True)
+class IndexedQKV:
+    """Index queries are divided like KV heads, the one index key is replicated.
+
+    Attributes:
+        name: As vLLM names it.
+        inputs: Width of the hidden state.
+        heads: Query heads of the whole model.
+        kv_heads: KV heads of the whole model.
+        head_size: Width of a head.
+        index_heads: Index queries of the whole model.
+        index_size: Width of an index query and key.
+    """
+
+    name: str
+    inputs: int
+    heads: int
+    kv_heads: int
+    head_size: int
+    index_heads: int
+    index_size: int
+
+    def tensors(self, place: Place) -> Iterator[Tensor]:
+        """Weights by the quantisation method's rule."""
+        inside = place.at(self.name)
+        size = place.rank.tensor_parallel_size
+        kv = max(1, self.kv_heads // size) * self.head_size
+        index = max(1, self.index_heads // size) * self.index_size
+        outputs = (self.heads // size * self.head_size, kv, kv, index, self.index_size)
+        shape = LinearShape(
+            inside.prefix, self.inputs, outputs, self.inputs, sum(outputs) * size, place.rank.dtype
+        )
+        method = place.rank.quantization.linear(inside.prefix)
+        if method is None:
+            yield inside.tensor("weight", (sum(outputs), self.inputs))
+        else:
+            for suffix, dimensions, dtype in method.linear(shape):
+                yield inside.tensor(suffix, dimensions, dtype)
 
 
 def kimi_k3(facts: Facts) -> WeightTree:
@@ -140,3 +184,38 @@ def _pooled_latent(facts: Facts) -> Block:
     )
     indexer = Block("indexer", (*inner.children, *pooled), part="indexer")
     return Block("self_attn", (*block.children, indexer), part="attention")
+
+
+def minimax_m3(facts: Facts) -> WeightTree:
+    """Sparse layers project index queries and keys beside their own."""
+    text, size, options = facts.text, facts.head_size, facts.options["moe"]
+    chosen = {
+        layer.index
+        for layer in facts.description.layers
+        if isinstance(layer, MiniMaxSparseAttention)
+    }
+    given = text.opt_sub("sparse_attention_config")
+    heads = 4 if given is None else given.int("sparse_num_index_heads", default=4)
+    width = 128 if given is None else given.int("sparse_index_dim", default=128)
+    names = ("q_norm", "k_norm")
+    index_names = ("index_q_norm", "index_k_norm")
+    children: tuple[Module, ...] = (
+        IndexedQKV("qkv_proj", facts.hidden, facts.heads, facts.kv_heads, size, heads, width),
+        Linear("o_proj", facts.heads * size, (facts.hidden,), "row"),
+        *(Norm(name, size, part="attention") for name in names),
+        *(Norm(name, width, part="attention") for name in index_names),
+        rotary(facts, size),
+        AttentionScales(""),
+    )
+    sparse_attention = Block("self_attn", children, part="attention")
+    plain = attention(facts)
+    dense = mlp(facts, width=text.int("dense_intermediate_size", "intermediate_size"))
+    experts = moe(facts, options)
+
+    def layer(index: int) -> Sequence[Module]:
+        return (
+            sparse_attention if index in chosen else plain,
+            experts if is_sparse(facts, options, index) else dense,
+        )
+
+    return assemble(facts, layer)

@@ -1,16 +1,99 @@
-"""What stands in attention's place: delta nets and Mamba, from their cache layers' sizes.
+"""What stands in plain attention's place: latent attention, delta nets and Mamba.
 
-Source: vLLM 0.33 ``layers/mamba/``, ``models/qwen3_next.py``, ``models/kimi_k3/``,
-``models/glm5next/``.
+Source: vLLM 0.33 ``layers/mamba/mamba_mixer2.py``, ``mamba_utils.py``
+``extra_groups_for_head_shards``; ``models/qwen3_next.py``, ``models/kimi_k3/``,
+``models/glm5next/``; ``models/deepseek_v2.py`` ``DeepseekV2MLAAttention``, ``Indexer``;
+``layers/mla.py``.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ....model.layers.mamba import Mamba1, Mamba2
-from ..modules import Block, Linear, Module, Norm, Weight
-from ..modules.grouped import GroupedConv, GroupedLinear
+from ....records import dataclass
+from ..modules import AttentionScales, Block, Linear, Module, Norm, Weight
+from ..quantization.base import LinearShape
+from ..rank import Place, Tensor
+from .attention import rotary
 from .facts import Facts
+
+
+def groups_per_rank(groups: int, tensor_parallel_size: int) -> int:
+    """Groups on each GPU; those that do not divide are replicated."""
+    return max(1, groups // tensor_parallel_size)
+
+
+@dataclass(frozen=True)
+class GroupedLinear:
+    """``in_proj``: gate and inputs, B and C by group, a step per head.
+
+    Attributes:
+        name: As vLLM names it.
+        inputs: Width of the hidden state.
+        divided: Widths divided by heads.
+        groups: Of B and C.
+        group_width: Of one group's B and C together.
+        heads: Of the layer.
+        bias: Whether it has one.
+    """
+
+    name: str
+    inputs: int
+    divided: tuple[int, ...]
+    groups: int
+    group_width: int
+    heads: int
+    bias: bool = False
+
+    def tensors(self, place: Place) -> Iterator[Tensor]:
+        """Weights by the quantisation method's rule, and the bias."""
+        inside = place.at(self.name)
+        size = place.rank.tensor_parallel_size
+        half = groups_per_rank(self.groups, size) * self.group_width // 2
+        outputs = (*(width // size for width in self.divided), half, half, self.heads // size)
+        shape = LinearShape(
+            inside.prefix, self.inputs, outputs, self.inputs, sum(outputs) * size, place.rank.dtype
+        )
+        method = place.rank.quantization.linear(inside.prefix)
+        if method is None:
+            yield inside.tensor("weight", (sum(outputs), self.inputs))
+        else:
+            for suffix, dimensions, dtype in method.linear(shape):
+                yield inside.tensor(suffix, dimensions, dtype)
+        if self.bias:
+            yield inside.tensor("bias", (sum(outputs),))
+
+
+@dataclass(frozen=True)
+class GroupedConv:
+    """``conv1d`` over inputs, B and C.
+
+    Attributes:
+        name: As vLLM names it.
+        divided: Width divided by heads.
+        groups: Of B and C.
+        group_width: Of one group's B and C together.
+        kernel: Its length.
+        bias: Whether it has one.
+    """
+
+    name: str
+    divided: int
+    groups: int
+    group_width: int
+    kernel: int
+    bias: bool
+
+    def tensors(self, place: Place) -> Iterator[Tensor]:
+        """Weight and bias, in the engine's dtype."""
+        size = place.rank.tensor_parallel_size
+        inside = place.at(self.name)
+        width = self.divided // size + groups_per_rank(self.groups, size) * self.group_width
+        yield inside.tensor("weight", (width, 1, self.kernel))
+        if self.bias:
+            yield inside.tensor("bias", (width,))
 
 
 def delta_net(facts: Facts, layer: GatedDeltaNet) -> Block:
@@ -112,3 +195,61 @@ def kimi_delta(facts: Facts, layer: KimiDeltaAttention) -> Block:
             Linear("g_b_proj", size, (width,)),
         ]
     return Block("self_attn", tuple(children), part="linear attention")
+
+
+def latent_attention(facts: Facts, *, indexer: bool = True, rope: bool = True) -> Block:
+    """The attention block. Down projections are replicated, up projections divided by heads.
+
+    Options of the row: ``attention``, ``o``, ``attn`` (names), ``output_gate`` (the first
+    projection makes a gate too), ``sparse_scales``.
+
+    Args:
+        facts: The model.
+        indexer: Whether the layer has one of its own.
+        rope: Whether it turns positions at all.
+    """
+    text = facts.text
+    latent = text.int("kv_lora_rank")
+    turned = text.int("qk_rope_head_dim", minimum=0)
+    plain = text.int("qk_nope_head_dim", minimum=0)
+    value = text.int("v_head_dim")
+    query = text.opt_int("q_lora_rank")
+    heads, hidden = facts.heads, facts.hidden
+    width = heads * (plain + turned)
+    bias = facts.flag("latent_bias")
+    children: list[Module] = []
+    if query:
+        children += [
+            Linear("fused_qkv_a_proj", hidden, (query, latent + turned), "none", bias=bias),
+            Norm("q_a_layernorm", query, part="attention"),
+            Linear("q_b_proj", query, (width,)),
+        ]
+    else:
+        children += [
+            Linear("kv_a_proj_with_mqa", hidden, (latent + turned,), "none", bias=bias),
+            Linear("q_proj", hidden, (width,)),
+        ]
+    children += [
+        Norm("kv_a_layernorm", latent, part="attention"),
+        Linear("kv_b_proj", latent, (heads * (plain + value),)),
+        Linear("o_proj", heads * value, (hidden,), "row", bias=bias),
+    ]
+    if indexer and text.opt_int("index_topk"):
+        children.append(indexer_block(facts, query or hidden))
+    if rope:
+        children.append(rotary(facts, turned, width=turned, deepseek=True))
+    children.append(AttentionScales(is_latent=True))
+    return Block(facts.label("attention", "self_attn"), tuple(children), part="attention")
+
+
+def indexer_block(facts: Facts, query: int) -> Block:
+    """The indexer: replicated, its keys and weights in the model's dtype."""
+    text = facts.text
+    heads, width = text.int("index_n_heads"), text.int("index_head_dim")
+    children: tuple[Module, ...] = (
+        Linear("wq_b", query, (heads * width,), "none"),
+        Linear("wk_weights_proj", facts.hidden, (width + heads,), "none", quantised=False),
+        Weight("k_norm.weight", (width,), dtype="float32"),
+        Weight("k_norm.bias", (width,), dtype="float32"),
+    )
+    return Block("indexer", children, part="indexer")

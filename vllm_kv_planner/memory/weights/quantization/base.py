@@ -118,7 +118,7 @@ class Quantization:
     name: str | None = None
     description = "unquantised"
     keeps_zeros = True
-    """Zero points stay once weights are loaded, see ``processing.py``."""
+    """Zero points stay once weights are loaded, see ``estimate.processed``."""
 
     def linear(self, prefix: str) -> LinearMethod | None:
         """Method of the linear layer of this name."""

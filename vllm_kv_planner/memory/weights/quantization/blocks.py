@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
-from ....kv_cache.math import cdiv
+from ....kv_cache.math import cdiv, round_up
 from ....records import dataclass
 from .base import ExpertsShape, LinearShape, Spec, expert_biases
 
@@ -197,4 +197,49 @@ class Mxfp8:
             ("w2_weight", (count, hidden, width), FP8),
             ("w13_weight_scale", (count, rows, hidden // 32), "uint8"),
             ("w2_weight_scale", (count, hidden, width // 32), "uint8"),
+        ]
+
+
+class Mxfp4Linear:
+    """4-bit floats with an 8-bit exponent per 32."""
+
+    def linear(self, shape: LinearShape) -> Sequence[Spec]:
+        """Two weights a byte, an exponent per 32."""
+        rows = sum(shape.outputs)
+        return [
+            ("weight_packed", (rows, shape.inputs // 2), "uint8"),
+            ("weight_scale", (rows, shape.inputs // 32), "uint8"),
+        ]
+
+
+@dataclass(frozen=True)
+class Mxfp4Experts:
+    """Packed weights, exponents, biases.
+
+    Attributes:
+        align_hidden: What the kernel rounds the hidden size up to.
+        align_intermediate: What it rounds an expert's width up to.
+        prefers_triton: Its choice of kernels begins with Triton's on Hopper (gpt-oss).
+    """
+
+    align_hidden: int = 1
+    align_intermediate: int = 1
+    prefers_triton: bool = False
+
+    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
+        """Sizes rounded up for the kernel, two weights a byte.
+
+        Source: ``layers/fused_moe/oracle/mxfp4.py``
+        ``mxfp4_round_up_hidden_size_and_intermediate_size``.
+        """
+        count = shape.num_experts
+        hidden = round_up(shape.hidden, self.align_hidden)
+        width = round_up(shape.intermediate, self.align_intermediate)
+        rows = shape.shards * width
+        return [
+            ("w13_weight", (count, rows, hidden // 2), "uint8"),
+            ("w13_weight_scale", (count, rows, hidden // 32), "uint8"),
+            ("w2_weight", (count, hidden, width // 2), "uint8"),
+            ("w2_weight_scale", (count, hidden, width // 32), "uint8"),
+            *expert_biases(shape, width, hidden, "bfloat16"),
         ]

@@ -1,16 +1,17 @@
-"""Qwen's vision towers: Qwen2-VL, Qwen2.5-VL, Qwen3-VL and Qwen3.5.
+"""Vision towers over pictures of any size: Qwen2-VL to Qwen3.5, GLM-5.3-Flash, Kimi's MoonViT.
 
-Source: vLLM 0.33 ``models/qwen2_vl.py``, ``models/qwen2_5_vl.py``, ``models/qwen3_vl.py``.
+Source: vLLM 0.33 ``models/qwen2_vl.py``, ``models/qwen2_5_vl.py``, ``models/qwen3_vl.py``,
+``models/glm5next/``, ``models/glm4_1v.py``, ``models/kimi_k25_vit.py``, ``models/kimi_k25.py``,
+``models/kimi_k3/``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .....model.config import Config
-from ...modules import Block, Linear, Module, Norm, QKVLinear, Rotary, Weight
-from ..facts import Facts
-from .config import part
+from ....model.config import Config
+from ..modules import Block, Linear, Module, Norm, QKVLinear, Rotary, Weight
+from .facts import Facts, part
 
 _MODALITIES = ("image", "video")
 _ROTARY_ROWS = 8192
@@ -155,3 +156,111 @@ def _merger3(name: str, normed: int, wide: int, out: int) -> Block:
         Linear("linear_fc2", wide, (out,), "row", bias=True),
     )
     return Block(name, children)
+
+
+def glm5_next(facts: Facts) -> Sequence[Module]:
+    """Encoder with norms of queries and keys, a strided convolution, a gated merger."""
+    config = part(facts, "vision_config", "glm5_next_vision")
+    if config is None or not facts.builds_tower("image", "video"):
+        return ()
+    hidden, heads = config.int("hidden_size"), config.int("num_heads", "num_attention_heads")
+    inner, patch = config.int("intermediate_size"), config.int("patch_size")
+    out, side = config.int("out_hidden_size"), config.int("spatial_merge_size", default=2)
+    merged = config.int("projection_intermediate_size")
+    size = hidden // heads
+    attention: tuple[Module, ...] = (
+        QKVLinear("qkv", hidden, heads, heads, size, bias=True),
+        Linear("proj", hidden, (hidden,), "row", bias=True),
+        Norm("q_norm", size, part="vision"),
+        Norm("k_norm", size, part="vision"),
+    )
+    mlp: tuple[Module, ...] = (
+        Linear("gate_up_proj", hidden, (inner, inner), bias=True),
+        Linear("down_proj", inner, (hidden,), "row", bias=True),
+    )
+    layer: tuple[Module, ...] = (
+        Norm("norm1", hidden, part="vision"),
+        Norm("norm2", hidden, part="vision"),
+        Block("attn", attention),
+        Block("mlp", mlp),
+    )
+    merger: tuple[Module, ...] = (
+        Linear("proj", out, (out,)),
+        Norm("post_projection_norm", out, True, part="vision"),
+        Linear("gate_up_proj", out, (merged, merged)),
+        Linear("down_proj", merged, (out,), "row"),
+    )
+    frames = config.int("temporal_patch_size", default=2)
+    children: tuple[Module, ...] = (
+        Weight("patch_embed.proj.weight", (hidden, 3, frames, patch, patch)),
+        Weight("patch_embed.proj.bias", (hidden,)),
+        *(Block(f"blocks.{i}", layer) for i in range(config.int("depth", "num_hidden_layers"))),
+        Block("merger", merger),
+        Weight("downsample.weight", (out, hidden, side, side)),
+        Weight("downsample.bias", (out,)),
+        Norm("post_layernorm", hidden, part="vision"),
+        Rotary(facts.text.int("max_position_embeddings"), size // 2, None, "vision"),
+    )
+    return (Block("visual", children, "vision", is_tower=True),)
+
+
+def kimi(facts: Facts) -> Sequence[Module]:
+    """Encoder and projector, never quantised; K3's has RMS norms and no biases."""
+    config = part(facts, "vision_config")
+    if config is None or not facts.builds_tower("image", "video", "vision_chunk"):
+        return ()
+    hidden = config.int("vt_hidden_size", "hidden_size", default=1152)
+    heads = config.int("vt_num_attention_heads", "num_attention_heads", default=16)
+    inner = config.int("vt_intermediate_size", "intermediate_size", default=4304)
+    count = config.int("vt_num_hidden_layers", "num_hidden_layers", default=27)
+    qkv = config.int("qkv_hidden_size", default=hidden)
+    patch = config.int("patch_size", default=14)
+    biased = config.get("attn_bias") is not False
+    is_layer_norm = config.str("norm_type", default="layernorm") != "rmsnorm"
+    height = config.int("init_pos_emb_height", default=64)
+    width = config.int("init_pos_emb_width", default=64)
+    frames = config.int("init_pos_emb_time", default=4)
+    linear_bias = config.get("linear_bias") is not False
+    mlp: tuple[Module, ...] = (
+        Linear("fc0", hidden, (inner,), bias=linear_bias, quantised=False),
+        Linear("fc1", inner, (hidden,), "row", bias=linear_bias, quantised=False),
+    )
+    layer: tuple[Module, ...] = (
+        Norm("norm0", hidden, is_layer_norm, part="vision"),
+        Norm("norm1", hidden, is_layer_norm, part="vision"),
+        Block("mlp", mlp),
+        QKVLinear("wqkv", hidden, heads, heads, qkv // heads, bias=biased, quantised=False),
+        Linear("wo", qkv, (hidden,), "row", bias=biased, quantised=False),
+    )
+    embed: list[Module] = [
+        Weight("proj.weight", (hidden, 3, patch, patch)),
+        Weight("pos_emb.weight", (height, width, hidden)),
+        Weight("pos_emb.time_weight", (frames, 1, hidden), dtype="float32"),
+    ]
+    if config.get("patch_embed_proj_bias") is not False:
+        embed.append(Weight("proj.bias", (hidden,)))
+    tower: tuple[Module, ...] = (
+        Block("patch_embed", tuple(embed)),
+        *(Block(f"encoder.blocks.{i}", layer) for i in range(count)),
+        Norm("encoder.final_layernorm", hidden, is_layer_norm, part="vision"),
+    )
+    height, width = config.list_of_ints("merge_kernel_size", length=2, minimum=1, default=(2, 2))
+    return (
+        Block("vision_tower", tower, "vision", is_tower=True, heads=heads),
+        Block("mm_projector", _projector(facts, hidden, hidden * height * width), "vision"),
+    )
+
+
+def _projector(facts: Facts, hidden: int, wide: int) -> tuple[Module, ...]:
+    kind = str((facts.top.opt_sub("vision_config") or facts.top).get("mm_projector_type") or "")
+    second = kind == "patchmergerv2"
+    norm = (
+        Norm("post_norm", facts.hidden, part="vision")
+        if second
+        else Norm("pre_norm", hidden, True, part="vision")
+    )
+    return (
+        norm,
+        Linear("linear_1", wide, (wide,), "none", bias=not second, quantised=False),
+        Linear("linear_2", wide, (facts.hidden,), "none", bias=not second, quantised=False),
+    )

@@ -12,14 +12,13 @@ from collections.abc import Sequence
 
 from ....errors import UnsupportedError
 from ..modules import Block, Linear, Module, Norm, TokenEmbedding
-from .attention import attention
+from . import text_row
+from .attention import attention, rotary
 from .deepseek_v4 import mtp_layers
 from .facts import Facts
-from .families import text_row
 from .feed_forward import mlp, moe, moe_options
 from .hybrid import nemotron_experts
-from .latent import latent_attention
-from .ropes import rotary
+from .mixers import latent_attention
 
 
 def mtp(facts: Facts, *, over_stages: bool = False) -> Sequence[Module]:

@@ -1,6 +1,7 @@
-"""NVIDIA ModelOpt checkpoints: one algorithm for all layers, or one a layer.
+"""Checkpoints of 8-bit and 4-bit floats: ``fp8``, MXFP4 and NVIDIA ModelOpt's.
 
-Source: vLLM 0.33 ``layers/quantization/modelopt.py``: ``ModelOptQuantConfigBase``,
+Source: vLLM 0.33 ``layers/quantization/fp8.py`` ``Fp8Config``; ``mxfp4.py``,
+``models/deepseek_v4/quant_config.py``; ``modelopt.py`` ``ModelOptQuantConfigBase``,
 ``ModelOptMixedPrecisionConfig._resolve_quant_algo``.
 """
 
@@ -11,9 +12,116 @@ from typing import Any
 
 from ....errors import UnsupportedError
 from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
-from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp8
-from .fp8 import SCALES
+from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp4Experts, Mxfp8
 from .names import Parts, SkippedLayers, listed, parts_of, renamed
+
+
+class Fp8(Quantization):
+    """8-bit floats with scales by block or by matrix."""
+
+    name = "fp8"
+
+    def __init__(
+        self, config: Mapping[str, Any], *, is_composite: bool, scale_dtype: str = "float32"
+    ) -> None:
+        skipped = listed(config, "ignored_layers", "modules_to_not_convert")
+        self.skipped = SkippedLayers(renamed(skipped, is_composite=is_composite))
+        block = config.get("weight_block_size")
+        static = config.get("activation_scheme") == "static"
+        strategy = "tensor"
+        size = (128, 128)
+        if block is not None:
+            strategy, size = "block", block_size(block)
+        self._linear = Fp8Linear(strategy, size, static, scale_dtype)
+        self._experts = Fp8Experts(strategy, size, static)
+        self.description = (
+            f"8-bit floats, {size[0]} x {size[1]} blocks" if block else "8-bit floats, a scale each"
+        )
+
+    def linear(self, prefix: str) -> LinearMethod | None:
+        """Unless the checkpoint leaves it out."""
+        return None if prefix in self.skipped else self._linear
+
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
+        """Unless the checkpoint leaves them out."""
+        return UnquantizedExperts() if prefix in self.skipped else self._experts
+
+    def attention(self, *, is_latent: bool) -> Sequence[Spec]:
+        """``BaseKVCacheMethod``, for ``Attention`` but not for ``MLAAttention``."""
+        return () if is_latent else SCALES
+
+
+SCALES: Sequence[Spec] = tuple(
+    (name, (), "bfloat16") for name in ("q_scale", "k_scale", "v_scale", "prob_scale")
+)
+
+
+def block_size(value: object) -> tuple[int, int]:
+    """``weight_block_size``: two positive numbers.
+
+    Raises:
+        UnsupportedError: It is anything else.
+    """
+    if isinstance(value, (list, tuple)) and len(value) == 2:
+        rows, columns = value
+        if isinstance(rows, int) and isinstance(columns, int) and rows > 0 and columns > 0:
+            return rows, columns
+    raise UnsupportedError("quantization_config: weight_block_size must be two positive numbers")
+
+
+class Mxfp4(Quantization):
+    """``mxfp4``: experts only; linear layers stay as they are (``Mxfp4Config``)."""
+
+    name = "mxfp4"
+    description = "experts in 4-bit floats, 32 to an exponent"
+
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
+        """Every layer's."""
+        return Mxfp4Experts()
+
+    def __init__(self, config: Mapping[str, Any], *, is_composite: bool = False) -> None:
+        del config, is_composite
+
+
+class GptOssMxfp4(Mxfp4):
+    """``gpt_oss_mxfp4``: the same, with another choice of kernels."""
+
+    name = "gpt_oss_mxfp4"
+
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
+        """Every layer's."""
+        return Mxfp4Experts(prefers_triton=True)
+
+
+class DeepSeekV4(Fp8):
+    """``deepseek_v4_fp8``: 8-bit blocks, experts in 4 bits (MXFP4, or NVFP4 where it says so)."""
+
+    name = "deepseek_v4_fp8"
+
+    def __init__(
+        self, config: Mapping[str, Any], *, is_composite: bool, expert_dtype: str = "fp4"
+    ) -> None:
+        small = expert_dtype == "fp4"
+        scale = "float8_e8m0fnu" if small else "float32"
+        super().__init__(config, is_composite=is_composite, scale_dtype=scale)
+        self.has_small_experts = small
+        self.is_nvfp4 = str(config.get("moe_quant_algo") or "").upper() == "NVFP4"
+        if small:
+            kind = "NVFP4" if self.is_nvfp4 else "MXFP4"
+            self.description = f"8-bit float blocks, experts {kind}"
+
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
+        """Unless the checkpoint leaves them out."""
+        if not self.has_small_experts:
+            return super().experts(prefix, projections)
+        if prefix in self.skipped:
+            return UnquantizedExperts()
+        return Fp4Experts() if self.is_nvfp4 else Mxfp4Experts()
+
+    def attention(self, *, is_latent: bool) -> Sequence[Spec]:
+        """Its attention is no ``Attention``."""
+        return ()
+
 
 _TOWERS = ("vision_tower", "vision_model", "vit_large_projector")
 _LONGEST_NAME, _MOST_PARENTS = 200, 100_000
