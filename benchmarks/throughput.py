@@ -70,7 +70,7 @@ def one_plan(model: str, memory: int | None, numbers: Iterator[int]) -> object:
 
 def sweeps() -> Iterator[Figure]:
     """Rows a second on all cores, starting the processes included."""
-    from vllm_kv_planner.capacity.sweep.process_pool import cores
+    from vllm_kv_planner.capacity.sweep.pool import cores
     from vllm_kv_planner.capacity.sweep.run import sweep
 
     grid = {"max_model_len": list(range(1024, 1024 + SWEEP_ROWS))}
@@ -124,7 +124,7 @@ def run_apart(size: int, prefix: int) -> dict[str, float]:
 
 def one_workload(size: int, prefix: int) -> dict[str, float]:
     """Run ``size`` requests in a closed loop; seconds, and this process's peak memory."""
-    from vllm_kv_planner.capacity.workload_run import run_workload
+    from vllm_kv_planner.capacity.workload import run_workload
     from vllm_kv_planner.planner import plan_of
     from vllm_kv_planner.planning.request import plan_request
     from vllm_kv_planner.workload.lengths import parse_lengths

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import InputError, UnknownNameError, plan
-from vllm_kv_planner.capacity.common_models import COMMON_MODELS
-from vllm_kv_planner.capacity.compare import compare_models
+from vllm_kv_planner.capacity.compare import COMMON_MODELS, compare_models
 from vllm_kv_planner.capacity.compared import ComparedModel
 from vllm_kv_planner.config.presets import find_preset
 

@@ -7,9 +7,8 @@ from functools import cache
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.fit.batch_choice import best_batch
-from vllm_kv_planner.capacity.fit.measure import Measure
-from vllm_kv_planner.capacity.fit.measured import Measured
+from vllm_kv_planner.capacity.fit.measure import Measure, Measured
+from vllm_kv_planner.capacity.fit.solve import best_batch
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import PlanRequest, plan_request

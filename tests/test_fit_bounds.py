@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.fit.bounds import Bounds
-from vllm_kv_planner.capacity.fit.candidates import Candidate, rank_of
+from vllm_kv_planner.capacity.fit.candidates import Candidate, Shape, rank_of
 from vllm_kv_planner.capacity.fit.constraints import Wanted
 from vllm_kv_planner.capacity.fit.measure import Measure
-from vllm_kv_planner.capacity.fit.shapes import Shape
+from vllm_kv_planner.capacity.fit.misses import Bounds
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.planning.request import PlanRequest, plan_request

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.fit.fit import fit
-from vllm_kv_planner.capacity.fit.serve_line import node_lines, serve_line
+from vllm_kv_planner.capacity.fit.offer import node_lines, serve_line
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.engine_args.environment import EngineEnvironment

@@ -8,7 +8,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.fit.inverse import last_that, longest_length, smallest_utilization
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.questions import (
     fewest_gpus,
@@ -16,6 +15,7 @@ from vllm_kv_planner.capacity.fit.questions import (
     longest_context,
     suggest,
 )
+from vllm_kv_planner.capacity.fit.solve import last_that, longest_length, smallest_utilization
 from vllm_kv_planner.errors import InputError, PlannerError
 from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import plan_request

@@ -8,8 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.fit.measure import Measure
-from vllm_kv_planner.capacity.fit.measured import measured_by_plan
+from vllm_kv_planner.capacity.fit.measure import Measure, measured_by_plan
 from vllm_kv_planner.errors import InputError, PlannerError
 from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.machine import Machine

@@ -9,8 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.fit.fit import fit
-from vllm_kv_planner.capacity.fit.measure import Measure
-from vllm_kv_planner.capacity.fit.measured import Measured
+from vllm_kv_planner.capacity.fit.measure import Measure, Measured
 from vllm_kv_planner.capacity.fit.offer import Offer
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import find_gpu

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.fit.measure import Measure
 from vllm_kv_planner.capacity.fit.questions import suggest
-from vllm_kv_planner.capacity.fit.suggestion import Suggestion
-from vllm_kv_planner.capacity.fit.suggestions import smallest_change, suggestions_of
+from vllm_kv_planner.capacity.fit.suggestions import Suggestion, smallest_change, suggestions_of
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.planner import plan_of

@@ -11,10 +11,10 @@ import pytest
 
 from tests.vllm_python import CUDA, interpreter
 from vllm_kv_planner import VLLMPlanner
+from vllm_kv_planner.capacity.fit.candidates import shapes
 from vllm_kv_planner.capacity.fit.constraints import Wanted
 from vllm_kv_planner.capacity.fit.fit import fit
-from vllm_kv_planner.capacity.fit.serve_line import changed
-from vllm_kv_planner.capacity.fit.shapes import shapes
+from vllm_kv_planner.capacity.fit.offer import changed
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 
 PYTHON = interpreter(CUDA)

@@ -21,7 +21,7 @@ from tests.launches import (
     record,
     with_fake_vllm,
 )
-from vllm_kv_planner.capacity.launch.launch import plan_launch
+from vllm_kv_planner.capacity.launch import plan_launch
 
 
 @pytest.fixture

@@ -9,9 +9,7 @@ import pytest
 
 from tests.launches import FITS, LLAMA, TOO_MUCH, launch, with_fake_vllm
 from vllm_kv_planner import InputError, plan
-from vllm_kv_planner.capacity.launch.command import read_command
-from vllm_kv_planner.capacity.launch.installed import installed_version
-from vllm_kv_planner.capacity.launch.launch import plan_launch
+from vllm_kv_planner.capacity.launch import installed_version, plan_launch, read_command
 from vllm_kv_planner.cli import main
 
 

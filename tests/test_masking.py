@@ -10,7 +10,7 @@ import pytest
 
 from tests.launches import FITS, launch, record, with_fake_vllm
 from tests.work import calls_in
-from vllm_kv_planner.capacity.launch.launch import plan_launch
+from vllm_kv_planner.capacity.launch import plan_launch
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.engine_args.flag_table import all_flags
 from vllm_kv_planner.errors import InputError, PlannerError

@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.held import held_by_request
+from vllm_kv_planner.capacity.paged import held_by_request
 from vllm_kv_planner.kv_cache.capacity import WorkerBlocks
 from vllm_kv_planner.kv_cache.math import cdiv
 from vllm_kv_planner.kv_cache.specs import KVCacheSpec, MambaSpec, RequestLimits, SlidingWindowSpec

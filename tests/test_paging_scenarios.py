@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import InputError
-from vllm_kv_planner.capacity.paging import paging
-from vllm_kv_planner.capacity.scenario import Scenario, parse_scenario
+from vllm_kv_planner.capacity.paging import Scenario, paging, parse_scenario
 from vllm_kv_planner.cli import main
 
 from .paging_cases import one

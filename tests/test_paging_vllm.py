@@ -8,7 +8,7 @@ import subprocess
 import pytest
 
 from tests.vllm_python import CUDA, interpreter
-from vllm_kv_planner.capacity.held import held_of_group
+from vllm_kv_planner.capacity.paged import held_of_group
 from vllm_kv_planner.kv_cache.group import KVCacheGroup
 from vllm_kv_planner.kv_cache.specs import (
     ChunkedLocalAttentionSpec,

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from tests.sweep_runs import refused
 from vllm_kv_planner import InputError, UnknownNameError
-from vllm_kv_planner.capacity.sweep.grid import make_grid
 from vllm_kv_planner.capacity.sweep.names import canonical, read_axis, split_values
+from vllm_kv_planner.capacity.sweep.work import make_grid
 from vllm_kv_planner.cli import main
 
 

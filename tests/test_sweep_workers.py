@@ -14,10 +14,9 @@ from hypothesis import strategies as st
 
 from tests.sweep_runs import rows_of
 from vllm_kv_planner import InputError
-from vllm_kv_planner.capacity.sweep.grid import Setup
+from vllm_kv_planner.capacity.sweep.pool import Died, in_order
 from vllm_kv_planner.capacity.sweep.run import sweep
-from vllm_kv_planner.capacity.sweep.schedule import Died, in_order
-from vllm_kv_planner.capacity.sweep.work import Answer, Chunk, Outcome
+from vllm_kv_planner.capacity.sweep.work import Answer, Chunk, Outcome, Setup
 from vllm_kv_planner.config.find import FoundConfig, find_config
 
 

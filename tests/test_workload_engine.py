@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vllm_kv_planner.capacity.workload_run import run_workload
+from vllm_kv_planner.capacity.workload import run_workload
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.planning.request import plan_request
 from vllm_kv_planner.workload.types import Segment, StepRecord, TraceRequest

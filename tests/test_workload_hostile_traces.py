@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from tests.trace_files import AZURE, BAILIAN, COLUMNS, read, refused, writer
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.workload.traces.lines import MOST_BYTES_OF_LINE, MOST_TIMES, MOST_UNPACKED
-from vllm_kv_planner.workload.traces.read import Trace
+from vllm_kv_planner.workload.trace import Trace
+from vllm_kv_planner.workload.trace_rows import MOST_BYTES_OF_LINE, MOST_TIMES, MOST_UNPACKED
 
 Write = Callable[[str | bytes], str]
 

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.workload.arrivals import parse_arrivals
 from vllm_kv_planner.workload.lengths import parse_lengths
 from vllm_kv_planner.workload.requests import (
     SharedPrefix,
     generated_requests,
+    parse_arrivals,
     with_arrivals,
     with_pace,
     with_shared_prefix,

@@ -7,16 +7,14 @@ from typing import Any
 from hypothesis import event, example, given, settings
 from hypothesis import strategies as st
 
-from vllm_kv_planner.capacity.workload_observed import SeenTrace
-from vllm_kv_planner.capacity.workload_run import simulate
+from vllm_kv_planner.capacity.workload import SeenTrace, simulate
 from vllm_kv_planner.kv_cache.specs import KVCacheSpec
 from vllm_kv_planner.workload.blocks import BlockPool
 from vllm_kv_planner.workload.engine import Engine
 from vllm_kv_planner.workload.fast import FastEngine, can_be_fast
 from vllm_kv_planner.workload.feed import Feed
-from vllm_kv_planner.workload.settings import EngineSettings
 from vllm_kv_planner.workload.statistics import Statistics
-from vllm_kv_planner.workload.types import Segment, TraceRequest
+from vllm_kv_planner.workload.types import EngineSettings, Segment, TraceRequest
 
 from .workload_engines import Run, chunks, engine, full, ring, run, states, steps_of, window
 

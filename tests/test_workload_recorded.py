@@ -9,9 +9,10 @@ import pytest
 from tests.workload_cases import Case, case_request
 from tests.workload_small_cases import CONFIGS, SMALL_CASES
 from tests.workload_truth import check_same, read_truth
-from vllm_kv_planner.workload.exact import EngineRun
-from vllm_kv_planner.workload.flags import SchedulerFlags
 from vllm_kv_planner.workload.from_plan import planned_settings
+from vllm_kv_planner.workload.types import SchedulerFlags
+
+from .workload_engines import EngineRun
 
 DATA = Path(__file__).parent / "data"
 

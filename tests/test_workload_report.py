@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 import vllm_kv_planner
 from vllm_kv_planner.records import replace
 from vllm_kv_planner.report.render import to_csv, to_text
-from vllm_kv_planner.workload.chart import chart, resampled
-from vllm_kv_planner.workload.figures import headline, share
+from vllm_kv_planner.workload.figures import chart, headline, resampled, share
 from vllm_kv_planner.workload.outcome import SeriesPoint, Spread
-from vllm_kv_planner.workload.page import to_html
-from vllm_kv_planner.workload.result import WorkloadResult
+from vllm_kv_planner.workload.result import WorkloadResult, to_html
 
 
 def spread(p5: int, p95: int) -> Spread:

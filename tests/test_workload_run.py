@@ -6,16 +6,14 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner.capacity.workload_run import run_workload, simulate
+from vllm_kv_planner.capacity.workload import run_workload, simulate
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.errors import InputError, PlannerError, UnsupportedError
 from vllm_kv_planner.planning.request import PlanRequest, plan_request
 from vllm_kv_planner.workload.feed import Feed
-from vllm_kv_planner.workload.flags import SchedulerFlags
 from vllm_kv_planner.workload.from_plan import planned_settings
-from vllm_kv_planner.workload.queues import CHUNK, Backlog
-from vllm_kv_planner.workload.state import Arrived
-from vllm_kv_planner.workload.types import TraceRequest
+from vllm_kv_planner.workload.queues import CHUNK, Arrived, Backlog
+from vllm_kv_planner.workload.types import SchedulerFlags, TraceRequest
 
 from .shared import config_files, needs_shared
 from .workload_engines import engine, full

@@ -7,8 +7,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner.workload.outcome import SeriesPoint
-from vllm_kv_planner.workload.tally import MOST_POINTS, SeriesTally, Tally
+from vllm_kv_planner.workload.outcome import MOST_POINTS, SeriesPoint, SeriesTally, Tally
 
 
 def nearest_rank(values: list[int], percent: int) -> int:

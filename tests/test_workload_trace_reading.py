@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from tests.trace_files import AZURE, BURSTGPT, MOONCAKE, Write, read, refused, turns
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.workload.traces import json_array
-from vllm_kv_planner.workload.traces.lines import TraceInput
-from vllm_kv_planner.workload.traces.read import REORDERED, in_order
+from vllm_kv_planner.workload import trace_rows as json_array
+from vllm_kv_planner.workload.trace import REORDERED, in_order
+from vllm_kv_planner.workload.trace_rows import TraceInput
 from vllm_kv_planner.workload.types import TraceRequest
 
 pytest_plugins = ["tests.trace_fixtures"]

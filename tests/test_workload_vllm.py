@@ -18,14 +18,14 @@ from tests.workload_cases import CASES, Case, case_request
 from tests.workload_small_cases import CONFIGS, SMALL_CASES
 from tests.workload_truth import check_same, read_truth
 from vllm_kv_planner import InputError, UnsupportedError, VLLMPlanner
-from vllm_kv_planner.capacity.workload_run import run_workload
+from vllm_kv_planner.capacity.workload import run_workload
 from vllm_kv_planner.planning.request import PlanRequest
 from vllm_kv_planner.vllm_adapter import workload
 from vllm_kv_planner.vllm_adapter.workload import VLLMRun
-from vllm_kv_planner.workload.exact import EngineRun
-from vllm_kv_planner.workload.flags import SchedulerFlags
 from vllm_kv_planner.workload.from_plan import planned_settings
-from vllm_kv_planner.workload.types import Segment, TraceRequest
+from vllm_kv_planner.workload.types import SchedulerFlags, Segment, TraceRequest
+
+from .workload_engines import EngineRun
 
 PYTHON = interpreter(CUDA)
 PLAIN = SMALL_CASES[0]

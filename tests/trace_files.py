@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.workload.traces.read import Trace, TraceOptions
+from vllm_kv_planner.workload.trace import Trace, TraceOptions
 from vllm_kv_planner.workload.types import TraceRequest
 
 Write = Callable[[str | bytes], str]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 from vllm_kv_planner.kv_cache.specs import (
@@ -15,12 +15,15 @@ from vllm_kv_planner.kv_cache.specs import (
     SlidingWindowSpec,
 )
 from vllm_kv_planner.workload.engine import Engine
-from vllm_kv_planner.workload.exact import EngineRun
 from vllm_kv_planner.workload.fast import FastEngine
 from vllm_kv_planner.workload.feed import Feed
-from vllm_kv_planner.workload.settings import EngineSettings, block_sizes, group_settings
-from vllm_kv_planner.workload.step import Step
-from vllm_kv_planner.workload.types import StepRecord, TraceRequest
+from vllm_kv_planner.workload.from_plan import block_sizes, group_settings
+from vllm_kv_planner.workload.queues import Step
+from vllm_kv_planner.workload.types import (
+    EngineSettings,
+    StepRecord,
+    TraceRequest,
+)
 
 HEADS: dict[str, int] = {"num_kv_heads": 1, "head_size": 1, "head_size_v": 1, "dtype_bytes": 2}
 
@@ -84,6 +87,54 @@ def engine(specs: Sequence[KVCacheSpec], blocks: int, **changes: Any) -> EngineS
         scheduler_block_size=common,
         hash_block_size=names,
         **given,
+    )
+
+
+class EngineRun:
+    """One run of a trace in our own engine, every step one after the other."""
+
+    def __init__(
+        self,
+        settings: EngineSettings,
+        trace: Iterable[TraceRequest],
+        *,
+        concurrency: int | None = None,
+        step_time: float | None = None,
+    ) -> None:
+        self.engine = Engine(settings)
+        self.feed = Feed(trace, settings, concurrency=concurrency, step_time=step_time)
+
+    def steps(self) -> Iterator[StepRecord]:
+        """Every step until all requests have ended; once."""
+        engine, feed = self.engine, self.feed
+        number = 0
+        while True:
+            feed.give(engine)
+            if engine.is_idle:
+                return
+            step, done = engine.turn()
+            if step is not None and step.scheduled:
+                feed.clock += 1
+            if done is None:
+                continue
+            feed.finished(len(done.finished))
+            if done.scheduled:
+                yield record(number, done)
+                number += 1
+
+
+def record(number: int, step: Step) -> StepRecord:
+    """A step as the records have it."""
+    return StepRecord(
+        step=number,
+        scheduled={each.number: tokens for each, tokens in step.scheduled.items()},
+        admitted=tuple(each.number for each, _ in step.admitted),
+        preempted=tuple(each.number for each in step.preempted),
+        finished=tuple(each.number for each in step.finished),
+        cached_tokens=tuple(found for _, found in step.admitted),
+        running=step.running,
+        waiting=step.waiting,
+        used_blocks=step.used_blocks,
     )
 
 

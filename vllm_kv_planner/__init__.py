@@ -19,17 +19,17 @@ if TYPE_CHECKING:
     from .capacity.fit.questions import longest_context as longest_context
     from .capacity.fit.questions import suggest as suggest
     from .capacity.fit.result import FitResult as FitResult
-    from .capacity.fit.suggestion import Suggestion as Suggestion
+    from .capacity.fit.suggestions import Suggestion as Suggestion
     from .capacity.fit.suggestions import smallest_change as smallest_change
     from .capacity.fit.suggestions import suggestions_of as suggestions_of
-    from .capacity.launch.launch import Launch as Launch
-    from .capacity.launch.launch import plan_launch as plan_launch
+    from .capacity.launch import Launch as Launch
+    from .capacity.launch import plan_launch as plan_launch
     from .capacity.paged import PagingComparison as PagingComparison
+    from .capacity.paging import Scenario as Scenario
     from .capacity.paging import paging as paging
-    from .capacity.scenario import Scenario as Scenario
-    from .capacity.sweep.result import SweepResult as SweepResult
+    from .capacity.sweep.run import SweepResult as SweepResult
     from .capacity.sweep.run import sweep as sweep
-    from .capacity.workload_run import run_workload as run_workload
+    from .capacity.workload import run_workload as run_workload
     from .errors import ConfigError as ConfigError
     from .errors import InputError as InputError
     from .errors import PlannerError as PlannerError
@@ -48,7 +48,7 @@ _HOME = {
     "FitResult": "capacity.fit.result",
     "InputError": "errors",
     "KVCacheEstimate": "capacity.estimate",
-    "Launch": "capacity.launch.launch",
+    "Launch": "capacity.launch",
     "ModelComparison": "capacity.compared",
     "Offer": "capacity.fit.offer",
     "PagingComparison": "capacity.paged",
@@ -56,9 +56,9 @@ _HOME = {
     "PlannerError": "errors",
     "PlanRequest": "planning.request",
     "RequestSource": "workload.source",
-    "Scenario": "capacity.scenario",
-    "Suggestion": "capacity.fit.suggestion",
-    "SweepResult": "capacity.sweep.result",
+    "Scenario": "capacity.paging",
+    "Suggestion": "capacity.fit.suggestions",
+    "SweepResult": "capacity.sweep.run",
     "UnknownNameError": "errors",
     "UnsupportedError": "errors",
     "VLLMPlanner": "vllm_adapter.client",
@@ -72,9 +72,9 @@ _HOME = {
     "paging": "capacity.paging",
     "plan": "api",
     "plan_engine": "vllm_adapter.live",
-    "plan_launch": "capacity.launch.launch",
+    "plan_launch": "capacity.launch",
     "plan_request": "planning.request",
-    "run_workload": "capacity.workload_run",
+    "run_workload": "capacity.workload",
     "smallest_change": "capacity.fit.suggestions",
     "suggest": "capacity.fit.questions",
     "suggestions_of": "capacity.fit.suggestions",

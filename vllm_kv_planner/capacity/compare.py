@@ -17,7 +17,6 @@ from ..planning.machine import UNKNOWN_MACHINE, Machine
 from ..planning.request import PlanRequest, check_inputs, engine_args_of
 from ..planning.types import REFUSED
 from ..records import replace
-from .common_models import COMMON_MODELS
 from .compared import ComparedModel, ModelComparison, RequestFigures
 from .known_memory import is_given, is_known, sizes_only, with_stand_in
 
@@ -25,6 +24,27 @@ if TYPE_CHECKING:
     from ..config.find import FoundConfig
     from ..gpu.gpu import GPU
     from ..planning.types import Plan
+
+
+COMMON_MODELS = (
+    "meta-llama/Llama-3.1-8B-Instruct",
+    "meta-llama/Llama-3.3-70B-Instruct",
+    "Qwen/Qwen3-8B",
+    "Qwen/Qwen3-32B",
+    "Qwen/Qwen3-30B-A3B-Instruct-2507",
+    "Qwen/Qwen3-Next-80B-A3B-Instruct",
+    "mistralai/Mistral-7B-Instruct-v0.3",
+    "mistralai/Mistral-Small-3.2-24B-Instruct-2506",
+    "mistralai/Mixtral-8x7B-Instruct-v0.1",
+    "google/gemma-3-27b-it",
+    "microsoft/phi-4",
+    "openai/gpt-oss-20b",
+    "openai/gpt-oss-120b",
+    "zai-org/GLM-4.5-Air",
+    "deepseek-ai/DeepSeek-V3.1",
+)
+"""Open models that are much served: plain, hybrid, latent, mixtures of experts; 7B to 671B."""
+
 
 LENGTHS = (8192, 32768)
 """Tokens of one request, beside each model's own maximum."""

@@ -113,8 +113,7 @@ def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
 
 def named_models(given: argparse.Namespace) -> Iterator[FoundConfig | ComparedModel]:
     """The models of the command line, in its order: named ones, then hand-made ones."""
-    from ..capacity.common_models import COMMON_MODELS
-    from ..capacity.compare import found_or_refused
+    from ..capacity.compare import COMMON_MODELS, found_or_refused
     from .custom_models import parse_custom_model
     from .planner_flags import custom_model
 

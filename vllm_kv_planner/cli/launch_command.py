@@ -19,7 +19,7 @@ from .planner_flags import (
 if TYPE_CHECKING:
     import argparse
 
-    from ..capacity.launch.launch import Launch
+    from ..capacity.launch import Launch
 
 EPILOG = """\
 examples:
@@ -39,8 +39,7 @@ said yes; 2 the input is wrong
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, print, start; returns only where nothing is started."""
-    from ..capacity.launch.command import environment_of, read_command
-    from ..capacity.launch.launch import launch_of
+    from ..capacity.launch import environment_of, launch_of, read_command
 
     ours, pasted = split_at_dashes(list(arguments))
     if not pasted and not {"-h", "--help"} & set(ours):
@@ -101,7 +100,7 @@ class Words:
 
 def may_start(launch: Launch, given: argparse.Namespace, said: Words) -> bool:
     """Whether to start it; says why not."""
-    from ..capacity.launch.launch import BORDERLINE, FITS
+    from ..capacity.launch import BORDERLINE, FITS
 
     if launch.verdict == FITS:
         return True
@@ -114,7 +113,7 @@ def may_start(launch: Launch, given: argparse.Namespace, said: Words) -> bool:
 
 def refusal(launch: Launch) -> list[str]:
     """Why it is not started, and what would change that."""
-    from ..capacity.launch.launch import BORDERLINE
+    from ..capacity.launch import BORDERLINE
     from ..planning.document import change_text
 
     is_borderline = launch.verdict == BORDERLINE

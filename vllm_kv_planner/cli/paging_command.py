@@ -30,8 +30,7 @@ exit codes: 0 answered, 2 the input is wrong
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, count, print; returns the exit code."""
-    from ..capacity.paging import check_one_length, compare_paging
-    from ..capacity.scenario import CLASSIC, parse_scenario
+    from ..capacity.paging import CLASSIC, check_one_length, compare_paging, parse_scenario
 
     ours, pasted = split_at_dashes(list(arguments), make_parser)
     given = make_parser().parse_args(prepare_arguments(ours))

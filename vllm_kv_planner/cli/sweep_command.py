@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     import argparse
 
     from ..capacity.sweep.job import Sweep
-    from ..capacity.sweep.result import SweepResult
+    from ..capacity.sweep.run import SweepResult
     from ..gpu.gpu import GPU
     from ..planning.request import PlanRequest
 
@@ -97,8 +97,8 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
     Raises:
         PlannerError: The input is wrong; one line says what and where.
     """
-    from ..capacity.sweep.file import merged, read_sweep_file
-    from ..capacity.sweep.inputs import finished
+    from ..capacity.sweep.job import finished
+    from ..capacity.sweep.names import merged, read_sweep_file
 
     in_file, setups = ({}, []) if given.file is None else read_sweep_file(given.file)
     axes = merged(given_axes(given), in_file)
@@ -170,8 +170,8 @@ def given_axes(given: argparse.Namespace) -> dict[str, list[Any]]:
 def planned(sweep: Sweep, given: argparse.Namespace) -> int:
     """Plan and write; what there is to say goes to stderr."""
     from ..capacity.sweep.output import Output
+    from ..capacity.sweep.rows import text_lines
     from ..capacity.sweep.run import run_sweep
-    from ..capacity.sweep.sinks import text_lines
     from .progress import progress_bar
 
     output = sink = None

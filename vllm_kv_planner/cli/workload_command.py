@@ -44,7 +44,7 @@ def run(arguments: Sequence[str]) -> int:
 
             say(rendered(Plans((plan,)), given.format))
             return 1
-        from ..capacity.workload_run import run_workload
+        from ..capacity.workload import run_workload
         from .progress import progress_bar
 
         with progress_bar(source.total, "requests", wanted=not given.no_progress) as progress:
@@ -119,7 +119,7 @@ def write_files(given: argparse.Namespace, result: WorkloadResult, source: OpenS
         with whole_file(given.series) as file:
             file.write(to_csv(result.series_table()) + "\n")
     if given.html is not None:
-        from ..workload.page import to_html
+        from ..workload.result import to_html
 
         with whole_file(given.html) as file:
             file.write(to_html(result, described(source)))

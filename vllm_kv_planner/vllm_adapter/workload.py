@@ -12,8 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PlannerError
 from ..planning.types import Plan
-from ..workload.flags import SchedulerFlags
-from ..workload.types import StepRecord, TraceRequest
+from ..workload.types import SchedulerFlags, StepRecord, TraceRequest
 from .budget import plan_with_budget
 from .client import VLLMPlanner
 from .shared import installed_planner

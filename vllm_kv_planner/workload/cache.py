@@ -16,11 +16,10 @@ from ..kv_cache.specs import (
     SlidingWindowSpec,
 )
 from .blocks import BlockPool, CountingPool, Table
-from .groups import FullGroup, Group, RingGroup
-from .settings import EngineSettings, GroupSettings
-from .state import Request
+from .groups import ChunkGroup, FullGroup, Group, RingGroup, WindowGroup
+from .queues import Request
 from .states import StateGroup
-from .windows import ChunkGroup, WindowGroup
+from .types import EngineSettings, GroupSettings
 
 Hit = tuple[list[Table], int, int]
 """Blocks found in each group, tokens found, and where a longer prefix ends that not all keep."""

@@ -11,11 +11,9 @@ from collections import deque
 
 from ..errors import InputError
 from .cache import KVCache
-from .queues import SortedQueue, WaitingQueue
-from .settings import EngineSettings
-from .split import StateSplit
-from .state import Request
-from .step import Step
+from .queues import Request, SortedQueue, Step, WaitingQueue
+from .states import StateSplit
+from .types import EngineSettings
 
 
 class Engine:

@@ -18,9 +18,8 @@ import heapq
 from operator import attrgetter
 
 from .engine import Engine
-from .settings import EngineSettings
-from .state import Request
-from .step import Step
+from .queues import Request, Step
+from .types import EngineSettings
 
 by_seat = attrgetter("seat")
 

@@ -8,9 +8,8 @@ from typing import NamedTuple
 
 from ..errors import InputError
 from .engine import Engine
-from .settings import EngineSettings
-from .state import Arrived
-from .types import TraceRequest
+from .queues import Arrived
+from .types import EngineSettings, TraceRequest
 
 LATEST = 1e12
 """Arrivals lie before it, in seconds or in steps."""

@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from math import gcd, lcm
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, UnsupportedError
+from ..kv_cache.specs import (
+    ChunkedLocalAttentionSpec,
+    FullAttentionSpec,
+    KVCacheSpec,
+    MambaSpec,
+    RequestLimits,
+    SlidingWindowSpec,
+)
 from ..planning.standalone import StandalonePlan, plan_blocks
 from ..planning.types import BORDERLINE, Plan
-from .flags import SchedulerFlags
-from .settings import EngineSettings, block_sizes, check_groups, group_settings
+from .types import EngineSettings, GroupSettings, SchedulerFlags
 
 if TYPE_CHECKING:
     from ..engine_args.setup import EngineSetup
@@ -124,3 +133,83 @@ def check_simulated(setup: EngineSetup) -> None:
     for found, what in refused:
         if found:
             raise UnsupportedError(f"workload: {what}, is not simulated; leave it out")
+
+
+def group_settings(
+    specs: Iterable[KVCacheSpec], limits: RequestLimits
+) -> tuple[GroupSettings, ...]:
+    """The groups, with the caps that vLLM admits requests with."""
+    groups = []
+    for spec in specs:
+        ranks = limits.decode_context_parallel_size if spec.dcp_sharded else 1
+        cap = None
+        if isinstance(spec, (SlidingWindowSpec, ChunkedLocalAttentionSpec)):
+            cap = spec.blocks_per_request(limits)
+        groups.append(
+            GroupSettings(spec=spec, block_size=spec.block_size * ranks, admission_cap=cap)
+        )
+    return tuple(groups)
+
+
+def block_sizes(
+    groups: tuple[GroupSettings, ...],
+    *,
+    enable_prefix_caching: bool,
+    mamba_cache_mode: str = "none",
+    decode_context_parallel_size: int = 1,
+) -> tuple[int, int]:
+    """The scheduler's block size, and how many tokens one block name stands for.
+
+    Source: vLLM 0.33 ``kv_cache_utils.resolve_kv_cache_block_sizes``.
+
+    Raises:
+        UnsupportedError: Names finer than a recurrent state's block.
+    """
+    sizes = [group.block_size for group in groups]
+    if len(sizes) <= 1:
+        size = sizes[0] if sizes else 1
+        return size, size
+    common = lcm(*sizes)
+    has_states = any(isinstance(group.spec, MambaSpec) for group in groups)
+    if not enable_prefix_caching or (has_states and mamba_cache_mode != "align"):
+        return common, common
+    named = [group.block_size for group in groups if group.spec.prefix_cacheable] or sizes
+    finest = gcd(*named)
+    if hits_inside_blocks(groups, finest, decode_context_parallel_size):
+        raise UnsupportedError(
+            "workload: prefix-cache hits inside a block of recurrent states are not simulated; "
+            "--no-enable-prefix-caching, or the same --mamba-block-size as the attention's blocks"
+        )
+    return common, finest
+
+
+def hits_inside_blocks(groups: tuple[GroupSettings, ...], finest: int, ranks: int) -> bool:
+    """Whether hits end inside a block (vLLM 0.33 ``partial_hash_hits_enabled``)."""
+    states = [group.spec.block_size for group in groups if isinstance(group.spec, MambaSpec)]
+    if not any(size > finest or (ranks > 1 and size == finest) for size in states):
+        return False
+    return all(
+        isinstance(group.spec, (FullAttentionSpec, MambaSpec))
+        or not group.spec.prefix_cacheable
+        or group.block_size == finest
+        for group in groups
+    )
+
+
+def check_groups(groups: tuple[GroupSettings, ...]) -> None:
+    """Refuse what has no rule here.
+
+    Raises:
+        UnsupportedError: Which, and what can be asked instead.
+        InputError: A request of the full length cannot be held.
+    """
+    for group in groups:
+        if group.spec.kind == "cross_attention":
+            raise UnsupportedError("workload: encoder-decoder models are not simulated")
+        if getattr(group.spec, "bounded_replay", False):
+            raise UnsupportedError(
+                "workload: windows that are computed again after a prefix-cache hit (DeepSeek-V4 "
+                "with bounded replay) are not simulated; --no-swa-bounded-replay"
+            )
+        if group.block_size < 1:
+            raise InputError(f"block_size {group.block_size}: at least 1")

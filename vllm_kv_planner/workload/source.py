@@ -10,19 +10,20 @@ from typing import TYPE_CHECKING
 
 from ..errors import InputError
 from ..records import dataclass
-from .arrivals import Arrivals, parse_arrivals
 from .lengths import parse_lengths
 from .requests import (
     MOST_REQUESTS,
+    Arrivals,
     SharedPrefix,
     generated_requests,
+    parse_arrivals,
     with_arrivals,
     with_pace,
     with_shared_prefix,
 )
 
 if TYPE_CHECKING:
-    from .traces.read import Trace
+    from .trace import Trace
     from .types import TraceRequest
 
 USUAL_REQUESTS = 1000
@@ -86,7 +87,7 @@ class RequestSource:
         if self.trace is None:
             return self._generated(arrivals)
         from ..files.written import path_of
-        from .traces.read import Trace, TraceOptions
+        from .trace import Trace, TraceOptions
 
         options = TraceOptions(
             form=self.trace_format,

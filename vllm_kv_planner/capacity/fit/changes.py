@@ -14,18 +14,16 @@ from ...gpu.catalogue import DEFAULT_GPU, find_gpu, offered_gpus
 from ...gpu.gpu import GPU
 from ...planning.request import PlanRequest
 from ...records import dataclass
-from .batch_choice import SMALL_STEP
-from .inverse import (
+from .measure import Measured, Measurer
+from .solve import (
     HUNDREDTHS,
+    SMALL_STEP,
     at_utilization,
     last_that,
     longest_length,
     requests_of_each,
     smallest_utilization,
 )
-from .measured import Measured
-
-Measurer = Callable[[PlanRequest], Measured]
 
 FEW_SEQS = 16
 """``max_num_seqs`` that is suggested at least, where no value makes the plan fit."""

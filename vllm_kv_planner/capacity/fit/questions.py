@@ -11,11 +11,10 @@ from ...gpu.gpu import GPU
 from ...planning.request import PlanRequest, plan_request
 from .constraints import MOST_REQUESTS, gpus_of, whole
 from .fit import Model, fit
-from .inverse import longest_length, smallest_utilization, with_room_for
 from .measure import Measure
-from .question_results import DeviceAnswer, DeviceAnswers, Suggestions
-from .result import FitResult
-from .serve_line import serve_line
+from .offer import serve_line
+from .result import DeviceAnswer, DeviceAnswers, FitResult, Suggestions
+from .solve import longest_length, smallest_utilization, with_room_for
 from .suggestions import suggestions_of
 
 GPUNames = str | GPU | Sequence[str | GPU]

@@ -9,14 +9,12 @@ from ...engine_args.described import described
 from ...engine_args.value_types import flag_name
 from ...errors import InputError, PlannerError
 from ...planning.request import PlanRequest
-from .batch_choice import best_batch
-from .bounds import Bounds
 from .candidates import EXPERTS_IN_RANK, Candidate, Rank, candidates
 from .constraints import Constraints
-from .found import Found
 from .measure import Measure
-from .misses import Kind, Misses, kind_of, why_missed
+from .misses import Bounds, Found, Kind, Misses, kind_of, why_missed
 from .offer import Miss
+from .solve import best_batch
 
 SIZES = (
     "tensor_parallel_size",

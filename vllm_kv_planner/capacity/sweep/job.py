@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Sequence
+import os
+from collections.abc import Callable, Generator, Mapping, Sequence
+from typing import Any
 
-from ...errors import InputError
+from ...config.find import FoundConfig
+from ...engine_args.value_types import shown
+from ...errors import InputError, PlannerError
 from ...files.written import shown_path
+from ...gpu.catalogue import find_gpu
+from ...gpu.gpu import GPU
+from ...planning.machine import Machine
+from ...planning.request import PlanRequest, check_inputs, plan_request
 from ...planning.types import REFUSED
 from ...records import dataclass
-from .columns import all_columns, plain, plan_columns
-from .grid import Grid, Setup
-from .keys import row_keys
-from .schedule import Pool, in_order
-from .sinks import Row, csv_line, flat_cell
-from .work import Outcome, Work
+from .names import canonical
+from .pool import Pool, in_order
+from .rows import Row, all_columns, csv_line, flat_cell, plain, plan_columns
+from .work import OWN_NAMES, Grid, Outcome, Setup, Work, make_grid, row_keys
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,7 +75,7 @@ class Sweep:
             from .ray_pool import RayPool
 
             return RayPool(self.work, self.ray, self.workers, planner=self.planner)
-        from .process_pool import ProcessPool, default_workers
+        from .pool import ProcessPool, default_workers
 
         wanted = default_workers(self.planner) if self.workers is None else self.workers
         return ProcessPool(self.work, max(1, min(wanted, rows)))
@@ -131,3 +137,162 @@ def cells_of(names: Sequence[str], setup: Setup) -> Row:
 
     shown = {**setup, "model": without_secrets(str(setup.get("model")))}
     return [plain(shown.get(name)) for name in names]
+
+
+MOST_WITH_CHANGES = 1000
+"""Set-ups of a sweep whose rows also say what would make them fit: a tenth of a second each."""
+MOST_WORKERS = 1024
+"""Processes of a sweep: more than the cores of any machine, or of most Ray clusters."""
+
+Model = str | os.PathLike[str] | FoundConfig
+Models = Model | Sequence[Model]
+
+
+def make_sweep(
+    models: Models | None,
+    *,
+    gpus: str | GPU | Sequence[str | GPU] | None,
+    vllm_versions: str | Sequence[str] | None,
+    grid: Mapping[str, Sequence[Any]],
+    setups: Sequence[Setup],
+    planner: str,
+    machine: Machine,
+    workers: int | None,
+    ray: str | None,
+    engine_args: Mapping[str, Any],
+) -> Sweep:
+    """The sweep of ``sweep()``'s arguments.
+
+    Raises:
+        PlannerError: It cannot begin; one line says why.
+    """
+    check_inputs(machine=machine, planner=planner)
+    axes: dict[str, Sequence[Any]] = {}
+    for name, given in (("gpu", gpus), ("vllm_version", vllm_versions), ("model", models)):
+        if given is not None:
+            axes[name] = _several(given)
+    axes |= {name: [value] for name, value in engine_args.items()}
+    if not isinstance(grid, Mapping):
+        raise InputError(f"grid: {shown(grid)} is not a mapping of names to lists of values")
+    if isinstance(setups, str | bytes) or not isinstance(setups, Sequence):
+        raise InputError(f"setups: {shown(setups)} is not a list of mappings")
+    for name, values in grid.items():
+        known = canonical(name, f"grid: {name}")
+        if known in axes:
+            raise InputError(f"grid: {known} is given for all rows already")
+        if isinstance(values, str) or not isinstance(values, Sequence):
+            raise InputError(f"grid: {name}: {shown(values)} is not a list of values")
+        axes[known] = values
+    named: dict[str, dict[str, Any]] = {"gpu": {}, "model": {}}
+    for name, objects in named.items():
+        if name in axes:
+            axes[name] = [_label(value, objects) for value in axes[name]]
+    groups = [_group(number, setup, named) for number, setup in enumerate(setups)]
+
+    def request(label: str) -> PlanRequest:
+        return plan_request(named["model"][label], planner=planner, machine=machine, **engine_args)
+
+    def device(label: str) -> str | GPU:
+        known = named["gpu"][label]
+        on_cpu = label == "cpu" and planner == "vllm"  # vLLM's own platform, in no catalogue
+        return label if on_cpu else known if isinstance(known, GPU) else find_gpu(label)
+
+    return finished(axes, groups, request, device, planner=planner, workers=workers, ray=ray)
+
+
+def finished(
+    axes: Mapping[str, Sequence[Any]],
+    setups: Sequence[Setup],
+    request: Callable[[str], PlanRequest],
+    device: Callable[[str], str | GPU],
+    *,
+    planner: str,
+    workers: int | None,
+    ray: str | None,
+) -> Sweep:
+    """The sweep of these axes, its models and GPUs looked up.
+
+    Args:
+        axes: Values by name; those of ``OWN_NAMES`` vary slowest, and are the first columns.
+        setups: Groups of values that go together.
+        request: The request of a model's name, without a set-up's own values.
+        device: The GPU of a name.
+        planner: Who plans.
+        workers: How many.
+        ray: Where.
+
+    Raises:
+        PlannerError: No model can be had, or a GPU or version is none.
+    """
+    if workers is not None and (type(workers) is not int or not 1 <= workers <= MOST_WORKERS):
+        raise InputError(f"--workers {shown(workers)}: a whole number, 1 to {MOST_WORKERS:,}")
+    grid = _grid(axes, setups)
+    for version in grid.values("vllm_version"):
+        check_inputs(None, version)
+    labels = grid.values("gpu")
+    gpus = {label: None if label is None else _device(label, device) for label in labels}
+    models: dict[str, PlanRequest | str] = {}
+    for label in grid.values("model"):
+        try:
+            models[label] = request(label)
+        except PlannerError as error:
+            models[label] = str(error)
+            refusal = error
+    if all(isinstance(each, str) for each in models.values()):
+        raise refusal
+    changes = len(grid) <= MOST_WITH_CHANGES
+    work = Work(models=models, gpus={None: None, **gpus}, changes=changes)
+    return Sweep(grid=grid, work=work, planner=planner, workers=workers, ray=ray)
+
+
+def _grid(axes: Mapping[str, Sequence[Any]], setups: Sequence[Setup]) -> Grid:
+    """The product, with a model and a GPU in every set-up."""
+    ordered = {name: axes[name] for name in OWN_NAMES if name in axes}
+    if "gpu" not in axes and not any("gpu" in setup for setup in setups):
+        ordered = {"gpu": [None], **ordered}
+    if not axes.get("model") and not (setups and all(setup.get("model") for setup in setups)):
+        raise InputError("no model named: a Hub id, a directory or a config.json")
+    return make_grid({**ordered, **axes}, setups)
+
+
+def _device(label: str, device: Callable[[str], str | GPU]) -> str | GPU:
+    gpu = device(label)
+    check_inputs(gpu)
+    return gpu
+
+
+def _several(values: Any) -> Sequence[Any]:
+    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
+        return values
+    return [values]
+
+
+def _group(number: int, setup: Any, named: Mapping[str, dict[str, Any]]) -> Setup:
+    if not isinstance(setup, Mapping) or not setup:
+        raise InputError(f"setups[{number}]: {shown(setup)} is not a mapping of names to values")
+    group = {canonical(str(name), f"setups[{number}]"): value for name, value in setup.items()}
+    for name, objects in named.items():
+        if name in group:
+            group[name] = _label(group[name], objects)
+    return group
+
+
+def _label(value: Any, objects: dict[str, Any]) -> str | None:
+    """What the column says of a model or GPU; objects are kept by it.
+
+    Raises:
+        InputError: Two different ones would be called the same.
+    """
+    if value is None:
+        return None
+    if isinstance(value, str | os.PathLike):
+        label = value = os.fsdecode(value)
+    elif isinstance(value, GPU):
+        label = value.short_name
+    elif isinstance(value, FoundConfig):
+        label = value.id
+    else:
+        raise InputError(f"{shown(value)} is no model or GPU, nor the name of one")
+    if objects.setdefault(label, value) != value:
+        raise InputError(f"two different ones are called {label[:80]!r}")
+    return label

@@ -1,9 +1,9 @@
-"""Names and values of a set-up as people write them: ``max-model-len=8K,32K``."""
+"""Names and values of a set-up as people write them: ``max-model-len=8K,32K``, or a YAML file."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -11,7 +11,8 @@ from ...engine_args.flag_table import Flag, all_flags
 from ...engine_args.near_flags import unknown_flag_message
 from ...errors import InputError, UnknownNameError
 from ...files.json_file import shown
-from .work import OWN_NAMES
+from ...files.yaml_file import read_yaml
+from .work import OWN_NAMES, Setup
 
 NOT_GIVEN = "none"
 """As a value: the flag is left out."""
@@ -170,3 +171,66 @@ def read_values(name: str, values: Sequence[Any], where: str) -> list[Any]:
     if name == "vllm_version" and any(isinstance(each, float) for each in values):
         raise InputError(f"{where}: a version is text: write it in quotes, such as '0.30'")
     return [read_value(name, text_of(each, where), where) for each in values]
+
+
+SETUPS = "setups"
+
+
+def read_sweep_file(path: str) -> tuple[dict[str, list[Any]], list[Setup]]:
+    """The axes by name, and the explicit set-ups.
+
+    A list is an axis, anything else one value for all rows; ``setups`` holds mappings, each
+    tried with all the axes.
+
+    Raises:
+        InputError: The file cannot be read, or something in it is wrong; says what and where.
+        UnknownNameError: A name that nobody knows; names the nearest.
+    """
+    content = read_yaml(path, "--file")
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"--file {path[:200]!r} must hold name: value lines")
+    axes: dict[str, list[Any]] = {}
+    setups: list[Setup] = []
+    for key, value in content.items():
+        if key == SETUPS:
+            setups = _setups(value)
+            continue
+        where = f"--file: {str(key)[:60]}"
+        name = canonical(str(key), where)
+        if name in axes:
+            raise InputError(f"{where}: {name} is there twice")
+        axes[name] = read_values(name, value if isinstance(value, list) else [value], where)
+    return axes, setups
+
+
+def _setups(content: Any) -> list[Setup]:
+    if not isinstance(content, list) or not content:
+        raise InputError(f"--file: {SETUPS} must be a list of name: value mappings")
+    return [_setup(each, f"--file: {SETUPS}[{number}]") for number, each in enumerate(content)]
+
+
+def _setup(content: Any, where: str) -> Setup:
+    if not isinstance(content, dict) or not content:
+        raise InputError(f"{where} must hold name: value lines")
+    setup: dict[str, Any] = {}
+    for key, value in content.items():
+        inside = f"{where} {str(key)[:60]}"
+        name = canonical(str(key), inside)
+        if name in setup:
+            raise InputError(f"{inside}: {name} is there twice")
+        (setup[name],) = read_values(name, [value], inside)
+    return setup
+
+
+def merged(
+    given: Mapping[str, Sequence[Any]], from_file: Mapping[str, Sequence[Any]]
+) -> dict[str, list[Any]]:
+    """Axes of the command line and of the file together.
+
+    Raises:
+        InputError: Both name one.
+    """
+    both = next((name for name in given if name in from_file), None)
+    if both is not None:
+        raise InputError(f"{both}: given on the command line and in --file; once is enough")
+    return {name: list(values) for name, values in {**given, **from_file}.items()}

@@ -16,8 +16,7 @@ from typing import Any
 
 from ...errors import InputError
 from ...files.written import shown_path, whole_file
-from .columns import ERROR, KEY
-from .sinks import Row, Sink, flat_cell, line_form
+from .rows import ERROR, KEY, Row, Sink, flat_cell, line_form
 
 GROUP_ROWS = 20_000
 """Rows of a row group: what is held in memory when the file is made."""

@@ -9,8 +9,7 @@ from typing import Any
 
 from ... import version
 from ...errors import InputError, UnsupportedError, one_line
-from .process_pool import VLLM_BYTES
-from .schedule import Died
+from .pool import VLLM_BYTES, Died
 from .work import Answer, Chunk, Planning, Work
 
 PYTHON = "KV_PLANNER_PYTHON"

@@ -10,15 +10,77 @@ from typing import TYPE_CHECKING, Any
 from ...errors import InputError
 from ...files.json_file import shown
 from ...planning.machine import UNKNOWN_MACHINE, Machine
-from .grid import Setup
+from ...records import dataclass
+from ...report.answer import Answer
+from ...report.document import Column, Table, table_of
 from .job import Sweep
 from .output import Output, open_output
-from .result import Counts, SweepResult
-from .sinks import Sink
+from .rows import ERROR, FITS, Row, Sink, flat_cell
+from .work import Setup
 
 if TYPE_CHECKING:
     from ...gpu.gpu import GPU
-    from .inputs import Models
+    from .job import Models
+
+
+@dataclass(frozen=True, kw_only=True)
+class SweepResult(Answer):
+    """What a sweep did.
+
+    Attributes:
+        columns: Names of a row's values.
+        rows: The rows, in the grid's order; empty where they went into a file.
+        output: The file that holds them.
+        total: Rows of the sweep.
+        kept: Rows that were in the file before.
+        fit: Of the rows planned now, engines that fit.
+        errors: Of the rows planned now, those without a plan.
+        first_error: Why the first of these has none.
+    """
+
+    columns: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+    output: str | None
+    total: int
+    kept: int
+    fit: int
+    errors: int
+    first_error: str | None
+
+    def table(self) -> Table:
+        """The rows; where they went into a file, their counts."""
+        if self.output is None:
+            flat = tuple(tuple(flat_cell(value) for value in row) for row in self.rows)
+            return Table(columns=tuple(map(Column, self.columns)), rows=flat)
+        counts = (Column(name, form="count") for name in ("total", "kept", "fit", "errors"))
+        return table_of([self], (Column("output"), *counts, Column("first_error")))
+
+
+class Counts:
+    """Counts rows as they pass.
+
+    Attributes:
+        rows: All of them.
+        fit: Engines that fit.
+        errors: Rows without a plan.
+        first_error: Why the first of these has none.
+    """
+
+    def __init__(self, columns: Sequence[str]) -> None:
+        self._fits = columns.index(FITS)
+        self._error = columns.index(ERROR)
+        self.rows = self.fit = self.errors = 0
+        self.first_error: str | None = None
+
+    def add(self, rows: Sequence[Row]) -> None:
+        """Count these."""
+        self.rows += len(rows)
+        for row in rows:
+            self.fit += row[self._fits] is True
+            if row[self._error] is not None:
+                self.errors += 1
+                self.first_error = self.first_error or row[self._error]
+
 
 Progress = Callable[[int], object]
 """Called with the rows that are done."""
@@ -114,7 +176,7 @@ def sweep(
             is its row's ``error``.
     """
     from ...files.written import check_apart, path_of
-    from .inputs import make_sweep
+    from .job import make_sweep
 
     output = None if output is None else path_of(output, "output")
     check_apart({"output": output}, [models, grid, setups, engine_args])

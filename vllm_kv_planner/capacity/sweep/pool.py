@@ -1,4 +1,10 @@
-"""Worker processes on this machine, one a core unless told otherwise."""
+"""Chunks of set-ups handed to worker processes; what comes back is in the order of the grid.
+
+A worker is a fresh interpreter. ``concurrent.futures`` would fork or spawn: a caller may have
+threads or a CUDA context, which no fork survives, and may have no ``__main__`` guard, which spawn
+needs. And its executor is broken for good once a worker is killed (for want of memory, say), and
+does not tell whose chunk that was.
+"""
 
 from __future__ import annotations
 
@@ -8,21 +14,132 @@ import signal
 import subprocess
 import sys
 import tempfile
+from collections import deque
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import islice
+from multiprocessing import connection as connections
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, cast
+from typing import Any, NamedTuple, Protocol, cast
 
 from ...errors import UnsupportedError
-from .schedule import Died
-from .work import Answer, Chunk, Work
-from .worker import READY
+from .work import Answer, Chunk, Outcome, Planning, Setup, Work
+
+CHUNK_SECONDS = 0.1
+"""Work in one chunk: much longer than handing it over takes, short enough to show progress."""
+LONGEST_CHUNK = 256
+MOST_AHEAD = 4096
+"""Rows begun beyond the first that is not done yet: what is held in memory at most."""
+
+
+class Died(NamedTuple):
+    """In place of an answer: the worker is gone."""
+
+    why: str
+
+
+class Pool(Protocol):
+    """Workers by number; one chunk at a time each."""
+
+    size: int
+
+    def submit(self, worker: int, chunk: Chunk) -> None:
+        """Give an idle worker a chunk; a worker that died is replaced."""
+
+    def next(self) -> tuple[int, Answer | Died]:
+        """Wait for any worker."""
+
+    def close(self) -> None:
+        """End all workers, whatever they are doing."""
+
+
+Numbered = tuple[int, Setup]
+
+
+def in_order(pool: Pool, setups: Iterable[Setup]) -> Iterator[list[tuple[Setup, Outcome]]]:
+    """What came of every set-up, in order, as soon as all before it are done.
+
+    When a worker dies with a chunk, its set-ups are tried one by one: who kills a worker alone
+    is to blame.
+    """
+    todo: Iterator[Numbered] = enumerate(setups)
+    alone: deque[Numbered] = deque()
+    idle = deque(range(pool.size))
+    flying: dict[int, list[Numbered]] = {}
+    done: dict[int, tuple[Setup, Outcome]] = {}
+    first, begun, size = 0, 0, 1
+    while True:
+        while idle:
+            ahead = begun - first
+            chunk = [alone.popleft()] if alone else _take(todo, min(size, MOST_AHEAD - ahead))
+            if not chunk:
+                break
+            begun = max(begun, chunk[-1][0] + 1)
+            worker = idle.popleft()
+            flying[worker] = chunk
+            pool.submit(worker, [setup for _, setup in chunk])
+        if not flying:
+            return
+        worker, answer = pool.next()
+        idle.append(worker)
+        chunk = flying.pop(worker)
+        if isinstance(answer, Died):
+            if len(chunk) > 1:
+                alone.extend(chunk)
+                continue
+            answer = (0.0, [f"the worker process died: {answer.why}"])
+        seconds, outcomes = answer
+        size = chunk_size(seconds / len(chunk))
+        for (number, setup), outcome in zip(chunk, outcomes, strict=True):
+            done[number] = (setup, outcome)
+        ready = []
+        while first in done:
+            ready.append(done.pop(first))
+            first += 1
+        if ready:
+            yield ready
+
+
+def _take(todo: Iterator[Numbered], most: int) -> list[Numbered]:
+    return list(islice(todo, max(0, most)))
+
+
+def chunk_size(seconds_a_row: float) -> int:
+    """How many set-ups make a chunk of ``CHUNK_SECONDS``."""
+    if seconds_a_row * LONGEST_CHUNK <= CHUNK_SECONDS:
+        return LONGEST_CHUNK
+    return max(1, int(CHUNK_SECONDS / seconds_a_row))
+
+
+READY = "ready"
+
+
+def connection_of(file_descriptor: int) -> Any:
+    """This end of the pipe; on Windows pipes have a class, and a handle, of their own."""
+    kind: Any = getattr(connections, "PipeConnection", connections.Connection)
+    return kind(file_descriptor)
+
+
+def main(file_descriptor: int) -> None:
+    """Receive the common work once, then a chunk and send its answer, again and again."""
+    # leave the usual way, so that a vLLM started here ends too
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    connection = connection_of(file_descriptor)
+    try:
+        planning = Planning(connection.recv())
+        connection.send(READY)
+        while True:
+            connection.send(planning.run(connection.recv()))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return  # whoever asked is gone, or done
+
 
 VLLM_BYTES = 3 << 30
 """Memory to leave for each worker that asks vLLM: 0.33 with torch takes some 2 GB."""
 _START = (
     # -c looks in the current directory first, where a model's folder may have a json.py
     "import sys; del sys.path[0]; import json; sys.path[:] = json.loads(sys.argv[1]); "
-    "from vllm_kv_planner.capacity.sweep.worker import main; main(int(sys.argv[2]))"
+    "from vllm_kv_planner.capacity.sweep.pool import main; main(int(sys.argv[2]))"
 )
 _PATIENCE = 10.0  # seconds for a worker to leave before it is killed
 

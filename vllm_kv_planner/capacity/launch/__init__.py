@@ -1,1 +1,0 @@
-"""Plan a ``vllm serve`` command first, then become it."""

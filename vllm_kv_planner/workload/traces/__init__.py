@@ -1,1 +1,0 @@
-"""Traces of real requests, read as streams: what people publish, and what they log themselves."""
