@@ -23,7 +23,7 @@ from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.gpu.gpu import GPU
 from vllm_kv_planner.memory.versions import version_rules
-from vllm_kv_planner.planning.machine import UNKNOWN_MACHINE, Machine
+from vllm_kv_planner.planning.request import UNKNOWN_MACHINE, Machine
 from vllm_kv_planner.planning.standalone import StandalonePlan
 from vllm_kv_planner.planning.versions import as_built
 

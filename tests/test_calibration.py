@@ -22,8 +22,7 @@ from vllm_kv_planner.errors import InputError, PlannerError
 from vllm_kv_planner.explain.learn import learn
 from vllm_kv_planner.explain.predict import Given
 from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
-from vllm_kv_planner.logs.parse import parse_lines
-from vllm_kv_planner.logs.read import clean_lines
+from vllm_kv_planner.logs.parse import clean_lines, parse_lines
 from vllm_kv_planner.memory.budget import memory_budget
 from vllm_kv_planner.records import replace
 

@@ -14,8 +14,7 @@ from vllm_kv_planner.explain.compare import Explanation, compare
 from vllm_kv_planner.explain.measured import measured
 from vllm_kv_planner.explain.predict import Given, predict
 from vllm_kv_planner.gpu.catalogue import find_gpu
-from vllm_kv_planner.logs.parse import parse_lines
-from vllm_kv_planner.logs.read import clean_lines
+from vllm_kv_planner.logs.parse import clean_lines, parse_lines
 
 GIB = 1 << 30
 H100 = Given(gpu=find_gpu("H100"))

@@ -11,8 +11,7 @@ from hypothesis import strategies as st
 from vllm_kv_planner.capacity.fit.measure import Measure, measured_by_plan
 from vllm_kv_planner.errors import InputError, PlannerError
 from vllm_kv_planner.planner import plan_of
-from vllm_kv_planner.planning.machine import Machine
-from vllm_kv_planner.planning.request import plan_request
+from vllm_kv_planner.planning.request import Machine, plan_request
 
 from .fit_cases import FLAGS, GPUS, MODELS
 

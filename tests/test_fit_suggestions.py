@@ -14,8 +14,7 @@ from vllm_kv_planner.capacity.fit.suggestions import Suggestion, smallest_change
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.planner import plan_of
-from vllm_kv_planner.planning.machine import Machine
-from vllm_kv_planner.planning.request import PlanRequest, plan_request
+from vllm_kv_planner.planning.request import Machine, PlanRequest, plan_request
 
 from .fit_cases import FLAGS, GPUS, MODELS
 

@@ -11,13 +11,11 @@ from tests.start_logs import LLAMA, REFUSED, V019, V029, V066
 from tests.work import bytes_in, calls_in, lines_in
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import InputError
-from vllm_kv_planner.logs import read as reading
-from vllm_kv_planner.logs.arguments import read_arguments
-from vllm_kv_planner.logs.parse import parse_lines, parse_log
+from vllm_kv_planner.logs import parse as reading
+from vllm_kv_planner.logs.arguments import ABSENT, named_values, read_arguments
+from vllm_kv_planner.logs.parse import MAX_LINE, clean_lines, parse_lines, parse_log
 from vllm_kv_planner.logs.patterns import MATTERS
-from vllm_kv_planner.logs.read import MAX_LINE, clean_lines
 from vllm_kv_planner.logs.start_log import StartLog
-from vllm_kv_planner.logs.values import ABSENT, named_values
 
 GIB = 1 << 30
 

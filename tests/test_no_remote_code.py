@@ -29,9 +29,8 @@ from vllm_kv_planner import (
 )
 from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import ConfigError
-from vllm_kv_planner.vllm_adapter.arguments import check_no_code
-from vllm_kv_planner.vllm_adapter.child_environment import child_environment, make_path
-from vllm_kv_planner.vllm_adapter.model_folder import without_code, write_model_folder
+from vllm_kv_planner.vllm_adapter.arguments import check_no_code, without_code, write_model_folder
+from vllm_kv_planner.vllm_adapter.child import child_environment, make_path
 from vllm_kv_planner.vllm_adapter.workload import VLLMRun
 from vllm_kv_planner.workload.trace import off_the_terminal, token_counter
 from vllm_kv_planner.workload.types import TraceRequest

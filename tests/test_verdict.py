@@ -12,8 +12,8 @@ import vllm_kv_planner
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import UnsupportedError
-from vllm_kv_planner.explain.part import ROUNDING, Part
-from vllm_kv_planner.explain.reasons import blocks_reason
+from vllm_kv_planner.explain.compare import blocks_reason
+from vllm_kv_planner.explain.measured import ROUNDING, Part
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.planner import plan_of
 from vllm_kv_planner.planning.request import plan_request

@@ -18,10 +18,9 @@ from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
 from vllm_kv_planner.records import replace
 from vllm_kv_planner.vllm_adapter import libcuda, plugin
 from vllm_kv_planner.vllm_adapter.absent_gpu import describe_gpu
-from vllm_kv_planner.vllm_adapter.arguments import vllm_arguments
-from vllm_kv_planner.vllm_adapter.child_environment import child_environment
-from vllm_kv_planner.vllm_adapter.elf_symbols import undefined_functions
-from vllm_kv_planner.vllm_adapter.model_folder import write_model_folder
+from vllm_kv_planner.vllm_adapter.arguments import vllm_arguments, write_model_folder
+from vllm_kv_planner.vllm_adapter.child import child_environment
+from vllm_kv_planner.vllm_adapter.libcuda import undefined_functions
 
 
 def test_the_plugin_is_silent_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,8 +8,7 @@ from typing import Any
 from .config.find import FoundConfig
 from .gpu.gpu import GPU
 from .planner import plan_of
-from .planning.machine import UNKNOWN_MACHINE, Machine
-from .planning.request import PlanRequest, plan_request
+from .planning.request import UNKNOWN_MACHINE, Machine, PlanRequest, plan_request
 from .planning.types import Plan
 
 

@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError, PlannerError, WeightsUnknownError
 from ..masking import without_secrets
 from ..planner import plan_of
-from ..planning.machine import UNKNOWN_MACHINE, Machine
-from ..planning.request import PlanRequest, check_inputs, engine_args_of
+from ..planning.request import UNKNOWN_MACHINE, Machine, PlanRequest, check_inputs, engine_args_of
 from ..planning.types import REFUSED
 from ..records import replace
 from .compared import ComparedModel, ModelComparison, RequestFigures

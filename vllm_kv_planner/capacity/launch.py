@@ -21,11 +21,10 @@ from ..gpu.gpu import GPU
 from ..masking import HIDDEN, hiding, masked_words
 from ..memory.versions import version_rules
 from ..planner import plan_of
-from ..planning.machine import UNKNOWN_MACHINE, Machine
-from ..planning.request import PlanRequest
+from ..planning.request import UNKNOWN_MACHINE, Machine, PlanRequest
 from ..planning.types import Plan
 from ..records import dataclass, field, replace
-from ..vllm_adapter.ended import end_shared_planner
+from ..vllm_adapter import end_shared_planner
 from .fit.suggestions import with_changes
 
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)

@@ -9,9 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine_args.environment import EngineEnvironment
 from ..errors import InputError, PlannerError, UnsupportedError
-from ..planning.machine import UNKNOWN_MACHINE, Machine
 from ..planning.parts import stored_kv_cache_dtype
-from ..planning.request import PlanRequest, plan_request
+from ..planning.request import UNKNOWN_MACHINE, Machine, PlanRequest, plan_request
 from ..planning.standalone import StandalonePlan
 from ..planning.verdict import refusal
 from ..records import dataclass, replace

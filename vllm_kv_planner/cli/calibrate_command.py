@@ -30,8 +30,7 @@ def run(arguments: Sequence[str]) -> int:
     import time
 
     from ..calibration.store import add
-    from ..explain.learn import learn
-    from ..explain.learned import Learned
+    from ..explain.learn import Learned, learn
 
     given = log_parser("calibrate", DESCRIPTION, EPILOG).parse_args(list(arguments))
     if given.no_calibration:

@@ -18,8 +18,7 @@ if TYPE_CHECKING:
     from ..config.find import FoundConfig
     from ..engine_args.engine_args import EngineArgs
     from ..engine_args.environment import EngineEnvironment
-    from ..planning.machine import Machine
-    from ..planning.request import PlanRequest
+    from ..planning.request import Machine, PlanRequest
 
 _SERVER = re.compile(r"\bvllm serve\b|-m (vllm|dynamo)\.")
 CUSTOM_LENGTH = 8192
@@ -246,7 +245,7 @@ def request_for(
 
 def machine_of(given: argparse.Namespace) -> Machine:
     """Free memory as said, and the lessons of earlier starts."""
-    from ..planning.machine import Machine
+    from ..planning.request import Machine
 
     free, others = given.free_memory, given.other_processes
     if free is not None and others is not None:

@@ -12,7 +12,7 @@ from ..records import dataclass
 from ..report.answer import SCHEMA_VERSION, Answer
 from ..report.document import Column, Document, Lines, Section, lines_of, noted, table_of
 from ..units import gib
-from .part import Part
+from .measured import Part
 from .predict import Prediction
 
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import Any
+
 from ..calibration.lesson import (
     LONGEST_TEXT,
     SLACK,
@@ -17,10 +20,12 @@ from ..logs.start_log import StartLog
 from ..memory.activation import engine_of
 from ..memory.rank import Rank
 from ..memory.versions import version_rules
+from ..records import dataclass
+from ..report.answer import Answer
+from ..report.document import Document, lines_of, noted
 from ..units import gib
 from .compare import tightest
-from .measured import Measured, measured
-from .part import ROUNDING
+from .measured import ROUNDING, Measured, measured
 from .predict import Given, Prediction, predict
 
 
@@ -87,7 +92,7 @@ def check_signs(log: StartLog) -> None:
         # what is left may be less than nothing, and memory outside PyTorch a rounding below it
         least = {"kv": -1e9, "non_torch": -1.0}.get(name, 0.0)
         if min(printed.values()) < least:
-            raise InputError(f"{LABELS.get(name, name)} of {min(printed.values())} cannot be")
+            raise InputError(f"{PRINTED.get(name, name)} of {min(printed.values())} cannot be")
 
 
 def check_believable(log: StartLog, figures: Measured, prediction: Prediction) -> None:
@@ -104,7 +109,7 @@ def check_believable(log: StartLog, figures: Measured, prediction: Prediction) -
     check_sums(log, figures)
 
 
-LABELS = {
+PRINTED = {
     "load": "weights",
     "graph_estimate": "CUDA graphs",
     "graphs": "CUDA graphs",
@@ -238,3 +243,50 @@ def outside_of(prediction: Prediction, log: StartLog) -> tuple[int | None, int]:
         return None, 0
     # what is plainly not memory outside PyTorch teaches nothing about it
     return (left, spread) if -spread <= left <= rank.requested_bytes // 8 else (None, 0)
+
+
+LABELS = {
+    "total_bytes": "GPU's total memory",
+    "taken_at_start_bytes": "taken before the start",
+    "weights_bytes": "weights",
+    "activation_bytes": "activation peak",
+    "outside_bytes": "outside PyTorch",
+    "graph_estimate_bytes": "CUDA graphs, estimated",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learned(Answer):
+    """Lessons, and the file that keeps them.
+
+    Attributes:
+        file: Its path.
+        lessons: One a log, as the file holds them.
+        notes: Sentences for the reader.
+    """
+
+    file: str
+    lessons: tuple[Lesson, ...]
+    notes: tuple[str, ...]
+
+    def document(self) -> Document:
+        """One paragraph a log."""
+        kept = (f"kept in {self.file}", *noted(self.notes))
+        lines = (line for each in self.lessons for line in lesson_lines(each))
+        return Document(sections=(lines_of((*lines, *kept)),))
+
+    def to_dict(self) -> dict[str, Any]:
+        """As the file holds them."""
+        lessons = [each.to_dict() for each in self.lessons]
+        return {"file": self.file, "lessons": lessons, "notes": [*self.notes]}
+
+
+def lesson_lines(lesson: Lesson) -> Iterator[str]:
+    """The start, and its figures below it."""
+    yield f"{lesson.source}: {lesson.model} on {lesson.device}, vLLM {lesson.vllm_version}"
+    for name, label in LABELS.items():
+        size = getattr(lesson, name)
+        told = "not told" if size is None else gib(size)
+        if name == "outside_bytes" and size is not None:
+            told += f", give or take {gib(lesson.outside_spread_bytes)}"
+        yield f"  {label:<24}{told}"

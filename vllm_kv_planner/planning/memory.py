@@ -9,7 +9,7 @@ from ..engine_args.setup import EngineSetup
 from ..errors import PlannerError, WeightsUnknownError
 from ..records import dataclass, replace
 from ..units import GIB, gib
-from .machine import UNKNOWN_MACHINE, Machine
+from .request import UNKNOWN_MACHINE, Machine
 from .types import MemoryInfo
 
 if TYPE_CHECKING:

@@ -13,13 +13,43 @@ from ..errors import InputError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.gpu import GPU
 from ..records import dataclass, replace
-from .machine import UNKNOWN_MACHINE, Machine
 from .versions import VLLM_VERSION
 
 if TYPE_CHECKING:
     import os
 
+    from ..calibration.calibration import Calibration
+    from ..gpu.gpu import GPU
+
+
 PLANNERS = ("auto", "standalone", "vllm")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Machine:
+    """The GPU as it is at this moment, and what earlier starts on it taught.
+
+    Attributes:
+        free_memory_bytes: Free on the GPU when the engine starts; None: what an idle one has.
+        other_processes_bytes: What others hold of it, where ``free_memory_bytes`` is not given.
+        calibration: Lessons of ``vllm-kv-planner calibrate``; None: only what comes bundled.
+    """
+
+    free_memory_bytes: int | None = None
+    other_processes_bytes: int = 0
+    calibration: Calibration | None = None
+
+    def device(self, gpu: GPU) -> GPU:
+        """The GPU with the total that starts on this machine printed."""
+        return gpu if self.calibration is None else self.calibration.device(gpu)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What of the lessons cannot be used."""
+        return () if self.calibration is None else self.calibration.notes
+
+
+UNKNOWN_MACHINE = Machine()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,12 +18,22 @@ from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
 from ..planning.request import PlanRequest, plan_request
-from ..planning.types import Plan
+from ..planning.types import (
+    DOES_NOT_FIT,
+    FITS,
+    EngineInfo,
+    GPUInfo,
+    GroupInfo,
+    KVCacheInfo,
+    MemoryInfo,
+    ModelInfo,
+    Plan,
+    PlannerInfo,
+)
+from ..version import __version__
 from .absent_gpu import describe_gpu
-from .arguments import variables, vllm_arguments
-from .assemble import assemble
+from .arguments import variables, vllm_arguments, write_model_folder
 from .child import Child, Progress, say_on_terminal
-from .model_folder import write_model_folder
 
 PYTHON = "KV_PLANNER_PYTHON"
 """Environment variable: the Python interpreter that has vLLM, where it is not this one."""
@@ -247,4 +257,56 @@ def finished(
         gpu_name=child.ready["device_name"] or "CPU" if device is None else device.name,
         gpu_total_bytes=None if device is None else device.torch_total_bytes,
         notes=(*found.notes, *notes),
+    )
+
+
+WEIGHTS = (
+    "parameters and buffers of vLLM's own model class on this rank, draft model included, before "
+    "process_weights_after_loading"
+)
+
+
+def assemble(
+    answer: dict[str, Any],
+    *,
+    model_id: str,
+    config_source: str,
+    revision: str | None,
+    gpu_name: str,
+    gpu_total_bytes: int | None,
+    notes: Sequence[str],
+) -> Plan:
+    """The plan as the contract has it."""
+    memory = answer["memory"]
+    return Plan(
+        planner=PlannerInfo(name="vllm", version=__version__, vllm_version=answer["vllm_version"]),
+        model=ModelInfo(
+            id=model_id,
+            architecture=answer["architecture"],
+            config_source=config_source,
+            revision=revision,
+            num_layers=answer["num_layers"],
+        ),
+        gpu=GPUInfo(name=gpu_name, total_memory_bytes=gpu_total_bytes, num_gpus=answer["num_gpus"]),
+        engine=EngineInfo(**answer["engine"]),
+        memory=MemoryInfo(
+            requested_bytes=memory["requested_bytes"],
+            weights_bytes=memory["weights_bytes"],
+            activation_peak_bytes=None,
+            cuda_graph_bytes=None,
+            non_torch_bytes=None,
+            available_kv_cache_bytes=memory["available_kv_cache_bytes"],
+            uncertainty_bytes=0 if memory["requested_bytes"] is None else None,
+            provenance={
+                "available_kv_cache_bytes": memory["provenance"],
+                "weights_bytes": WEIGHTS,
+            },
+        ),
+        kv_cache=KVCacheInfo(
+            **answer["kv_cache"], groups=tuple(GroupInfo(**group) for group in answer["groups"])
+        ),
+        verdict=FITS if answer["fits"] else DOES_NOT_FIT,
+        limits=tuple(answer.get("refusals", ())),
+        fits=answer["fits"],
+        notes=(*answer["notes"], *notes),
     )

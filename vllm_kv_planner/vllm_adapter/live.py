@@ -14,9 +14,14 @@ from ..files.json_file import shown
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
 from ..planning.types import Plan
-from .arguments import CONFIG_OVERRIDES, HANDED_OVER, check_no_code
+from .arguments import (
+    CONFIG_OVERRIDES,
+    HANDED_OVER,
+    check_no_code,
+    without_code,
+    write_model_folder,
+)
 from .client import THIS_MACHINE, VLLMPlanner, draft_model, finished
-from .model_folder import without_code, write_model_folder
 
 # Arguments of LLM() that its EngineArgs never see.
 _ONLY_LLM = ("chat_template", "hf_token")

@@ -10,6 +10,8 @@ import os
 
 ABSENT_GPU = "KV_PLANNER_ABSENT_GPU"
 """Set by the planner in its own child process: the GPU to plan for, as JSON."""
+ELSE_OWN_DEVICE = "KV_PLANNER_ELSE_OWN_DEVICE"
+"""Set where a vLLM that is not built for CUDA may answer for its own device."""
 
 
 def platform() -> str | None:

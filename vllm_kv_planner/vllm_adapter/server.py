@@ -16,8 +16,7 @@ import traceback
 from collections.abc import Iterable
 from typing import Any, TextIO
 
-from .child_environment import ELSE_OWN_DEVICE
-from .plugin import ABSENT_GPU
+from .plugin import ABSENT_GPU, ELSE_OWN_DEVICE
 
 # What every model imports. What else a fork had to import, the server imports after it.
 _PRELOAD = (
@@ -93,8 +92,8 @@ class Server:
         import torch
 
         from ..errors import UnsupportedError
-        from . import fake_torch, fake_triton
         from .absent_gpu import absent_gpu
+        from .fakes import pretend_rocm_kernels, pretend_torch, pretend_triton
         from .libcuda import load_libcuda
 
         if torch.version.cuda is None:
@@ -104,12 +103,10 @@ class Server:
                 "build). pip install vllm gets the build that plans for NVIDIA GPUs"
             )
         load_libcuda(self.folder, extensions())
-        fake_torch.pretend()
-        fake_triton.pretend()
+        pretend_torch()
+        pretend_triton()
         if absent_gpu().gcn_architecture:
-            from . import fake_rocm_kernels
-
-            fake_rocm_kernels.pretend()
+            pretend_rocm_kernels()
 
     def send(self, message: dict[str, Any]) -> None:
         """One JSON line to the parent."""
@@ -176,9 +173,8 @@ def answer(request: dict[str, Any], server: Server) -> dict[str, Any]:
 
     try:
         from .internals.answer import plan_values
-        from .internals.config import engine_config
+        from .internals.config import engine_config, register_remote_config
         from .internals.engine import initialize_kv_caches
-        from .internals.remote_config import register_remote_config
 
         notes = []
         for model in request.get("models", ()):

@@ -10,8 +10,7 @@ from typing import Any
 from ...config.find import FoundConfig, found_config
 from ...errors import InputError
 from ...gpu.gpu import GPU
-from ...planning.machine import UNKNOWN_MACHINE, Machine
-from ...planning.request import PlanRequest, plan_request
+from ...planning.request import UNKNOWN_MACHINE, Machine, PlanRequest, plan_request
 from ...records import replace
 from .constraints import Wanted
 from .measure import Measured

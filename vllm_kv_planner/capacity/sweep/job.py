@@ -13,8 +13,7 @@ from ...errors import InputError, PlannerError
 from ...files.written import shown_path
 from ...gpu.catalogue import find_gpu
 from ...gpu.gpu import GPU
-from ...planning.machine import Machine
-from ...planning.request import PlanRequest, check_inputs, plan_request
+from ...planning.request import Machine, PlanRequest, check_inputs, plan_request
 from ...planning.types import REFUSED
 from ...records import dataclass
 from .names import canonical

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ...files.json_file import shown
-from ...planning.machine import UNKNOWN_MACHINE, Machine
+from ...planning.request import UNKNOWN_MACHINE, Machine
 from ...records import dataclass
 from ...report.answer import Answer
 from ...report.document import Column, Table, table_of

@@ -11,7 +11,7 @@ from ...engine_args.engine_args import EngineArgs
 from ...errors import InputError, PlannerError, one_line
 from ...planner import plan_of
 from ...records import dataclass, field, replace
-from ...vllm_adapter.ended import end_shared_planner
+from ...vllm_adapter import end_shared_planner
 from .rows import figures, plain
 
 if TYPE_CHECKING:

@@ -16,12 +16,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from .kernel_blocks import check_kernel_blocks
 from .memory import KVMemory, kv_memory
-from .names import name
-from .one_line import one_line
-from .own_length import own_length
-from .planning import Planning
+from .names import name, one_line
+from .planning import Planning, check_kernel_blocks, own_length
 from .worker import RankReport, run_rank, run_rank_in_child
 
 

@@ -1,16 +1,29 @@
 """Where each version of vLLM keeps the names this adapter uses: probed, never assumed.
 
-``vLLM 0.32`` and ``0.33`` are tested. Any other version is tried with a warning; a name it does not
+vLLM 0.32 and 0.33 are tested. Any other version is tried with a warning; a name it does not
 have is a refusal that says which.
 """
 
 from __future__ import annotations
 
 import importlib
+import re
 from functools import cache
 from typing import Any
 
 from ...errors import UnsupportedError
+
+_LONGEST = 600
+
+
+def one_line(text: str) -> str:
+    """White space folded, pointers to web pages dropped, cut where it gets too long."""
+    text = re.sub(r"\s+", " ", text).strip()
+    text = re.sub(
+        r" (See|For further information visit) https?://\S+( for more details\.?)?", "", text
+    )
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
 
 TESTED = ("0.32", "0.33")
 

@@ -6,11 +6,13 @@ builder as their first.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+import os
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from .names import missing, name, optional_name
-from .one_line import one_line
+from .names import missing, name, one_line, optional_name
 
 _CHECK = "_check_enough_kv_cache_memory"
 _AUTO_FIT = "_auto_fit_max_model_len"
@@ -93,3 +95,83 @@ class Planning:
 
         noting.__wrapped__ = function  # type: ignore[attr-defined]
         return noting
+
+
+_ALLOW = "VLLM_ALLOW_LONG_MAX_MODEL_LEN"
+_ANY = 1 << 40
+
+
+def own_length(vllm_config: Any) -> int:
+    """The model's own longest context, or the one asked for where that is longer.
+
+    vLLM's check is asked which lengths it accepts: its default is less than that where a model
+    stretches its positions (LongRoPE). Where a config names no length, vLLM accepts any; then it is
+    the one asked for.
+
+    Source: vLLM 0.33 ``config/model.py`` ``get_and_verify_max_len``.
+    """
+    model = vllm_config.model_config
+    asked = int(model.max_model_len)
+    check = getattr(model, "get_and_verify_max_len", None)
+    if check is None:
+        return asked
+
+    def refuses(length: int) -> bool:
+        try:
+            check(length)
+        except ValueError:
+            return True
+        return False
+
+    allowed = os.environ.pop(_ALLOW, None)  # with it nothing is refused
+    try:
+        if not refuses(_ANY):
+            return asked
+        return max(asked, bisect_left(range(1, _ANY), True, key=refuses))
+    finally:
+        if allowed is not None:
+            os.environ[_ALLOW] = allowed
+
+
+def check_kernel_blocks(vllm_config: Any, config: Any, backend_of: Mapping[str, Any]) -> None:
+    """Refuse as the worker would; groups whose backends are not known are left alone.
+
+    Source: vLLM 0.33 ``v1/worker/utils.py`` ``prepare_kernel_block_sizes``, which a worker runs
+    when it lays out its cache: a block size that the user gave may fail only there.
+
+    Raises:
+        ValueError: vLLM's own: no block size that all backends of a group have in common.
+    """
+    select = optional_name("select_common_block_size")
+    if select is None:
+        return
+    takes_specs = "kv_cache_specs" in inspect.signature(select).parameters
+    for group in config.kv_cache_groups:
+        if is_packed(config.kv_cache_tensors, group.layer_names):
+            continue
+        inner = getattr(group.kv_cache_spec, "kv_cache_specs", None) or {}
+        pairs = dict.fromkeys(
+            (backend_of[layer], inner.get(layer, group.kv_cache_spec))
+            for layer in group.layer_names
+            if layer in backend_of
+        )
+        backends, specs = [list(column) for column in zip(*pairs, strict=True)] or ([], [])
+        if not specs or not all(is_split(spec) for spec in specs):
+            continue
+        # FlashInfer names larger blocks where it sees the config of an engine that can use them
+        with name("set_current_vllm_config")(vllm_config):
+            select(group.kv_cache_spec.block_size, backends, *((specs,) if takes_specs else ()))
+
+
+def is_split(spec: Any) -> bool:
+    """Whether kernels may see its blocks in smaller ones; states are never split."""
+    return hasattr(spec, "num_kv_heads") and bool(getattr(spec, "has_layer_views", True))
+
+
+def is_packed(tensors: Iterable[Any], names: list[str]) -> bool:
+    """Whether other layers' pages lie between this group's blocks, so that none is split."""
+    return any(
+        getattr(tensor, "block_stride", 0) > getattr(tensor, "layer_stride", 0)
+        for tensor in tensors
+        if not set(getattr(tensor, "layers", ())).isdisjoint(names)
+    )

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...errors import PlannerError
-from .names import version
-from .one_line import one_line
+from .names import one_line, version
 from .worker import RankError
 
 # What vLLM refuses on purpose; anything else is a failure of this adapter or of the model's code.

@@ -1,15 +1,18 @@
-"""Answer torch's questions about the GPU from the catalogue.
+"""Answer torch's and Triton's questions about the GPU from the catalogue; lend kernel libraries.
 
 Only questions: whatever would touch a device's memory still fails loudly. Nothing here imports
-vLLM; it runs before vLLM does, because vLLM asks torch while it is being imported.
+vLLM; it runs before vLLM does, because vLLM asks while it is being imported.
 """
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
-from types import SimpleNamespace
-from typing import Any
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType, SimpleNamespace
+from typing import Any, NoReturn, cast
 
 from .absent_gpu import DeviceCount, absent_gpu
 
@@ -99,7 +102,7 @@ def device_properties(device: Any = None) -> SimpleNamespace:
     )
 
 
-def pretend() -> None:
+def pretend_torch() -> None:
     """Make torch answer for the absent GPU, in this process."""
     import torch
 
@@ -168,3 +171,122 @@ def _no_context() -> Callable[..., Any]:
         yield
 
     return nothing
+
+
+class _Utilities:
+    @staticmethod
+    def get_device_properties(device: int = 0) -> dict[str, int]:
+        """What kernels size themselves by."""
+        gpu = absent_gpu()
+        return {
+            "max_shared_mem": gpu.shared_memory_bytes,
+            "max_num_regs": 65536,
+            "multiprocessor_count": gpu.num_sms,
+            "warpSize": 64 if gpu.gcn_architecture else 32,
+            "sm_clock_rate": 1_000_000,
+            "mem_clock_rate": 1_000_000,
+            "mem_bus_width": 4096,
+        }
+
+
+class FakeDriver:
+    """Triton's active driver."""
+
+    utils = _Utilities
+
+    def get_current_target(self) -> Any:
+        """The capability as Triton writes it: 90 for Hopper, gfx942 for MI300X."""
+        from triton.backends.compiler import GPUTarget
+
+        gpu = absent_gpu()
+        if gpu.gcn_architecture:
+            return GPUTarget("hip", gpu.gcn_architecture, 64)
+        major, minor = gpu.capability
+        return GPUTarget("cuda", major * 10 + minor, 32)
+
+    def get_current_device(self) -> int:
+        """The first."""
+        return 0
+
+    def get_current_stream(self, device: int = 0) -> int:
+        """The default one."""
+        return 0
+
+    def set_current_device(self, device: int) -> None:
+        """There is only one."""
+
+    def get_active_torch_device(self) -> Any:
+        """Tensors would live on CUDA."""
+        import torch
+
+        return torch.device("cuda")
+
+    def get_device_interface(self) -> Any:
+        """torch's CUDA module, which answers for the absent GPU too."""
+        import torch
+
+        return torch.cuda
+
+    def get_benchmarker(self) -> None:
+        """Nothing can be timed."""
+
+
+def pretend_triton() -> None:
+    """Make Triton answer for the absent GPU; nothing to do where Triton is not installed.
+
+    Kernels' modules (flash-linear-attention among them) ask it for the target while they are
+    imported; Triton would compile a shim against the driver to find out.
+    """
+    try:
+        from triton.runtime import driver
+    except ImportError:
+        return
+    driver.set_active(FakeDriver())
+
+
+LIBRARIES = ("aiter", "flash_attn")
+CUDA_ONLY = ("flashinfer", "deep_gemm", "vllm.vllm_flash_attn")
+"""What vLLM's wheel for CUDA brings along, and its builds for AMD GPUs do not have."""
+
+
+class StandIn(ModuleType):
+    """A module that has every name, none of which runs."""
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def missing(*args: object, **kwargs: object) -> NoReturn:
+            raise RuntimeError(f"{self.__name__}.{name} was called, and no GPU is there to run it")
+
+        return missing
+
+
+class Finder(MetaPathFinder, Loader):
+    """Finds the stand-ins, and whatever would lie below them."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """A stand-in's spec; None for everything else."""
+        if fullname.partition(".")[0] not in LIBRARIES:
+            return None
+        return ModuleSpec(fullname, self, is_package=True)
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        """An empty one."""
+        return StandIn(spec.name)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """There is nothing to run."""
+
+
+def pretend_rocm_kernels() -> None:
+    """Let the kernel libraries of vLLM's builds for AMD GPUs be found, and CUDA's not.
+
+    Which attention backends vLLM 0.33 tries depends on whether they can be imported
+    (``docker/Dockerfile.rocm_base``); nothing of them can be called.
+    """
+    sys.meta_path.insert(0, Finder())
+    for name in CUDA_ONLY:
+        sys.modules[name] = cast(ModuleType, None)  # Python's way to say: not there
