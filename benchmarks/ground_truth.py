@@ -14,11 +14,9 @@ from vllm_kv_planner.cli.plan_command import make_parser
 from vllm_kv_planner.cli.planner_flags import request_for
 from vllm_kv_planner.config.find import FoundConfig, find_config
 from vllm_kv_planner.engine_args.arguments import prepare_arguments
-from vllm_kv_planner.engine_args.described import described
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
 from vllm_kv_planner.engine_args.flags import engine_args_from
-from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
+from vllm_kv_planner.engine_args.setup import EngineSetup, described, resolve_setup
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.gpu.catalogue import all_gpus, find_gpu
 from vllm_kv_planner.gpu.gpu import GPU

@@ -5,10 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from vllm_kv_planner.config.find import FoundConfig, find_config
-from vllm_kv_planner.engine_args.described import described
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
-from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
+from vllm_kv_planner.engine_args.setup import EngineSetup, described, resolve_setup
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.memory.activation import ActivationPeak, activation_peak
 from vllm_kv_planner.memory.phase import Phase

@@ -17,7 +17,7 @@ from vllm_kv_planner.engine_args.attention_backend import (
     select_backend,
     select_cpu_backend,
 )
-from vllm_kv_planner.engine_args.attention_backend.facts import Situation
+from vllm_kv_planner.engine_args.attention_backend.declaration import Situation
 from vllm_kv_planner.engine_args.attention_backend.kv_dtypes import check_known
 from vllm_kv_planner.engine_args.attention_backend.select import choose
 from vllm_kv_planner.errors import UnknownNameError, UnsupportedError

@@ -10,7 +10,7 @@ from vllm_kv_planner.engine_args.attention_backend import (
     fixed_backend,
     select_backend,
 )
-from vllm_kv_planner.engine_args.attention_backend.bytes_per_token import (
+from vllm_kv_planner.engine_args.attention_backend.backend import (
     hybrid_bytes_per_token,
     layer_bytes_per_token,
 )

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner.engine_args.batch import BatchSizes, resolve_batch_sizes
 from vllm_kv_planner.engine_args.defaults import resolve_engine
 from vllm_kv_planner.engine_args.engine_args import EngineArgs, UsageContext
+from vllm_kv_planner.engine_args.runner import BatchSizes, resolve_batch_sizes
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.gpu import find_gpu
 

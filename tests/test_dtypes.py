@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner.engine_args.defaults import resolve_engine
-from vllm_kv_planner.engine_args.dtypes import resolve_dtype
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.kv_cache_dtypes import (
+from vllm_kv_planner.engine_args.caching import (
     resolve_kv_cache_dtype,
     skip_layers,
     sparse_mla_kv_cache_dtype,
 )
+from vllm_kv_planner.engine_args.defaults import resolve_engine
+from vllm_kv_planner.engine_args.engine_args import EngineArgs
+from vllm_kv_planner.engine_args.lengths import resolve_dtype
 from vllm_kv_planner.errors import InputError, UnsupportedError
 from vllm_kv_planner.gpu import find_gpu
 

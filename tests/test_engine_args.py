@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from vllm_kv_planner.engine_args.defaults import resolve_engine
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
 from vllm_kv_planner.engine_args.flags import FlagParser, add_engine_flags, engine_args_from
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.gpu import find_gpu

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from vllm_kv_planner.capacity.fit.fit import fit
 from vllm_kv_planner.capacity.fit.offer import node_lines, serve_line
 from vllm_kv_planner.cli import main
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
 from vllm_kv_planner.engine_args.flag_table import flag_text
 from vllm_kv_planner.engine_args.serve_command import parse_serve_command
 from vllm_kv_planner.errors import UnsupportedError

@@ -8,8 +8,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from vllm_kv_planner.engine_args.config_values import read_config
 from vllm_kv_planner.engine_args.flag_table import all_flags
+from vllm_kv_planner.engine_args.value_types import read_config
 from vllm_kv_planner.errors import InputError
 
 from .vllm_python import CUDA, interpreter

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.memory_engines import GIB, setup_of
-from vllm_kv_planner.engine_args.attention_backend.blocks import exactly, multiple_of
-from vllm_kv_planner.engine_args.kernel_blocks import share_one
+from vllm_kv_planner.engine_args.attention_backend.declaration import exactly, multiple_of
+from vllm_kv_planner.engine_args.block_size import share_one
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.planning.standalone import plan_blocks
 

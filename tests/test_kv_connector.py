@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from tests.memory_engines import rank_of, setup_of
+from vllm_kv_planner.engine_args.caching import supports_hybrid
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.kv_connector import supports_hybrid
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.memory.cuda_graphs import captures
 

@@ -12,7 +12,7 @@ import pytest
 from tests.memory_engines import GIB, MIB, V1, rank_of, setup_of
 from tests.shared import records
 from vllm_kv_planner.config.find import find_config
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
+from vllm_kv_planner.engine_args.engine_args import EngineEnvironment
 from vllm_kv_planner.engine_args.setup import EngineSetup
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.budget import Weights, memory_budget, requested_bytes

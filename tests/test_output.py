@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vllm_kv_planner import plan as plan_of
-from vllm_kv_planner.cli.answer_output import rendered
+from vllm_kv_planner.cli.output import rendered
 from vllm_kv_planner.planning.document import Plans
 from vllm_kv_planner.records import replace
 

@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import plan
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
 from vllm_kv_planner.engine_args.parallel import (
     check_parallel,
     kv_heads_per_rank,

@@ -6,13 +6,9 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
+from vllm_kv_planner.engine_args.caching import hybrid_manager_disabled, resolve_caching_mode
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
 from vllm_kv_planner.engine_args.facts import PoolingFacts
-from vllm_kv_planner.engine_args.prefix_caching import (
-    hybrid_manager_disabled,
-    resolve_caching_mode,
-)
 from vllm_kv_planner.errors import InputError
 
 from .engine_cases import facts

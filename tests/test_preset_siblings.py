@@ -15,9 +15,8 @@ import pytest
 from vllm_kv_planner import UnsupportedError
 from vllm_kv_planner.config import presets
 from vllm_kv_planner.config.find import FoundConfig, find_config
-from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.setup import resolve_setup
+from vllm_kv_planner.engine_args.setup import described, resolve_setup
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.memory.weights import setup_weights
 from vllm_kv_planner.model.defaults import defaults_for

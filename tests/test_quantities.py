@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner.engine_args.quantities import (
+from vllm_kv_planner.engine_args.arguments import (
     parse_memory_size,
     parse_quantity,
     parse_quantity_or_auto,

@@ -220,8 +220,8 @@ def test_methods_without_a_checkpoint_config() -> None:
 
 
 def test_every_method_has_a_rule() -> None:
-    from vllm_kv_planner.engine_args.choices import QUANTIZATION_METHODS
     from vllm_kv_planner.engine_args.quantization import ONLINE_SHORTHANDS
+    from vllm_kv_planner.engine_args.validation import QUANTIZATION_METHODS
 
     assert set(QUANTIZATION_METHODS) == set(METHODS) | set(ONLINE_SHORTHANDS)
 

@@ -7,10 +7,9 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import EngineEnvironment
-from vllm_kv_planner.engine_args.runner import limit_to_draft, resolve_runner
-from vllm_kv_planner.engine_args.speculative import resolve_speculative
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
+from vllm_kv_planner.engine_args.runner import resolve_runner
+from vllm_kv_planner.engine_args.speculative import limit_to_draft, resolve_speculative
 from vllm_kv_planner.errors import InputError
 
 from .engine_cases import facts

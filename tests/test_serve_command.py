@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.environment import read_environment
+from vllm_kv_planner.engine_args.engine_args import EngineArgs, read_environment
 from vllm_kv_planner.engine_args.serve_command import parse_serve_command
 from vllm_kv_planner.errors import InputError
 

@@ -20,9 +20,8 @@ from tests.speculative_cases import (
 )
 from vllm_kv_planner import UnsupportedError
 from vllm_kv_planner.config.find import find_config
-from vllm_kv_planner.engine_args.described import described
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.setup import EngineSetup, resolve_setup
+from vllm_kv_planner.engine_args.setup import EngineSetup, described, resolve_setup
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.memory.budget import memory_budget
 from vllm_kv_planner.memory.weights import setup_weights

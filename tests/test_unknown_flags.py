@@ -11,8 +11,7 @@ from vllm_kv_planner import plan
 from vllm_kv_planner.capacity.sweep.run import sweep
 from vllm_kv_planner.cli.plan_command import make_parser
 from vllm_kv_planner.engine_args import flag_table
-from vllm_kv_planner.engine_args.flag_table import all_flags, all_spellings
-from vllm_kv_planner.engine_args.older_flags import older_flag, older_names
+from vllm_kv_planner.engine_args.flag_table import all_flags, all_spellings, older_flag, older_names
 from vllm_kv_planner.engine_args.serve_command import parse_serve_command
 from vllm_kv_planner.errors import InputError, UnknownNameError
 

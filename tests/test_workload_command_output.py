@@ -105,7 +105,7 @@ def test_a_terminal_without_unicode(tmp_path: Path) -> None:
 
 
 def test_progress_is_for_terminals(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vllm_kv_planner.cli.progress import progress_bar
+    from vllm_kv_planner.cli.output import progress_bar
 
     class Terminal(io.StringIO):
         def isatty(self) -> bool:

@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 
 from ..config.find import FoundConfig, found_config
-from ..engine_args.described import described, named
 from ..engine_args.engine_args import EngineArgs
-from ..engine_args.setup import EngineSetup, resolve_setup
+from ..engine_args.setup import EngineSetup, described, named, resolve_setup
 from ..engine_args.value_types import shown
 from ..errors import InputError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
@@ -179,7 +178,7 @@ def estimate_kv_cache(
 
 def setup_for(found: FoundConfig, seq_len: int, dtype: str) -> EngineSetup:
     """The engine that would serve such a sequence; its length may exceed the model's."""
-    from ..engine_args.environment import EngineEnvironment
+    from ..engine_args.engine_args import EngineEnvironment
 
     short = dtype.lower()
     args = EngineArgs(

@@ -12,8 +12,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import NoReturn
 
-from ..engine_args.environment import read_environment
-from ..engine_args.lora import check_modules
+from ..engine_args.engine_args import read_environment
+from ..engine_args.rules import check_modules
 from ..engine_args.serve_command import ends_at_shell, parse_serve_command, split_command
 from ..engine_args.value_types import shown
 from ..errors import InputError, UnsupportedError, printable

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..engine_args.environment import EngineEnvironment
+from ..engine_args.engine_args import EngineEnvironment
 from ..errors import InputError, PlannerError, UnsupportedError
 from ..planning.parts import stored_kv_cache_dtype
 from ..planning.request import UNKNOWN_MACHINE, Machine, PlanRequest, plan_request
@@ -73,7 +73,7 @@ def parse_scenario(text: str) -> Scenario:
     Raises:
         InputError: Not of that form.
     """
-    from ..engine_args.quantities import parse_quantity
+    from ..engine_args.arguments import parse_quantity
 
     match = _FORM.fullmatch(text.strip())
     if match is None:

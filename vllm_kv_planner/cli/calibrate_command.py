@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 from ..errors import InputError, PlannerError
 from ..files.written import check_apart
-from .answer_output import rendered
-from .log_flags import gaps, log_parser, read_logs, usual_path
-from .output import say
+from .explain_command import gaps, log_parser, read_logs
+from .output import rendered, say
+from .planner_flags import usual_path
 
 DESCRIPTION = (
     "Learn from vLLM start-up logs what the planner cannot derive: memory outside "

@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
-from ..errors import InputError
-from .answer_output import FORMATS, rendered
-from .output import say
+from ..errors import InputError, printable
+from .output import FORMATS, rendered, say
 from .planner_flags import add_custom_flags, add_planner_flags, command_parser
 
 if TYPE_CHECKING:
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from ..capacity.compared import ComparedModel
     from ..config.find import FoundConfig
     from ..planning.request import PlanRequest
+
 
 EPILOG = """\
 examples:
@@ -50,7 +50,7 @@ def length_of(text: str) -> int:
     Raises:
         InputError: Not a count; says which flag.
     """
-    from ..engine_args.quantities import parse_quantity
+    from ..engine_args.arguments import parse_quantity
 
     try:
         return parse_quantity(text)
@@ -95,7 +95,7 @@ def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
         PlannerError: A flag is wrong, whatever the model.
     """
     from ..capacity.compared import ComparedModel
-    from ..engine_args.environment import read_environment
+    from ..engine_args.engine_args import read_environment
     from ..engine_args.flags import engine_args_from, unsure_notes
     from ..records import replace
     from .planner_flags import request_for
@@ -114,7 +114,6 @@ def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
 def named_models(given: argparse.Namespace) -> Iterator[FoundConfig | ComparedModel]:
     """The models of the command line, in its order: named ones, then hand-made ones."""
     from ..capacity.compare import COMMON_MODELS, found_or_refused
-    from .custom_models import parse_custom_model
     from .planner_flags import custom_model
 
     alone = custom_model(given, None)
@@ -127,3 +126,47 @@ def named_models(given: argparse.Namespace) -> Iterator[FoundConfig | ComparedMo
     if alone is not None:
         yield alone
     yield from hand_made
+
+
+EXAMPLE = "NAME=layers:32,kv-heads:8,head-dim:128"
+
+
+def parse_custom_model(text: str) -> FoundConfig:
+    """The config of one ``--custom-model``.
+
+    Raises:
+        InputError: Not of that form, or a figure that makes no sense.
+    """
+    from ..config.custom import custom_config
+    from ..records import replace
+    from .planner_flags import CUSTOM_FLAGS
+
+    name, equals, facts = text.partition("=")
+    if not (name.strip() and equals):
+        raise wrong(text, "expected")
+    values: dict[str, int] = {}
+    for fact in facts.split(","):
+        key, _, value = fact.partition(":")
+        key = key.strip()
+        if key not in CUSTOM_FLAGS or key in values:
+            raise wrong(text, f"{key[:40]!r}: each once of {', '.join(CUSTOM_FLAGS)}, such as")
+        try:
+            values[key] = int(value)
+        except ValueError:
+            raise wrong(text, f"{key} {value[:40]!r} is not a whole number; expected") from None
+    try:
+        found = custom_config(
+            layers=values.get("layers"),
+            kv_heads=values.get("kv-heads"),
+            head_dim=values.get("head-dim"),
+            heads=values.get("heads"),
+        )
+    except InputError as error:
+        message = str(error).replace("--custom needs --layers, --kv-heads and --head-dim; --", "")
+        raise wrong(text, f"{message.removeprefix('--')}; such as") from None
+    return replace(found, id=printable(name.strip()))
+
+
+def wrong(text: str, why: str) -> InputError:
+    """The refusal, with the form that is right."""
+    return InputError(f"--custom-model {text[:80]!r}: {why} {EXAMPLE}")

@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.flags import FlagParser, add_engine_flags
-from .answer_output import FORMATS, rendered
-from .output import say
+from .output import FORMATS, rendered, say
 from .planner_flags import (
     add_custom_flags,
     add_planner_flags,

@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+import os
 import re
 from typing import TYPE_CHECKING
 
-from ..engine_args.environment import read_environment
+from ..engine_args.engine_args import read_environment
 from ..engine_args.flags import FlagParser, engine_args_from, unsure_notes
-from ..engine_args.lora import check_modules
+from ..engine_args.rules import check_modules
 from ..errors import ConfigError, InputError, UnknownNameError
-from .log_flags import add_calibration_flags, calibration_of
 
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Collection, Sequence
 
+    from ..calibration.calibration import Calibration
     from ..config.find import FoundConfig
-    from ..engine_args.engine_args import EngineArgs
-    from ..engine_args.environment import EngineEnvironment
+    from ..engine_args.engine_args import EngineArgs, EngineEnvironment
     from ..planning.request import Machine, PlanRequest
 
 _SERVER = re.compile(r"\bvllm serve\b|-m (vllm|dynamo)\.")
@@ -135,8 +135,6 @@ def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
     Raises:
         PlannerError: The input is wrong; one line says what and where.
     """
-    import os
-
     found = custom_model(given, model)
     if found is None:
         if model is None:
@@ -259,7 +257,7 @@ def machine_of(given: argparse.Namespace) -> Machine:
 
 def sized(flag: str, text: str) -> int:
     """A size, its refusal with the flag's name."""
-    from ..engine_args.quantities import parse_memory_size
+    from ..engine_args.arguments import parse_memory_size
 
     try:
         return parse_memory_size(text)
@@ -285,3 +283,38 @@ def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | 
         head_dim=values["head-dim"],
         heads=values["heads"],
     )
+
+
+def add_calibration_flags(parser: argparse._ActionsContainer, *, ignorable: bool = True) -> None:
+    """Where the lessons are."""
+    parser.add_argument(
+        "--calibration",
+        metavar="FILE",
+        help="lessons of calibrate (default: the user's own file)",
+    )
+    if ignorable:
+        parser.add_argument("--no-calibration", action="store_true", help="use no lessons")
+
+
+def calibration_of(given: argparse.Namespace) -> Calibration | None:
+    """The lessons to plan with; None where there are none.
+
+    Raises:
+        InputError: The file named is not there, or is not usable.
+    """
+    if given.no_calibration:
+        if given.calibration is not None:
+            raise InputError("--calibration and --no-calibration: one of them")
+        return None
+    path = given.calibration or usual_path()
+    if given.calibration is None and not os.path.exists(path):
+        return None
+    from ..calibration.store import load
+
+    return load(path)
+
+
+def usual_path() -> str:
+    """``$XDG_CONFIG_HOME/vllm-kv-planner/calibration.json``, below ~/.config where not set."""
+    base = os.environ.get("XDG_CONFIG_HOME") or os.path.join(os.path.expanduser("~"), ".config")
+    return os.path.join(base, "vllm-kv-planner", "calibration.json")

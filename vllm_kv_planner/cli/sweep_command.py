@@ -172,7 +172,7 @@ def planned(sweep: Sweep, given: argparse.Namespace) -> int:
     from ..capacity.sweep.output import Output
     from ..capacity.sweep.rows import text_lines
     from ..capacity.sweep.run import run_sweep
-    from .progress import progress_bar
+    from .output import progress_bar
 
     output = sink = None
     if given.output is None:

@@ -1,19 +1,22 @@
 """vLLM's own command-line liberties, taken out before argparse sees the words.
 
-Restates ``FlexibleArgumentParser.parse_args`` of vLLM 0.33 (vllm/utils/argparse_utils.py):
-underscores for dashes, ``-O3``, dotted JSON (``--speculative-config.method ngram``), list
-elements (``--x.y+ a,b``), and ``--config FILE``.
+Restates vllm/utils/argparse_utils.py of vLLM 0.33: ``FlexibleArgumentParser.parse_args``
+(underscores for dashes, ``-O3``, dotted JSON as in ``--speculative-config.method ngram``, list
+elements as in ``--x.y+ a,b``), its ``load_config_file`` (``--config FILE``), and
+``human_readable_int`` (``8k``, ``16K``, ``25.6k``: a lower-case suffix is decimal and takes a
+fraction, an upper-case one is binary and does not).
 """
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from typing import Any
 
-from ..errors import InputError
-from .config_file import read_config_file
-from .quantities import parse_quantity
+from ..errors import InputError, printable
+from ..files.yaml_file import read_yaml
+from .flag_table import all_flags, all_spellings, older_names
 
 
 class PreparedWords(list[str]):
@@ -138,3 +141,167 @@ def _merge(into: dict[str, Any], update: dict[str, Any]) -> None:
             old.extend(value)
         else:
             into[key] = value
+
+
+def read_config_file(path: str, *, drops_false: bool, notes: list[str]) -> list[str]:
+    """Words in the file's order: ``port: 8000`` to ``--port 8000``.
+
+    ``true`` gives the flag alone, lists several words, mappings JSON. ``false`` has no effect with
+    ``vllm serve``, whose outer parser reads the file and knows no ``--no-x``; the server module
+    takes it where the key is written with dashes.
+
+    Args:
+        path: The file.
+        drops_false: Whether ``vllm serve`` reads it.
+        notes: Lines without effect are told here.
+
+    Raises:
+        InputError: A file that is missing, too large, no YAML mapping or no configuration of
+            vLLM's, or a value that vLLM refuses; PyYAML is not installed.
+    """
+    shown = f"{path[:200]!r}"
+    if path.rsplit(".", 1)[-1] not in ("yaml", "yml"):
+        raise InputError(f"--config: {shown} must be a .yaml or .yml file")
+    content = read_yaml(path, "--config")
+    if not isinstance(content, dict):
+        what = "is empty, which vLLM refuses; it" if content is None else ""
+        raise InputError(f"--config: {shown} {what} must hold flag: value lines".replace("  ", " "))
+    known = frozenset((*all_spellings(), *older_names()))
+    foreign = [each for each in content.values() if each is False or isinstance(each, (dict, list))]
+    if (foreign or not content) and not any(_is_known(key, known) for key in content):
+        keys = ", ".join(str(key)[:40] for key in list(content)[:5])
+        raise InputError(
+            f"--config: {shown} holds no flag of vllm serve (its keys: {printable(keys)}): "
+            "it is no configuration file of vLLM's"
+        )
+    words: list[str] = []
+    for key, value in content.items():
+        if not isinstance(key, str):
+            raise InputError(f"--config: {shown}: the key {str(key)[:40]!r} is no text")
+        if value is False and (drops_false or f"--no-{key}" not in known):
+            notes.append(
+                f"--config: {printable(key[:60])}: false has no effect: vLLM drops the line; "
+                f"{_instead(key)}"
+            )
+        elif key == "config":
+            notes.append("--config: config: has no effect: vLLM reads no second file")
+        else:
+            words += _words(key, value)
+    return words
+
+
+def _is_known(key: object, known: frozenset[str]) -> bool:
+    name = "--" + str(key).partition(".")[0].replace("_", "-")
+    return any(each.startswith(name) for each in known)  # argparse takes beginnings, too
+
+
+def _instead(key: str) -> str:
+    name = "--" + key.replace("_", "-")
+    for flag in all_flags():
+        if name in flag.spellings and flag.turn_off:
+            return f"{flag.turn_off[0][2:]}: true turns it off"
+    return "leave it out"
+
+
+def _words(key: str, value: object) -> list[str]:
+    flag = "--" + key
+    if isinstance(value, bool):
+        return [flag] if value else [f"--no-{key}"]
+    if isinstance(value, list):
+        return [flag, *(str(item) for item in value)] if value else []
+    if isinstance(value, dict):
+        return [flag, json.dumps(value, default=str)]
+    name = flag.replace("_", "-")
+    if str(value).lower() in ("true", "false") and any(
+        each.takes in ("switch", "set") and name in (*each.spellings, *each.turn_off)
+        for each in all_flags()
+    ):
+        raise InputError(f"--config: {key}: {value!r} is a text; vLLM takes true without quotes")
+    return [flag, str(value)]
+
+
+_DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
+_BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
+_WITH_SUFFIX = re.compile(r"(\d+(?:\.\d+)?)([kKmMgGtT])")
+
+_SPELLED = re.compile(r"(\d+(?:\.\d+)?)\s*([kmgt])(i?)b", re.IGNORECASE)
+_BARE = re.compile(r"\d+(?:\.\d*)?", re.ASCII)
+_POWER = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+
+def parse_quantity(text: str) -> int:
+    """A count or size in bytes as vLLM reads it: ``1k`` 1,000, ``1K`` 1,024, ``25.6k`` 25,600.
+
+    Used by --max-num-batched-tokens, --max-num-scheduled-tokens, --kv-cache-memory-bytes.
+    Raises InputError on what vLLM refuses: ``1.5K``, ``80GiB``, ``1e9``, ``""``.
+    """
+    value = text.strip()
+    match = _WITH_SUFFIX.fullmatch(value)
+    if match:
+        number, suffix = match.groups()
+        if suffix in _DECIMAL:
+            return _scaled(number, _DECIMAL[suffix], text)
+        if "." in number:
+            raise InputError(
+                f"{_shown(text)}: decimals are not allowed with the binary suffix {suffix}; "
+                f"did you mean {number}{suffix.lower()}?"
+            )
+        return _whole(number, text) * _BINARY[suffix]
+    if (spelled := _SPELLED.fullmatch(value)) is not None:
+        number, unit, binary = spelled.groups()
+        vllm_way = number + (unit.upper() if binary else unit.lower())
+        if not (binary and "." in number):
+            raise InputError(
+                f"{_shown(text)}: vLLM takes no spelled-out units; write {vllm_way} "
+                "(upper case: powers of 1024, lower case: of 1000)"
+            )
+    return _whole(value, text)
+
+
+def parse_quantity_or_auto(text: str) -> int:
+    """``parse_quantity``, and ``auto`` or ``-1`` as -1: --max-model-len fitted to memory."""
+    value = text.strip()
+    if value == "-1" or value.lower() == "auto":
+        return -1
+    return parse_quantity(value)
+
+
+def parse_memory_size(text: str) -> int:
+    """Bytes of memory for this planner's own flags (--gpu-memory): units may be spelled out.
+
+    ``80GiB`` 80 x 2^30, ``80GB`` 80 x 10^9, ``79.19GiB``, and all that ``parse_quantity``
+    takes; a number below 1,000 without a unit is GiB, for nobody counts so few bytes.
+    Raises InputError unless the size is positive.
+    """
+    match = _SPELLED.fullmatch(text.strip())
+    if match:
+        number, unit, binary = match.groups()
+        size = _scaled(number, (1024 if binary else 1000) ** _POWER[unit.lower()], text)
+    elif _BARE.fullmatch(text.strip()) and float(text) < 1000:
+        size = _scaled(text.strip(), 1 << 30, text)
+    else:
+        size = parse_quantity(text)
+    if size <= 0:
+        raise InputError(f"{_shown(text)}: a memory size must be positive")
+    return size
+
+
+def _scaled(number: str, factor: int, text: str) -> int:
+    try:
+        return int(float(number) * factor)  # as vLLM multiplies: in floating point
+    except OverflowError:
+        raise InputError(f"{_shown(text)} is too large") from None
+
+
+def _whole(value: str, text: str) -> int:
+    try:
+        return int(value)
+    except ValueError:  # also more digits than Python converts
+        raise InputError(
+            f"{_shown(text)} is not a whole number; valid: 8192, 8k (8,000), 8K (8,192), "
+            "and likewise m M g G t T"
+        ) from None
+
+
+def _shown(text: str) -> str:
+    return repr(text if len(text) <= 40 else text[:37] + "...")

@@ -4,7 +4,8 @@ The order is vLLM's: every layer's backend is chosen, the block size follows fro
 hybrids align it with their states' pages, and then every layer says how large its cache is.
 
 Source: vLLM 0.33 ``platforms/interface.py`` ``Platform.update_block_size_for_backend``;
-``v1/worker/gpu/attn_utils.py`` ``get_kv_cache_spec``.
+``v1/worker/gpu/attn_utils.py`` ``get_kv_cache_spec``; of shared caches
+``model_executor/layers/attention/attention.py`` ``validate_kv_sharing_target``.
 """
 
 from __future__ import annotations
@@ -14,14 +15,23 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate
 
+from ..errors import InputError
 from ..kv_cache.group import Layers
 from ..kv_cache.layout import resolve_layout, supported_by_all
 from ..kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowSpec
 from ..model.context import CacheContext
 from ..model.description import ModelDescription
+from ..model.layers.attention import Attention
 from ..model.layers.base import CacheLayer
 from ..records import dataclass, field, replace
-from .attention_backend import AttentionBackend
+from .attention_backend import (
+    AttentionBackend,
+    EngineFacts,
+    Preferences,
+    fixed_backend,
+    select_backend,
+)
+from .engine_args import EngineArgs
 
 Chooser = Callable[[CacheLayer, CacheContext], AttentionBackend | None]
 """The backend of a layer; None for states."""
@@ -220,3 +230,54 @@ def stage_layers(
         stage = min(bisect_right(bounds, layer.index), len(bounds) - 1)
         stages[stage].append((str(position), position))
     return tuple(map(tuple, stages))
+
+
+def chooser(args: EngineArgs, engine: EngineFacts, preferences: Preferences) -> Chooser:
+    """What chooses the backend of every layer of one model."""
+
+    def choose(layer: CacheLayer, context: CacheContext) -> AttentionBackend | None:
+        request = layer.backend_request(context)
+        fixed = layer.fixed_backend(context)
+        if fixed is not None:
+            return fixed_backend(
+                fixed,
+                capability=engine.rocm or context.compute_capability,
+                request=request,
+                facts=engine,
+            )
+        if request is None:
+            return None
+        if preferences.use_non_causal:
+            request = replace(request, use_non_causal=True)
+        return select_backend(
+            request,
+            capability=engine.rocm or context.compute_capability,
+            requested=preferences.backend,
+            block_size=args.block_size,
+            facts=engine,
+        )
+
+    return choose
+
+
+def check_kv_sharing(model: ModelDescription, layers_per_stage: Sequence[int]) -> None:
+    """Refuse stages whose layers would read a cache of another stage.
+
+    Raises:
+        InputError: Which layer, and what to do.
+    """
+    for number, stage in enumerate(stage_layers(model, tuple(layers_per_stage))):
+        own: set[bool] = set()
+        for _, position in stage:
+            layer = model.layers[position]
+            if not isinstance(layer, Attention):
+                continue
+            windowed = layer.sliding_window is not None
+            if not layer.kv_sharing:
+                own.add(windowed)
+            elif windowed not in own:
+                raise InputError(
+                    f"--pipeline-parallel-size {len(layers_per_stage)}: layer {layer.index} reads "
+                    f"the KV cache of a layer outside its stage {number + 1}, which vLLM refuses "
+                    "(KV sharing target layer is not valid); use tensor parallel"
+                )

@@ -27,7 +27,7 @@ def choose_gpu(name: str | None, memory: str | None = None) -> GPU | None:
     gpu = present_gpu() if name == "auto" else find_gpu(DEFAULT_GPU if name is None else name)
     if memory is None:
         return gpu
-    from .quantities import parse_memory_size
+    from .arguments import parse_memory_size
 
     size = parse_memory_size(memory)
     if size < 1 << 20:

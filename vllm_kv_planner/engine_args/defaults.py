@@ -1,7 +1,6 @@
 """From what the user asked to what vLLM 0.33 runs: every default resolved, in vLLM's order.
 
-One rule a module: dtypes, lengths, prefix_caching, batch, kv_cache_dtypes, parallel, runner,
-speculative. This one only calls them.
+The rules stand in caching, lengths, parallel, runner and speculative; this only calls them.
 """
 
 from __future__ import annotations
@@ -9,43 +8,36 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedError
+from ..files.data import read_json
 from ..gpu.gpu import GPU
 from ..records import dataclass, replace
-from .batch import BatchSizes, batch_defaults, check_item_fits, resolve_batch_sizes
-from .draft_limits import check_slots, limited_length
-from .dtypes import ModelDtype, checkpoint_dtype, resolve_dtype
-from .engine_args import EngineArgs
-from .environment import EngineEnvironment
-from .facts import ModelFacts
-from .kv_cache_dtypes import KVCacheDtype, resolve_kv_cache_dtype, skip_layers
-from .kv_connector import supports_hybrid, why_hybrid_is_off
-from .lengths import ModelLength, resolve_max_model_len
-from .lora import check_lora
+from .caching import (
+    CachingMode,
+    KVCacheDtype,
+    hybrid_manager_disabled,
+    resolve_caching_mode,
+    resolve_kv_cache_dtype,
+    skip_layers,
+    supports_hybrid,
+    why_hybrid_is_off,
+)
+from .engine_args import EngineArgs, EngineEnvironment
+from .facts import ModelFacts, OutsideFacts
+from .lengths import ModelDtype, ModelLength, checkpoint_dtype, resolve_dtype, resolve_max_model_len
 from .parallel import check_parallel, split_layers
-from .prefix_caching import CachingMode, hybrid_manager_disabled, resolve_caching_mode
-from .runner import Runner, resolve_runner
-from .speculative import Speculative, resolve_speculative
+from .runner import (
+    BatchSizes,
+    Runner,
+    batch_defaults,
+    check_item_fits,
+    check_slots,
+    resolve_batch_sizes,
+    resolve_runner,
+)
+from .speculative import Speculative, limited_length, resolve_speculative
 
 if TYPE_CHECKING:
-    from ..model.draft import Draft
-
-
-@dataclass(frozen=True, kw_only=True)
-class OutsideFacts:
-    """What neither flags nor config.json tell; None and the defaults where nobody looked."""
-
-    checkpoint_dtype: str | None = None
-    """Of the safetensors headers, for configs that name no dtype."""
-    tokenizer_max_length: int | None = None
-    """``model_max_length`` of the tokenizer: pooling models with absolute positions only."""
-    encoder_max_seq_length: int | None = None
-    """``max_seq_length`` of sentence-transformers' config."""
-    min_mm_tokens: int | None = None
-    """Largest single image, video or audio in tokens: multimodal prefix-LM models only."""
-    shown_mm_tokens: int | None = None
-    """The same of the kinds that ``--limit-mm-per-prompt`` leaves: a step must hold it."""
-    draft: Draft | None = None
-    """What drafts, where its layers keep a cache."""
+    pass
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -203,3 +195,15 @@ def _hybrid_disabled(
         draft_uses_eagle=speculative is not None and speculative.uses_eagle,
         connector_supports_hybrid=supports_hybrid(args),
     )
+
+
+def check_lora(args: EngineArgs, architecture: str) -> None:
+    """Refuse adapters of a model whose class has no place for them.
+
+    Raises:
+        UnsupportedError: vLLM stops while it loads such a model.
+    """
+    if args.enable_lora and architecture in read_json(__file__, "no_lora.json")["architectures"]:
+        raise UnsupportedError(
+            f"{architecture} does not support LoRA yet (vLLM 0.33); leave --enable-lora out"
+        )

@@ -1,11 +1,29 @@
-"""What the defaults need to know of the model: a small record, filled from ``model/``."""
+"""What the defaults and the attention backends look up of the model: small records.
+
+Restates of pooling models in vLLM 0.33: ``PoolerConfig.__post_init__`` (vllm/config/pooler.py), the
+pooler's part of ``ModelConfig.__post_init__`` (vllm/config/model.py), and the
+``default_pooling_type`` and ``attn_type`` decorators of the models. Sentence-transformers' own
+files are not looked at.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..errors import InputError
+from ..gpu.gpu import Platform
+from ..model.config import Config
+from ..model.description import ItemRule, ModelDescription
+from ..model.layers.attention import Attention
+from ..model.multimodal_tokens import largest_item
 from ..records import dataclass, field
+from .attention_backend import EngineFacts, Preferences, preferences_of
+from .engine_args import EngineArgs
+from .quantization import resolve_quantization
+
+if TYPE_CHECKING:
+    from ..model.draft import Draft
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,3 +96,218 @@ class ModelFacts:
         if self.is_attention_free:
             return "attention_free"
         return "encoder_decoder" if self.is_encoder_decoder else "decoder"
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutsideFacts:
+    """What neither flags nor config.json tell; None and the defaults where nobody looked."""
+
+    checkpoint_dtype: str | None = None
+    """Of the safetensors headers, for configs that name no dtype."""
+    tokenizer_max_length: int | None = None
+    """``model_max_length`` of the tokenizer: pooling models with absolute positions only."""
+    encoder_max_seq_length: int | None = None
+    """``max_seq_length`` of sentence-transformers' config."""
+    min_mm_tokens: int | None = None
+    """Largest single image, video or audio in tokens: multimodal prefix-LM models only."""
+    shown_mm_tokens: int | None = None
+    """The same of the kinds that ``--limit-mm-per-prompt`` leaves: a step must hold it."""
+    draft: Draft | None = None
+    """What drafts, where its layers keep a cache."""
+
+
+_SEQUENCE, _TOKEN = ("CLS", "LAST", "MEAN"), ("ALL", "STEP")
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# Classes whose default is another than LAST.
+_BY_FIRST_TOKEN = _words(
+    """
+    BertForSequenceClassification BertModel BertSpladeSparseEmbeddingModel BgeM3EmbeddingModel
+    CamembertForSequenceClassification CamembertModel ColBERTJinaRobertaModel ColBERTLfm2Model
+    ColBERTModernBertModel ColModernVBertForRetrieval ColPaliForRetrieval ColQwen3 ColQwen3_5
+    ColUltraVBertForRetrieval ElectraForSequenceClassification ElectraModel GteModel
+    GteNewForSequenceClassification GteNewModel HF_ColBERT Lfm2BidirectionalModel
+    ModernBertForSequenceClassification ModernBertModel ModernVBertModel NomicBertModel
+    OpsColQwen3Model Qwen3VLNemotronEmbedModel RobertaForMaskedLM RobertaForSequenceClassification
+    RobertaModel SiglipModel XLMRobertaForSequenceClassification XLMRobertaModel
+    """
+)
+_BY_MEAN = _words("EmbeddingGemma2Model")
+_BY_STEP = _words("Qwen2ForProcessRewardModel")
+# Classes that attend in both directions though they pool otherwise.
+_BOTH_DIRECTIONS = _words(
+    """
+    BertForMaskedLM BertForTokenClassification ModernBertForTokenClassification
+    OpenAIPrivacyFilterForTokenClassification RobertaForTokenClassification
+    XLMRobertaForTokenClassification
+    """
+)
+
+
+def pooling_facts(
+    architecture: str, runner_type: str, pooler_config: Mapping[str, Any] | None
+) -> PoolingFacts | None:
+    """How the model pools; None for models that generate.
+
+    Raises InputError for a ``--pooler-config`` that vLLM refuses.
+    """
+    if runner_type != "pooling":
+        return None
+    default = "CLS" if architecture in _BY_FIRST_TOKEN else "LAST"
+    default = "MEAN" if architecture in _BY_MEAN else default
+    asked = _asked(pooler_config or {})
+    step = "STEP" if architecture in _BY_STEP else "ALL"
+    return PoolingFacts(
+        seq_pooling_type=asked.get("seq_pooling_type") or default,
+        tok_pooling_type=asked.get("tok_pooling_type") or step,
+        default_seq_pooling_type=default,
+        attn_type="encoder_only" if architecture in _BOTH_DIRECTIONS else "decoder",
+    )
+
+
+def _asked(pooler_config: Mapping[str, Any]) -> dict[str, str]:
+    both = pooler_config.get("pooling_type")
+    found: dict[str, str] = {}
+    for key, valid in (("seq_pooling_type", _SEQUENCE), ("tok_pooling_type", _TOKEN)):
+        own = pooler_config.get(key)
+        if both is not None and own is not None:
+            raise InputError(f"--pooler-config: Cannot set both `pooling_type` and `{key}`")
+        value = both if both in valid else own
+        if value is None:
+            continue
+        if value not in valid:
+            raise InputError(f"--pooler-config: {key} {value!s:.40}; valid: {', '.join(valid)}")
+        found[key] = value
+    if both is not None and not found:
+        words = ", ".join((*_SEQUENCE, *_TOKEN))
+        raise InputError(f"--pooler-config: pooling_type {both!s:.40}; valid: {words}")
+    return found
+
+
+ALIBI = frozenset({"BloomForCausalLM", "Step1ForCausalLM"})
+"""Architectures whose attention always has ALiBi slopes; Falcon's config says whether.
+
+Source: vLLM 0.33 ``model_executor/models`` ``bloom.py``, ``step1.py``, ``falcon.py``.
+"""
+
+
+def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
+    """The model as the engine's defaults see it."""
+    config = model.config
+    return ModelFacts(
+        architecture=model.architecture,
+        model_type=str(config.get("model_type", "")),
+        config=config,
+        text_config=model.text_config,
+        runner_type=model.runner_type,
+        pooling=pooling_facts(model.architecture, model.runner_type, args.pooler_config),
+        quantization=resolve_quantization(
+            args.quantization,
+            config,
+            architecture=model.architecture,
+            allow_deprecated=args.allow_deprecated_quantization,
+        ),
+        num_hidden_layers=model.num_hidden_layers,
+        num_attention_heads=model.num_attention_heads,
+        num_kv_heads=model.num_kv_heads,
+        vocab_size=model.vocab_size,
+        is_hybrid=model.is_hybrid,
+        is_attention_free=model.is_attention_free,
+        is_encoder_decoder=model.is_encoder_decoder,
+        is_multimodal=model.is_multimodal,
+        is_mm_prefix_lm=model.is_mm_prefix_lm,
+        is_moe=model.is_moe,
+        is_diffusion=config.get("canvas_length") is not None,
+        use_mla=model.use_mla,
+        supports_pp=model.supports_pp,
+    )
+
+
+def outside_facts(args: EngineArgs, facts: ModelFacts, item_rule: ItemRule) -> OutsideFacts:
+    """What the model's own class says beside its config."""
+    if not facts.is_mm_prefix_lm or not facts.is_multimodal or item_rule == "is cut":
+        return OutsideFacts()
+    stated = (facts.architecture, facts.config, args.limit_mm_per_prompt, args.mm_processor_kwargs)
+    return OutsideFacts(
+        min_mm_tokens=largest_item(*stated) if item_rule == "lifts" else None,
+        shown_mm_tokens=largest_item(*stated, shown=not args.enable_mm_embeds),
+    )
+
+
+def attention_preferences(
+    args: EngineArgs,
+    model: ModelDescription,
+    *,
+    kv_cache_dtype: str,
+    capability: tuple[int, int],
+    platform: Platform,
+) -> Preferences:
+    """The attention backend that the user, else the model's own config rule, asks for."""
+    config = args.attention_config
+    return preferences_of(
+        Preferences(
+            backend=args.attention_backend or config.get("backend"),
+            flash_attn_version=config.get("flash_attn_version"),
+            use_non_causal=bool(config.get("use_non_causal")),
+        ),
+        architecture=model.architecture,
+        head_sizes={
+            layer.head_size
+            for layer in model.first_of_kind.values()
+            if isinstance(layer, Attention)
+        },
+        capability=capability,
+        kv_cache_dtype=kv_cache_dtype,
+        platform=platform,
+    )
+
+
+def engine_facts(
+    args: EngineArgs,
+    facts: ModelFacts,
+    model: ModelDescription,
+    *,
+    kv_cache_dtype: str,
+    preferences: Preferences,
+    rocm: tuple[int, int] | None = None,
+    xpu: bool = False,
+) -> EngineFacts:
+    """What some attention backends look up beside the layer's own request."""
+    text = Config(model.text_config, "config.json")
+    return EngineFacts(
+        head_size=model.head_size,
+        num_attention_heads=model.num_attention_heads // args.tensor_parallel_size,
+        num_kv_heads=kv_heads_per_rank(
+            model.num_kv_heads, args.tensor_parallel_size, use_mla=model.use_mla
+        ),
+        kv_cache_dtype=kv_cache_dtype,
+        logits_soft_cap=text.get("attn_logit_softcapping") is not None,
+        alibi=model.architecture in ALIBI or text.get("alibi") is True,
+        is_mm_prefix_lm=facts.is_mm_prefix_lm,
+        is_diffusion=facts.is_diffusion,
+        is_encoder_decoder=facts.attn_type == "encoder_decoder",
+        rocm=rocm,
+        xpu=xpu,
+        absent=model.absent_backends,
+        decode_context_parallel_size=args.decode_context_parallel_size,
+        prefill_context_parallel_size=args.prefill_context_parallel_size,
+        flash_attn_version=preferences.flash_attn_version,
+        use_trtllm_attention=args.attention_config.get("use_trtllm_attention"),
+        qk_nope_head_dim=text.opt_int("qk_nope_head_dim", minimum=0),
+        qk_rope_head_dim=text.opt_int("qk_rope_head_dim", minimum=0),
+        v_head_dim=text.opt_int("v_head_dim", minimum=0),
+        kv_lora_rank=text.opt_int("kv_lora_rank", minimum=0),
+        index_topk=text.opt_int("index_topk", minimum=0),
+        index_kpool=text.opt_int("index_kpool", minimum=0),
+    )
+
+
+def kv_heads_per_rank(
+    num_kv_heads: int, tensor_parallel_size: int, *, use_mla: bool = False
+) -> int:
+    """KV heads on each GPU; fewer heads than GPUs are replicated, MLA always has one."""
+    return 1 if use_mla else max(1, num_kv_heads // tensor_parallel_size)

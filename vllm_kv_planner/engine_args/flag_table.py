@@ -1,13 +1,18 @@
-"""Every flag of ``vllm serve``: how many values it takes, and whether it changes memory.
+"""Every flag of ``vllm serve``, and of earlier ones: its values, its effect, what became of it.
 
-The table itself is data, ``vllm_flags.json`` beside this file.
+The tables are data beside this file: ``vllm_flags.json`` (0.33), ``older_flags.json`` (what 0.33 no
+longer has, and synonyms), ``flag_versions.json`` (when each came and went).
 """
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Literal
 
+from ..errors import InputError, UnknownNameError
 from ..files.data import read_json
 from ..records import dataclass
 
@@ -34,7 +39,7 @@ class Flag:
     """How an unsure flag may change memory."""
     group: str
     keys: str
-    """The configuration class whose fields are the keys of its JSON object; see nested_values."""
+    """The configuration class whose fields are the keys of its JSON object; see value_types."""
 
     @property
     def is_understood(self) -> bool:
@@ -115,3 +120,205 @@ def _flag(name: str) -> Flag:
 def all_spellings() -> list[str]:
     """Every option string, turned-off forms included."""
     return [name for flag in all_flags() for name in (*flag.spellings, *flag.turn_off)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OlderFlag:
+    """One flag of 0.6 to 0.32.
+
+    Attributes:
+        name: With its dashes.
+        takes: How many words follow it.
+        note: What became of it.
+        words: What is planned in its place; ``{}`` stands for its value. None: nothing is.
+        by_value: The same where it depends on the value.
+        many: The same for more than one value.
+        refused: Memory depends on it, and 0.33 says it in a way that cannot be put in its place.
+    """
+
+    name: str
+    takes: Literal["none", "optional", "one", "many"]
+    note: str
+    words: tuple[str, ...] | None
+    by_value: Mapping[str, tuple[str, ...]]
+    many: tuple[str, ...] | None
+    refused: bool
+
+    def in_its_place(self, values: Sequence[str]) -> list[str]:
+        """Words of 0.33 for this flag and its values; none where it changes nothing.
+
+        Raises:
+            InputError: Memory depends on it and nothing can stand in its place.
+        """
+        value = values[0] if values else ""
+        if self.refused or (self.takes in ("one", "many") and not values):
+            raise InputError(self.message if self.refused else f"{self.name}: expected a value")
+        if value in self.by_value:
+            return list(self.by_value[value])
+        template = self.words if len(values) < 2 else self.many
+        if template is None and self.by_value:
+            valid = ", ".join(self.by_value)
+            raise InputError(f"{self.name}: {value[:40]!r} cannot be planned for; known: {valid}")
+        words: list[str] = []
+        for part in template or ():
+            words += values if part == "{}" else [part.replace("{}", value)]
+        return words
+
+    @property
+    def message(self) -> str:
+        """One line for a reader."""
+        return f"vLLM 0.33 has no {self.name}: {self.note}"
+
+
+def older_flag(name: str) -> OlderFlag | None:
+    """The flag of that name."""
+    row = _file()["older"].get(name)
+    if row is None:
+        return None
+    return OlderFlag(
+        name=name,
+        takes=row["takes"],
+        note=row["note"],
+        words=tuple(row["as"]) if "as" in row else None,
+        by_value={value: tuple(words) for value, words in row.get("by_value", {}).items()},
+        many=tuple(row["many"]) if "many" in row else None,
+        refused=row.get("refused", False),
+    )
+
+
+def older_names() -> tuple[str, ...]:
+    """Every name in the table."""
+    return tuple(_file()["older"])
+
+
+def synonyms(name: str) -> list[str]:
+    """What people mean by a flag that vLLM never had; the first that the command has is meant.
+
+    ``--ctx-window`` means what ``--context-length`` does. An entry without a leading dash is a hint
+    in words.
+    """
+    meant: dict[str, list[str]] = _file()["meant"]
+    if name in meant:
+        return meant[name]
+    words = _words(name)
+    return next((found for each, found in meant.items() if _words(each) == words), [])
+
+
+def _words(name: str) -> frozenset[str]:
+    """The words of a name, each in the form that stands for its like."""
+    alike: dict[str, str] = _file()["alike"]
+    found: set[str] = set()
+    for word in filter(None, name.split("-")):
+        singular = word.removesuffix("s") or word
+        found.add(alike.get(word) or alike.get(singular, singular))
+    return frozenset(found)
+
+
+def wrapper_flags(program: str) -> dict[str, int]:
+    """The flags that a program around vLLM takes for itself, and how many words follow each."""
+    found: dict[str, int] = _file()["wrappers"][program]
+    return found
+
+
+def took_truth(name: str) -> bool:
+    """Whether older versions took ``True`` or ``False`` behind this switch."""
+    return name in _file()["took_truth"]
+
+
+def is_today(version: str | None) -> bool:
+    """Whether it is said that the command is for 0.33, whose parser refuses older flags."""
+    return version is not None and re.match(r"v?0\.33(\D|$)", version) is not None
+
+
+def refused_by(name: str, version: str | None) -> str | None:
+    """Why the parser of a version of vLLM refuses a flag; None where it takes it, or nobody knows.
+
+    Known are the releases of ``flag_versions.json``, made by ``tools/make_flag_versions.py``; a
+    build between two releases may have what the next one brings.
+
+    Args:
+        name: The flag, one that 0.33 has or that ``older_flag`` knows; ``--no-x`` is ``--x``.
+        version: ``0.20``, ``v0.19.1``; None: nobody said.
+    """
+    if version is None or is_today(version) or re.search("dev|rc", version):
+        return None
+    asked = _number(version)
+    table = read_json(__file__, "flag_versions.json")
+    read = table["versions"]
+    negated = "--" + name[5:] if name.startswith("--no-") else name
+    row = table["flags"].get(name) or table["flags"].get(negated)
+    if row is None and name in older_names() and asked >= _number(read[0]):
+        return f"vLLM {version} has no {name}: it went before {read[0]}"
+    if row is None or asked > _number(read[-1]):
+        return None
+    first, last = (_number(each)[: len(asked)] for each in row)
+    if asked < first:
+        return f"vLLM {version} has no {name}: it came with {row[0]}"
+    return f"vLLM {version} has no {name}: it went after {row[1]}" if asked > last else None
+
+
+def check_version(names: Iterable[str], version: str | None) -> None:
+    """Refuse the first flag that a version does not have, as its parser does.
+
+    Args:
+        names: Words of a command, or fields of EngineArgs that were given.
+        version: As ``refused_by`` takes it.
+
+    Raises:
+        UnknownNameError: Which, and when it came or went.
+    """
+    for name in names if version is not None else ():
+        flag = name if name.startswith("-") else "--" + name.replace("_", "-")
+        refusal = refused_by(flag.partition("=")[0], version)
+        if refusal is not None:
+            raise UnknownNameError(refusal)
+
+
+def _number(version: str) -> tuple[int, ...]:
+    """``v0.19.1.post1`` as (0, 19, 1)."""
+    return tuple(map(int, re.findall(r"\d+", version)[:3]))
+
+
+def todays_keys(
+    flag: str, value: Mapping[str, Any], version: str | None, notes: list[str]
+) -> dict[str, Any]:
+    """A flag's JSON object with the keys that were renamed since an older version in today's words.
+
+    Args:
+        flag: Its long spelling.
+        value: As it was given.
+        version: Of vLLM; keys that are gone are left out, with a note, where it is an older one.
+        notes: What was changed is told here.
+
+    Raises:
+        UnknownNameError: A key that is gone, and no older version is named.
+    """
+    older: dict[str, Any] = _file()["older_keys"].get(flag, {})
+    if flag == "--speculative-config":  # as create_speculative_config in arg_utils.py (0.33)
+        value = {key.replace("-", "_"): each for key, each in value.items()}
+    found: dict[str, Any] = {}
+    for key, given in value.items():
+        row = older.get(key)
+        if row is None:
+            found.setdefault(key, given)
+            continue
+        said = f"{flag}: vLLM 0.33 has no {key}: {row['note']}"
+        word = json.dumps(given, default=str).lower()
+        if "as" in row:
+            instead = {row["as"]: given}
+        elif word in row.get("by_value", {}):
+            instead = row["by_value"][word]
+        elif version is None or is_today(version):
+            raise UnknownNameError(f"{said}; leave it out")
+        else:
+            instead = {}
+        shown = ", ".join(instead) or "nothing"
+        notes.append(f"{said}; planned as {shown}")
+        found.update(instead)
+    return found
+
+
+@lru_cache(maxsize=1)
+def _file() -> dict[str, Any]:
+    found: dict[str, Any] = read_json(__file__, "older_flags.json")
+    return found

@@ -1,22 +1,24 @@
-"""vLLM's engine flags on an argparse parser, with vLLM's spellings and refusals.
+"""vLLM's engine flags on an argparse parser, with vLLM's spellings, values and refusals.
 
 Every flag of ``vllm serve`` is accepted. Those that change the KV cache or memory fill
-EngineArgs; the others are remembered by name only.
+EngineArgs; the others are remembered by name only. Source of how values are read:
+``_compute_kwargs`` and the functions before it in vllm/engine/arg_utils.py (0.33).
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Sequence
+import json
+import re
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
 from ..errors import InputError
+from .arguments import parse_quantity, parse_quantity_or_auto
 from .engine_args import EngineArgs
 from .flag_help import HELP
-from .flag_table import all_flags
-from .flag_values import metavar_of, reader_of
-from .older_flags import check_version
+from .flag_table import Flag, all_flags, check_version
 
 
 class FlagParser(argparse.ArgumentParser):
@@ -168,8 +170,8 @@ def engine_args_from(namespace: argparse.Namespace, **also: Any) -> EngineArgs:
 
 def _check_configs(given: argparse.Namespace, version: str | None, notes: list[str]) -> None:
     """Put keys of older versions into today's words, and refuse those that vLLM does not know."""
-    from .config_values import read_config
-    from .older_flags import todays_keys
+    from .flag_table import todays_keys
+    from .value_types import read_config
 
     values = vars(given)
     for flag in all_flags():
@@ -194,3 +196,94 @@ def unsure_notes(namespace: argparse.Namespace) -> list[str]:
         for flag in all_flags()
         if flag.effect == "unsure" and given.get(flag.field) not in (None, False)
     ]
+
+
+_BARE_QUANTITY = re.compile(r"\b\d+(?:\.\d+)?[kKmMgGtT]\b")
+_JSON_STRING = re.compile(r'("(?:[^"\\]|\\.)*")')
+
+
+def reader_of(flag: Flag) -> Callable[[str], Any]:
+    """The function argparse calls on each value; it raises ArgumentTypeError, one line."""
+    read = _READERS[flag.type]
+
+    def reader(text: str) -> Any:
+        if flag.can_unset and text in ("", "None"):
+            return None
+        try:
+            value = read(text)
+        except InputError as error:
+            raise argparse.ArgumentTypeError(str(error)) from None
+        if flag.choices and value not in flag.choices:
+            valid = ", ".join(str(choice) for choice in flag.choices)
+            raise argparse.ArgumentTypeError(f"{text[:40]!r}; valid: {valid}")
+        return value
+
+    return reader
+
+
+def metavar_of(flag: Flag) -> str:
+    """What ``--help`` writes for the value."""
+    if flag.choices and len(flag.choices) <= 6:
+        return "{" + ",".join(str(choice) for choice in flag.choices) + "}"
+    return {"int": "N", "float": "X", "quantity": "N[kKmMgG]", "json": "JSON"}.get(
+        flag.type, flag.type.upper().replace("_OR_", "|")
+    )
+
+
+def _read_int(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise InputError(f"{text[:40]!r} is not a whole number") from None
+
+
+def _read_float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError(f"{text[:40]!r} is not a number") from None
+
+
+def _read_json_value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"{text[:60]!r} is not JSON ({str(error)[:60]})") from None
+
+
+def _read_json(text: str) -> Any:
+    value = _read_json_value(text)
+    if not isinstance(value, dict):
+        raise InputError(f"{text[:60]!r} is not a JSON object")
+    return value
+
+
+def _read_config(text: str) -> Any:
+    """A JSON object in which bare numbers may carry a suffix: ``{"cpu_bytes": 80g}``.
+
+    As ``_expand_json_human_readable_numbers`` in vllm/engine/arg_utils.py (0.33).
+    """
+    parts = _JSON_STRING.split(text)
+    for i in range(0, len(parts), 2):  # what stands outside strings
+        parts[i] = _BARE_QUANTITY.sub(lambda m: str(parse_quantity(m.group())), parts[i])
+    return _read_json("".join(parts))
+
+
+def _read_json_or_text(text: str) -> Any:
+    if text.lstrip().startswith("{"):
+        return _read_json(text)
+    raise InputError(f"{text[:60]!r}: only a JSON object can be planned for")
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "text": str,
+    "lower_text": lambda text: text.lower().replace("-", "_"),
+    "int": _read_int,
+    "float": _read_float,
+    "quantity": parse_quantity,
+    "quantity_or_auto": parse_quantity_or_auto,
+    "json": _read_json,
+    "json_value": _read_json_value,
+    "json_or_text": _read_json_or_text,
+    "config": _read_config,
+}

@@ -21,7 +21,7 @@ from .checkpoint_quantization import (
     layer_quantization,
     overriding_method,
 )
-from .choices import DEPRECATED_QUANTIZATION, QUANTIZATION_METHODS
+from .validation import DEPRECATED_QUANTIZATION, QUANTIZATION_METHODS
 
 
 @dataclass(frozen=True)

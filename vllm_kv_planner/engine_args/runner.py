@@ -1,18 +1,153 @@
-"""Which model runner, whether steps overlap, and how many are in flight: vLLM 0.33.
+"""How many tokens and requests a step holds, which model runner runs it, how many are in flight.
 
-Restates ``use_v2_model_runner``, ``_get_v2_model_runner_unsupported_features``, the async
-scheduling part of ``__post_init__``, ``max_concurrent_batches`` and
-``_limit_max_model_len_to_draft`` of ``VllmConfig`` (vllm/config/vllm.py).
+Restates of vLLM 0.33: ``EngineArgs.get_batch_defaults`` and
+``_set_default_max_num_seqs_and_batched_tokens_args`` (vllm/engine/arg_utils.py),
+``SchedulerConfig.__post_init__`` and ``verify_max_model_len`` (vllm/config/scheduler.py);
+``use_v2_model_runner``, ``_get_v2_model_runner_unsupported_features``, the async scheduling part of
+``__post_init__``, ``max_concurrent_batches`` and ``_set_max_num_scheduled_tokens`` of
+``VllmConfig`` (vllm/config/vllm.py).
 """
 
 from __future__ import annotations
 
 from ..errors import InputError
 from ..records import dataclass
-from .engine_args import EngineArgs
-from .environment import EngineEnvironment
+from .engine_args import EngineArgs, EngineEnvironment, UsageContext
 from .facts import ModelFacts
 from .speculative import Speculative
+
+GIB = 1 << 30
+LARGE_MEMORY = 160 * GIB  # B200 and up
+MIDDLE_MEMORY = 70 * GIB  # H100 and up, but not A100 (vLLM pull request 17885) and GB10
+_BATCHED_DP_MOE_TOKENS = 256  # SchedulerConfig.DEFAULT_MAX_NUM_BATCHED_TOKENS_FOR_BATCHED_DP
+
+
+@dataclass(frozen=True)
+class BatchSizes:
+    """A step's limits."""
+
+    max_num_batched_tokens: int
+    max_num_seqs: int
+
+    @property
+    def max_num_encoder_input_tokens(self) -> int:
+        """Encoder budget, and encoder cache, in tokens: equal to max_num_batched_tokens."""
+        return self.max_num_batched_tokens
+
+
+def batch_defaults(
+    *,
+    device_memory_bytes: int,
+    device_name: str,
+    compute_capability: tuple[int, int] | None,
+    usage_context: UsageContext,
+) -> BatchSizes:
+    """By device and use, before caps.
+
+    ``device_memory_bytes`` is what vLLM's platform reports: NVML's total on NVIDIA, not
+    PyTorch's (``GPU.batch_defaults_memory_bytes``).
+    """
+    server = usage_context == "server"
+    if device_memory_bytes >= LARGE_MEMORY:
+        return BatchSizes(16384, 1024)
+    if (
+        device_memory_bytes >= MIDDLE_MEMORY
+        and "a100" not in device_name.lower()
+        and compute_capability != (12, 1)
+    ):
+        return BatchSizes(8192 if server else 16384, 1024)
+    return BatchSizes(2048 if server else 8192, 256)
+
+
+def resolve_batch_sizes(
+    args: EngineArgs,
+    defaults: BatchSizes,
+    *,
+    max_model_len: int,
+    chunked_prefill: bool,
+    min_mm_tokens: int | None = None,
+) -> BatchSizes:
+    """The user's sizes, or defaults within vLLM's caps.
+
+    ``min_mm_tokens`` is the largest single image, video or audio in tokens, for multimodal
+    prefix-LM models that state one; it lifts the default. Raises InputError where vLLM
+    refuses (``check_batch_sizes``).
+    """
+    tokens = args.max_num_batched_tokens
+    seqs = args.max_num_seqs
+    if tokens is None:
+        tokens = (
+            _BATCHED_DP_MOE_TOKENS if uses_batched_dp_moe(args) else defaults.max_num_batched_tokens
+        )
+    if seqs is None:
+        seqs = defaults.max_num_seqs
+    if args.performance_mode == "throughput":
+        tokens *= 2 if args.max_num_batched_tokens is None else 1
+        seqs *= 2 if args.max_num_seqs is None else 1
+    if args.max_num_batched_tokens is None:
+        if not chunked_prefill:
+            tokens = max(tokens, max_model_len)
+        if min_mm_tokens is not None:
+            tokens = max(tokens, min_mm_tokens)
+        tokens = min(tokens, seqs * max_model_len)
+    if args.max_num_seqs is None:
+        seqs = min(seqs, tokens)
+    sizes = BatchSizes(tokens, seqs)
+    check_batch_sizes(args, sizes, max_model_len=max_model_len, chunked_prefill=chunked_prefill)
+    return sizes
+
+
+def check_batch_sizes(
+    args: EngineArgs, sizes: BatchSizes, *, max_model_len: int, chunked_prefill: bool
+) -> None:
+    """Raise InputError in vLLM's words for sizes that do not go together."""
+    tokens, seqs = sizes.max_num_batched_tokens, sizes.max_num_seqs
+    if tokens < max_model_len and not chunked_prefill:
+        raise InputError(
+            f"max_num_batched_tokens ({tokens}) is smaller than max_model_len ({max_model_len}), "
+            "and chunked prefill is off; increase --max-num-batched-tokens or decrease "
+            "--max-model-len"
+        )
+    if tokens < seqs:
+        raise InputError(
+            f"max_num_batched_tokens ({tokens}) must be greater than or equal to "
+            f"max_num_seqs ({seqs})"
+        )
+    active = args.max_num_active_seqs
+    if active is not None and active > seqs:
+        raise InputError(
+            f"max_num_active_seqs ({active}) cannot be greater than max_num_seqs ({seqs})"
+        )
+    threshold = args.long_prefill_token_threshold
+    if threshold > max_model_len:
+        raise InputError(
+            f"long_prefill_token_threshold ({threshold}) cannot be greater than the "
+            f"max_model_len ({max_model_len})"
+        )
+
+
+def check_item_fits(sizes: BatchSizes, item: int | None) -> None:
+    """Raise InputError for an image, video or audio that must go in one step and does not.
+
+    Source: ``compute_mm_encoder_budget`` (vllm/v1/core/encoder_cache_manager.py).
+    """
+    tokens = sizes.max_num_batched_tokens
+    if item is not None and item > tokens:
+        raise InputError(
+            f"Chunked MM input disabled but max_tokens_per_mm_item ({item}) is larger than "
+            f"max_num_batched_tokens ({tokens}): --max-num-batched-tokens {item} or more, or "
+            "--language-model-only"
+        )
+
+
+def uses_batched_dp_moe(args: EngineArgs) -> bool:
+    """``ParallelConfig.use_batched_dp_moe`` (vllm/config/parallel.py)."""
+    return (
+        args.all2all_backend in ("deepep_low_latency", "nixl_ep")
+        and args.enable_expert_parallel
+        and args.data_parallel_size > 1
+    )
+
 
 _ASYNC_ON_V1 = (
     *("eagle", "eagle3", "mtp", "dflash", "dspark"),
@@ -169,21 +304,32 @@ def _check_v1(
         raise InputError(f"Model Runner V1 does not support: {', '.join(lacking)}")
 
 
-def limit_to_draft(
-    max_model_len: int,
-    draft_max_model_len: int,
-    speculative: Speculative,
-    *,
-    uses_v2: bool,
-    draft_rope_types: tuple[str, ...] = ("default",),
-) -> int:
-    """``max_model_len`` once the draft model had its say; tokens.
+def check_slots(
+    args: EngineArgs, speculative: Speculative, batch: BatchSizes, *, uses_v2: bool
+) -> None:
+    """Refuse batches too small for the draft's tokens, and ranks that its runner does not divide.
 
-    V2 cannot skip drafting for longer requests. Drafts that share the target's positions (all
-    but independent draft models, with a RoPE that only sizes a cache) do not limit it.
+    Model Runner V1 runs an independent draft model on all ranks of the target or not at all
+    (``DraftModelProposer._raise_if_draft_tp_mismatch``).
     """
-    cache_only = {"default", "linear", "llama3", "ntk", "proportional"}
-    shares = speculative.method != "draft_model" and set(draft_rope_types) <= cache_only
-    if not uses_v2 or shares:
-        return max_model_len
-    return min(max_model_len, draft_max_model_len)
+    ranks, tokens = args.tensor_parallel_size, batch.max_num_batched_tokens
+    own = speculative.draft_tensor_parallel_size or ranks
+    if speculative.method == "draft_model" and not uses_v2 and own != ranks:
+        raise InputError(
+            "Currently, 'draft_tensor_parallel_size' and 'tensor_parallel_size' must be the same. "
+            f"Got {own} and {ranks}"
+        )
+    verified = batch.max_num_seqs * (1 + (speculative.num_speculative_tokens or 0))
+    if args.enable_lora and tokens < verified:
+        raise InputError(
+            f"Consider increasing max_num_batched_tokens ({tokens}) or decreasing "
+            f"num_speculative_tokens: with LoRA the batch must hold {verified} tokens, "
+            "max_num_seqs x (1 + num_speculative_tokens)"
+        )
+    lookahead = speculative.num_lookahead_tokens
+    if tokens <= lookahead:
+        raise InputError(
+            "VllmConfig does not have enough slots to schedule a token and support the speculative "
+            f"decoding settings. Got max_num_batched_tokens={tokens} and "
+            f"num_lookahead_tokens={lookahead}"
+        )

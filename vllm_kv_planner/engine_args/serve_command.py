@@ -12,11 +12,9 @@ from collections.abc import Mapping, Sequence
 from ..errors import InputError, printable
 from ..records import dataclass, field
 from .arguments import prepare_arguments
-from .engine_args import EngineArgs
-from .environment import EngineEnvironment, read_environment
+from .engine_args import EngineArgs, EngineEnvironment, read_environment
 from .find_server import Server, find_server
-from .flag_table import Flag, all_flags
-from .older_flags import wrapper_flags
+from .flag_table import Flag, all_flags, wrapper_flags
 from .shell_words import HOLE, ends_at_shell, filled, literal, split_command
 from .unknown_flags import is_flag
 
@@ -38,7 +36,7 @@ class ServeCommand:
     vllm_version: str | None
     """As the tag of the container's image says it."""
     lora_modules: tuple[str, ...]
-    """Values of --lora-modules, for ``lora.check_modules``: the adapters' folders are not read."""
+    """Values of --lora-modules, for ``rules.check_modules``: the adapters' folders are not read."""
 
 
 def parse_serve_command(

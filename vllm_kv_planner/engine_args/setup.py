@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any
 
-from ..errors import UnsupportedError
+from ..config.find import FoundConfig
+from ..errors import ConfigError, UnsupportedError
 from ..gpu.gpu import GPU, NOT_CUDA
 from ..kv_cache.specs import RequestLimits
 from ..model.context import CacheContext
+from ..model.describe import describe
 from ..model.description import ModelDescription
 from ..model.layers.state import common_checkpoint_alignment, largest_state_bytes
+from ..model.multimodal_tokens import shows_nothing
 from ..records import dataclass, replace
 from .attention_backend import AttentionBackend
-from .attention_backend.bytes_per_token import hybrid_bytes_per_token, layer_bytes_per_token
+from .attention_backend.backend import hybrid_bytes_per_token, layer_bytes_per_token
 from .block_size import (
     DEFAULT_BLOCK_SIZE,
     BlockSizes,
@@ -22,14 +28,18 @@ from .block_size import (
     preferred_block_size,
     validate_block_size,
 )
-from .cache_layers import CacheLayers, backend_of_each, build_cache_layers, distinct, joined
-from .chooser import chooser
+from .cache_layers import (
+    CacheLayers,
+    backend_of_each,
+    build_cache_layers,
+    chooser,
+    distinct,
+    joined,
+)
 from .defaults import ResolvedEngine, resolve_engine
 from .draft import find_draft
-from .engine_args import EngineArgs
-from .environment import EngineEnvironment
-from .facts import ModelFacts
-from .model_facts import attention_preferences, engine_facts, model_facts, outside_facts
+from .engine_args import EngineArgs, EngineEnvironment
+from .facts import ModelFacts, attention_preferences, engine_facts, model_facts, outside_facts
 from .rules import check_rules
 
 if TYPE_CHECKING:
@@ -89,12 +99,10 @@ def resolve_setup(
     """
     capability = _capability(gpu)
     facts = model_facts(args, model)
-    if gpu.platform == "rocm":
-        from .rocm_rules import on_rocm
+    if gpu.platform != "cuda":
+        from .rules import on_platform
 
-        args = on_rocm(args, facts, environment or EngineEnvironment())
-    if gpu.platform == "xpu":
-        _check_on_xpu(args, model, gpu, facts)
+        args = on_platform(args, model, gpu, facts, environment or EngineEnvironment())
     draft = find_draft(args, model)
     outside = replace(outside_facts(args, facts, model.item_rule), draft=draft)
     resolved = resolve_engine(args, facts, gpu, environment, outside)
@@ -123,20 +131,6 @@ def _capability(gpu: GPU) -> tuple[int, int]:
             "GPU that is like it"
         )
     return gpu.compute_capability
-
-
-def _check_on_xpu(args: EngineArgs, model: ModelDescription, gpu: GPU, facts: ModelFacts) -> None:
-    from .attention_backend.xpu import check_planned
-
-    unplanned = {
-        "latent attention (MLA)": model.use_mla,
-        "a hybrid of attention and states": model.is_hybrid,
-        "a model without attention": model.is_attention_free,
-        "an image that is attended to in both directions": model.is_mm_prefix_lm,
-        "--speculative-config": args.speculative_config is not None,
-        "--kv-transfer-config": args.kv_transfer_config is not None,
-    }
-    check_planned(gpu.name, args.dtype, facts.quantization, unplanned)
 
 
 def _cache(
@@ -170,7 +164,7 @@ def _cache(
     drafted = None
     if draft is not None:
         from .cache_layers import stored_kv_cache_dtype
-        from .draft_cache import cached_draft
+        from .draft import cached_draft
 
         stored = stored_kv_cache_dtype(model, first, backends)
         drafted = cached_draft(args, draft, resolved, first, preferences, engine, stored)
@@ -282,3 +276,72 @@ def _aligned(
             skipped_bytes_per_token=skipped,
         )
     return sizes
+
+
+def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:
+    """The model of a config under these flags; the last ones are remembered."""
+    return _described(
+        # the objects themselves, which the cache keeps alive: an id cannot come to mean another
+        Keyed(found, (id(found.config), *map(id, found.files.values()))),
+        Keyed(args.hf_overrides, repr(args.hf_overrides)),
+        text_only(found, args),
+        args.disable_sliding_window,
+        args.runner,
+        args.convert,
+    )
+
+
+def text_only(found: FoundConfig, args: EngineArgs) -> bool:
+    """Whether no image, audio or video can reach the model."""
+    if args.enable_mm_embeds:
+        return False
+    limits = args.limit_mm_per_prompt
+    return args.language_model_only or (bool(limits) and shows_nothing(found.config, limits))
+
+
+@contextmanager
+def named(found: FoundConfig) -> Iterator[None]:
+    """Say which config a complaint about ``config.json`` means."""
+    try:
+        yield
+    except ConfigError as error:
+        message = str(error)
+        if not message.startswith("config.json: "):
+            raise
+        where = found.path or found.id
+        raise type(error)(where + message.removeprefix("config.json")) from None
+
+
+class Keyed:
+    """A value that compares by a key of its own, so that what follows from it can be remembered."""
+
+    def __init__(self, value: Any, key: object) -> None:
+        self.value = value
+        self.key = key
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Keyed) and other.key == self.key
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+
+@lru_cache(maxsize=64)
+def _described(
+    found: Keyed,
+    hf_overrides: Keyed,
+    language_model_only: bool,
+    disable_sliding_window: bool,
+    runner: str,
+    convert: str,
+) -> ModelDescription:
+    return describe(
+        found.value.with_quantization,
+        where=found.value.path or found.value.id,
+        name=found.value.id,
+        hf_overrides=hf_overrides.value,
+        language_model_only=language_model_only,
+        disable_sliding_window=disable_sliding_window,
+        runner=runner,
+        convert=convert,
+    )

@@ -1,7 +1,8 @@
-"""Speculative decoding, as far as blocks and batches depend on it.
+"""Speculative decoding, as far as blocks, batches and lengths depend on it.
 
 Restates parts of ``SpeculativeConfig`` (vllm/config/speculative.py) and of ``VllmConfig``
-(``num_lookahead_tokens``, ``num_prefill_lookahead_tokens``; vllm/config/vllm.py) of 0.33.
+(``num_lookahead_tokens``, ``num_prefill_lookahead_tokens``, ``_limit_max_model_len_to_draft``;
+vllm/config/vllm.py) of 0.33.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..files.json_file import shown
 from ..records import dataclass, replace
-from .choices import ATTENTION_BACKENDS, KV_CACHE_DTYPES, QUANTIZATION_METHODS
 from .engine_args import EngineArgs
+from .lengths import ModelLength, resolve_max_model_len, rope_parameters, rope_type
+from .validation import ATTENTION_BACKENDS, KV_CACHE_DTYPES, QUANTIZATION_METHODS
 
 if TYPE_CHECKING:
     from ..model.draft import Draft
+
 
 LARGEST = 1 << 40
 """Of a count in the object; far above any that makes sense."""
@@ -230,3 +233,55 @@ def _method(given: Any, model: Any) -> str:
             if word in model.lower():
                 return found
     return method
+
+
+def limited_length(
+    length: ModelLength, speculative: Speculative, draft: Draft, *, uses_v2: bool
+) -> ModelLength:
+    """``max_model_len`` once the draft had its say (``_limit_max_model_len_to_draft``).
+
+    Raises:
+        InputError: The draft's ``max_model_len`` is longer than the draft, or the target.
+    """
+    text, asked = draft.model.text_config, speculative.max_model_len
+    own = resolve_max_model_len(None, text, target_max_model_len=length.max_model_len)
+    for other, whose in ((own.max_model_len, "draft"), (length.max_model_len, "target")):
+        if asked is not None and asked > other:
+            raise InputError(
+                f"--speculative-config: max_model_len={asked} cannot be larger than the "
+                f"{whose} model's {other}"
+            )
+    limit = limit_to_draft(
+        length.max_model_len,
+        asked or min(own.max_model_len, length.max_model_len),
+        speculative,
+        uses_v2=uses_v2,
+        draft_rope_types=tuple(rope_type(each) for each in rope_parameters(text)) or ("default",),
+    )
+    if limit == length.max_model_len:
+        return length
+    note = (
+        f"the draft model takes no more than {limit:,} tokens, so neither does the engine "
+        f"(max_model_len {length.max_model_len:,} otherwise)"
+    )
+    return replace(length, max_model_len=limit, note=note)
+
+
+def limit_to_draft(
+    max_model_len: int,
+    draft_max_model_len: int,
+    speculative: Speculative,
+    *,
+    uses_v2: bool,
+    draft_rope_types: tuple[str, ...] = ("default",),
+) -> int:
+    """``max_model_len`` once the draft model had its say; tokens.
+
+    V2 cannot skip drafting for longer requests. Drafts that share the target's positions (all
+    but independent draft models, with a RoPE that only sizes a cache) do not limit it.
+    """
+    cache_only = {"default", "linear", "llama3", "ntk", "proportional"}
+    shares = speculative.method != "draft_model" and set(draft_rope_types) <= cache_only
+    if not uses_v2 or shares:
+        return max_model_len
+    return min(max_model_len, draft_max_model_len)

@@ -5,13 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from ..config.find import find_config
-from ..engine_args.config_values import known_part
-from ..engine_args.described import described
-from ..engine_args.engine_args import EngineArgs
-from ..engine_args.environment import EngineEnvironment
-from ..engine_args.flag_table import all_flags
-from ..engine_args.older_flags import todays_keys
-from ..engine_args.setup import EngineSetup, resolve_setup
+from ..engine_args.engine_args import EngineArgs, EngineEnvironment
+from ..engine_args.flag_table import all_flags, todays_keys
+from ..engine_args.setup import EngineSetup, described, resolve_setup
+from ..engine_args.value_types import known_part
 from ..errors import InputError, PlannerError, UnsupportedError
 from ..gpu.catalogue import SAME_DEVICE, custom_gpu, find_gpu, may_be
 from ..gpu.gpu import GPU

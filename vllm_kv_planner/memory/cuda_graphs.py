@@ -22,7 +22,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..engine_args.kv_connector import needs_piecewise
+from ..engine_args.caching import needs_piecewise
 from ..records import dataclass
 from .draft import draft_of
 from .overheads import GraphCosts

@@ -6,8 +6,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..config.find import FoundConfig, found_config
-from ..engine_args.engine_args import EngineArgs
-from ..engine_args.environment import EngineEnvironment
+from ..engine_args.engine_args import EngineArgs, EngineEnvironment
 from ..engine_args.value_types import shown
 from ..errors import InputError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
@@ -157,11 +156,11 @@ def engine_args_of(
     try:
         args = EngineArgs(model=model, **given)
     except TypeError as error:
-        from ..engine_args.near_flags import unknown_argument
+        from ..engine_args.unknown_flags import unknown_argument
 
         raise unknown_argument(given, EngineArgs) or InputError(f"plan(): {error}") from None
     if vllm_version is not None:
-        from ..engine_args.older_flags import check_version
+        from ..engine_args.flag_table import check_version
 
         changed = (each for each in given if getattr(args, each) != getattr(EngineArgs, each, None))
         check_version(changed, vllm_version)

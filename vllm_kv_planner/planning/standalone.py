@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from ..engine_args.described import described, named
-from ..engine_args.setup import EngineSetup, resolve_setup
+from ..engine_args.setup import EngineSetup, described, named, resolve_setup
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..gpu.catalogue import DEFAULT_GPU
 from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
@@ -208,8 +207,8 @@ def check_checkpoints(setup: EngineSetup, found: FoundConfig) -> None:
 
 def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLimits) -> KVCachePlan:
     """Divide each stage's ``available`` bytes of one GPU into blocks."""
-    from ..engine_args.kernel_blocks import check_kernel_blocks
-    from ..engine_args.kv_connector import why_hybrid_is_off
+    from ..engine_args.block_size import check_kernel_blocks
+    from ..engine_args.caching import why_hybrid_is_off
 
     length = setup.resolved.length
     try:

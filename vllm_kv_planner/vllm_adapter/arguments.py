@@ -9,8 +9,7 @@ from dataclasses import MISSING, fields
 from typing import Any
 
 from ..config.find import FoundConfig
-from ..engine_args.engine_args import EngineArgs
-from ..engine_args.environment import EngineEnvironment
+from ..engine_args.engine_args import EngineArgs, EngineEnvironment
 from ..errors import UnsupportedError, printable
 from ..files.json_file import read_json_file
 

@@ -11,7 +11,7 @@ import re
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from ..engine_args.quantities import parse_quantity
+from ..engine_args.arguments import parse_quantity
 from ..errors import InputError, printable
 from ..records import dataclass
 

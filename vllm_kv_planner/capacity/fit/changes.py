@@ -170,7 +170,7 @@ def without_video(start: Start) -> Iterator[Change]:
 
 def text_only(start: Start) -> Iterator[Change]:
     """No encoder, where the model has one and nobody limited it."""
-    from ...engine_args.described import described
+    from ...engine_args.setup import described
 
     request = start.request
     if request.args.language_model_only:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from ...engine_args.described import described
+from ...engine_args.setup import described
 from ...errors import PlannerError, UnsupportedError, WeightsUnknownError
 from ...kv_cache.capacity import KVCachePlan
 from ...kv_cache.specs import RequestLimits

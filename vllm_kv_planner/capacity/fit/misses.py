@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Collection
 from math import ceil
 
-from ...engine_args.described import described
+from ...engine_args.setup import described
 from ...errors import PlannerError
 from ...planning.request import PlanRequest
 from ...records import dataclass

@@ -6,8 +6,7 @@ import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ...engine_args.engine_args import EngineArgs, VersionDefault
-from ...engine_args.environment import EngineEnvironment
+from ...engine_args.engine_args import EngineArgs, EngineEnvironment, VersionDefault
 from ...engine_args.flag_table import flag_words
 from ...masking import masked_words
 from ...planner import plan_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import ceil
 
-from ...engine_args.described import described
+from ...engine_args.setup import described
 from ...engine_args.value_types import flag_name
 from ...errors import InputError, PlannerError
 from ...planning.request import PlanRequest

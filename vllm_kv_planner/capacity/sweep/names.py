@@ -8,7 +8,7 @@ from functools import cache
 from typing import Any
 
 from ...engine_args.flag_table import Flag, all_flags
-from ...engine_args.near_flags import unknown_flag_message
+from ...engine_args.unknown_flags import unknown_flag_message
 from ...errors import InputError, UnknownNameError
 from ...files.json_file import shown
 from ...files.yaml_file import read_yaml

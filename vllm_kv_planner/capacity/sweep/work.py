@@ -139,7 +139,7 @@ class Work:
         request = replace(base, gpu=self.gpus[setup.get("gpu")])
         version = setup.get("vllm_version")
         if version is not None:
-            from ...engine_args.older_flags import check_version
+            from ...engine_args.flag_table import check_version
 
             check_version((name for name in flags if setup[name] is not None), version)
             request = replace(request, vllm_version=version)

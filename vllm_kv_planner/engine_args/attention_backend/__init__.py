@@ -4,9 +4,8 @@ The tables in ``selectable.py`` and ``model_specific.py`` say what each backend 
 ``select_backend`` goes through them as vLLM 0.33 does.
 """
 
-from .backend import AttentionBackend
-from .bytes_per_token import hybrid_bytes_per_token, layer_bytes_per_token
-from .facts import Capability, EngineFacts
+from .backend import AttentionBackend, hybrid_bytes_per_token, layer_bytes_per_token
+from .declaration import Capability, EngineFacts
 from .kv_dtypes import KV_CACHE_DTYPES, boundary_skip_layers
 from .preferences import Preferences, preferences_of
 from .select import fixed_backend, select_backend, select_cpu_backend

@@ -7,9 +7,16 @@ Source: vLLM 0.33 ``v1/attention/backends/fa_utils.py`` (``get_flash_attn_versio
 
 from __future__ import annotations
 
-from .blocks import KernelBlocks, exactly, multiple_of
-from .facts import Capability, EngineFacts, KernelQuestion, Situation
-from .quantisation import is_fp8_per_tensor, is_quantised
+from .declaration import (
+    Capability,
+    EngineFacts,
+    KernelBlocks,
+    KernelQuestion,
+    Situation,
+    exactly,
+    multiple_of,
+)
+from .kv_dtypes import is_fp8_per_tensor, is_quantised
 
 HD256_PAGE = 128
 """Tokens of a page in version 4's kernel for head size 256 on Blackwell."""

@@ -9,8 +9,7 @@ Source: vLLM 0.33 ``v1/attention/backends/flashinfer.py`` ``FlashInferBackend`` 
 
 from __future__ import annotations
 
-from .blocks import KernelBlocks, exactly
-from .facts import Capability, KernelQuestion, Situation
+from .declaration import Capability, KernelBlocks, KernelQuestion, Situation, exactly
 
 SMALL_PAGES = (16, 32, 64)
 LARGE_PAGES = (128, 256, 512, 1024)

@@ -7,9 +7,8 @@ Source: vLLM 0.33, ``supports_combination`` of the classes in ``v1/attention/bac
 
 from __future__ import annotations
 
-from .blocks import KernelBlocks, exactly, multiple_of
-from .facts import KernelQuestion, Situation
-from .quantisation import is_quantised
+from .declaration import KernelBlocks, KernelQuestion, Situation, exactly, multiple_of
+from .kv_dtypes import is_quantised
 
 
 def hopper_only(situation: Situation) -> str | None:

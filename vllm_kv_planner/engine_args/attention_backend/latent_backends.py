@@ -6,9 +6,19 @@ Source: vLLM 0.33, one class each in ``v1/attention/backends/mla/``.
 from __future__ import annotations
 
 from ...records import replace
-from . import latent, packing
-from .blocks import exactly, multiple_of
-from .declaration import ANY_FLOAT, BF16, FP8, HALF, UNQUANTISED, Declaration, majors
+from . import kv_dtypes as packing
+from . import latent
+from .declaration import (
+    ANY_FLOAT,
+    BF16,
+    FP8,
+    HALF,
+    UNQUANTISED,
+    Declaration,
+    exactly,
+    majors,
+    multiple_of,
+)
 
 MLA_HEADS = (320, 512, 576)
 SPARSE_HEADS = (512, 576)

@@ -9,10 +9,19 @@ of ``models/`` that each name says.
 from __future__ import annotations
 
 from ...records import replace
-from . import latent, packing
-from .blocks import KernelBlocks, exactly, multiple_of
-from .declaration import BF16, HALF, Declaration, majors, only
-from .facts import KernelQuestion
+from . import kv_dtypes as packing
+from . import latent
+from .declaration import (
+    BF16,
+    HALF,
+    Declaration,
+    KernelBlocks,
+    KernelQuestion,
+    exactly,
+    majors,
+    multiple_of,
+    only,
+)
 from .plain_backends import FLASH_ATTN
 from .selectable import SELECTABLE
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from ...kv_cache.layout import DEFAULT_PREFERENCE
 from ...records import replace
-from . import flash_attention, flashinfer, packing
-from .blocks import exactly, multiple_of
+from . import flash_attention, flashinfer
+from . import kv_dtypes as packing
 from .declaration import (
     ALL_TYPES,
     ANY_FLOAT,
@@ -16,11 +16,13 @@ from .declaration import (
     FP8,
     UNQUANTISED,
     Declaration,
+    Situation,
     between,
+    exactly,
     majors,
+    multiple_of,
     only,
 )
-from .facts import Situation
 
 FLASH_ATTN = Declaration(
     name="FLASH_ATTN",

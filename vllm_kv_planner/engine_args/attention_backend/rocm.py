@@ -9,10 +9,20 @@ and ``mla/rocm_aiter_mla_sparse.py``. As in vLLM's images for ROCm, AITER is ins
 from __future__ import annotations
 
 from ...records import replace
-from . import packing
-from .blocks import KernelBlock, exactly, multiple_of
-from .declaration import ANY_FLOAT, DECODER, FP8, HALF, UNQUANTISED, Declaration
-from .facts import Capability, Situation
+from . import kv_dtypes as packing
+from .declaration import (
+    ANY_FLOAT,
+    DECODER,
+    FP8,
+    HALF,
+    UNQUANTISED,
+    Capability,
+    Declaration,
+    KernelBlock,
+    Situation,
+    exactly,
+    multiple_of,
+)
 from .latent_backends import DENSE_LATENT, SPARSE
 from .plain_backends import PLAIN, TRITON_ATTN
 

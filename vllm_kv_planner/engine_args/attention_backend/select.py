@@ -13,15 +13,12 @@ from functools import lru_cache
 from ...errors import UnknownNameError, UnsupportedError
 from ...model.backend_request import BackendRequest
 from .backend import AttentionBackend
-from .construction import refusal
-from .declaration import Declaration
-from .facts import Capability, EngineFacts, Situation
+from .declaration import Capability, Declaration, EngineFacts, Situation
 from .kv_dtypes import check_known, check_on_cuda
-from .messages import none_valid, not_valid, unknown_backend
 from .model_specific import MODEL_SPECIFIC
-from .order import backend_order
+from .preferences import backend_order
 from .selectable import SELECTABLE
-from .validate import reasons_against
+from .validate import none_valid, not_valid, reasons_against, refusal, unknown_backend
 
 
 @lru_cache(maxsize=4096)

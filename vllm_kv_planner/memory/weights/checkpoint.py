@@ -11,8 +11,8 @@ from functools import lru_cache
 
 from ...config.find import is_offline
 from ...config.found import FoundConfig
-from ...engine_args.described import Keyed
 from ...engine_args.engine_args import EngineArgs
+from ...engine_args.setup import Keyed
 from ...errors import ConfigError
 from ...files.json_file import printable
 from ...kv_cache.math import cdiv

@@ -11,10 +11,9 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ...config.named_quantization import weights_unknown
-from ...engine_args.described import Keyed
 from ...engine_args.engine_args import EngineArgs
 from ...engine_args.parallel import stage_ranges
-from ...engine_args.setup import EngineSetup
+from ...engine_args.setup import EngineSetup, Keyed
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
