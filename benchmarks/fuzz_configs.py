@@ -33,7 +33,7 @@ from benchmarks.contradictions import contradictions
 from vllm_kv_planner import PlannerError, VLLMPlanner, plan
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.config.presets import find_preset, known_names
-from vllm_kv_planner.model.architectures.resolve import model_types
+from vllm_kv_planner.model.architectures.registry import model_types
 from vllm_kv_planner.model.config import parse_config
 from vllm_kv_planner.model.defaults import defaults_for
 

@@ -25,7 +25,7 @@ from unittest import mock
 from vllm_kv_planner.cli import COMMANDS, main
 from vllm_kv_planner.engine_args import flag_table
 from vllm_kv_planner.engine_args.flag_table import Flag, all_flags
-from vllm_kv_planner.files.data import read_json
+from vllm_kv_planner.files.json_file import read_json
 
 MODELS = ("gpt2", "Qwen/Qwen3-0.6B", "google/gemma-3-1b-it", "openai/gpt-oss-20b", "", "no/such")
 VALUES = (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vllm_kv_planner.engine_args.attention_backend import EngineFacts
-from vllm_kv_planner.model.backend_request import BackendRequest
+from vllm_kv_planner.model.layers.base import BackendRequest
 
 HOPPER, BLACKWELL = (9, 0), (10, 0)
 LLAMA = BackendRequest(

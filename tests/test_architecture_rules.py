@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner.errors import ConfigError, InputError, PlannerError, UnsupportedError
-from vllm_kv_planner.model.architectures import registry, resolve
+from vllm_kv_planner.model.architectures import registry
 from vllm_kv_planner.model.architectures.derived import DERIVATIONS
 from vllm_kv_planner.model.architectures.hf_config import config_classes
 from vllm_kv_planner.model.describe import describe
@@ -153,7 +153,7 @@ def test_tables_are_sorted_one_row_a_line() -> None:
 
 
 def test_suffixes_are_tried_in_vllms_order() -> None:
-    assert list(resolve._SUFFIXES)[-1] == "Model"
+    assert list(registry._SUFFIXES)[-1] == "Model"
 
 
 @pytest.mark.parametrize("model", sorted(config_files()) or [""])

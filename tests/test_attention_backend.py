@@ -21,7 +21,7 @@ from vllm_kv_planner.engine_args.attention_backend.declaration import Situation
 from vllm_kv_planner.engine_args.attention_backend.kv_dtypes import check_known
 from vllm_kv_planner.engine_args.attention_backend.select import choose
 from vllm_kv_planner.errors import UnknownNameError, UnsupportedError
-from vllm_kv_planner.model.backend_request import BackendRequest
+from vllm_kv_planner.model.layers.base import BackendRequest
 from vllm_kv_planner.records import replace
 
 from .backend_cases import BLACKWELL, DEEPSEEK, HOPPER, LLAMA, V3

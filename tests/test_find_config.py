@@ -256,12 +256,12 @@ def test_a_bundled_config_is_found_without_comparing_names(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Naming the nearest models costs more than a plan; nobody asked for it here."""
-    from vllm_kv_planner.config import nearest
+    from vllm_kv_planner.config import presets
 
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path))
     asked: list[str] = []
-    monkeypatch.setattr(nearest, "nearest_models", lambda name: asked.append(name) or [])
+    monkeypatch.setattr(presets, "nearest_models", lambda name: asked.append(name) or [])
     assert find_config("meta-llama/Llama-3.1-8B-Instruct").source.startswith("bundled")
     assert asked == []
     with pytest.raises(UnknownNameError):

@@ -7,7 +7,7 @@ import pytest
 from tests.hostile_configs import LLAMA, JsonDict, awq, fp8, modelopt, planned, tensors
 from vllm_kv_planner import PlannerError, plan
 from vllm_kv_planner.config.find import FoundConfig, find_config
-from vllm_kv_planner.config.named_quantization import named_quantization
+from vllm_kv_planner.config.found import named_quantization
 from vllm_kv_planner.errors import ConfigError, UnsupportedError
 from vllm_kv_planner.model.describe import describe
 

@@ -10,9 +10,8 @@ import pytest
 import vllm_kv_planner
 from vllm_kv_planner import InputError, Plan, PlannerError, UnsupportedError
 from vllm_kv_planner.config.find import FoundConfig
-from vllm_kv_planner.model.context import CacheContext
 from vllm_kv_planner.model.describe import describe
-from vllm_kv_planner.model.layers.base import CacheLayer
+from vllm_kv_planner.model.layers.base import CacheContext, CacheLayer
 
 LATENTS = {
     "hidden_size": 7168,

@@ -9,7 +9,7 @@ import pytest
 from vllm_kv_planner import InputError, plan
 from vllm_kv_planner.capacity.paged import held_by_request
 from vllm_kv_planner.capacity.paging import paging
-from vllm_kv_planner.kv_cache.math import cdiv
+from vllm_kv_planner.kv_cache.spec import cdiv
 from vllm_kv_planner.planning.request import plan_request
 from vllm_kv_planner.planning.standalone import StandalonePlan
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from vllm_kv_planner.capacity.paged import held_by_request
 from vllm_kv_planner.kv_cache.capacity import WorkerBlocks
-from vllm_kv_planner.kv_cache.math import cdiv
+from vllm_kv_planner.kv_cache.spec import cdiv
 from vllm_kv_planner.kv_cache.specs import KVCacheSpec, MambaSpec, RequestLimits, SlidingWindowSpec
 
 from .paging_cases import LLAMA, PER_TOKEN, one

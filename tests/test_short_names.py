@@ -12,7 +12,7 @@ from tests.hub_server import Hub
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.config import presets
 from vllm_kv_planner.config.find import find_config
-from vllm_kv_planner.config.nearest import nearest_models
+from vllm_kv_planner.config.presets import nearest_models
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError
 
 pytest_plugins = ["tests.hub_fixtures"]

@@ -20,10 +20,9 @@ from tests.state_configs import (
 )
 from vllm_kv_planner import InputError, Plan, PlannerError, UnsupportedError
 from vllm_kv_planner.config.find import FoundConfig
-from vllm_kv_planner.model.context import CacheContext
 from vllm_kv_planner.model.describe import describe
-from vllm_kv_planner.model.layers.base import CacheLayer
-from vllm_kv_planner.model.layers.state import (
+from vllm_kv_planner.model.layers.base import CacheContext, CacheLayer
+from vllm_kv_planner.model.layers.mamba import (
     StateLayer,
     common_checkpoint_alignment,
     largest_state_bytes,

@@ -153,7 +153,7 @@ def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     Raises:
         InputError: Which is not.
     """
-    from ..config.custom import LONGEST
+    from ..config.found import LONGEST
     from ..engine_args.value_types import shown
 
     if not isinstance(lengths, Sequence) or isinstance(lengths, str):

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 from ..kv_cache.capacity import WorkerBlocks
 from ..kv_cache.group import KVCacheGroup
-from ..kv_cache.math import cdiv
+from ..kv_cache.spec import cdiv
 from ..kv_cache.specs import (
     ChunkedLocalAttentionSpec,
     KVCacheSpec,

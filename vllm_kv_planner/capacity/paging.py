@@ -41,7 +41,7 @@ class Scenario:
     max_model_len: int | None = None
 
     def __post_init__(self) -> None:
-        from ..config.custom import LONGEST
+        from ..config.found import LONGEST
         from ..engine_args.value_types import shown
 
         most = {"requests": MOST_REQUESTS, "tokens": LONGEST, "max_model_len": LONGEST}

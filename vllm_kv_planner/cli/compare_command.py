@@ -137,7 +137,7 @@ def parse_custom_model(text: str) -> FoundConfig:
     Raises:
         InputError: Not of that form, or a figure that makes no sense.
     """
-    from ..config.custom import custom_config
+    from ..config.found import custom_config
     from ..records import replace
     from .planner_flags import CUSTOM_FLAGS
 

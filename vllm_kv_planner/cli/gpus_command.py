@@ -50,7 +50,7 @@ def _records(word: str) -> list[dict[str, Any]]:
         UnknownNameError: Nobody knows the word.
     """
     from ..gpu.catalogue import all_gpus, find_gpu, mig_profiles, other_names
-    from ..gpu.naming import fold
+    from ..gpu.gpu import fold
 
     folded, plain = fold(word), word.lower()
 

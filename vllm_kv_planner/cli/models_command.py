@@ -34,7 +34,7 @@ def run(arguments: Sequence[str]) -> int:
     words = [word.lower() for word in parser.parse_args(list(arguments)).words]
     names = [name for name in presets.known_names() if all(word in name.lower() for word in words)]
     if not names:
-        from ..config.nearest import nearest_models
+        from ..config.presets import nearest_models
 
         near = nearest_models("-".join(words))
         hint = f"; did you mean {' or '.join(near)}?" if near else ""

@@ -275,7 +275,7 @@ def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | 
         return None
     if model is not None:
         raise InputError(f"--custom describes the model by hand; MODEL {model!r} is one too many")
-    from ..config.custom import custom_config
+    from ..config.found import custom_config
 
     return custom_config(
         layers=values["layers"],

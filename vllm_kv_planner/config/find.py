@@ -17,9 +17,25 @@ from ..files.json_file import read_config_file
 from ..files.json_file import shown as shown_value
 from ..records import replace
 from . import hf_cache, presets
-from .adapter import adapter_note, adapter_refusal, has_weights
-from .found import ADAPTER_FILE, PARAMS_FILE, QUANT_FILE, FoundConfig, needs_quant_file
-from .reference import check_no_gguf, is_address, referred, shown
+from .found import (
+    ADAPTER_FILE,
+    PARAMS_FILE,
+    QUANT_FILE,
+    FoundConfig,
+    config_of_params,
+    named_quantization,
+    needs_quant_file,
+    note_of,
+)
+from .reference import (
+    adapter_note,
+    adapter_refusal,
+    check_no_gguf,
+    has_weights,
+    is_address,
+    referred,
+    shown,
+)
 
 __all__ = ["QUANT_FILE", "FoundConfig", "find_config", "found_config", "is_offline", "known_names"]
 
@@ -197,9 +213,7 @@ def _bundled(preset: presets.Preset, why: str) -> FoundConfig:
 
 def _other_spelling(name: str) -> str | None:
     """The one bundled model that people mean by ``name``; None where there is none."""
-    from .nearest import meant_by
-
-    found = meant_by(name)
+    found = presets.meant_by(name)
     if len(found) > 1:
         raise UnknownNameError(f"{shown(name)} is not one model: {' or '.join(found[:6])}?")
     return found[0] if found else None
@@ -234,8 +248,6 @@ def _cached(name: str, revision: str | None) -> FoundConfig | None:
 
 def _completed(cached: FoundConfig) -> FoundConfig:
     """With the quantization file that its name promises and whoever filled the cache left out."""
-    from .named_quantization import named_quantization
-
     if QUANT_FILE in cached.files or not needs_quant_file(cached.config) or cached.revision is None:
         return cached
     if named_quantization(cached.id, cached.config) is None:
@@ -261,8 +273,6 @@ def _in_folder(folder: str, name: str, source: str, revision: str | None) -> Fou
             raise adapter_refusal(name, files[ADAPTER_FILE])
         path = os.path.join(folder, PARAMS_FILE)
         if os.path.exists(path):
-            from .mistral_format import config_of_params, note_of
-
             params = read_config_file(path)
             config = config_of_params(params, shown(name))
             return FoundConfig(name, config, source, revision, path, files, (note_of(params),))
@@ -287,7 +297,5 @@ def _unknown(name: str, why: str, revision: str | None) -> UnknownNameError:
 
 
 def _hint(name: str, revision: str | None) -> str:
-    from .nearest import nearest_models
-
-    near = [] if revision else nearest_models(name)
+    near = [] if revision else presets.nearest_models(name)
     return f"; did you mean {' or '.join(near)}?" if near else "; give a folder or config.json"

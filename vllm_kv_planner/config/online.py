@@ -13,10 +13,17 @@ from typing import Any
 from ..errors import ConfigError
 from ..files.json_file import MAX_FILE_BYTES, read_regular_file
 from . import hf_cache, hub
-from .adapter import adapter_note, adapter_refusal
 from .exchange import Deadline, model_deadline
-from .found import ADAPTER_FILE, PARAMS_FILE, QUANT_FILE, FoundConfig, needs_quant_file
-from .mistral_format import config_of_params, note_of
+from .found import (
+    ADAPTER_FILE,
+    PARAMS_FILE,
+    QUANT_FILE,
+    FoundConfig,
+    config_of_params,
+    needs_quant_file,
+    note_of,
+)
+from .reference import adapter_note, adapter_refusal
 
 _MOST_ANSWERS = 64
 _answers: dict[tuple[str, str, str], FoundConfig] = {}

@@ -16,9 +16,8 @@ from itertools import product
 from math import lcm
 
 from ..errors import InputError, UnsupportedError
-from ..kv_cache.group import KVCacheGroup
-from ..kv_cache.layout import is_block_outermost
-from ..kv_cache.math import cdiv, round_up
+from ..kv_cache.group import KVCacheGroup, is_block_outermost
+from ..kv_cache.spec import cdiv, round_up
 from ..kv_cache.specs import AttentionSpec
 from ..records import dataclass, replace
 from .attention_backend import AttentionBackend

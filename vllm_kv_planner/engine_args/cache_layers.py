@@ -16,13 +16,11 @@ from functools import lru_cache
 from itertools import accumulate
 
 from ..errors import InputError
-from ..kv_cache.group import Layers
-from ..kv_cache.layout import resolve_layout, supported_by_all
+from ..kv_cache.group import Layers, resolve_layout, supported_by_all
 from ..kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowSpec
-from ..model.context import CacheContext
 from ..model.description import ModelDescription
 from ..model.layers.attention import Attention
-from ..model.layers.base import CacheLayer
+from ..model.layers.base import CacheContext, CacheLayer
 from ..records import dataclass, field, replace
 from .attention_backend import (
     AttentionBackend,

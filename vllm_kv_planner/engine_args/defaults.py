@@ -8,7 +8,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import UnsupportedError
-from ..files.data import read_json
+from ..files.json_file import read_json
 from ..gpu.gpu import GPU
 from ..records import dataclass, replace
 from .caching import (

@@ -13,8 +13,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..errors import InputError, UnsupportedError
-from ..model.context import CacheContext
 from ..model.description import ModelDescription
+from ..model.layers.base import CacheContext
 from ..records import replace
 from .attention_backend import EngineFacts, Preferences
 from .cache_layers import DraftCache, chooser
@@ -59,7 +59,7 @@ def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
         return mtp_draft(target)
     found = found_draft(args, asked.model)
     if asked.method == "dflash":
-        from ..model.dflash import dflash_draft
+        from ..model.eagle import dflash_draft
 
         return dflash_draft(found, target, over_stages=args.pipeline_parallel_size > 1)
     if asked.method in ("eagle", "eagle3"):

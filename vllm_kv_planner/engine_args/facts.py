@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 from ..errors import InputError
 from ..gpu.gpu import Platform
 from ..model.config import Config
+from ..model.defaults import largest_item
 from ..model.description import ItemRule, ModelDescription
 from ..model.layers.attention import Attention
-from ..model.multimodal_tokens import largest_item
 from ..records import dataclass, field
 from .attention_backend import EngineFacts, Preferences, preferences_of
 from .engine_args import EngineArgs

@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import Any, Literal
 
 from ..errors import InputError, UnknownNameError
-from ..files.data import read_json
+from ..files.json_file import read_json
 from ..records import dataclass
 
 Effect = Literal["kv_cache", "memory", "none", "unsure"]

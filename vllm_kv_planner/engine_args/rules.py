@@ -136,8 +136,8 @@ def check_modules(words: Iterable[str], args: EngineArgs) -> list[str]:
         InputError: vLLM would not start: a value it cannot read, LoRA not enabled, or an adapter
             it does not take.
     """
-    from ..config.adapter import find_adapter
     from ..config.find import is_offline
+    from ..config.reference import find_adapter
 
     notes = []
     for name, path in map(_name_and_path, filter(None, words)):
@@ -183,7 +183,7 @@ def _name_and_path(word: str) -> tuple[str, str]:
 
 
 def _check_adapter(adapter: Mapping[str, Any], where: str, most: int) -> None:
-    from ..config.adapter import largest_rank
+    from ..config.reference import largest_rank
 
     rank = largest_rank(adapter)
     if rank is not None and rank > most:

@@ -11,11 +11,11 @@ from ..config.find import FoundConfig
 from ..errors import ConfigError, UnsupportedError
 from ..gpu.gpu import GPU, NOT_CUDA
 from ..kv_cache.specs import RequestLimits
-from ..model.context import CacheContext
+from ..model.defaults import shows_nothing
 from ..model.describe import describe
 from ..model.description import ModelDescription
-from ..model.layers.state import common_checkpoint_alignment, largest_state_bytes
-from ..model.multimodal_tokens import shows_nothing
+from ..model.layers.base import CacheContext
+from ..model.layers.mamba import common_checkpoint_alignment, largest_state_bytes
 from ..records import dataclass, replace
 from .attention_backend import AttentionBackend
 from .attention_backend.backend import hybrid_bytes_per_token, layer_bytes_per_token

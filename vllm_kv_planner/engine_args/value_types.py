@@ -17,7 +17,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, UnknownNameError, printable
-from ..files.data import read_json
+from ..files.json_file import read_json
 
 if TYPE_CHECKING:
     from .flag_table import Flag

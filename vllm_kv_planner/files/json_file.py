@@ -1,6 +1,7 @@
-"""Read one JSON object from a file nobody vouches for, within bounds of time and memory.
+"""JSON files: data beside the code, and objects from files nobody vouches for.
 
-Whatever is wrong becomes one ``ConfigError`` line: which file, what about it, what is valid.
+The latter are read within bounds of time and memory; whatever is wrong becomes one ``ConfigError``
+line: which file, what about it, what is valid.
 """
 
 from __future__ import annotations
@@ -13,6 +14,40 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..errors import ConfigError, printable
+
+
+def read_json(beside: str, name: str) -> Any:
+    """The JSON file ``name`` in the folder of the module file ``beside`` (its ``__file__``)."""
+    with open(os.path.join(os.path.dirname(beside), name), encoding="utf-8") as file:
+        return json.load(file)
+
+
+def find_line(beside: str, name: str, key: str) -> dict[str, Any] | None:
+    """The object on the line of a ``.jsonl`` file whose ``id`` is ``key``, or None.
+
+    ``key`` is in lower case; ids are matched without regard to case.
+    """
+    text = lines_text(beside, name)
+    # Lower-casing ASCII moves nothing, so offsets into one copy hold in the other.
+    lowered = lines_text(beside, name, lowered=True)
+    start = lowered.find(b'\n{"id":' + json.dumps(key).encode() + b",")
+    if start < 0:
+        return None
+    found: dict[str, Any] = json.loads(text[start + 1 : text.find(b"\n", start + 1)])
+    return found
+
+
+def lines_text(beside: str, name: str, *, lowered: bool = False) -> bytes:
+    """The bytes of a ``.jsonl`` file, read once; as they are, or in lower case."""
+    if name not in _LOADED:
+        with open(os.path.join(os.path.dirname(beside), name), "rb") as file:
+            text = file.read()
+        _LOADED[name] = text, text.lower()
+    return _LOADED[name][lowered]
+
+
+_LOADED: dict[str, tuple[bytes, bytes]] = {}
+
 
 __all__ = [
     "MAX_FILE_BYTES",

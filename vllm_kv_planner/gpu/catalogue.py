@@ -6,10 +6,9 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from ..errors import InputError, UnknownNameError
-from ..files.data import read_json
+from ..files.json_file import read_json
 from ..records import replace
-from .gpu import GIB, GPU, MIB
-from .naming import Asked, Row, fits, fold, label_value, named_in, nearest, taken_apart
+from .gpu import GIB, GPU, MIB, Asked, Row, fits, fold, label_value, named_in, nearest, taken_apart
 
 DEFAULT_GPU = "H100"
 """Where nobody names a GPU."""

@@ -52,7 +52,7 @@ def inner_states(rank: Rank) -> Parts:
     listed = nested.get("eagle_aux_hidden_state_layer_ids")
     count = len(listed) if isinstance(listed, list) and listed else _AUX_STATES
     if draft.method == "dflash":
-        from ..model.dflash import inner_layers
+        from ..model.eagle import inner_layers
 
         count = inner_layers(draft.model.text_config) or draft.model.num_hidden_layers
     return parts(inner_hidden_states=count * rank.tokens * rank.hidden * rank.element)

@@ -22,7 +22,7 @@ from collections.abc import Sequence
 from math import prod
 
 from ..errors import UnsupportedError
-from ..kv_cache.math import cdiv
+from ..kv_cache.spec import cdiv
 from .phase import Parts, Phase, parts, round_up
 from .rank import Rank
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Any
 
-from ..files.data import read_json
+from ..files.json_file import read_json
 from ..records import dataclass
 
 MIB = 1 << 20

@@ -12,18 +12,30 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ..config.named_quantization import named_quantization, planned_without
+from ..config.found import named_quantization, planned_without
 from ..errors import InputError, UnsupportedError
 from ..records import replace
-from .architectures.convertors import Convertor, convertor
-from .architectures.general import config_dtype, is_latent, largest, num_experts
-from .architectures.hf_config import check_class, language_config
-from .architectures.reader import ModelReader
-from .architectures.registry import Row, row, rule, unsupported
-from .architectures.resolve import Resolved, inner_architecture, model_types, resolve
+from .architectures.general import (
+    Convertor,
+    config_dtype,
+    convertor,
+    is_latent,
+    largest,
+    num_experts,
+)
+from .architectures.hf_config import check_class, language_config, overridden
+from .architectures.registry import (
+    Resolved,
+    Row,
+    inner_architecture,
+    model_types,
+    resolve,
+    row,
+    rule,
+    unsupported,
+)
 from .config import Config
-from .description import ModelDescription
-from .overrides import overridden
+from .description import ModelDescription, ModelReader
 from .plausible import check_layers, check_plausible
 from .rope_rules import check_rope
 from .value_rules import check_values_of

@@ -1,4 +1,4 @@
-"""What a model is, as far as planning goes: the answer of every architecture rule."""
+"""What a model is, as far as planning goes: what an architecture rule reads, and its answer."""
 
 from __future__ import annotations
 
@@ -7,8 +7,55 @@ from functools import cached_property
 from typing import Any, Literal
 
 from ..records import dataclass, field, fields
-from .architectures.reader import ModelReader
+from .config import Config
 from .layers.base import CacheLayer
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReader:
+    """One model in front of a rule.
+
+    Attributes:
+        top: The whole config.
+        text: The language model's part of it (the whole config where nothing is nested), with
+            the transformers class's defaults behind it.
+        options: The architecture table's row for this architecture.
+        num_hidden_layers: Decoder layers.
+        num_attention_heads: Query heads; 0 where there are none.
+        num_kv_heads: KV heads by vLLM's general rule.
+        head_size: Head width by vLLM's general rule.
+        layer_types: Type of each decoder layer, where the config's class has such a list.
+        model_window: Window of layers that have none of their own: ``cache_config.sliding_window``.
+        is_causal: False for models turned into encoders (``is_causal`` of the config).
+        use_mm_prefix: Images attend in both directions.
+    """
+
+    top: Config
+    text: Config
+    options: Mapping[str, Any]
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_kv_heads: int
+    head_size: int
+    layer_types: tuple[str, ...] | None = None
+    model_window: int | None = None
+    is_causal: bool = True
+    use_mm_prefix: bool = False
+
+    def type_of(self, index: int) -> str:
+        """Type of one decoder layer; full attention where the config has no list."""
+        if not self.layer_types:
+            return "full_attention"
+        if index >= len(self.layer_types):
+            count = len(self.layer_types)
+            raise self.text.error("layer_types", f"names {count} layers, there is a layer {index}")
+        return self.layer_types[index]
+
+    @property
+    def window(self) -> int | None:
+        """The config's window, in tokens."""
+        return self.text.opt_int("sliding_window")
+
 
 ItemRule = Literal["lifts", "must fit", "is cut"]
 

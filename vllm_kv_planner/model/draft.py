@@ -34,8 +34,7 @@ from typing import Any
 
 from ..config.find import FoundConfig
 from ..errors import UnsupportedError
-from ..files.data import read_json
-from ..files.json_file import printable, shown
+from ..files.json_file import printable, read_json, shown
 from ..records import dataclass, replace
 from .architectures.registry import Row, rule
 from .config import Config
@@ -43,7 +42,7 @@ from .describe import describe
 from .description import ModelDescription
 from .layers.attention import Attention
 from .layers.base import CacheLayer
-from .layers.state import StateLayer
+from .layers.mamba import StateLayer
 
 NEXT_LAYERS = "num_nextn_predict_layers"
 

@@ -19,7 +19,7 @@
     Other keys of the same object; only where none of their numbers is larger.
 ``of``
     Architectures, by the names of the other tables; what is ``like`` them follows them. Or
-    rules (``backend:transformers``), or types of a tower (``clip_vision_model``), whose own keys
+    rules (``decoder:transformers``), or types of a tower (``clip_vision_model``), whose own keys
     are meant, wherever it lies in the config.
 
 Source: vLLM 0.33 ``model_executor/layers/activation.py`` ``get_act_fn``, ``get_act_and_mul_fn``;
@@ -33,7 +33,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ..files.data import read_json
+from ..files.json_file import read_json
 from .architectures.general import EXPERTS, num_experts
 from .architectures.registry import Row
 from .config import Config

@@ -6,7 +6,7 @@ from ..engine_args.setup import EngineSetup
 from ..errors import printable
 from ..kv_cache.capacity import KVCachePlan, WorkerBlocks
 from ..kv_cache.group import KVCacheGroup
-from ..kv_cache.math import cdiv
+from ..kv_cache.spec import cdiv
 from ..kv_cache.specs import MLAAttentionSpec, RequestLimits
 from ..units import gib
 from .types import (

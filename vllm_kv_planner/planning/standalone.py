@@ -10,7 +10,7 @@ from ..engine_args.setup import EngineSetup, described, named, resolve_setup
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..gpu.catalogue import DEFAULT_GPU
 from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
-from ..kv_cache.promote import NoOneKind
+from ..kv_cache.group import NoOneKind
 from ..kv_cache.specs import RequestLimits
 from ..memory.versions import VersionRules
 from ..version import __version__

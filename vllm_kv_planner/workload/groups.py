@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..kv_cache.math import cdiv
+from ..kv_cache.spec import cdiv
 from ..kv_cache.specs import ChunkedLocalAttentionSpec, SlidingWindowSpec
 from .blocks import NOT_HELD, BlockPool, Names, Table, known
 from .queues import Request

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..kv_cache.math import cdiv
+from ..kv_cache.spec import cdiv
 from ..kv_cache.specs import MambaSpec
 from ..records import dataclass
 from .blocks import BlockPool, Table, forget

@@ -10,7 +10,7 @@ from __future__ import annotations
 from math import lcm
 
 from ...kv_cache.specs import AttentionSpec, FullAttentionSpec, MLAAttentionSpec
-from ...model.dtypes import kv_cache_element_bytes
+from ...model.layers.base import kv_cache_element_bytes
 from ...records import dataclass, replace
 from .declaration import (
     Capability,

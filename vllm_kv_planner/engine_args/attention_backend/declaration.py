@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from ...kv_cache.specs import AttentionSpec
-from ...model.backend_request import BackendRequest
+from ...model.layers.base import BackendRequest
 from ...records import dataclass
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ...errors import UnknownNameError, UnsupportedError
-from ...kv_cache.math import cdiv, round_up
+from ...kv_cache.spec import cdiv, round_up
 from ...kv_cache.specs import AttentionSpec
 from ...records import replace
 from .declaration import Capability

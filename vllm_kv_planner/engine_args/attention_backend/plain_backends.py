@@ -5,7 +5,7 @@ Source: vLLM 0.33, one class each in ``v1/attention/backends/``.
 
 from __future__ import annotations
 
-from ...kv_cache.layout import DEFAULT_PREFERENCE
+from ...kv_cache.group import DEFAULT_PREFERENCE
 from ...records import replace
 from . import flash_attention, flashinfer
 from . import kv_dtypes as packing

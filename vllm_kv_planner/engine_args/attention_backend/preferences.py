@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ...errors import UnsupportedError
 from ...gpu.gpu import Platform
-from ...model.backend_request import BackendRequest
+from ...model.layers.base import BackendRequest
 from ...records import dataclass, replace
 from .declaration import Capability
 from .flash_attention import version_runs

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 from ...errors import UnknownNameError, UnsupportedError
-from ...model.backend_request import BackendRequest
+from ...model.layers.base import BackendRequest
 from .backend import AttentionBackend
 from .declaration import Capability, Declaration, EngineFacts, Situation
 from .kv_dtypes import check_known, check_on_cuda

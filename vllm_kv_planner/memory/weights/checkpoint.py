@@ -15,7 +15,7 @@ from ...engine_args.engine_args import EngineArgs
 from ...engine_args.setup import Keyed
 from ...errors import ConfigError
 from ...files.json_file import printable
-from ...kv_cache.math import cdiv
+from ...kv_cache.spec import cdiv
 from ...model.description import ModelDescription
 from ...records import replace
 from ...units import MIB, gib

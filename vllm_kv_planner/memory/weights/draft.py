@@ -16,12 +16,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ...config.named_quantization import weights_unknown
+from ...config.found import weights_unknown
 from ...engine_args.quantization import resolve_quantization
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
-from ...model.dflash import inner_layers
+from ...model.eagle import inner_layers
 from ...records import replace
 from .architectures import build, family
 from .architectures.attention import attention, rope_parameters, rotary

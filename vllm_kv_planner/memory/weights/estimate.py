@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from ...engine_args.engine_args import EngineArgs
 from ...errors import UnsupportedError
-from ...kv_cache.math import round_up
+from ...kv_cache.spec import round_up
 from ...records import dataclass, field
 from ..phase import allocated_bytes
 from .experts import uses_triton_mxfp4

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from ...gpu.gpu import NOT_CUDA
-from ...kv_cache.math import cdiv
+from ...kv_cache.spec import cdiv
 from ...records import dataclass, replace
 from .quantization.base import PROJECTIONS, ExpertsMethod, ExpertsShape, UnquantizedExperts
 from .quantization.blocks import Mxfp4Experts

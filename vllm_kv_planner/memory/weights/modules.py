@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal, Protocol
 
-from ...kv_cache.math import cdiv, round_up
+from ...kv_cache.spec import cdiv, round_up
 from ...records import dataclass
 from .quantization.base import LinearShape
 from .rank import Place, Tensor

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ...config.named_quantization import weights_unknown
+from ...config.found import weights_unknown
 from ...engine_args.engine_args import EngineArgs
 from ...engine_args.parallel import stage_ranges
 from ...engine_args.setup import EngineSetup, Keyed

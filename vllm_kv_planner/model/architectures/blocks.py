@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ...errors import UnsupportedError
 from ...records import replace
 from ..class_rules import LEGACY_LAYER_TYPES
+from ..description import ModelReader
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention
-from .reader import ModelReader
 
 MakeLayers = Callable[[int], Iterable[CacheLayer]]
 """Index of a decoder layer to the cache layers vLLM builds in it, in order."""

@@ -1,7 +1,8 @@
-"""Decoders whose layers differ in nothing but their window.
+"""Decoders whose layers differ in nothing but their window, encoders, and encoder-decoders.
 
 Source: vLLM 0.33 ``model_executor/models/llama.py`` and the many classes like it;
-``layers/attention/attention.py`` ``Attention.__init__`` for the model's window.
+``layers/attention/attention.py`` ``Attention.__init__`` for the model's window; the modules
+that functions name.
 """
 
 from __future__ import annotations
@@ -9,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from ...records import replace
+from ..description import ModelReader
 from ..layers.attention import Attention
-from .convertors import convertor
-from .general import of_layer
-from .reader import ModelReader
+from ..layers.base import CacheLayer
+from ..layers.latent import LatentAttention
+from .general import convertor, of_layer
 
 
 def decoder(model: ModelReader) -> list[Attention]:
@@ -152,3 +154,94 @@ KV_HEADS: Mapping[str, Callable[[ModelReader], int]] = {
     "step1": _step1_kv_heads,
     "attn_config": _mpt_kv_heads,
 }
+
+
+def transformers(model: ModelReader) -> list[CacheLayer]:
+    """Attention in every layer, with the general facts of each; window by layer type.
+
+    Option ``latent``: its attention is one that vLLM recognises as latent.
+    """
+    if model.options.get("latent"):
+        latent = LatentAttention(
+            index=0,
+            num_heads=model.num_attention_heads,
+            kv_lora_rank=model.text.int("kv_lora_rank"),
+            qk_rope_head_dim=model.text.int("qk_rope_head_dim"),
+        )
+        return [replace(latent, index=index) for index in range(model.num_hidden_layers)]
+    template = attention(model)
+    layers: list[CacheLayer] = []
+    for index in range(model.num_hidden_layers):
+        window = own_or_model_window(model, index, "by_type")
+        layer = replace(template, index=index, sliding_window=window)
+        layers.append(with_own_heads(model, layer))
+    return layers
+
+
+def nemotron_nas(model: ModelReader) -> list[Attention]:
+    """Attention where ``block_configs`` keeps it, with the KV heads it says."""
+    blocks = model.text.list_of_subs("block_configs", length=model.num_hidden_layers)
+    template = attention(model)
+    layers = []
+    for index, block in enumerate(blocks):
+        own = block.sub("attention")
+        if own.bool("no_op", default=False):
+            continue
+        layers.append(
+            replace(
+                template,
+                index=index,
+                num_kv_heads=model.num_attention_heads // own.int("n_heads_in_group"),
+                sliding_window=own_or_model_window(model, index, "by_type"),
+            )
+        )
+    return layers
+
+
+def encoder(model: ModelReader) -> list[Attention]:
+    """Encoder-only attention in every layer: a backend is chosen, no cache is kept."""
+    template = replace(attention(model), attn_type="encoder_only", use_mm_prefix=False)
+    return [replace(template, index=index) for index in range(model.num_hidden_layers)]
+
+
+def nothing(model: ModelReader) -> list[Attention]:
+    """No layer that vLLM knows of (Terratorch runs its own)."""
+    return []
+
+
+def encoder_decoder(model: ModelReader) -> list[Attention]:
+    """Self-attention, then cross-attention, in every decoder layer.
+
+    Options: ``decoder``: where the decoder's config is, as keys from the whole; the whole itself by
+    default. ``prefix_only``: no cross-attention, the encoder's output is a prefix of the prompt.
+    """
+    config = model.top if "decoder" in model.options else model.text
+    for key in model.options.get("decoder", ()):
+        config = config.sub(key)
+    heads = config.int("decoder_attention_heads", "num_attention_heads")
+    own = Attention(
+        index=0,
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_size=config.int("d_model", "hidden_size") // heads,
+        use_mm_prefix=model.use_mm_prefix,
+    )
+    across = replace(own, attn_type="encoder_decoder", use_mm_prefix=False)
+    kinds = (own,) if model.options.get("prefix_only") else (own, across)
+    count = config.int("decoder_layers", "num_layers")
+    return [replace(kind, index=index) for index in range(count) for kind in kinds]
+
+
+def mllama(model: ModelReader) -> list[Attention]:
+    """Llama 3.2 Vision: the listed layers look at the image, the others at the text.
+
+    Source: vLLM 0.10.2 ``mllama.py``.
+    """
+    across = set(model.text.list_of_ints("cross_attention_layers", default=()))
+    template = attention(model)
+    return [
+        replace(
+            template, index=index, attn_type="encoder_decoder" if index in across else "decoder"
+        )
+        for index in range(model.num_hidden_layers)
+    ]

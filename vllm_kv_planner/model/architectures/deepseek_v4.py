@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from ...errors import UnsupportedError
+from ..description import ModelReader
 from ..layers.base import CacheLayer
 from ..layers.deepseek_v4 import (
     CompressedIndex,
@@ -17,7 +18,6 @@ from ..layers.deepseek_v4 import (
     WindowedLatents,
 )
 from ..layers.deepseek_v41 import DeepSeekV41Family, OpenPairs
-from .reader import ModelReader
 
 INDEXED_RATIO = 4
 """Groups of so many tokens are chosen by an indexer; longer ones are all attended to."""

@@ -1,18 +1,23 @@
-"""Attention beside gated delta nets.
+"""Attention beside gated delta nets, Kimi delta attention or lightning attention.
 
-Source: vLLM 0.33 ``model_executor/models/qwen3_next.py``, ``qwen3_5.py``, ``olmo_hybrid.py``;
-defaults from transformers' ``Qwen3NextConfig``, ``Qwen3_5TextConfig``, ``OlmoHybridConfig``.
+Source: vLLM 0.33 ``model_executor/models/``: ``qwen3_next.py``, ``qwen3_5.py``, ``olmo_hybrid.py``,
+``bailing_moe_v3.py``, ``bailing_moe_linear.py``, ``alice_ai.py``; ``models/kimi_k3/``,
+``models/glm5next/``; defaults from transformers' ``Qwen3NextConfig``, ``Qwen3_5TextConfig``,
+``OlmoHybridConfig``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...errors import UnsupportedError
 from ...records import replace
+from ..description import ModelReader
 from ..layers.base import CacheLayer
-from ..layers.delta_net import GatedDeltaNet
-from .blocks import attention, block_types, by_type, even_head_size, every_nth, repeated
-from .reader import ModelReader
+from ..layers.delta_net import GatedDeltaNet, KimiDeltaAttention
+from ..layers.mamba import LinearAttention
+from ..layers.sparse import Indexer, PoolTail
+from .blocks import attention, block_types, by_type, even_head_size, every_nth, latent, repeated
 
 
 def qwen_delta_net(model: ModelReader) -> GatedDeltaNet:
@@ -76,3 +81,108 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
     plain = attention(model, head_size=even_head_size(model))
     make = {"full_attention": repeated(plain), "linear_attention": repeated(delta_net)}
     return by_type(model, block_types(model, "layer_types", default=types), make)
+
+
+FULL, LINEAR = "full_attention", "linear_attention"
+
+
+def kimi(model: ModelReader) -> Sequence[CacheLayer]:
+    """Kimi Linear and Kimi-K3; layers are listed from one."""
+    linear = model.text.sub("linear_attn_config")
+    k3 = linear.bool("use_full_rank_gate", default=False)
+    delta = KimiDeltaAttention(
+        index=0,
+        num_heads=linear.int("num_heads"),
+        head_dim=linear.int("head_dim"),
+        conv_kernel=linear.int("short_conv_kernel_size"),
+        has_flash_prefill=k3,
+        gate_is_bounded=linear.get("gate_lower_bound") is not None,
+        heeds_ssm_dtype=k3,
+    )
+    listed = set(linear.list_of_ints("kda_layers"))
+    count = model.num_hidden_layers
+    types = [LINEAR if index + 1 in listed else FULL for index in range(count)]
+    full = replace(latent(model), heeds_skip_layers=False)
+    return by_type(model, types, {FULL: repeated(full), LINEAR: repeated(delta)})
+
+
+def bailing_v3(model: ModelReader) -> Sequence[CacheLayer]:
+    """Ling 3 / Ring 3: the last layer of each group is latent attention, and an odd tail."""
+    text = model.text
+    size = text.int("layer_group_size", default=6)
+    count = model.num_hidden_layers
+    grouped = count // size * size
+    types = [
+        FULL if (index + 1) % size == 0 or index >= grouped else LINEAR for index in range(count)
+    ]
+    delta = KimiDeltaAttention(
+        index=0,
+        num_heads=model.num_attention_heads,
+        head_dim=text.int("head_dim", default=128),
+        conv_kernel=text.int("short_conv_kernel_size", default=4),
+    )
+    return by_type(model, types, {FULL: repeated(latent(model)), LINEAR: repeated(delta)})
+
+
+def bailing_v25(model: ModelReader) -> Sequence[CacheLayer]:
+    """Ling 2.5 / Ring 2.5: lightning attention, latent attention every n-th layer."""
+    text = model.text
+    size = text.int("layer_group_size", default=1, minimum=0)
+    types = [
+        LINEAR if size and (index + 1) % size else FULL for index in range(model.num_hidden_layers)
+    ]
+    even = text.int("hidden_size") // text.int("num_attention_heads")
+    linear = LinearAttention(
+        index=0,
+        num_heads=model.num_attention_heads,
+        head_dim=text.int("head_dim", default=even),
+    )
+    return by_type(model, types, {FULL: repeated(latent(model)), LINEAR: repeated(linear)})
+
+
+def alice(model: ModelReader) -> Sequence[CacheLayer]:
+    """AliceAI: grouped-query attention beside delta attention."""
+    text = model.text
+    delta = KimiDeltaAttention(
+        index=0,
+        num_heads=text.int("linear_num_key_heads"),
+        head_dim=text.int("linear_key_head_dim"),
+        conv_kernel=text.int("linear_conv_kernel_dim"),
+    )
+    make = {FULL: repeated(attention(model)), LINEAR: repeated(delta)}
+    return by_type(model, block_types(model), make)
+
+
+def glm5_next(model: ModelReader) -> Sequence[CacheLayer]:
+    """GLM-5.3-Flash: delta attention; sparse latents with an indexer over pooled keys."""
+    text = model.text
+    linear = text.opt_sub("linear_attn_config")
+    source = text if linear is None else linear
+    bound = source.get("gate_lower_bound", "linear_lower_bound")
+    if bound is None and source.bool("safe_gate", default=True):
+        bound = -5.0
+    delta = KimiDeltaAttention(
+        index=0,
+        num_heads=source.int("num_heads", "linear_num_heads", default=64),
+        head_dim=source.int("head_dim" if linear else "linear_head_dim", default=128),
+        conv_kernel=source.int("short_conv_kernel_size", "linear_conv_kernel_dim", default=4),
+        has_flash_prefill=True,
+        gate_is_bounded=bound is not None,
+        heeds_ssm_dtype=True,
+    )
+    pool = text.int("index_kpool", default=16)
+    if pool == 1:
+        raise UnsupportedError(f"{text.where}: index_kpool 1 is not known to vLLM 0.33")
+    head_dim = text.int("index_head_dim", default=128)
+    full = replace(latent(model), use_sparse=True, leads_index_group=True)
+    indexed = repeated(
+        Indexer(index=0, head_dim=head_dim, tokens_per_key=pool),
+        PoolTail(index=0, head_dim=head_dim, tokens_per_key=pool),
+        full,
+    )
+    count = model.num_hidden_layers
+    default = [LINEAR if index % 4 != 3 else FULL for index in range(count)]
+    types = block_types(model, "layer_types", default=default)
+    return by_type(
+        model, types, {"indexed_attention": indexed, FULL: indexed, LINEAR: repeated(delta)}
+    )

@@ -1,7 +1,8 @@
-"""Facts that vLLM asks of any config, wherever they are written in it.
+"""Facts that vLLM asks of any config, and the exceptions by ``model_type``.
 
 Source: vLLM 0.33 ``transformers_utils/model_arch_config_convertor.py``
-``ModelArchConfigConvertorBase``, ``config/model_arch.py`` ``ModelArchitectureConfig.from_layers``.
+``ModelArchConfigConvertorBase``, class by class, ``config/model_arch.py``
+``ModelArchitectureConfig.from_layers``.
 """
 
 from __future__ import annotations
@@ -108,3 +109,174 @@ def config_dtype(top: Config, text: Config) -> str | None:
         if named is not None:
             raise ConfigError(f"{top.where}: dtype must be a string")
     return None
+
+
+KV_HEADS = (
+    "n_head_kv",
+    "num_kv_heads",
+    "num_key_value_heads",
+    "multi_query_group_num",
+    "num_attention_groups",
+)
+"""Keys that KV heads go by, first one present first."""
+
+MM_PREFIX_TYPES = frozenset({"bagel", "gemma3", "molmo2", "moondream3", "paligemma"})
+"""Models whose images attend in both directions, by ``model_type``."""
+
+
+class Convertor:
+    """vLLM's ``ModelArchConfigConvertorBase``: the general rule of each fact."""
+
+    def num_hidden_layers(self, text: Config) -> int:
+        """Decoder layers."""
+        return text.int("num_hidden_layers", default=0, minimum=0)
+
+    def num_attention_heads(self, text: Config) -> int:
+        """Query heads."""
+        return text.int("num_attention_heads", default=0, minimum=0)
+
+    def num_kv_heads(self, text: Config) -> int:
+        """KV heads; as many as query heads where the config has none."""
+        return text.int(*KV_HEADS, default=self.num_attention_heads(text), minimum=0)
+
+    def head_size(self, text: Config) -> int:
+        """Head width: latent plus rope, else as given, else hidden size over heads."""
+        if is_latent(text):
+            if compress_ratios(text):
+                return text.int("head_dim")
+            return text.int("kv_lora_rank") + text.int("qk_rope_head_dim", default=0, minimum=0)
+        given = text.opt_int("head_dim", minimum=0) or text.opt_int("hidden_size_per_head")
+        heads = self.num_attention_heads(text)
+        return given or (text.int("hidden_size", default=0, minimum=0) // heads if heads else 0)
+
+    def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
+        """Whether images attend in both directions."""
+        known = top.opt_str("model_type") in MM_PREFIX_TYPES
+        return top.bool("is_mm_prefix_lm", default=known)
+
+
+class Falcon(Convertor):
+    """One KV head, unless the newer decoder says how many."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        """KV heads."""
+        newer = text.bool("new_decoder_architecture", default=False)
+        if not newer and text.bool("multi_query", default=False):
+            return 1
+        return super().num_kv_heads(text)
+
+
+class Dbrx(Convertor):
+    """KV heads are in ``attn_config``."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        """KV heads."""
+        nested = text.opt_sub("attn_config")
+        heads = self.num_attention_heads(text)
+        return heads if nested is None else nested.int("kv_n_heads", default=heads)
+
+
+class NemotronNas(Convertor):
+    """KV heads of the first layer with attention."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        """KV heads."""
+        heads = self.num_attention_heads(text)
+        for block in text.list_of_subs("block_configs"):
+            attention = block.sub("attention")
+            if not attention.bool("no_op", default=False):
+                return heads // attention.int("n_heads_in_group")
+        raise text.error("block_configs", "has no layer with attention")
+
+
+class AttentionFree(Convertor):
+    """States only: no heads."""
+
+    def num_kv_heads(self, text: Config) -> int:
+        """KV heads."""
+        return 0
+
+    def head_size(self, text: Config) -> int:
+        """Head width."""
+        return 0
+
+
+class Zamba2(Convertor):
+    """Heads of attention blocks have their own width."""
+
+    def head_size(self, text: Config) -> int:
+        """Head width."""
+        return text.int("attention_head_dim", default=0, minimum=0)
+
+
+class LongcatFlash(Convertor):
+    """``num_hidden_layers`` counts attention sublayers, two per decoder layer."""
+
+    def num_hidden_layers(self, text: Config) -> int:
+        """Decoder layers."""
+        return text.int("num_layers")
+
+
+class CohereAsr(Convertor):
+    """The decoder is nested in ``transf_decoder.config_dict``."""
+
+    def num_attention_heads(self, text: Config) -> int:
+        """Query heads."""
+        return self.decoder(text).int("num_attention_heads")
+
+    def num_kv_heads(self, text: Config) -> int:
+        """KV heads."""
+        return self.num_attention_heads(text)
+
+    def head_size(self, text: Config) -> int:
+        """Head width."""
+        return self.decoder(text).int("hidden_size") // self.num_attention_heads(text)
+
+    def decoder(self, text: Config) -> Config:
+        """The decoder's own config."""
+        return text.sub("transf_decoder").sub("config_dict")
+
+
+class Gemma4(Convertor):
+    """Images attend in both directions where the language model says so."""
+
+    def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
+        """Whether images attend in both directions."""
+        return bool(text.get("use_bidirectional_attention") == "vision")
+
+
+class DeepseekV4(Convertor):
+    """Images attend in both directions where there is a vision tower."""
+
+    def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
+        """Whether images attend in both directions."""
+        return top.int("vision_n_layers", default=0, minimum=0) > 0
+
+
+_GEMMA4 = Gemma4()
+_CONVERTORS: Mapping[str, Convertor] = {
+    "falcon": Falcon(),
+    "RefinedWeb": Falcon(),
+    "RefinedWebModel": Falcon(),
+    "dbrx": Dbrx(),
+    "nemotron-nas": NemotronNas(),
+    "mamba": AttentionFree(),
+    "falcon_mamba": AttentionFree(),
+    "timm_wrapper": AttentionFree(),
+    "zamba2": Zamba2(),
+    "longcat_flash": LongcatFlash(),
+    "cohere_asr": CohereAsr(),
+    "gemma4": _GEMMA4,
+    "gemma4_text": _GEMMA4,
+    "gemma4_unified": _GEMMA4,
+    "gemma4_unified_text": _GEMMA4,
+    "diffusion_gemma": _GEMMA4,
+    "diffusion_gemma_text": _GEMMA4,
+    "deepseek_v4": DeepseekV4(),
+}
+_GENERAL = Convertor()
+
+
+def convertor(model_type: str) -> Convertor:
+    """The rules for one ``model_type``."""
+    return _CONVERTORS.get(model_type, _GENERAL)

@@ -1,19 +1,54 @@
-"""Attention beside Mamba states or short convolutions.
+"""Mamba states or short convolutions, alone or beside attention.
 
-Source: vLLM 0.33 ``model_executor/models/``: ``jamba.py``, ``granitemoehybrid.py``,
-``falcon_h1.py``, ``zamba2.py``, ``lfm2.py``, ``lfm2_moe.py``; defaults from
-transformers' config classes of the same names.
+Source: vLLM 0.33 ``model_executor/models/``: ``mamba.py``, ``mamba2.py``, ``jamba.py``,
+``granitemoehybrid.py``, ``falcon_h1.py``, ``zamba2.py``, ``lfm2.py``, ``lfm2_moe.py``,
+``nemotron_h.py``; defaults from transformers' config classes of the same names.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
+from ...errors import UnsupportedError
 from ...records import replace
+from ..description import ModelReader
 from ..layers.base import CacheLayer
 from ..layers.mamba import Mamba1, Mamba2, ShortConv
-from .blocks import attention, block_types, by_type, even_head_size, everywhere, repeated
-from .reader import ModelReader
+from .blocks import attention, block_types, by_type, even_head_size, everywhere, no_cache, repeated
+
+
+def mamba1(model: ModelReader) -> Sequence[CacheLayer]:
+    """Mamba and Falcon-Mamba: a state in every layer."""
+    text = model.text
+    expanded = text.int("expand", default=2) * text.int("hidden_size", default=768)
+    layer = Mamba1(
+        index=0,
+        intermediate_size=text.int("intermediate_size", default=expanded),
+        state_size=text.int("state_size", default=16),
+        conv_kernel=text.int("conv_kernel", default=4, minimum=0),
+    )
+    return everywhere(model, layer)
+
+
+def mamba2(model: ModelReader) -> Sequence[CacheLayer]:
+    """Mamba 2 (Codestral Mamba): a state in every layer."""
+    text = model.text
+    expanded = text.int("expand", default=2) * text.int("hidden_size", default=4096)
+    layer = Mamba2(
+        index=0,
+        intermediate_size=text.int("intermediate_size", default=expanded),
+        n_groups=text.int("n_groups", default=8),
+        num_heads=text.int("num_heads", default=128),
+        head_dim=text.int("head_dim", default=64),
+        state_size=text.int("state_size", default=128),
+        conv_kernel=text.int("conv_kernel", default=4, minimum=0),
+    )
+    return everywhere(model, layer)
+
+
+def no_caches(model: ModelReader) -> Sequence[CacheLayer]:
+    """Encoders whose attention and convolutions see the whole text at once (LFM2 embeddings)."""
+    return ()
 
 
 def jamba(model: ModelReader) -> Sequence[CacheLayer]:
@@ -141,3 +176,56 @@ def lfm2(model: ModelReader) -> Sequence[CacheLayer]:
     plain = attention(model, head_size=even_head_size(model))
     make = {"full_attention": repeated(plain), "conv": repeated(conv)}
     return by_type(model, block_types(model, "layer_types", default=types), make)
+
+
+LETTERS = {"M": "linear_attention", "*": "full_attention", "-": "mlp", "E": "moe"}
+"""Block types of ``hybrid_override_pattern``."""
+
+
+def nemotron_h_types(model: ModelReader) -> list[str]:
+    """Nemotron-H's block types: a list, or a string with one letter a layer."""
+    text = model.text
+    if not text.has("layers_block_type", "layer_types"):
+        pattern = text.opt_str("hybrid_override_pattern")
+        if pattern is not None:
+            return [LETTERS.get(letter, letter) for letter in pattern]
+    return block_types(model, "layers_block_type", "layer_types")
+
+
+def nemotron_h(model: ModelReader) -> Sequence[CacheLayer]:
+    """Nemotron-H and Nemotron 3: Mamba 2, attention, MLPs and experts in blocks of their own."""
+    text = model.text
+    refuse_own_blocks(model)
+    heads = text.int("mamba_num_heads", default=128)
+    head_dim = text.int("mamba_head_dim", default=64)
+    mamba = Mamba2(
+        index=0,
+        intermediate_size=heads * head_dim,
+        n_groups=text.int("mamba_n_groups", "n_groups", default=8),
+        num_heads=heads,
+        head_dim=head_dim,
+        state_size=text.int("ssm_state_size", default=128),
+        conv_kernel=text.int("mamba_d_conv", "conv_kernel", default=4, minimum=0),
+    )
+    plain = replace(
+        attention(model, head_size=text.int("head_dim", default=128)),
+        sliding_window=text.opt_int("sliding_window"),
+    )
+    make = {
+        "linear_attention": repeated(mamba),
+        "full_attention": repeated(plain),
+        "mlp": no_cache,
+        "moe": no_cache,
+    }
+    return by_type(model, nemotron_h_types(model), make)
+
+
+def refuse_own_blocks(model: ModelReader) -> None:
+    """Refuse per-block sizes (Puzzle), which only the checkpoint's own code can read."""
+    for index, block in enumerate(model.text.list_of_subs("block_configs")):
+        kind = block.str("block_type", default="")
+        if kind in ("mamba", "attention") and set(block.data) != {"block_type"}:
+            raise UnsupportedError(
+                f"{model.text.where}: block_configs[{index}] sizes its {kind} block by itself, "
+                "in a form that only the checkpoint's own code reads; --planner vllm can answer"
+            )

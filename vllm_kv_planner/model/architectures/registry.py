@@ -29,16 +29,16 @@ Source: vLLM 0.33 ``model_executor/models/registry.py``; the classes behind each
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from importlib import import_module
 from typing import Any, cast
 
-from ...errors import UnsupportedError
-from ...files.data import read_json
-from ...files.json_file import shown
+from ...errors import InputError, UnsupportedError
+from ...files.json_file import read_json, shown
+from ...records import dataclass
+from ..description import ModelReader
 from ..layers.base import CacheLayer
-from .reader import ModelReader
 
 Row = Mapping[str, Any]
 Rule = Callable[[ModelReader], Iterable[CacheLayer]]
@@ -86,3 +86,121 @@ def unsupported(architecture: str, where: str) -> UnsupportedError:
         f"{where}: architecture {shown(architecture)} has no rule in the stand-alone planner"
         f"{hint}; --planner vllm asks vLLM itself"
     )
+
+
+_SUFFIXES: Mapping[str, tuple[str, str]] = {
+    "ForCausalLM": ("generate", "none"),
+    "ForConditionalGeneration": ("generate", "none"),
+    "ChatModel": ("generate", "none"),
+    "LMHeadModel": ("generate", "none"),
+    "ForTextEncoding": ("pooling", "embed"),
+    "EmbeddingModel": ("pooling", "embed"),
+    "ForSequenceClassification": ("pooling", "classify"),
+    "ForTokenClassification": ("pooling", "classify"),
+    "ForAudioClassification": ("pooling", "classify"),
+    "ForImageClassification": ("pooling", "classify"),
+    "ForVideoClassification": ("pooling", "classify"),
+    "ClassificationModel": ("pooling", "classify"),
+    "ForRewardModeling": ("pooling", "embed"),
+    "RewardModel": ("pooling", "embed"),
+    "Model": ("pooling", "embed"),
+}
+"""Ends of names that say what a model is for, first match first: runner and conversion."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Resolved:
+    """The architecture that answers.
+
+    Attributes:
+        architecture: Its name as the config gives it.
+        row: The row that describes its class (of the base model where vLLM converts one).
+        runner_type: ``generate`` or ``pooling``.
+    """
+
+    architecture: str
+    row: Row
+    runner_type: str
+
+
+@cache
+def model_types() -> Mapping[str, Mapping[str, str]]:
+    """transformers' class names by ``model_type``: ``base`` and ``causal_lm`` models."""
+    names: dict[str, Mapping[str, str]] = read_json(__file__, "model_types.json")
+    return names
+
+
+def resolve(
+    architectures: Sequence[str], *, runner: str, convert: str, is_pooling: bool, where: str
+) -> Resolved:
+    """The first architecture with a rule, by its own name or as a conversion of its base model.
+
+    Args:
+        architectures: From the config.
+        runner: ``--runner``: ``auto``, ``generate`` or ``pooling``.
+        convert: ``--convert``: ``auto``, ``none``, ``embed`` or ``classify``.
+        is_pooling: The checkpoint has a sentence-transformers pooling configuration.
+        where: For messages.
+
+    Raises:
+        UnsupportedError: None of them has a rule.
+        InputError: The model cannot do what ``runner`` asks.
+    """
+    for architecture in architectures:
+        found = row(architecture) or _base_row(architecture)
+        if found is not None:
+            runner_type = _runner_type(architecture, found, runner, convert, is_pooling)
+            if runner_type == "generate" and "no_generate" in found.get("flags", ()):
+                raise InputError(
+                    f"{where}: {architecture} is a pooling model; --runner generate "
+                    "does not apply (use --runner pooling)"
+                )
+            return Resolved(architecture=architecture, row=found, runner_type=runner_type)
+    raise unsupported(architectures[0], where)
+
+
+def _base_row(architecture: str) -> Row | None:
+    """Row of the model that vLLM converts to this one: ``Qwen3ForSequenceClassification``."""
+    suffix = next((end for end in _SUFFIXES if architecture.endswith(end)), None)
+    if suffix is None:
+        return None
+    stem = architecture.removesuffix(suffix)
+    return next((found for end in _SUFFIXES if (found := row(stem + end)) is not None), None)
+
+
+def _runner_type(architecture: str, found: Row, runner: str, convert: str, is_pooling: bool) -> str:
+    if runner in ("generate", "pooling"):
+        return runner
+    if convert not in ("auto", "none") or is_pooling:
+        return "pooling"
+    if row(architecture) is not None:
+        flags = found.get("flags", ())
+        if "pooling" in flags:
+            return "pooling"
+        if "no_generate" not in flags:
+            return "generate"
+    ends = (kind for end, (kind, _) in _SUFFIXES.items() if architecture.endswith(end))
+    return next(ends, "generate")
+
+
+def inner_architecture(found: Row, text: Mapping[str, Any], model_type: str, where: str) -> str:
+    """Architecture of the language model inside a wrapper."""
+    named = found["text"]
+    if isinstance(named, str):
+        return named
+    if isinstance(named, dict):
+        version = str(text.get(named["key"], ""))
+        if version not in named:
+            known = ", ".join(filter(None, named.keys() - {"key"}))
+            raise UnsupportedError(f"{where}: {named['key']} must be one of {known}")
+        return str(named[version])
+    listed = text.get("architectures")
+    if isinstance(listed, list) and listed and isinstance(listed[0], str):
+        return listed[0]
+    causal = model_types()["causal_lm"].get(model_type)
+    if causal is None:
+        raise UnsupportedError(
+            f"{where}: the language model inside is of type {shown(model_type)}, for which there "
+            "is no rule; --planner vllm asks vLLM itself"
+        )
+    return causal

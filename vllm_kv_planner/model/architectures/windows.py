@@ -1,14 +1,14 @@
-"""Decoders whose layers differ in more than the window's presence: heads, widths, sinks.
+"""Decoders whose layers differ in more than the window's presence: heads, widths, sinks, sharing.
 
-Source: vLLM 0.33 ``model_executor/models/``: the module named by each function.
+Source: vLLM 0.33 ``model_executor/models/``: the module named like each function, or by it.
 """
 
 from __future__ import annotations
 
 from ...records import replace
+from ..description import ModelReader
 from ..layers.attention import Attention, DiffKVAttention
 from .decoder import attention, by_type, own_or_model_window, with_own_heads
-from .reader import ModelReader
 
 
 def granite(model: ModelReader) -> list[Attention]:
@@ -171,3 +171,114 @@ def domyn_edge(model: ModelReader) -> list[Attention]:
         layer = replace(template, index=index, sliding_window=window)
         layers.append(with_own_heads(model, layer))
     return layers
+
+
+def llama4(model: ModelReader) -> list[Attention]:
+    """Chunked attention in layers with rotary embedding."""
+    text = model.text
+    template = attention(model)
+    chunk = text.opt_int("attention_chunk_size", minimum=0) or None
+    rope = text.list_of_ints("no_rope_layers", minimum=0)
+    if len(rope) < model.num_hidden_layers:
+        raise text.error("no_rope_layers", f"lists {len(rope)} of {model.num_hidden_layers} layers")
+    return [
+        replace(
+            template,
+            index=index,
+            attention_chunk_size=chunk if rope[index] else None,
+            sliding_window=None if rope[index] and chunk else model.model_window,
+        )
+        for index in range(model.num_hidden_layers)
+    ]
+
+
+def gemma3n(model: ModelReader) -> list[Attention]:
+    """The last ``num_kv_shared_layers`` keep no cache: the two layers before them do it for all."""
+    first = first_shared(model)
+    layers = []
+    for index in range(model.num_hidden_layers):
+        window = own_or_model_window(model, index, "by_type")
+        target = first - (1 if window is None else 2)
+        shared = index >= first and target >= 0
+        layers.append(
+            replace(attention(model), index=index, sliding_window=window, kv_sharing=shared)
+        )
+    return layers
+
+
+def gemma4(model: ModelReader) -> list[Attention]:
+    """As Gemma 3n; each layer shares with the last of its own type, and has its own heads."""
+    first = first_shared(model)
+    own_cache = set((model.layer_types or ())[:first])
+    for index in range(first, model.num_hidden_layers):
+        if model.type_of(index) not in own_cache:
+            raise model.text.error(
+                "num_kv_shared_layers",
+                f"leaves layer {index} no earlier {model.type_of(index)} layer whose cache it can "
+                "share",
+            )
+    template = attention(model)
+    layers = []
+    for index in range(model.num_hidden_layers):
+        layer = replace(
+            template,
+            index=index,
+            sliding_window=own_or_model_window(model, index, "by_type"),
+            kv_sharing=index >= first and model.type_of(index) in own_cache,
+        )
+        layers.append(with_own_heads(model, layer))
+    return layers
+
+
+def first_shared(model: ModelReader) -> int:
+    """The first layer that reads another's cache."""
+    layers = model.num_hidden_layers
+    return layers - model.text.int("num_kv_shared_layers", default=0, minimum=0, maximum=layers)
+
+
+def dory(model: ModelReader) -> list[Attention]:
+    """Attention or MLP in turn; the recurrent layers in the middle keep a cache per loop."""
+    text = model.text
+    first = text.int("n_input_layers", default=0, minimum=0)
+    output = text.int("n_output_layers", default=0, minimum=0)
+    count = text.int("n_recurrent_layers", default=model.num_hidden_layers - first - output)
+    loops = text.int("n_recurrent_loops", default=1)
+    if text.str("recurrent_kv_cache_mode", default="per_loop") != "per_loop":
+        loops = 1
+    template = attention(model)
+    layers = []
+    for index in range(model.num_hidden_layers):
+        if model.type_of(index) == "mlp":
+            continue
+        layer = replace(template, index=index, sliding_window=by_type(model, index))
+        times = loops if first <= index < first + count else 1
+        layers.extend([layer] * times)
+    return layers
+
+
+def iquest_loop_coder(model: ModelReader) -> list[Attention]:
+    """Every layer runs ``loop_num`` times; all but the first time within a small window."""
+    loops = model.text.int("loop_num", default=2)
+    again = model.text.int("loop_window_size", default=64)
+    template = attention(model)
+    layers = []
+    for index in range(model.num_hidden_layers):
+        layers.append(replace(template, index=index, sliding_window=model.model_window))
+        layers.extend([replace(template, index=index, sliding_window=again)] * (loops - 1))
+    return layers
+
+
+def hrm_text(model: ModelReader) -> list[Attention]:
+    """Two stacks of layers, low and high: the low one runs ``L_cycles`` times per high cycle."""
+    text = model.text
+    high = text.int("H_cycles", default=2)
+    low = text.int("L_cycles", default=3)
+    stack = text.int("num_layers_per_stack")
+    heads = model.num_attention_heads
+    template = replace(attention(model), num_kv_heads=heads, sliding_window=model.model_window)
+    times = [high * low] * stack + [high] * stack
+    return [
+        replace(template, index=index % stack)
+        for index, count in enumerate(times)
+        for _ in range(count)
+    ]

@@ -1,13 +1,16 @@
 """Layers with keys and values: full, sliding window, chunked, cross and encoder-only.
 
 Source: vLLM 0.33 ``model_executor/layers/attention/attention.py`` ``Attention`` and its
-neighbours ``chunked_local_attention.py``, ``cross_attention.py``, ``encoder_only_attention.py``.
+neighbours ``chunked_local_attention.py``, ``cross_attention.py``, ``encoder_only_attention.py``;
+``models/inkling/nvidia/attention.py``, ``sconv_swa_attn.py``.
 """
 
 from __future__ import annotations
 
 from typing import TypedDict
 
+from ...errors import InputError
+from ...kv_cache.spec import next_power_of_two
 from ...kv_cache.specs import (
     AttentionSpec,
     ChunkedLocalAttentionSpec,
@@ -17,10 +20,15 @@ from ...kv_cache.specs import (
     SlidingWindowSpec,
 )
 from ...records import dataclass
-from ..backend_request import BackendRequest
-from ..context import Backend, CacheContext
-from ..dtypes import kv_cache_element_bytes
-from .base import CacheLayer
+from .base import (
+    Backend,
+    BackendRequest,
+    CacheContext,
+    CacheLayer,
+    as_packed,
+    kv_cache_element_bytes,
+    per_rank,
+)
 
 
 class Stored(TypedDict):
@@ -166,3 +174,60 @@ class DiffKVAttention(Attention):
         widths = (self.head_size, self.head_size_v)
         fits = major == 9 or (major == 10 and (self.head_size <= 128 or widths == (192, 128)))
         return "FLASH_ATTN_DIFFKV" if fits else "TRITON_ATTN_DIFFKV"
+
+
+BFLOAT16 = 2
+
+
+@dataclass(frozen=True, kw_only=True)
+class InklingAttention(Attention):
+    """Full or windowed attention; windows keep the model's block size."""
+
+    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
+        """The engine's, skipped layers or not."""
+        return context.kv_cache_dtype
+
+    def windowed(
+        self, context: CacheContext, backend: Backend | None, window: int
+    ) -> AttentionSpec:
+        """A window in blocks of the engine's size."""
+        spec = SlidingWindowSpec(
+            block_size=context.block_size, sliding_window=window, **self.stored(context)
+        )
+        return as_packed(spec, backend)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvWindow(CacheLayer):
+    """Inputs of a layer's four short convolutions (keys, values, both outputs), kept as a window.
+
+    Attributes:
+        num_kv_heads: KV heads of the whole model: the convolutions are dealt out with them.
+        head_dim: Width of a key.
+        hidden_size: Width of an output.
+        conv_kernel: Taps of the convolutions: window and block size.
+    """
+
+    num_kv_heads: int
+    head_dim: int
+    hidden_size: int
+    conv_kernel: int
+
+    def fixed_backend(self, context: CacheContext) -> str | None:
+        """Always its own."""
+        return "INKLING_SCONV_SWA"
+
+    def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
+        """Per KV head a row of key, value and its share of both outputs, a power of two wide."""
+        if context.dtype != "bfloat16":
+            raise InputError(f"--dtype {context.dtype}: Inkling's convolutions need bfloat16")
+        row = 2 * self.head_dim + 2 * (self.hidden_size // self.num_kv_heads)
+        spec = SlidingWindowSpec(
+            block_size=self.conv_kernel,
+            num_kv_heads=per_rank(self.num_kv_heads, context, "KV heads"),
+            head_size=next_power_of_two(row),
+            head_size_v=0,
+            dtype_bytes=BFLOAT16,
+            sliding_window=self.conv_kernel,
+        )
+        return as_packed(spec, backend)

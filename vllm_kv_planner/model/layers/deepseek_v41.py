@@ -9,13 +9,11 @@ from __future__ import annotations
 from math import lcm
 
 from ...errors import InputError
-from ...kv_cache.math import next_power_of_two
+from ...kv_cache.spec import next_power_of_two
 from ...kv_cache.specs import CircularBufferSpec, KVCacheSpec
 from ...records import dataclass
-from ..context import Backend, CacheContext
-from .base import as_packed
-from .deepseek_v4 import FLOAT32, DeepSeekV4Layer
-from .deepseek_v4_rows import DeepSeekV4Family, LatentRows, plain_rows
+from .base import Backend, CacheContext, as_packed
+from .deepseek_v4 import FLOAT32, DeepSeekV4Family, DeepSeekV4Layer, LatentRows, plain_rows
 
 FLASHINFER = ("FLASHINFER_MLA_SPARSE_DSV4", "FLASHINFER_MLA_SPARSE_DSV41")
 FLASHMLA = ("FLASHMLA_SPARSE", "FLASHMLA_SPARSE_DSV4", "FLASHMLA_SPARSE_DSV41")

@@ -10,9 +10,8 @@ from typing import ClassVar
 
 from ...errors import InputError
 from ...records import dataclass
-from ..context import CacheContext
-from .base import per_rank
-from .state import StateLayer, StateTensor, conv_dtype, recurrent_dtype
+from .base import CacheContext, per_rank
+from .mamba import StateLayer, StateTensor, conv_dtype, recurrent_dtype
 
 FLASHINFER_CHECKPOINT_GRID = 64
 """Tokens between states that FlashInfer's prefill can export (``gdn_attn.py``)."""

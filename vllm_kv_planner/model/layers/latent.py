@@ -8,10 +8,15 @@ from __future__ import annotations
 from ...errors import InputError
 from ...kv_cache.specs import KVCacheSpec, MLAAttentionSpec, SlidingWindowMLASpec
 from ...records import dataclass
-from ..backend_request import BackendRequest
-from ..context import Backend, CacheContext
-from ..dtypes import kv_cache_element_bytes
-from .base import CacheLayer, as_packed, per_rank
+from .base import (
+    Backend,
+    BackendRequest,
+    CacheContext,
+    CacheLayer,
+    as_packed,
+    kv_cache_element_bytes,
+    per_rank,
+)
 
 DS_MLA_BYTES = {"fp8_ds_mla": 656, "nvfp4_ds_mla": 352}
 """Bytes of one token's row where latent, rope part and scales are packed into one blob.

@@ -14,7 +14,7 @@ from importlib import import_module
 from typing import Any, cast
 
 from ....errors import UnsupportedError
-from ....files.data import read_json
+from ....files.json_file import read_json
 from ....records import replace
 from ..modules import Module
 from .facts import Facts, WeightTree

@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ....model.layers.indexer import Indexer
+from ....model.layers.sparse import Indexer
 from ..modules import Block, LMHead, Module, Norm, TokenEmbedding, Weight
 from .attention import attention, rotary
 from .facts import Facts, WeightTree

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from ....kv_cache.math import round_up
+from ....kv_cache.spec import round_up
 from ....model.layers.deepseek_v4 import CompressedLatents
 from ....records import dataclass
 from ..experts import RoutedExperts

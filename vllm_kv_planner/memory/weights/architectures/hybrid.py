@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from ....model.architectures.nemotron_h import LETTERS
+from ....model.architectures.hybrid import LETTERS
 from ....model.layers.attention import Attention
 from ....model.layers.base import CacheLayer
 from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
-from ....kv_cache.math import cdiv, round_up
+from ....kv_cache.spec import cdiv, round_up
 from ....records import dataclass
 from .base import ExpertsShape, LinearShape, Spec, expert_biases
 

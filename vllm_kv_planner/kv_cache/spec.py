@@ -1,15 +1,38 @@
-"""What every cache layer answers: the bytes of its page, the blocks of one request."""
+"""What one layer keeps of a request (vLLM's ``KVCacheSpec``), and the integer arithmetic of it.
+
+Source: vLLM 0.33 ``v1/kv_cache_interface.py``.
+"""
 
 from __future__ import annotations
 
-from math import gcd
+from collections.abc import Iterable
+from math import gcd, lcm
 from typing import TYPE_CHECKING, ClassVar
 
-from ...records import dataclass, replace
-from ..math import cdiv
+from ..records import dataclass, replace
 
 if TYPE_CHECKING:
     from fractions import Fraction
+
+
+def cdiv(a: int, b: int) -> int:
+    """Ceiling of ``a / b`` for integers, exact at any size."""
+    return -(-a // b)
+
+
+def round_up(a: int, b: int) -> int:
+    """Smallest multiple of ``b`` that is at least ``a``."""
+    return cdiv(a, b) * b
+
+
+def lcm_of(values: Iterable[int]) -> int:
+    """Least common multiple; 1 for none."""
+    return lcm(*values)
+
+
+def next_power_of_two(a: int) -> int:
+    """Smallest power of two that is at least ``a``, which is positive."""
+    return 1 << (a - 1).bit_length()
 
 
 @dataclass(frozen=True, kw_only=True)
