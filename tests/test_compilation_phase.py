@@ -7,8 +7,7 @@ from typing import Any
 import pytest
 
 from tests.memory_engines import GIB, MIB, V1, peak_of, phase, rank_of, setup_of
-from vllm_kv_planner.memory.non_torch import non_torch
-from vllm_kv_planner.memory.overheads import known_overheads
+from vllm_kv_planner.memory.overheads import known_overheads, non_torch
 
 QWEN = "Qwen/Qwen3-8B-FP8"
 FEW: dict[str, Any] = {"max_num_seqs": 256, "max_num_batched_tokens": 2048}

@@ -6,8 +6,7 @@ import pytest
 
 from tests.memory_engines import GIB, peak_of, phase, rank_of, setup_of
 from vllm_kv_planner.memory.activation import runner_buffers
-from vllm_kv_planner.memory.non_torch import non_torch
-from vllm_kv_planner.memory.overheads import known_overheads
+from vllm_kv_planner.memory.overheads import known_overheads, non_torch
 
 from .weight_cases import BF16, QWEN3_MOE, estimate
 

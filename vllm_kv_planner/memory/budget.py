@@ -21,8 +21,7 @@ from ..engine_args.setup import EngineSetup
 from ..records import dataclass
 from .activation import ActivationPeak, activation_peak, runner_buffers, seen_activation
 from .cuda_graphs import GraphEstimate, graph_estimate
-from .non_torch import Outside, non_torch, taken_at_start
-from .overheads import Overheads, known_overheads
+from .overheads import Outside, Overheads, known_overheads, non_torch, taken_at_start
 from .phase import Parts
 from .rank import Rank
 from .versions import VersionRules, version_rules
@@ -33,13 +32,7 @@ DEFAULT_VERSION = "0.33"
 
 @dataclass(frozen=True, kw_only=True)
 class Weights:
-    """Weights of one rank, as "Model loading took" counts them.
-
-    Attributes:
-        size_bytes: On this rank.
-        uncertainty_bytes: How far off it may be.
-        how: Where it comes from.
-    """
+    """Weights of one rank, as "Model loading took" counts them."""
 
     size_bytes: int
     uncertainty_bytes: int = 0
@@ -55,13 +48,9 @@ class RankBudget:
     """One rank's budget; bytes.
 
     Attributes:
-        stage: Pipeline stage.
         requested_bytes: What the engine may take of the GPU.
-        weights: Weights.
         activation: The profile run's peak.
         buffers: What the runner keeps, where this version counts it.
-        outside: Memory outside PyTorch.
-        graphs: CUDA graphs.
         reserve_bytes: Kept back for images (``--mm-ipc-gpu-memory-gb``).
         uncounted_bytes: The runner's buffers, where this version does not count them.
         outside_budget_bytes: What the start takes later, beyond ``requested_bytes``, at the worst.
@@ -220,11 +209,13 @@ def memory_budget(
         UnsupportedError: A version whose rules are not known.
     """
     rules = version_rules(vllm_version)
+    if isinstance(weights, int):
+        weights = Weights(size_bytes=weights)
     measured = overheads or known_overheads()
     ranks = tuple(
         rank_budget(
             Rank(setup=setup, rules=rules, stage=stage),
-            _weights_of(weights, stage),
+            weights(stage) if callable(weights) else weights,
             measured,
         )
         for stage in range(setup.args.pipeline_parallel_size)
@@ -283,12 +274,6 @@ def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudge
 def requested_bytes(total_bytes: int, utilization: float) -> int:
     """``ceil(total x utilization)``, in floating point as vLLM computes it."""
     return ceil(total_bytes * utilization)
-
-
-def _weights_of(weights: int | Weights | WeightsOfStage, stage: int) -> Weights:
-    if isinstance(weights, int):
-        return Weights(size_bytes=weights)
-    return weights if isinstance(weights, Weights) else weights(stage)
 
 
 def provenance_of(rank: RankBudget, rules: VersionRules) -> dict[str, str]:

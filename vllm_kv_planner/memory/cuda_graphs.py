@@ -57,13 +57,11 @@ def captures(rank: Rank) -> Captures:
     query = _query_length(rank)
     decode = rank.setup.resolved.batch.max_num_seqs * query
     decodes = tuple(size for size in sizes if query <= size <= decode)
-    if mode == "PIECEWISE":
-        return Captures(mode, piecewise=sizes)
-    if mode == "FULL":
-        return Captures(mode, full=sizes)
-    if mode == "FULL_DECODE_ONLY":
-        return Captures(mode, full=decodes)
-    return Captures(mode, piecewise=sizes, full=decodes)
+    return Captures(
+        mode,
+        piecewise=() if mode in ("FULL", "FULL_DECODE_ONLY") else sizes,
+        full={"PIECEWISE": (), "FULL": sizes}.get(mode, decodes),
+    )
 
 
 def capture_mode(rank: Rank) -> str:
@@ -73,10 +71,15 @@ def capture_mode(rank: Rank) -> str:
     level = setup.args.optimization_level
     if setup.args.enforce_eager or (asked is None and _BY_LEVEL.get(level) == "NONE"):
         return "NONE"
-    mode = _DEFAULT_MODE if asked is None else _name(asked)
     if asked is None:
-        mode = _BY_LEVEL.get(level, mode)
-    if mode == _DEFAULT_MODE and _only_piecewise(rank):
+        mode = _BY_LEVEL.get(level, _DEFAULT_MODE)
+    elif isinstance(asked, int):
+        mode = _BY_NUMBER.get(asked, _DEFAULT_MODE)
+    else:
+        mode = str(asked).upper().rpartition(".")[2]
+    kinds = {spec.kind for layers in setup.cache.stages for spec in dict(layers).values()}
+    # cannot be captured whole (Llama 4; 51 piecewise graphs in logs)
+    if mode == _DEFAULT_MODE and "chunked_local_attention" in kinds:
         return "PIECEWISE"
     if mode != "NONE" and needs_piecewise(setup.args.kv_transfer_config):
         return "PIECEWISE"
@@ -123,19 +126,6 @@ def _query_length(rank: Rank) -> int:
     return 1 + (0 if speculative is None else speculative.num_speculative_tokens or 0)
 
 
-def _name(mode: object) -> str:
-    if isinstance(mode, int):
-        return _BY_NUMBER.get(mode, _DEFAULT_MODE)
-    return str(mode).upper().rpartition(".")[2]
-
-
-def _only_piecewise(rank: Rank) -> bool:
-    """Chunked local attention cannot be captured whole (Llama 4; 51 piecewise graphs in logs)."""
-    stages = rank.setup.cache.stages
-    kinds = {spec.kind for layers in stages for spec in dict(layers).values()}
-    return "chunked_local_attention" in kinds
-
-
 MIB = 1 << 20
 _SPLITS = 32  # flash_attn_max_num_splits_for_cuda_graph
 _FLASHINFER_PER_GRAPH = 8 * MIB  # the integer workspace of each batch size's wrapper
@@ -152,11 +142,8 @@ class GraphEstimate:
     """What vLLM estimates before it captures.
 
     Attributes:
-        estimate_bytes: The estimate.
         deducted_bytes: What comes off the KV cache: the estimate, or 0 where vLLM ignores it.
         uncertainty_bytes: How far off ``estimate_bytes`` may be.
-        num_graphs: Graphs captured.
-        how: Where it comes from.
     """
 
     estimate_bytes: int

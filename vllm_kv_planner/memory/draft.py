@@ -61,10 +61,8 @@ def inner_states(rank: Rank) -> Parts:
 def draft_phases(rank: Rank, held: Parts, workspace: Parts) -> list[Phase]:
     """The draft's forward pass and its logits.
 
-    Args:
-        rank: The rank.
-        held: What lives on from the target's phases.
-        workspace: Workspaces that stay allocated, which the draft's experts share.
+    ``held``: what lives on from the target's phases. ``workspace``: workspaces that stay allocated,
+    which the draft's experts share.
     """
     draft = draft_of(rank)
     if draft is None or not draft.layers:

@@ -30,7 +30,6 @@ class EncoderProfile:
     """What the encoder's profile allocates on one rank.
 
     Attributes:
-        phase: The encoder at its worst moment.
         held: What lives on until the sampler is done.
         uncertainty_bytes: How far off ``held`` may be.
         how: Where the item's size comes from.

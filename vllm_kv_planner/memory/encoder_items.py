@@ -18,6 +18,7 @@ from ..records import dataclass, replace
 
 JsonDict = Mapping[str, Any]
 _GEMMA4_FRAMES = 32
+_LARGEST = "one image of the processor's largest size"
 _LARGEST_SIDE = 100_000
 _QWEN2_FRAMES = 14
 _QWEN2_VL = ("qwen2_vl", "qwen2_5_vl", "qwen2_5_omni")
@@ -32,13 +33,9 @@ class EncoderItem:
         embeddings: Rows of the encoder's output.
         pixel_elements: Numbers the processor hands the encoder.
         patches: Rows inside the encoder.
-        width: Of the encoder.
-        mlp_width: Of its MLP.
-        gated: Its MLP has a gate.
         output_copies: Widths of the decoder in an output row (deepstack layers add some).
         patches_at_once: Rows that go through the encoder together, where it takes them in chunks.
         is_guess: No rule for this model.
-        how: Where this comes from.
     """
 
     tokens: int
@@ -82,9 +79,12 @@ def largest_encoder_item(setup: EngineSetup) -> EncoderItem | None:
         item = rule(config, vision)
         if config.get("model_type") in _QWEN2_VL and _count(limits.get("video")) != 0:
             return _video(item, setup.resolved.length.max_model_len)
-        frame = item.patches // _GEMMA4_FRAMES
         if config.get("model_type") == "gemma4":
-            return replace(item, patches_at_once=frame * _gemma4_chunk(setup, vision, frame))
+            # frames encoded together (``_encoder_chunk``, from 0.22 on; before, one by one)
+            frame = item.patches // _GEMMA4_FRAMES
+            cost = frame * 4 * _int(vision, "position_embedding_size", 10240) * 8
+            chunk = max(1, setup.gpu.total_memory_bytes // 10 // cost)
+            return replace(item, patches_at_once=frame * chunk)
         return item
     return _unknown(setup, vision if isinstance(vision, Mapping) else {})
 
@@ -164,7 +164,7 @@ def _qwen_vl(config: JsonDict, vision: JsonDict) -> EncoderItem:
         mlp_width=_int(vision, "intermediate_size", 4 * width),
         gated=config.get("model_type") == "qwen2_5_vl",
         output_copies=1 + (len(deepstack) if isinstance(deepstack, list) else 0),
-        how="one image of the processor's largest size",
+        how=_LARGEST,
     )
 
 
@@ -226,12 +226,6 @@ def _gemma4_unified(config: JsonDict, vision: JsonDict) -> EncoderItem:
     )
 
 
-def _gemma4_chunk(setup: EngineSetup, vision: JsonDict, frame_patches: int) -> int:
-    """Frames encoded together (``_encoder_chunk``, from 0.22 on; before, one by one)."""
-    cost = frame_patches * 4 * _int(vision, "position_embedding_size", 10240) * 8
-    return max(1, setup.gpu.total_memory_bytes // 10 // cost)
-
-
 def _unknown(setup: EngineSetup, vision: JsonDict) -> EncoderItem:
     """No rule: an item as large as the budget, four patches a token."""
     tokens = setup.resolved.batch.max_num_encoder_input_tokens
@@ -256,7 +250,7 @@ def _item(
     *,
     tiles: int = 1,
     gated: bool = False,
-    how: str = "one image of the processor's largest size",
+    how: str = _LARGEST,
 ) -> EncoderItem:
     """Square tiles cut into square patches."""
     width = _int(vision, "hidden_size", 1024)

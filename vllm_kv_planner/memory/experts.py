@@ -113,7 +113,8 @@ def expert_kernel(rank: Rank) -> str:
     args = setup.args
     ranks = args.tensor_parallel_size * args.data_parallel_size
     grouped = args.enable_expert_parallel and ranks * args.prefill_context_parallel_size > 1
-    if major == 9 and grouped and method in _FP8_BLOCK and _has_blocks(rank):
+    blocks = (setup.facts.quantization_config or {}).get("weight_block_size")
+    if major == 9 and grouped and method in _FP8_BLOCK and blocks is not None:
         return "own"
     return "triton"
 
@@ -151,11 +152,6 @@ def rocm_padding(rank: Rank) -> tuple[int, int]:
     return layers * sum(pads), layers * max(0, held)
 
 
-def _has_blocks(rank: Rank) -> bool:
-    config = rank.setup.facts.quantization_config
-    return config is not None and config.get("weight_block_size") is not None
-
-
 _PLACES = 1024
 """MAX_EXPERT_REDUNDANCY + 1."""
 _WINDOW = 1000
@@ -172,7 +168,9 @@ def eplb_buffers(rank: Rank) -> Parts:
     experts = rank.shapes.experts
     if experts is None or not rank.setup.args.enable_eplb:
         return ()
-    layers = _layers(rank)
+    dense = rank.setup.model.text_config.get("first_k_dense_replace")
+    layers = sum(rank.setup.resolved.layers_per_stage) - (dense if isinstance(dense, int) else 0)
+    layers = max(1, layers)
     window = _whole(rank, "window_size", _WINDOW)
     return parts(
         expert_places=layers * experts.count * _PLACES * 8,
@@ -199,13 +197,6 @@ def eplb_phases(rank: Rank, held: Parts) -> list[Phase]:
         gathered_experts=gathered,
     )
     return [Phase("balancing of experts", (*held, *live), gathered // 4)]
-
-
-def _layers(rank: Rank) -> int:
-    text = rank.setup.model.text_config
-    dense = text.get("first_k_dense_replace")
-    layers = sum(rank.setup.resolved.layers_per_stage)
-    return max(1, layers - dense if isinstance(dense, int) else layers)
 
 
 def _ranks(rank: Rank) -> int:
@@ -237,14 +228,12 @@ def _expert_tensors(rank: Rank) -> Sequence[int]:
     except UnsupportedError:
         method = UnquantizedExperts()
     shape = ExpertsShape(
-        prefix=prefix,
         num_experts=cdiv(experts.count + _redundant(rank), _ranks(rank)),
         hidden=rank.hidden,
         intermediate=experts.down_in,
         shards=2 if experts.up > experts.down_in else 1,
         bias=False,
         dtype=rank.setup.resolved.dtype.name,
-        whole_intermediate=experts.down_in,
     )
     return [
         prod(dimensions) * _BYTES.get(dtype, rank.element)

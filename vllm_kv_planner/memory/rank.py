@@ -18,13 +18,7 @@ _VOCAB_PADDING = 64  # DEFAULT_VOCAB_PADDING_SIZE of vocab_parallel_embedding.py
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Rank:
-    """One rank: every tensor-parallel rank of a pipeline stage is alike.
-
-    Attributes:
-        setup: The engine.
-        rules: Its version's rules.
-        stage: Pipeline stage, from 0.
-    """
+    """One rank: every tensor-parallel rank of a pipeline stage is alike."""
 
     setup: EngineSetup
     rules: VersionRules

@@ -33,9 +33,14 @@ _SORT_WORKSPACE = 8 + 4 + 8
 
 def sampler_phase(rank: Rank, held: Parts) -> Phase:
     """Logits and sampler on the last pipeline stage; ``held`` lives on from earlier phases."""
-    live = (*held, *_hidden_states(rank), *_logits(rank), *held_by_sampler(rank))
-    uncertainty = sum(size for _, size in live) // 100
-    return Phase("sampler", live, uncertainty)
+    rows = rank.rows * rank.hidden * rank.element
+    states = parts(
+        hidden_states=rank.tokens * rank.hidden * rank.element,
+        sampled_hidden_states=rows,
+        random_hidden_states=0 if rank.uses_v2 else rows,
+    )
+    live = (*held, *states, *_logits(rank), *held_by_sampler(rank))
+    return Phase("sampler", live, sum(size for _, size in live) // 100)
 
 
 def lean_sampler(rank: Rank, phase: Phase) -> Phase:
@@ -55,28 +60,26 @@ def held_by_sampler(rank: Rank) -> Parts:
     """What the sampler makes beside the logits."""
     if not rank.uses_v2:
         return _v1(rank)
-    return _v2_all_parameters(rank) if rank.rules.v2_warms_sampler else ()
-
-
-def _hidden_states(rank: Rank) -> Parts:
-    rows = rank.rows * rank.hidden * rank.element
+    if not rank.rules.v2_warms_sampler:
+        return ()
+    gpu = rank.setup.gpu
+    enough = gpu.num_sms is None or gpu.num_sms >= _FLASHINFER_SMS
+    supported = gpu.cuda_capability >= _FLASHINFER_FROM
+    if rank.rules.flashinfer_samples and supported and enough:
+        return _flashinfer(rank)
     return parts(
-        hidden_states=rank.tokens * rank.hidden * rank.element,
-        sampled_hidden_states=rows,
-        random_hidden_states=0 if rank.uses_v2 else rows,
+        float32_logits=rank.rows * rank.vocab * 4,
+        top_k_scratch=_triton_scratch(rank),
     )
 
 
 def _logits(rank: Rank) -> Parts:
     size = rank.rows * rank.padded_vocab * rank.element
-    if rank.uses_v2 and not rank.rules.v2_warms_sampler and _is_capped(rank):
+    is_capped = rank.setup.model.text_config.get("final_logit_softcapping") is not None
+    if rank.uses_v2 and not rank.rules.v2_warms_sampler and is_capped:
         # tanh(logits / cap) * cap: two of the three live at once, and nothing later is larger
         return parts(logits=size, capped_logits=size)
     return parts(logits=size)
-
-
-def _is_capped(rank: Rank) -> bool:
-    return rank.setup.model.text_config.get("final_logit_softcapping") is not None
 
 
 def _v1(rank: Rank) -> Parts:
@@ -98,13 +101,6 @@ def _v1(rank: Rank) -> Parts:
     )
 
 
-def _v2_all_parameters(rank: Rank) -> Parts:
-    plane = rank.rows * rank.vocab * 4
-    if _uses_flashinfer(rank):
-        return _flashinfer(rank)
-    return parts(float32_logits=plane, top_k_scratch=_triton_scratch(rank))
-
-
 def _flashinfer(rank: Rank) -> Parts:
     plane = rank.rows * rank.vocab * 4
     return parts(float32_logits=plane, masked_logits=plane, probabilities=plane)
@@ -115,10 +111,3 @@ def _triton_scratch(rank: Rank) -> int:
     sms = rank.setup.gpu.num_sms or 132
     programs = min(sms, rank.rows)
     return min(1 << (programs - 1).bit_length(), sms) * rank.vocab * 4
-
-
-def _uses_flashinfer(rank: Rank) -> bool:
-    gpu = rank.setup.gpu
-    enough = gpu.num_sms is None or gpu.num_sms >= _FLASHINFER_SMS
-    supported = gpu.cuda_capability >= _FLASHINFER_FROM
-    return rank.rules.flashinfer_samples and supported and enough

@@ -22,8 +22,8 @@ def weights_of(setup: EngineSetup, found: FoundConfig, vllm_version: str) -> Wei
             for the architecture, and no checkpoint at hand.
         ConfigError: The checkpoint at hand is not whole, or not this model's.
     """
+    from ..memory.weights import remembered_weights
     from ..memory.weights.checkpoint import checkpoint_weights, held_against, stored_layers
-    from ..memory.weights.per_rank import remembered_weights
 
     if found.source == "custom":
         raise WeightsUnknownError(

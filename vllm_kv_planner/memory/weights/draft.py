@@ -13,7 +13,7 @@ Source: vLLM 0.33 ``v1/worker/gpu/spec_decode/eagle/utils.py`` ``load_eagle_mode
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ...config.found import weights_unknown
@@ -29,7 +29,7 @@ from .architectures.facts import Facts
 from .architectures.feed_forward import mlp
 from .architectures.mixers import latent_attention
 from .architectures.mtp import mtp, own_embedding
-from .modules import Block, Linear, LMHead, Module, Norm, QKVLinear, Rotary, Weight
+from .modules import Block, Linear, LMHead, Module, Norm, Rotary, Weight
 from .quantization import quantization as quantization_of
 from .rank import Place, Rank, Tensor
 
@@ -76,16 +76,7 @@ def draft_tensors(
     over_stages: bool = False,
     max_model_len: int = 0,
 ) -> list[Tensor]:
-    """What drafting adds on the last stage.
-
-    Args:
-        target: The model it drafts for.
-        rank: A rank of the last stage.
-        method: How it drafts (``Speculative.method``), if it does.
-        draft: The draft model, where it has a checkpoint of its own.
-        quantization: Its quantisation method.
-        over_stages: Whether the target's embedding lies on another stage.
-        max_model_len: The engine's.
+    """What drafting adds on the last stage; ``draft`` where it has a checkpoint of its own.
 
     Raises:
         UnsupportedError: The method's draft model is not known here.
@@ -113,32 +104,28 @@ def draft_tensors(
         made = [replace(each, part="draft") for each in tree.tensors(modules, rank)]
         return own_ropes(made, facts, target)
     if method == "dflash":
-        block = dflash(facts, target, over_stages=over_stages, max_model_len=max_model_len)
-        return own_ropes(placed(block, rank), facts, target)
-    if method not in ("eagle", "eagle3"):
+        modules = dflash(facts, target, max_model_len)
+    elif method in ("eagle", "eagle3"):
+        modules = eagle(facts, target, method, max_model_len)
+    else:
         raise UnsupportedError(
             f"weights of {method} draft models are not known to the stand-alone planner; "
             "--planner vllm can answer"
         )
-    drafted = eagle(facts, target, method, over_stages=over_stages, max_model_len=max_model_len)
-    return own_ropes(placed(drafted, rank), facts, target)
+    if over_stages:
+        modules.append(own_embedding(facts))
+    return own_ropes(placed(modules, rank), facts, target)
 
 
 def own_ropes(tensors: list[Tensor], draft: Facts, target: Facts) -> list[Tensor]:
     """The draft's tensors; its rotary caches told from the target's unless they are the same."""
     same = rope_key(draft) == rope_key(target)
-    seen: set[object] = set()
-    kept: list[Tensor] = []
-    for each in tensors:
-        if isinstance(each.shared, Rotary):
-            if each.shared in seen:
-                continue
-            seen.add(each.shared)
-            own = each.shared if same else replace(each.shared, variant="draft")
-            kept.append(replace(each, shared=own))
-        else:
-            kept.append(each)
-    return kept
+    ropes = {
+        rope: each if same else replace(each, shared=replace(rope, variant="draft"))
+        for each in reversed(tensors)
+        if isinstance(rope := each.shared, Rotary)
+    }
+    return [each for each in tensors if not isinstance(each.shared, Rotary)] + [*ropes.values()]
 
 
 def rope_key(facts: Facts) -> tuple[object, ...]:
@@ -159,20 +146,12 @@ _LATENT = "DeepseekV3ForCausalLM"
 _BASES = ("LlamaForCausalLM", "MistralForCausalLM", "Qwen3ForCausalLM", _LATENT)
 _FROM_STATES = ("qkv_proj", "fused_qkv_a_proj", "kv_a_proj_with_mqa", "q_proj")
 """Projections that take in what comes to the layer."""
+_NORMS: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
 _CACHE_ONLY = ("default", "linear", "llama3", "ntk", "proportional")
 
 
-def eagle(
-    facts: Facts, target: Facts, method: str, *, over_stages: bool = False, max_model_len: int = 0
-) -> Sequence[Module]:
-    """EAGLE and EAGLE-3 over Llama's layers and its kin's.
-
-    Args:
-        facts: The draft model.
-        target: The model it drafts for.
-        method: ``eagle`` or ``eagle3``.
-        over_stages: Whether the target's embedding lies on another stage.
-        max_model_len: The engine's: the draft's rotary cache reaches as far.
+def eagle(facts: Facts, target: Facts, method: str, max_model_len: int) -> list[Module]:
+    """``eagle`` and ``eagle3`` over Llama's layers and its kin's.
 
     Raises:
         UnsupportedError: The draft is none of these.
@@ -191,8 +170,6 @@ def eagle(
         for number in range(facts.num_layers)
     ]
     modules: list[Module] = [*projection(facts, is_third), *layers]
-    if over_stages:
-        modules.append(own_embedding(facts))
     if not is_third and is_mistral(facts):
         modules.append(Norm("model.norm", facts.hidden))
     if is_third:
@@ -203,30 +180,17 @@ def eagle(
     return modules
 
 
-def dflash(
-    facts: Facts, target: Facts, *, over_stages: bool = False, max_model_len: int = 0
-) -> Sequence[Module]:
+def dflash(facts: Facts, target: Facts, max_model_len: int) -> list[Module]:
     """DFlash: Qwen3's layers behind a projection of states of several of the target's layers.
 
     Source: vLLM 0.33 ``models/qwen3_dflash.py``.
-
-    Args:
-        facts: The draft model.
-        target: The model it drafts for.
-        over_stages: Whether the target's embedding lies on another stage.
-        max_model_len: The engine's.
     """
     row = {**(family("Qwen3ForCausalLM") or {}), "o_bias": "attention_bias", "rotary": False}
     facts = facts.with_options(row)
     text, hidden = facts.text, facts.hidden
     states = inner_layers(text.data) or facts.num_layers
     width = text.int("target_hidden_size", default=hidden)
-    norms = ("input_layernorm", "post_attention_layernorm")
-    inner: tuple[Module, ...] = (
-        attending(facts, max_model_len),
-        mlp(facts),
-        *(Norm(name, hidden) for name in norms),
-    )
+    inner = (attending(facts, max_model_len), mlp(facts), *_norms(facts, *_NORMS))
     modules: list[Module] = [
         Linear("model.fc", states * width, (hidden,), "none", quantised=False),
         *(Block(f"model.layers.{number}", inner, "draft") for number in range(facts.num_layers)),
@@ -234,8 +198,6 @@ def dflash(
         Norm("model.norm", hidden),
         Weight("model.mask_embedding", (hidden,)),
     ]
-    if over_stages:
-        modules.append(own_embedding(facts))
     own = text.int("draft_vocab_size", default=facts.vocab_size)
     if own != target.vocab_size:
         modules.append(Weight("draft_id_to_target_id", (own,), dtype="int64"))
@@ -263,20 +225,22 @@ def is_mistral(facts: Facts) -> bool:
 def layer(facts: Facts, block: Block, number: int, is_third: bool) -> tuple[Module, ...]:
     """One layer; the first of EAGLE-3 attends to embedding and hidden state together."""
     hidden = facts.hidden
-    norms = ["input_layernorm", "post_attention_layernorm"]
-    if is_third:
-        norms.append("hidden_norm")
-    elif number == 0 and not is_mistral(facts):
-        norms.remove("input_layernorm")
+    norms = (*_NORMS, "hidden_norm") if is_third else _NORMS
+    if number == 0 and not is_third and not is_mistral(facts):
+        norms = _NORMS[1:]
     if is_third and number == 0:
         children = tuple(
             replace(child, inputs=2 * hidden)
-            if isinstance(child, Linear | QKVLinear) and child.name in _FROM_STATES
+            if isinstance(child, Linear) and child.name in _FROM_STATES
             else child
             for child in block.children
         )
         block = Block(block.name, children, block.part)
-    return (block, mlp(facts), *(Norm(name, hidden) for name in norms))
+    return (block, mlp(facts), *_norms(facts, *norms))
+
+
+def _norms(facts: Facts, *names: str) -> tuple[Module, ...]:
+    return tuple(Norm(name, facts.hidden) for name in names)
 
 
 def projection(facts: Facts, is_third: bool) -> list[Module]:

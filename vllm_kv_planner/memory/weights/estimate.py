@@ -11,7 +11,6 @@ from ...kv_cache.spec import round_up
 from ...records import dataclass, field
 from ..phase import allocated_bytes
 from .experts import uses_triton_mxfp4
-from .quantization.floats import GptOssMxfp4
 from .rank import Rank, Tensor
 
 
@@ -125,7 +124,7 @@ def processed(tensors: Sequence[Tensor], rank: Rank) -> list[Tensor]:
     Kernels want weights in layouts of their own. Most keep the size; the exceptions known are
     here. What is not derived widens ``uncertainty``.
     """
-    if isinstance(rank.quantization, GptOssMxfp4) and uses_triton_mxfp4(rank):
+    if rank.quantization.name == "gpt_oss_mxfp4" and uses_triton_mxfp4(rank):
         if rank.version <= (0, 19):
             return [*tensors, *_layout_of_0_19(tensors)]
         return [_swizzled(tensor) for tensor in tensors]

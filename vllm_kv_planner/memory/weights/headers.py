@@ -44,8 +44,6 @@ class CheckpointHeaders:
     """Every tensor of a checkpoint.
 
     Attributes:
-        tensors: By name.
-        files: Names of the files read.
         ends: Bytes of each file, by its name, as its header has it.
         source: ``local`` or ``hub``.
     """

@@ -48,8 +48,6 @@ class Files:
     """What vLLM would load of a folder.
 
     Attributes:
-        folder: Where they lie.
-        names: Of the files.
         index: The object that names tensors and their files, if there is one.
         index_path: Its file.
     """
@@ -66,13 +64,7 @@ class Files:
 
 @dataclass(frozen=True, kw_only=True)
 class Held:
-    """What the files of a checkpoint hold, as their headers name it.
-
-    Attributes:
-        names: Of the tensors.
-        num_bytes: Of all of them.
-        files: Names of the files.
-    """
+    """What the files of a checkpoint hold, as their headers name it."""
 
     names: frozenset[str]
     num_bytes: int

@@ -7,142 +7,77 @@ allocated when the model is loaded, so they count in "Model loading took".
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from ...engine_args.engine_args import EngineArgs
-from ...records import dataclass
 from .experts import RoutedExperts
-from .modules import Block, Linear, LMHead, Module, QKVLinear, TokenEmbedding
+from .modules import Block, Linear, LMHead, Module, TokenEmbedding
 from .rank import Place, Rank, Tensor
 
 
-@dataclass(frozen=True, kw_only=True)
 class LoRASlots:
-    """What ``--enable-lora`` asks for.
+    """What ``--enable-lora`` asks for on a rank: one slot for each of ``--max-loras``."""
 
-    Attributes:
-        slots: ``--max-loras``.
-        rank: ``--max-lora-rank``.
-        dtype: ``--lora-dtype``, the engine's by default.
-        fully_sharded: ``--fully-sharded-loras``.
-        targets: ``--lora-target-modules``; None for every layer.
-        embeddings: The model's class takes adapters of its embedding and head.
-        towers: ``--enable-tower-connector-lora``.
-    """
+    def __init__(self, args: EngineArgs, rank: Rank, *, takes_embeddings: bool) -> None:
+        """``takes_embeddings``: the model's class takes adapters of its embedding and head."""
+        self.slots, self.width = args.max_loras, args.max_lora_rank
+        self.dtype = rank.dtype if args.lora_dtype == "auto" else args.lora_dtype
+        self.sharded = args.fully_sharded_loras
+        self.targets = args.lora_target_modules
+        self.towers = args.enable_tower_connector_lora
+        self.takes_embeddings = takes_embeddings
+        self.rank = rank
 
-    slots: int
-    rank: int
-    dtype: str
-    fully_sharded: bool = False
-    targets: tuple[str, ...] | None = None
-    embeddings: bool = False
-    towers: bool = False
+    def tensors(self, module: Module) -> Iterator[Tensor]:
+        """The slots of a module and all below it."""
+        return self._walk(module, Place(self.rank, part="LoRA"))
 
-    def takes(self, name: str) -> bool:
-        """Whether a layer of this name gets slots."""
-        return self.targets is None or name in self.targets
-
-
-def lora_slots(args: EngineArgs, dtype: str, *, embeddings: bool) -> LoRASlots | None:
-    """The slots that flags ask for; None without ``--enable-lora``."""
-    if not args.enable_lora:
-        return None
-    return LoRASlots(
-        slots=args.max_loras,
-        rank=args.max_lora_rank,
-        dtype=dtype if args.lora_dtype == "auto" else args.lora_dtype,
-        fully_sharded=args.fully_sharded_loras,
-        targets=args.lora_target_modules,
-        embeddings=embeddings,
-        towers=args.enable_tower_connector_lora,
-    )
-
-
-def lora_tensors(module: Module, rank: Rank, slots: LoRASlots) -> Iterator[Tensor]:
-    """The slots of a module and all below it."""
-    yield from _walk(module, Place(rank, part="LoRA"), slots)
-
-
-def _walk(module: Module, place: Place, slots: LoRASlots) -> Iterator[Tensor]:
-    if isinstance(module, Block):
-        if module.part in ("vision", "audio") and not slots.towers:
+    def _walk(self, module: Module, place: Place) -> Iterator[Tensor]:
+        if isinstance(module, Block):
+            if module.part in ("vision", "audio") and not self.towers:
+                return
+            inside = place.at(module.name)
+            for child in module.children:
+                yield from self._walk(child, inside)
             return
-        inside = Place(place.rank, place.at(module.name).prefix, "LoRA")
-        for child in module.children:
-            yield from _walk(child, inside, slots)
-    elif isinstance(module, (Linear, QKVLinear)):
-        yield from _linear(module, place, slots)
-    elif isinstance(module, RoutedExperts):
-        yield from _experts(module, place, slots)
-    elif slots.embeddings and isinstance(module, TokenEmbedding):
-        yield from _embedding(module, place, slots)
-    elif slots.embeddings and isinstance(module, LMHead):
-        yield from _head(module, place, slots)
+        pairs: Iterable[tuple[str, tuple[int, ...]]] = ()
+        if isinstance(module, Linear) and module.takes_lora:
+            pairs = self._linear(module)
+        elif isinstance(module, RoutedExperts):
+            pairs = self._experts(module)
+        elif isinstance(module, (TokenEmbedding, LMHead)) and self.takes_embeddings:
+            pairs = self._table(module)
+        else:
+            return
+        if self.targets is None or module.name in self.targets:
+            inside = place.at(module.name)
+            for name, shape in pairs:
+                yield inside.tensor(name, (self.slots, *shape), self.dtype)
 
+    def _linear(self, module: Linear) -> Iterator[tuple[str, tuple[int, ...]]]:
+        shape = module.shape(self.rank)
+        size = self.rank.tensor_parallel_size if self.sharded else 1
+        narrow = self.width // size if module.shard == "column" else self.width
+        for number, rows in enumerate(shape.outputs):
+            wide = rows // size if module.shard == "row" else rows
+            yield f"lora_a_stacked.{number}", (1, narrow, shape.inputs)
+            yield f"lora_b_stacked.{number}", (1, wide, self.width)
 
-def _linear(module: Linear | QKVLinear, place: Place, slots: LoRASlots) -> Iterator[Tensor]:
-    if not slots.takes(module.name):
-        return
-    shape = module.shape(place)
-    inside = place.at(module.name)
-    size = place.rank.tensor_parallel_size if slots.fully_sharded else 1
-    kind = module.shard if isinstance(module, Linear) else "column"
-    narrow = slots.rank // size if kind == "column" else slots.rank
-    for number, width in enumerate(shape.outputs):
-        wide = width // size if kind == "row" else width
-        down = (slots.slots, 1, narrow, shape.inputs)
-        up = (slots.slots, 1, wide, slots.rank)
-        yield inside.tensor(f"lora_a_stacked.{number}", down, slots.dtype)
-        yield inside.tensor(f"lora_b_stacked.{number}", up, slots.dtype)
+    def _experts(self, module: RoutedExperts) -> Iterator[tuple[str, tuple[int, ...]]]:
+        shape = module.shape(self.rank)
+        size = self.rank.experts_cut_by if self.sharded else 1
+        count, narrow, inner = shape.num_experts, self.width // size, shape.intermediate
+        for number in range(shape.shards):
+            yield f"w13_lora_a_stacked.{number}", (count, narrow, shape.hidden)
+            yield f"w13_lora_b_stacked.{number}", (count, inner, self.width)
+        yield "w2_lora_a_stacked", (count, self.width, inner)
+        yield "w2_lora_b_stacked", (count, shape.hidden // size, self.width)
 
-
-def _experts(module: RoutedExperts, place: Place, slots: LoRASlots) -> Iterator[Tensor]:
-    if not slots.takes(module.name):
-        return
-    shape = module.shape(place)
-    inside = place.at(module.name)
-    size = place.rank.experts_cut_by if slots.fully_sharded else 1
-    count, narrow = shape.num_experts, slots.rank // size
-    first = (
-        (slots.slots, count, narrow, shape.hidden),
-        (
-            slots.slots,
-            count,
-            shape.intermediate,
-            slots.rank,
-        ),
-    )
-    second = (
-        (slots.slots, count, slots.rank, shape.intermediate),
-        (
-            slots.slots,
-            count,
-            shape.hidden // size,
-            slots.rank,
-        ),
-    )
-    for number in range(shape.shards):
-        for name, dimensions in zip("ab", first, strict=True):
-            yield inside.tensor(f"w13_lora_{name}_stacked.{number}", dimensions, slots.dtype)
-    for name, dimensions in zip("ab", second, strict=True):
-        yield inside.tensor(f"w2_lora_{name}_stacked", dimensions, slots.dtype)
-
-
-def _embedding(module: TokenEmbedding, place: Place, slots: LoRASlots) -> Iterator[Tensor]:
-    if slots.takes(module.name):
-        inside = place.at(module.name)
-        down = (slots.slots, module.vocab_size, slots.rank)
-        yield inside.tensor("lora_a_stacked", down, slots.dtype)
-        yield inside.tensor(
-            "lora_b_stacked", (slots.slots, 1, module.width, slots.rank), slots.dtype
-        )
-
-
-def _head(module: LMHead, place: Place, slots: LoRASlots) -> Iterator[Tensor]:
-    if slots.takes(module.name):
-        inside = place.at(module.name)
-        up = (slots.slots, 1, module.vocab_size, slots.rank)
-        yield inside.tensor(
-            "lora_a_stacked", (slots.slots, 1, slots.rank, module.width), slots.dtype
-        )
-        yield inside.tensor("lora_b_stacked", up, slots.dtype)
+    def _table(self, module: TokenEmbedding | LMHead) -> Iterator[tuple[str, tuple[int, ...]]]:
+        rows, width = module.vocab_size, module.width
+        if isinstance(module, LMHead):
+            yield "lora_a_stacked", (1, self.width, width)
+            yield "lora_b_stacked", (1, rows, self.width)
+        else:
+            yield "lora_a_stacked", (rows, self.width)
+            yield "lora_b_stacked", (1, width, self.width)

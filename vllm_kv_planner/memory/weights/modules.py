@@ -12,8 +12,8 @@ from typing import Literal, Protocol
 
 from ...kv_cache.spec import cdiv, round_up
 from ...records import dataclass
-from .quantization.base import LinearShape
-from .rank import Place, Tensor
+from .quantization.base import LinearMethod, LinearShape
+from .rank import Place, Rank, Tensor
 
 
 class Module(Protocol):
@@ -30,7 +30,6 @@ class Block:
 
     Attributes:
         name: Empty where the modules lie directly in the parent.
-        children: In vLLM's order.
         part: Name of the part that the children belong to, where it changes here.
         is_tower: Shared by as many GPUs as ``--mm-encoder-tp-mode`` says.
         heads: Of a tower that every GPU holds whole where its heads cannot be divided.
@@ -57,9 +56,7 @@ class Weight:
 
     Attributes:
         name: With its suffix: ``conv1d.weight``.
-        shape: Of the whole model's.
         sharded: Index of the dimension that tensor parallelism divides; None: replicated.
-        dtype: None for the engine's.
         shared: The same tensor wherever this key comes up on a rank.
     """
 
@@ -126,11 +123,7 @@ class Rotary:
     """``cos_sin_cache``.
 
     Attributes:
-        rows: Positions.
-        width: Rotary dimensions.
-        dtype: None for the engine's.
         variant: Tells ropes of equal size apart (their base differs).
-        name: As vLLM names the layer.
     """
 
     rows: int
@@ -145,12 +138,9 @@ class Rotary:
         yield inside.tensor("cos_sin_cache", (self.rows, self.width), self.dtype, self)
 
 
-VOCAB_PADDING = 64
-
-
-def rows_per_rank(vocab_size: int, tensor_parallel_size: int, padding: int = VOCAB_PADDING) -> int:
-    """Rows of the padded vocabulary that one rank holds."""
-    return cdiv(round_up(vocab_size, padding), tensor_parallel_size)
+def padded_rows(vocab_size: int, rank: Rank) -> int:
+    """Rows of the padded vocabulary that one rank holds (``DEFAULT_VOCAB_PADDING_SIZE``)."""
+    return cdiv(round_up(vocab_size, 64), rank.tensor_parallel_size)
 
 
 @dataclass(frozen=True)
@@ -158,65 +148,53 @@ class TokenEmbedding:
     """``VocabParallelEmbedding``.
 
     Attributes:
-        name: As vLLM names it.
-        vocab_size: Rows before padding.
-        width: Of a row.
-        padding: Multiple that the rows are padded to.
         sharded: False where every rank holds all of it (``nn.Embedding``).
-        part: Of the weights.
     """
 
     name: str
     vocab_size: int
     width: int
-    padding: int = VOCAB_PADDING
     sharded: bool = True
     part: str = "embedding"
 
     def tensors(self, place: Place) -> Iterator[Tensor]:
         """The table."""
-        size = place.rank.tensor_parallel_size
-        rows = rows_per_rank(self.vocab_size, size, self.padding) if self.sharded else None
-        inside = place.at(self.name, self.part)
-        yield inside.tensor("weight", (self.vocab_size if rows is None else rows, self.width))
+        rows = padded_rows(self.vocab_size, place.rank) if self.sharded else self.vocab_size
+        yield place.at(self.name, self.part).tensor("weight", (rows, self.width))
 
 
 @dataclass(frozen=True)
 class LMHead:
-    """``ParallelLMHead``; where it is tied to the embedding there is no second table.
-
-    Attributes:
-        name: As vLLM names it.
-        vocab_size: Rows before padding.
-        width: Of a row.
-        bias: Whether it has one.
-        padding: Multiple that the rows are padded to.
-    """
+    """``ParallelLMHead``; where it is tied to the embedding there is no second table."""
 
     name: str
     vocab_size: int
     width: int
     bias: bool = False
-    padding: int = VOCAB_PADDING
 
     def tensors(self, place: Place) -> Iterator[Tensor]:
         """The table, quantised where the checkpoint says so, and the bias."""
-        rank = place.rank
-        rows = rows_per_rank(self.vocab_size, rank.tensor_parallel_size, self.padding)
-        inside = place.at(self.name, "lm_head")
-        method = rank.quantization.lm_head(inside.prefix)
-        if method is None:
-            yield inside.tensor("weight", (rows, self.width))
-        else:
-            whole = rows * rank.tensor_parallel_size
-            shape = LinearShape(inside.prefix, self.width, (rows,), self.width, whole, rank.dtype)
-            for suffix, dimensions, dtype in method.linear(shape):
-                yield inside.tensor(suffix, dimensions, dtype)
-        if self.bias:
-            yield inside.tensor("bias", (rows,))
+        rank, inside = place.rank, place.at(self.name, "lm_head")
+        shape = LinearShape(self.width, (padded_rows(self.vocab_size, rank),), rank.dtype)
+        yield from _stored(inside, shape, rank.quantization.lm_head(inside.prefix), self.bias)
 
 
 Shard = Literal["column", "row", "none"]
+
+
+@dataclass(frozen=True)
+class Heads:
+    """Widths that are divided by number, and replicated where they are fewer than the GPUs.
+
+    KV heads, Mamba's groups; a single one is what every GPU holds whole.
+    """
+
+    count: int
+    width: int
+
+    def share(self, size: int) -> int:
+        """What each of ``size`` GPUs holds."""
+        return max(1, self.count // size) * self.width
 
 
 @dataclass(frozen=True)
@@ -224,105 +202,95 @@ class Linear:
     """A weight matrix, several merged ones, and their bias.
 
     Attributes:
-        name: As vLLM names it.
         inputs: Width of what comes in, of the whole model.
-        outputs: Width of what goes out; one number per merged matrix.
+        outputs: Width of what goes out; one entry per merged matrix.
         shard: ``column`` divides outputs over the GPUs, ``row`` inputs, ``none`` nothing.
-        bias: Whether it has one.
         quantised: False where vLLM builds it without the quantisation config.
         dtype: Of the weights, where the layer does not follow the engine's.
-        replicated: Widths of merged matrices that no GPU divides, beside the others.
         align: What a GPU's rows are padded to a multiple of.
+        takes_lora: Adapters may change it.
     """
 
     name: str
     inputs: int
-    outputs: tuple[int, ...]
+    outputs: tuple[int | Heads, ...]
     shard: Shard = "column"
     bias: bool = False
     quantised: bool = True
     dtype: str | None = None
-    replicated: tuple[int, ...] = ()
     align: int = 1
+    takes_lora: bool = True
 
-    def shape(self, place: Place) -> LinearShape:
+    def shape(self, rank: Rank) -> LinearShape:
         """What the rank holds of it."""
-        size = place.rank.tensor_parallel_size
+        size = rank.tensor_parallel_size
         columns = size if self.shard == "column" else 1
-        rows = size if self.shard == "row" else 1
-        outputs = (*(cdiv(width, columns) for width in self.outputs), *self.replicated)
+        outputs = tuple(
+            width.share(columns) if isinstance(width, Heads) else cdiv(width, columns)
+            for width in self.outputs
+        )
         if padding := -sum(outputs) % self.align:
             outputs = (*outputs, padding)
-        return LinearShape(
-            prefix=place.prefix,
-            inputs=cdiv(self.inputs, rows),
-            outputs=outputs,
-            whole_inputs=self.inputs,
-            whole_outputs=sum(self.outputs) + sum(self.replicated),
-            dtype=self.dtype or place.rank.dtype,
-        )
+        inputs = cdiv(self.inputs, size if self.shard == "row" else 1)
+        return LinearShape(inputs, outputs, self.dtype or rank.dtype)
 
     def tensors(self, place: Place) -> Iterator[Tensor]:
         """Weights by the quantisation method's rule, and the bias."""
-        return _tensors(self.shape(place.at(self.name)), place.at(self.name), self)
+        inside, rank = place.at(self.name), place.rank
+        method = rank.quantization.linear(inside.prefix) if self.quantised else None
+        return _stored(inside, self.shape(rank), method, self.bias)
 
 
-@dataclass(frozen=True)
-class QKVLinear:
-    """Queries, keys and values in one matrix; KV heads fewer than GPUs are replicated.
-
-    Attributes:
-        name: As vLLM names it.
-        inputs: Width of the hidden state.
-        heads: Query heads of the whole model.
-        kv_heads: KV heads of the whole model.
-        head_size: Width of a query and key head.
-        v_head_size: Width of a value head, where it differs.
-        bias: Whether it has one.
-        quantised: False where vLLM builds it without the quantisation config.
-        dtype: Of the weights, where the layer does not follow the engine's.
-    """
-
-    name: str
-    inputs: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    v_head_size: int | None = None
-    bias: bool = False
-    quantised: bool = True
-    dtype: str | None = None
-
-    def shape(self, place: Place) -> LinearShape:
-        """What the rank holds of it."""
-        size = place.rank.tensor_parallel_size
-        kv_heads = max(1, self.kv_heads // size)
-        v_head_size = self.head_size if self.v_head_size is None else self.v_head_size
-        outputs = (
-            cdiv(self.heads, size) * self.head_size,
-            kv_heads * self.head_size,
-            kv_heads * v_head_size,
-        )
-        return LinearShape(
-            prefix=place.prefix,
-            inputs=self.inputs,
-            outputs=outputs,
-            whole_inputs=self.inputs,
-            whole_outputs=sum(outputs) * size,
-            dtype=self.dtype or place.rank.dtype,
-        )
-
-    def tensors(self, place: Place) -> Iterator[Tensor]:
-        """Weights by the quantisation method's rule, and the bias."""
-        return _tensors(self.shape(place.at(self.name)), place.at(self.name), self)
-
-
-def _tensors(shape: LinearShape, inside: Place, layer: Linear | QKVLinear) -> Iterator[Tensor]:
-    method = inside.rank.quantization.linear(shape.prefix) if layer.quantised else None
+def _stored(
+    inside: Place, shape: LinearShape, method: LinearMethod | None, bias: bool
+) -> Iterator[Tensor]:
     if method is None:
-        yield inside.tensor("weight", (sum(shape.outputs), shape.inputs), shape.dtype)
+        yield inside.tensor("weight", (shape.rows, shape.inputs), shape.dtype)
     else:
         for suffix, dimensions, dtype in method.linear(shape):
             yield inside.tensor(suffix, dimensions, dtype)
-    if layer.bias:
-        yield inside.tensor("bias", (sum(shape.outputs),), shape.dtype)
+    if bias:
+        yield inside.tensor("bias", (shape.rows,), shape.dtype)
+
+
+def qkv_linear(
+    name: str,
+    inputs: int,
+    heads: int,
+    kv_heads: int,
+    head_size: int,
+    *,
+    bias: bool = False,
+    quantised: bool = True,
+) -> Linear:
+    """``QKVParallelLinear``: queries, keys and values in one matrix."""
+    kv = Heads(kv_heads, head_size)
+    return Linear(name, inputs, (heads * head_size, kv, kv), bias=bias, quantised=quantised)
+
+
+def attention_pair(
+    qkv: str, out: str, hidden: int, heads: int, *, size: int | None = None, bias: bool = False
+) -> tuple[Linear, Linear]:
+    """Self-attention of an encoder: as many KV heads as queries, ``hidden`` in and out."""
+    size = hidden // heads if size is None else size
+    return (
+        qkv_linear(qkv, hidden, heads, heads, size, bias=bias),
+        Linear(out, heads * size, (hidden,), "row", bias=bias),
+    )
+
+
+def mlp_pair(
+    up: str,
+    down: str,
+    hidden: int,
+    inner: int,
+    *,
+    out: int | None = None,
+    gated: bool = False,
+    bias: bool = False,
+) -> tuple[Linear, Linear]:
+    """An MLP or a projector: up to ``inner``, with a gate beside where there is one, and down."""
+    return (
+        Linear(up, hidden, (inner, inner) if gated else (inner,), bias=bias),
+        Linear(down, inner, (hidden if out is None else out,), "row", bias=bias),
+    )

@@ -36,8 +36,6 @@ class Tensor:
 
     Attributes:
         name: As vLLM names it, from the model down: ``model.layers.0.mlp.down_proj.weight``.
-        shape: On this rank.
-        dtype: torch's name of it.
         part: What it belongs to, for the reader of the plan: ``attention``, ``experts`` ...
         shared: Set where several modules hold the same tensor, which counts once per rank.
     """
@@ -59,19 +57,14 @@ class Rank:
     """A GPU's share of the model.
 
     Attributes:
-        dtype: The engine's dtype, that of every weight which is not quantised.
-        quantization: How the checkpoint's layers are quantised.
         tensor_parallel_size: GPUs that share every layer.
         expert_parallel_size: GPUs that divide the experts among them; 1 without
             ``--enable-expert-parallel``, where tensor parallelism cuts through every expert.
         beside: Groups of such GPUs that run the experts together, by data or prefill-context
             parallelism.
-        num_redundant_experts: ``--eplb-config``.
         compute_capability: (9, 0) for Hopper: some kernels pad what they are given.
-        moe_backend: ``--moe-backend``.
         vit_tensor_parallel_size: GPUs that share the vision tower; 1 where every GPU holds all
             of it (``--mm-encoder-tp-mode data``).
-        version: Of vLLM; where older ones are known to differ, they do.
     """
 
     dtype: str

@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ....model.config import Config
-from ..modules import AttentionScales, Block, Linear, Module, Norm, QKVLinear, Rotary, Weight
+from ..modules import AttentionScales, Block, Linear, Module, Norm, Rotary, Weight, qkv_linear
 from .facts import Facts
 
 _SAME_LENGTH = frozenset({"default", "llama3", "dynamic", "ntk", "proportional", "mrope", ""})
@@ -50,17 +50,11 @@ def rotary(
 ) -> Rotary:
     """The cache of one kind of layer.
 
-    Args:
-        facts: The model.
-        head_size: What ``partial_rotary_factor`` takes a part of.
-        layer_type: Whose parameters, where layers differ.
-        parameters: Instead of the config's.
-        max_position: Instead of the config's ``max_position_embeddings``.
-        width: Instead of the part of ``head_size``.
-        deepseek: The class keeps to ``original_max_position_embeddings`` times ``factor``.
-        dtype: Of the cache, where it is not the engine's.
-        variant: Tells ropes of equal size apart.
-        name: As vLLM names the layer.
+    ``head_size``: what ``partial_rotary_factor`` takes a part of. ``layer_type``: whose parameters,
+    where layers differ. ``parameters``: instead of the config's. ``max_position``: instead of the
+    config's ``max_position_embeddings``. ``deepseek``: the class keeps to
+    ``original_max_position_embeddings`` times ``factor``. ``dtype``: of the cache, where it is not
+    the engine's. ``variant``: tells ropes of equal size apart.
     """
     text = facts.text
     found = rope_parameters(text, layer_type) if parameters is None else parameters
@@ -121,26 +115,18 @@ def attention(
     rope: Module | None = None,
     extra: tuple[Module, ...] = (),
 ) -> Block:
-    """The attention block of a decoder layer.
+    """The attention block of a decoder layer; ``heads`` to ``rope`` are given where layers differ.
 
     Options of the row: ``attention`` (its name), ``qkv``, ``o``, ``attn`` (names inside),
     ``qkv_bias``, ``o_bias``, ``qk_norm`` (``head``, ``full``, ``sharded``), ``qk_norm_bias``,
-    ``gated_queries`` (queries twice as wide), ``rotary`` (false for none).
-
-    Args:
-        facts: The model.
-        heads: Query heads, where layers differ.
-        kv_heads: KV heads, where layers differ.
-        head_size: Width of a head, where layers differ.
-        rope: The rotary cache, where layers differ.
-        extra: What else the block holds.
+    ``gated_queries`` (queries twice as wide), ``rotary`` (false for none), ``sinks``.
     """
     heads = facts.heads if heads is None else heads
     kv_heads = facts.kv_heads if kv_heads is None else kv_heads
     head_size = facts.head_size if head_size is None else head_size
     queries = heads * 2 if facts.flag("gated_queries") else heads
     children: list[Module] = [
-        QKVLinear(
+        qkv_linear(
             facts.label("qkv", "qkv_proj"),
             facts.hidden,
             queries,
@@ -158,6 +144,8 @@ def attention(
         *qk_norms(facts, heads, kv_heads, head_size),
         *extra,
     ]
+    if facts.flag("sinks"):
+        children.append(Weight("sinks", (heads,), sharded=0))
     if rope is None and facts.flag("rotary", True):
         dtype = facts.options.get("rotary_dtype")
         rope = rotary(facts, head_size, dtype=None if dtype is None else str(dtype))

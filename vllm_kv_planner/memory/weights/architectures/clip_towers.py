@@ -13,41 +13,37 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....model.config import Config
-from ..modules import Block, Linear, Module, Norm, QKVLinear, Rotary, TokenEmbedding, Weight
+from ..modules import (
+    Block,
+    Linear,
+    Module,
+    Norm,
+    Rotary,
+    TokenEmbedding,
+    Weight,
+    attention_pair,
+    mlp_pair,
+)
 from .facts import Facts, part
 
 _IMAGE = ("image",)
+_PAIR = ("linear_1", "linear_2")
 
 
-def encoder_layer(hidden: int, heads: int, inner: int) -> Block:
+def encoder_layer(hidden: int, heads: int, inner: int) -> tuple[Module, ...]:
     """``SiglipEncoderLayer``, ``CLIPEncoderLayer``."""
-    size = hidden // heads
-    attention: tuple[Module, ...] = (
-        QKVLinear("qkv_proj", hidden, heads, heads, size, bias=True),
-        Linear("out_proj", hidden, (hidden,), "row", bias=True),
-    )
-    mlp: tuple[Module, ...] = (
-        Linear("fc1", hidden, (inner,), bias=True),
-        Linear("fc2", inner, (hidden,), "row", bias=True),
-    )
-    return Block(
-        "",
-        (
-            Block("self_attn", attention),
-            Block("mlp", mlp),
-            Norm("layer_norm1", hidden, True, part="vision"),
-            Norm("layer_norm2", hidden, True, part="vision"),
-        ),
+    return (
+        Block("self_attn", attention_pair("qkv_proj", "out_proj", hidden, heads, bias=True)),
+        Block("mlp", mlp_pair("fc1", "fc2", hidden, inner, bias=True)),
+        Norm("layer_norm1", hidden, True, part="vision"),
+        Norm("layer_norm2", hidden, True, part="vision"),
     )
 
 
 def transformer(config: Config, *, is_clip: bool, num_layers: int | None = None) -> Block:
     """``SiglipVisionTransformer`` or ``CLIPVisionTransformer``.
 
-    Args:
-        config: Of the tower.
-        is_clip: CLIP has a class token and a norm before the layers, SigLIP one after them.
-        num_layers: Where not all are built.
+    ``is_clip``: CLIP has a class token and a norm before the layers, SigLIP one after them.
     """
     hidden, patch = config.int("hidden_size"), config.int("patch_size")
     heads, inner = config.int("num_attention_heads"), config.int("intermediate_size")
@@ -66,7 +62,7 @@ def transformer(config: Config, *, is_clip: bool, num_layers: int | None = None)
     layer = encoder_layer(hidden, heads, inner)
     children: list[Module] = [
         Block("embeddings", tuple(embeddings)),
-        *(Block(f"encoder.layers.{index}", layer.children) for index in range(count)),
+        *(Block(f"encoder.layers.{index}", layer) for index in range(count)),
     ]
     if is_clip:
         children.append(Norm("pre_layrnorm", hidden, True, part="vision"))
@@ -100,10 +96,7 @@ def llava(facts: Facts) -> Sequence[Module]:
     chosen = facts.top.get("vision_feature_layer")
     count = _layers_read(config.int("num_hidden_layers"), chosen if chosen is not None else -2)
     bias = facts.top.get("multimodal_projector_bias") is not False
-    projector: tuple[Module, ...] = (
-        Linear("linear_1", hidden, (facts.hidden,), bias=bias),
-        Linear("linear_2", facts.hidden, (facts.hidden,), "row", bias=bias),
-    )
+    projector = mlp_pair(*_PAIR, hidden, facts.hidden, out=facts.hidden, bias=bias)
     tower = transformer(config, is_clip=True, num_layers=count)
     return (
         Block("vision_tower", (tower,), "vision", is_tower=True),
@@ -160,17 +153,9 @@ def mistral3(facts: Facts) -> Sequence[Module]:
     hidden, heads = config.int("hidden_size"), config.int("num_attention_heads")
     inner, patch = config.int("intermediate_size"), config.int("patch_size")
     size = config.int("head_dim", default=hidden // heads)
-    attention: tuple[Module, ...] = (
-        QKVLinear("qkv_proj", hidden, heads, heads, size),
-        Linear("o_proj", heads * size, (hidden,), "row"),
-    )
-    mlp: tuple[Module, ...] = (
-        Linear("gate_up_proj", hidden, (inner, inner)),
-        Linear("down_proj", inner, (hidden,), "row"),
-    )
     layer: tuple[Module, ...] = (
-        Block("attention", attention),
-        Block("feed_forward", mlp),
+        Block("attention", attention_pair("qkv_proj", "o_proj", hidden, heads, size=size)),
+        Block("feed_forward", mlp_pair("gate_up_proj", "down_proj", hidden, inner, gated=True)),
         Norm("attention_norm", hidden, part="vision"),
         Norm("ffn_norm", hidden, part="vision"),
     )
@@ -188,8 +173,7 @@ def mistral3(facts: Facts) -> Sequence[Module]:
     projector: tuple[Module, ...] = (
         Norm("norm", hidden, part="vision"),
         Weight("patch_merger.merging_layer.weight", (hidden, hidden * side**2)),
-        Linear("linear_1", hidden, (facts.hidden,), bias=bias),
-        Linear("linear_2", facts.hidden, (facts.hidden,), "row", bias=bias),
+        *mlp_pair(*_PAIR, hidden, facts.hidden, out=facts.hidden, bias=bias),
     )
     return (
         Block("vision_tower", tower, "vision", is_tower=True),
@@ -206,17 +190,12 @@ def llama4(facts: Facts) -> Sequence[Module]:
     inner, patch = config.int("intermediate_size"), config.int("patch_size")
     positions = (config.int("image_size") // patch) ** 2 + 1
     attention: tuple[Module, ...] = (
-        QKVLinear("qkv_proj", hidden, heads, heads, hidden // heads, bias=True),
-        Linear("o_proj", hidden, (hidden,), "row", bias=True),
+        *attention_pair("qkv_proj", "o_proj", hidden, heads, bias=True),
         Rotary(positions, hidden // heads // 2, "complex64", "vision"),
-    )
-    mlp: tuple[Module, ...] = (
-        Linear("fc1", hidden, (inner,), bias=True),
-        Linear("fc2", inner, (hidden,), "row", bias=True),
     )
     layer: tuple[Module, ...] = (
         Block("self_attn", attention),
-        Block("mlp", mlp),
+        Block("mlp", mlp_pair("fc1", "fc2", hidden, inner, bias=True)),
         Norm("input_layernorm", hidden, True, part="vision"),
         Norm("post_attention_layernorm", hidden, True, part="vision"),
     )
@@ -225,10 +204,7 @@ def llama4(facts: Facts) -> Sequence[Module]:
     projector_in = config.int("projector_input_dim", default=4096)
     projector_out = config.int("projector_output_dim", default=4096)
     out = config.int("vision_output_dim", default=projector_out)
-    adapter: tuple[Module, ...] = (
-        Linear("fc1", shuffled, (projector_in,)),
-        Linear("fc2", projector_in, (projector_out,), "row"),
-    )
+    adapter = mlp_pair("fc1", "fc2", shuffled, projector_in, out=projector_out)
     tower: tuple[Module, ...] = (
         Weight("class_embedding", (hidden,)),
         Weight("positional_embedding_vlm", (positions, hidden)),
@@ -255,16 +231,11 @@ def minimax_m3(facts: Facts) -> Sequence[Module]:
     frames = 2 if merge is None else merge.int("temporal_patch_size", default=2)
     side = 2 if merge is None else merge.int("spatial_merge_size", default=2)
     size = hidden // heads
-    attention: tuple[Module, ...] = (
-        QKVLinear("qkv_proj", hidden, heads, heads, size, bias=True),
-        Linear("out_proj", hidden, (hidden,), "row", bias=True),
-    )
     layer: tuple[Module, ...] = (
-        Block("self_attn", attention),
+        Block("self_attn", attention_pair("qkv_proj", "out_proj", hidden, heads, bias=True)),
         Norm("layer_norm1", hidden, True, part="vision"),
         Norm("layer_norm2", hidden, True, part="vision"),
-        Linear("fc1", hidden, (inner,), bias=True),
-        Linear("fc2", inner, (hidden,), "row", bias=True),
+        *mlp_pair("fc1", "fc2", hidden, inner, bias=True),
     )
     axes = 2 * (size // 2 // 3) // 2
     inside: tuple[Module, ...] = (
@@ -278,9 +249,7 @@ def minimax_m3(facts: Facts) -> Sequence[Module]:
     bias = facts.top.get("multimodal_projector_bias") is not False
     children: tuple[Module, ...] = (
         Block("vision_model", inside),
-        Linear("multi_modal_projector.linear_1", hidden, (middle,), bias=bias),
-        Linear("multi_modal_projector.linear_2", middle, (text,), "row", bias=bias),
-        Linear("patch_merge_mlp.linear_1", text * side**2, (middle,), bias=bias),
-        Linear("patch_merge_mlp.linear_2", middle, (text,), "row", bias=bias),
+        Block("multi_modal_projector", mlp_pair(*_PAIR, hidden, middle, out=text, bias=bias)),
+        Block("patch_merge_mlp", mlp_pair(*_PAIR, text * side**2, middle, out=text, bias=bias)),
     )
     return (Block("vision_tower", children, "vision", is_tower=True),)

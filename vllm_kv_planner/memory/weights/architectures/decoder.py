@@ -17,9 +17,9 @@ from typing import Any
 
 from ....model.layers.sparse import Indexer
 from ..modules import Block, LMHead, Module, Norm, TokenEmbedding, Weight
-from .attention import attention, rotary
+from .attention import attention
 from .facts import Facts, WeightTree
-from .feed_forward import is_sparse, mlp, moe, moe_options
+from .feed_forward import feed_forward, mlp
 from .mixers import latent_attention
 
 MakeLayer = Callable[[int], Sequence[Module]]
@@ -27,32 +27,19 @@ MakeLayer = Callable[[int], Sequence[Module]]
 
 def decoder(facts: Facts) -> WeightTree:
     """Every layer: plain attention, then an MLP or experts."""
-    block = attention(facts)
-    dense = mlp(facts, replicated=facts.flag("mlp_replicated"))
-    options = moe_options(facts)
-    sparse = None if options is None else moe(facts, options)
-
-    def layer(index: int) -> Sequence[Module]:
-        is_moe = sparse is not None and options is not None and is_sparse(facts, options, index)
-        return (block, sparse if is_moe and sparse is not None else dense)
-
-    return assemble(facts, layer)
+    block, after = attention(facts), feed_forward(facts)
+    return assemble(facts, lambda index: (block, after(index)))
 
 
 def latent_decoder(facts: Facts) -> WeightTree:
-    """Every layer: latent attention, then an MLP or experts."""
-    with_indexer, without = latent_attention(facts), latent_attention(facts, indexer=False)
-    dense = mlp(facts)
-    options = moe_options(facts)
-    sparse = None if options is None else moe(facts, options)
-    indexed = layers_with_indexer(facts)
+    """Every layer: latent attention, then an MLP or experts.
 
-    def layer(index: int) -> Sequence[Module]:
-        block = with_indexer if index in indexed else without
-        is_moe = sparse is not None and options is not None and is_sparse(facts, options, index)
-        return (block, sparse if is_moe and sparse is not None else dense)
-
-    return assemble(facts, layer)
+    Layers without an indexer of their own take an earlier layer's choice of tokens.
+    """
+    indexed = {each.index for each in facts.description.layers if isinstance(each, Indexer)}
+    blocks = {own: latent_attention(facts, indexer=own) for own in (True, False)}
+    after = feed_forward(facts)
+    return assemble(facts, lambda index: (blocks[index in indexed], after(index)))
 
 
 def falcon(facts: Facts) -> WeightTree:
@@ -85,18 +72,15 @@ def assemble(
 ) -> WeightTree:
     """The parts of a decoder around its layers.
 
-    Args:
-        facts: The model.
-        layer: Modules of the layer of an index, its norms apart.
-        first: What the first stage builds beside the embedding.
-        last: What the last stage builds beside norm and head.
-        everywhere: What every stage builds.
-        num_layers: Where it is not the description's.
-        norms: Whether every layer has the row's ``norms``.
+    ``layer``: modules of the layer of an index, its norms apart. ``first``: what the first stage
+    builds beside the embedding. ``last``: what the last stage builds beside norm and head.
+    ``norms``: whether every layer has the row's ``norms``.
     """
     body = facts.label("body", "model")
     inside = _under(facts.prefix, body)
-    layer_norms = _layer_norms(facts) if norms else ()
+    bias = facts.flag("norm_bias")
+    names = facts.names("norms", ("input_layernorm", "post_attention_layernorm")) if norms else ()
+    layer_norms = tuple(Norm(name, facts.hidden, bias) for name in names)
     stem = facts.label("layers", "layers")
     count = facts.num_layers if num_layers is None else num_layers
     layers = tuple(
@@ -106,16 +90,15 @@ def assemble(
         facts.label("embed", "embed_tokens"), facts.vocab_size, embedding_width(facts)
     )
     tied = facts.tied()
-    head = None if tied else _head(facts)
-    final = _final_norm(facts)
-    buffers = _buffers(facts)
+    final_norm = facts.options.get("final_norm", "norm")
+    final = [Norm(str(final_norm), facts.hidden, bias)] if final_norm else []
     return WeightTree(
         embedding=(inside(embedding),),
         first=tuple(inside(module) for module in (*_beside_embedding(facts), *first)),
         layers=layers,
         last=tuple(inside(module) for module in (*final, *last)),
-        head=head,
-        everywhere=tuple(inside(module) for module in (*buffers, *everywhere)),
+        head=None if tied else _head(facts),
+        everywhere=tuple(inside(module) for module in (*_buffers(facts), *everywhere)),
         tied=tied,
         on_every_stage=frozenset(facts.names("on_every_stage", ())),
     )
@@ -129,18 +112,6 @@ def embedding_width(facts: Facts) -> int:
 def _under(prefix: str, name: str) -> Callable[[Module], Module]:
     path = f"{prefix}.{name}" if prefix and name else prefix or name
     return lambda module: Block(path, (module,))
-
-
-def _layer_norms(facts: Facts) -> tuple[Module, ...]:
-    bias = facts.flag("norm_bias")
-    names = facts.names("norms", ("input_layernorm", "post_attention_layernorm"))
-    return tuple(Norm(name, facts.hidden, bias) for name in names)
-
-
-def _final_norm(facts: Facts) -> list[Module]:
-    if name := facts.options.get("final_norm", "norm"):
-        return [Norm(str(name), facts.hidden, facts.flag("norm_bias"))]
-    return []
 
 
 def _head(facts: Facts) -> Module | None:
@@ -194,37 +165,3 @@ def _inv_freq(facts: Facts) -> list[Module]:
         for kind in (kinds if isinstance(kinds, list) else [""])
         for name in ("inv_freq", "original_inv_freq")
     ]
-
-
-def layers_with_indexer(facts: Facts) -> frozenset[int]:
-    """Layers that pick tokens themselves; others take an earlier layer's choice."""
-    return frozenset(
-        layer.index for layer in facts.description.layers if isinstance(layer, Indexer)
-    )
-
-
-def gpt_oss(facts: Facts) -> WeightTree:
-    """gpt-oss: attention with sinks, experts in every layer (``models/gpt_oss.py``)."""
-    block = attention(
-        facts,
-        rope=rotary(facts, facts.head_size, dtype="float32"),
-        extra=(Weight("sinks", (facts.heads,), sharded=0),),
-    )
-    experts = moe(facts, facts.options["moe"])
-    return assemble(facts, lambda index: (block, experts))
-
-
-def llama4(facts: Facts) -> WeightTree:
-    """Llama 4: dense layers are wider than an expert (``intermediate_size_mlp``).
-
-    Source: ``models/llama4.py``.
-    """
-    options = facts.options["moe"]
-    block = attention(facts)
-    dense = mlp(facts, width=facts.text.int("intermediate_size_mlp", "intermediate_size"))
-    experts = moe(facts, options)
-
-    def layer(index: int) -> Sequence[Module]:
-        return (block, experts if is_sparse(facts, options, index) else dense)
-
-    return assemble(facts, layer)

@@ -40,28 +40,19 @@ _INDEXED_RATIO = 4
 
 def deepseek_v4(facts: Facts) -> WeightTree:
     """Every layer's attention by its compression, experts behind hashes or a router."""
-    text, hidden = facts.text, facts.hidden
     ratios = {
         layer.index: layer.compress_ratio or 0
         for layer in facts.description.layers
         if isinstance(layer, CompressedLatents)
     }
     blocks = {ratio: _attention(facts, ratio) for ratio in set(ratios.values())}
-    hashed = text.int("num_hash_layers", default=0, minimum=0)
+    hashed = facts.text.int("num_hash_layers", default=0, minimum=0)
     experts = {is_hashed: _experts(facts, is_hashed) for is_hashed in (True, False)}
-    streams = text.int("hc_mult", default=4)
 
     def layer(index: int) -> Sequence[Module]:
-        return (
-            blocks[ratios[index]],
-            experts[index < hashed],
-            *hyper_connection("hc_attn", streams, hidden),
-            *hyper_connection("hc_ffn", streams, hidden),
-            Norm("attn_norm", hidden),
-            Norm("ffn_norm", hidden),
-        )
+        return (blocks[ratios[index]], experts[index < hashed], *_around(facts))
 
-    return assemble(facts, layer, everywhere=_head(streams, hidden), norms=False)
+    return assemble(facts, layer, everywhere=_head(facts), norms=False)
 
 
 def mtp_layers(facts: Facts) -> Sequence[Module]:
@@ -69,47 +60,49 @@ def mtp_layers(facts: Facts) -> Sequence[Module]:
 
     Source: ``models/deepseek_v4/nvidia/mtp.py``.
     """
-    text, hidden = facts.text, facts.hidden
-    streams = text.int("hc_mult", default=4)
-    block: tuple[Module, ...] = (
-        _attention(facts, 0, turns=False),
-        _experts(facts, False),
-        *hyper_connection("hc_attn", streams, hidden),
-        *hyper_connection("hc_ffn", streams, hidden),
-        Norm("attn_norm", hidden),
-        Norm("ffn_norm", hidden),
-    )
-    around: tuple[Module, ...] = (
-        *_head(streams, hidden),
-        Norm("enorm", hidden),
-        Norm("hnorm", hidden),
+    hidden = facts.hidden
+    block = (_attention(facts, 0, turns=False), _experts(facts, False), *_around(facts))
+    children: tuple[Module, ...] = (
+        *_head(facts),
+        *(Norm(name, hidden) for name in ("enorm", "hnorm", "shared_head.norm")),
         Linear("e_proj", hidden, (hidden,), "none"),
         Linear("h_proj", hidden, (hidden,), "none"),
-        Norm("shared_head.norm", hidden),
         Block("mtp_block", block),
     )
-    count = text.int("num_nextn_predict_layers", default=1)
     return [
-        Block(f"model.layers.{facts.num_layers + number}", around, "draft")
-        for number in range(count)
+        Block(f"model.layers.{facts.num_layers + number}", children, "draft")
+        for number in range(facts.text.int("num_nextn_predict_layers", default=1))
     ]
 
 
-def _head(streams: int, hidden: int) -> tuple[Module, ...]:
+def _around(facts: Facts) -> tuple[Module, ...]:
+    """What every layer has beside attention and experts."""
+    norms = (Norm(name, facts.hidden) for name in ("attn_norm", "ffn_norm"))
+    return (*hyper_connections(facts), *norms)
+
+
+def _streams(facts: Facts) -> int:
+    return facts.text.int("hc_mult", default=4)
+
+
+def _head(facts: Facts) -> tuple[Module, ...]:
+    streams = _streams(facts)
     return (
-        Weight("hc_head_fn", (streams, streams * hidden), dtype="float32"),
+        Weight("hc_head_fn", (streams, streams * facts.hidden), dtype="float32"),
         Weight("hc_head_base", (streams,), dtype="float32"),
         Weight("hc_head_scale", (1,), dtype="float32"),
     )
 
 
-def hyper_connection(name: str, streams: int, hidden: int) -> tuple[Module, ...]:
-    """What mixes the residual streams before and after a block."""
+def hyper_connections(facts: Facts) -> tuple[Module, ...]:
+    """What mixes the residual streams before and after attention and experts."""
+    streams = _streams(facts)
     rows = (2 + streams) * streams
-    return (
-        Weight(f"{name}_fn", (rows, streams * hidden), dtype="float32"),
-        Weight(f"{name}_base", (rows,), dtype="float32"),
-        Weight(f"{name}_scale", (3,), dtype="float32"),
+    shapes = {"fn": (rows, streams * facts.hidden), "base": (rows,), "scale": (3,)}
+    return tuple(
+        Weight(f"hc_{where}_{name}", shape, dtype="float32")
+        for where in ("attn", "ffn")
+        for name, shape in shapes.items()
     )
 
 

@@ -11,9 +11,10 @@ from ..modules import (
     Linear,
     Module,
     Norm,
-    QKVLinear,
     TokenEmbedding,
     Weight,
+    attention_pair,
+    mlp_pair,
 )
 from .facts import Facts, WeightTree
 
@@ -30,18 +31,14 @@ def bert(facts: Facts) -> WeightTree:
         Norm("LayerNorm", hidden, True),
         Weight("position_ids", (1, positions), dtype="int64"),
     )
-    heads = facts.heads
     attention: tuple[Module, ...] = (
-        QKVLinear("self.qkv_proj", hidden, heads, heads, hidden // heads, bias=True),
-        Linear("output.dense", hidden, (hidden,), "row", bias=True),
+        *attention_pair("self.qkv_proj", "output.dense", hidden, facts.heads, bias=True),
         Norm("output.LayerNorm", hidden, True),
         AttentionScales("self.attn"),
     )
-    inner = facts.intermediate
     layer: tuple[Module, ...] = (
         Block("attention", attention, "attention"),
-        Linear("intermediate.dense", hidden, (inner,), bias=True),
-        Linear("output.dense", inner, (hidden,), "row", bias=True),
+        *mlp_pair("intermediate.dense", "output.dense", hidden, facts.intermediate, bias=True),
         Norm("output.LayerNorm", hidden, True),
     )
     return WeightTree(
@@ -91,19 +88,11 @@ def whisper(facts: Facts) -> WeightTree:
 def _layer(name: str, facts: Facts, hidden: int, side: str) -> Block:
     heads = facts.text.int(f"{side}_attention_heads")
     inner = facts.text.int(f"{side}_ffn_dim")
-    size = hidden // heads
-    attention: list[Module] = [
-        QKVLinear("qkv_proj", hidden, heads, heads, size, bias=True),
-        Linear("out_proj", hidden, (hidden,), "row", bias=True),
-    ]
-    mlp: tuple[Module, ...] = (
-        Linear("fc1", hidden, (inner,), bias=True),
-        Linear("fc2", inner, (hidden,), "row", bias=True),
-    )
+    attention: list[Module] = [*attention_pair("qkv_proj", "out_proj", hidden, heads, bias=True)]
     children: list[Module] = [
         Norm("self_attn_layer_norm", hidden, True),
         Norm("final_layer_norm", hidden, True),
-        Block("mlp", mlp),
+        Block("mlp", mlp_pair("fc1", "fc2", hidden, inner, bias=True)),
     ]
     if side == "decoder":
         attention.append(AttentionScales())

@@ -20,15 +20,11 @@ class Facts:
     """One model in front of a rule.
 
     Attributes:
-        description: As ``model/`` has it.
         text: The language model's config, its class's defaults behind it.
-        top: The whole config.
         options: The family table's row.
         prefix: Name of the language model in vLLM's model: ``language_model`` or empty.
-        version: Of vLLM; where older ones are known to differ, they do.
         capability: Of the device, for what models build only on some.
         mm_limits: ``--limit-mm-per-prompt``: items a request may have, by modality.
-        language_model_only: ``--language-model-only``.
     """
 
     description: ModelDescription
@@ -53,6 +49,8 @@ class Facts:
     @property
     def intermediate(self) -> int:
         """Width inside an MLP; four times the hidden size where GPT-2's kin say nothing."""
+        if keys := self.options.get("mlp_width"):
+            return self.text.int(*str(keys).split("|"))
         return self.text.int(
             *("intermediate_size", "ffn_hidden_size", "n_inner", "ffn_dim", "dim_feedforward"),
             default=4 * self.hidden,
@@ -111,15 +109,6 @@ class Facts:
 
     def _said(self, keys: str) -> bool:
         return any(bool(self.text.get(key)) for key in keys.split("|"))
-
-    def number(self, name: str, default: int | None = None) -> int | None:
-        """A number of the row: as it stands, or where in the config it is."""
-        said = self.options.get(name)
-        if said is None:
-            return default
-        if isinstance(said, int):
-            return said
-        return self.text.opt_int(*str(said).split("|"), minimum=0)
 
     def names(self, name: str, default: Sequence[str]) -> Sequence[str]:
         """A list of names of the row."""
@@ -186,10 +175,7 @@ class WeightTree:
 def part(facts: Facts, key: str, fallback_type: str = "") -> Config | None:
     """``vision_config`` or the like; None where the model has none.
 
-    Args:
-        facts: The model.
-        key: Its name in the whole config.
-        fallback_type: Its ``model_type``, where neither it nor the outer class says.
+    ``fallback_type``: its ``model_type``, where neither it nor the outer class says.
     """
     outer = defaults_for(facts.top.str("model_type", default="")).get(key)
     outer = outer if isinstance(outer, dict) else {}

@@ -28,44 +28,58 @@ def mlp(
 ) -> Block:
     """A dense MLP.
 
-    Options of the row: ``mlp`` (its name), ``gated``, ``up``, ``gate_up``, ``down`` (names
-    inside), ``up_bias``, ``down_bias``, ``mlp_bias`` (both), ``split_gate_up``.
+    Options of the row: ``mlp`` (its name), ``mlp_width`` (config keys), ``gated``, ``up``,
+    ``gate_up``, ``down`` (names inside), ``up_bias``, ``down_bias``, ``mlp_bias`` (both),
+    ``split_gate_up``.
 
-    Args:
-        facts: The model.
-        width: Width inside; the config's ``intermediate_size`` by default.
-        name: Instead of the row's.
-        hidden: Width outside, where it is not the model's.
-        replicated: Every rank holds all of it.
-        part: Name of the part.
+    ``hidden``: width outside, where it is not the model's. ``replicated``: every rank holds all of
+    it.
     """
     width = facts.intermediate if width is None else width
     hidden = facts.hidden if hidden is None else hidden
     both = facts.flag("mlp_bias")
     up_bias = both or facts.flag("up_bias")
-    down_bias = both or facts.flag("down_bias")
-    column, row = ("none", "none") if replicated else ("column", "row")
-    children: list[Module] = []
     if not facts.flag("gated", True):
-        label = facts.label("up", "up_proj")
-        children.append(Linear(label, hidden, (width,), column, bias=up_bias))  # type: ignore[arg-type]
+        ups: dict[str, tuple[int, ...]] = {facts.label("up", "up_proj"): (width,)}
     elif facts.flag("split_gate_up"):
-        children += [
-            Linear("gate_proj", hidden, (width,), column, bias=up_bias),  # type: ignore[arg-type]
-            Linear("up_proj", hidden, (width,), column, bias=up_bias),  # type: ignore[arg-type]
-        ]
+        ups = {"gate_proj": (width,), "up_proj": (width,)}
     else:
-        label = facts.label("gate_up", "gate_up_proj")
-        children.append(Linear(label, hidden, (width, width), column, bias=up_bias))  # type: ignore[arg-type]
-    label = facts.label("down", "down_proj")
-    children.append(Linear(label, width, (hidden,), row, bias=down_bias))  # type: ignore[arg-type]
-    return Block(facts.label("mlp", "mlp") if name is None else name, tuple(children), part=part)
+        ups = {facts.label("gate_up", "gate_up_proj"): (width, width)}
+    children = (
+        *(
+            Linear(label, hidden, widths, "none" if replicated else "column", bias=up_bias)
+            for label, widths in ups.items()
+        ),
+        Linear(
+            facts.label("down", "down_proj"),
+            width,
+            (hidden,),
+            "none" if replicated else "row",
+            bias=both or facts.flag("down_bias"),
+        ),
+    )
+    return Block(facts.label("mlp", "mlp") if name is None else name, children, part=part)
 
 
 def moe_options(facts: Facts) -> Mapping[str, Any] | None:
     """The row's ``moe`` where the model has experts at all."""
     found = facts.options.get("moe")
     return found if isinstance(found, dict) else None
+
+
+def feed_forward(
+    facts: Facts, *, dense: Module | None = None, experts: Module | None = None
+) -> Callable[[int], Module]:
+    """What follows attention in the layer of an index: experts where the row's ``moe`` says so.
+
+    ``dense`` and ``experts`` stand in for ``mlp`` and ``moe``.
+    """
+    options = moe_options(facts)
+    plain = mlp(facts, replicated=facts.flag("mlp_replicated")) if dense is None else dense
+    if options is None:
+        return lambda index: plain
+    routed = moe(facts, options) if experts is None else experts
+    return lambda index: routed if is_sparse(facts, options, index) else plain
 
 
 def num_experts(facts: Facts) -> int:
@@ -85,10 +99,7 @@ def moe(facts: Facts, options: Mapping[str, Any], *, hidden: int | None = None) 
     (config key of an expert's), ``shared`` (name), ``shared_count`` and ``shared_width`` (config
     keys), ``shared_gate``, ``bias``, ``experts`` (name), ``gated``.
 
-    Args:
-        facts: The model.
-        options: The row's ``moe``.
-        hidden: Width that experts read, where it is not the model's (latent experts).
+    ``hidden``: width that experts read, where it is not the model's (latent experts).
     """
     count = num_experts(facts)
     width = _width(facts, options.get("width", "moe_intermediate_size|intermediate_size"))
@@ -104,14 +115,16 @@ def moe(facts: Facts, options: Mapping[str, Any], *, hidden: int | None = None) 
             dtype=options.get("router_dtype"),
         )
     ]
+    # the router's weights are made to add up to one, or never need it
+    text = facts.text
+    renormalizes = text.get("norm_topk_prob") is not False or text.get("scoring_func") == "sigmoid"
     where = options.get("score_bias")
     decides = options.get("score_bias_if")
     if decides and facts.text.get(decides[0]) != decides[1]:
         where = None
-    if where == "router":
-        children.append(Weight(f"{router}.e_score_correction_bias", (count,), dtype="float32"))
-    elif where == "block":
-        children.append(Weight("e_score_correction_bias", (count,), dtype="float32"))
+    if where in ("router", "block"):
+        inside = f"{router}." if where == "router" else ""
+        children.append(Weight(f"{inside}e_score_correction_bias", (count,), dtype="float32"))
     children += shared_experts(facts, options, width)
     children.append(
         RoutedExperts(
@@ -123,7 +136,7 @@ def moe(facts: Facts, options: Mapping[str, Any], *, hidden: int | None = None) 
             bias=bool(options.get("bias")),
             score_bias=where == "experts",
             activation=activation(facts),
-            renormalizes=renormalizes(facts),
+            renormalizes=renormalizes,
             projections=tuple(options.get("projections", PROJECTIONS)),
         )
     )
@@ -157,12 +170,6 @@ def _width(facts: Facts, keys: str) -> int:
     return facts.text.int(*names)
 
 
-def renormalizes(facts: Facts) -> bool:
-    """Whether the router's weights are made to add up to one, or never need it."""
-    text = facts.text
-    return text.get("norm_topk_prob") is not False or text.get("scoring_func") == "sigmoid"
-
-
 def activation(facts: Facts) -> str:
     """The function inside an MLP."""
     said = facts.text.get("hidden_act", "hidden_activation", "mlp_hidden_act")
@@ -174,8 +181,9 @@ def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:
 
     ``all``; ``first_dense`` (``first_k_dense_replace`` dense ones, then every
     ``moe_layer_freq``-th); ``step`` (``decoder_sparse_step`` and ``mlp_only_layers``);
-    ``interleaved`` (``interleave_moe_layer_step``); ``between`` (Ernie's ``moe_layer_…``). A
-    config that lists its layers (``mlp_layer_types``, ``moe_layer_freq``) overrules.
+    ``interleaved`` (``interleave_moe_layer_step``); ``between`` (Ernie's ``moe_layer_…``);
+    ``period`` (Jamba's ``expert_layer_…``). A config that lists its layers (``mlp_layer_types``,
+    ``moe_layer_freq``) overrules.
     """
     if not num_experts(facts):
         return False
@@ -183,14 +191,10 @@ def is_sparse(facts: Facts, options: Mapping[str, Any], index: int) -> bool:
     how = str(options.get("layers", "all"))
     listed, every = text.get("mlp_layer_types"), text.get("moe_layer_freq")
     if how != "step" and isinstance(listed, list) and index < len(listed):
-        sparse = bool(listed[index] == "sparse")
-    elif how != "step" and isinstance(every, list):
-        sparse = index < len(every) and bool(every[index])
-    elif how in _SPARSE:
-        sparse = _SPARSE[how](text, index)
-    else:
-        sparse = True
-    return sparse
+        return bool(listed[index] == "sparse")
+    if how != "step" and isinstance(every, list):
+        return index < len(every) and bool(every[index])
+    return how not in _SPARSE or _SPARSE[how](text, index)
 
 
 def _by_step(text: Config, index: int) -> bool:
@@ -216,9 +220,16 @@ def _between(text: Config, index: int) -> bool:
     return inside and (index + 1) % text.int("moe_layer_interval", default=1) == 0
 
 
+def _by_period(text: Config, index: int) -> bool:
+    offset = text.int("expert_layer_offset", default=1, minimum=0)
+    sparse = index % text.int("expert_layer_period", default=2) == offset
+    return sparse and text.int(*EXPERTS, default=0, minimum=0) > 1
+
+
 _SPARSE: Mapping[str, Callable[[Config, int], bool]] = {
     "step": _by_step,
     "first_dense": _after_dense,
     "interleaved": _interleaved,
     "between": _between,
+    "period": _by_period,
 }

@@ -21,7 +21,7 @@ from ..modules import Block, Linear, Module, Norm, Weight
 from .attention import attention, rotary
 from .decoder import assemble
 from .facts import Facts, WeightTree
-from .feed_forward import activation, is_sparse, mlp, moe, moe_options, num_experts
+from .feed_forward import activation, feed_forward, mlp, moe, num_experts
 from .mixers import delta_net, kimi_delta, latent_attention, mamba1, mamba2
 
 
@@ -42,20 +42,15 @@ _MIXERS: Sequence[tuple[type[CacheLayer], Callable[[Facts, Any], Block]]] = (
 """Cache layer and the block that keeps it, the first match."""
 
 
-def mixer(facts: Facts, layer: CacheLayer) -> Block | None:
-    """The block that keeps this cache; None for what only stands beside one."""
-    make = next((make for kind, make in _MIXERS if isinstance(layer, kind)), None)
-    return None if make is None else make(facts, layer)
-
-
 def mixers(facts: Facts) -> Mapping[int, Block]:
-    """By layer; layers alike share one."""
+    """By layer the block that keeps its cache; layers alike share one."""
     made: dict[CacheLayer, Block | None] = {}
     found: dict[int, Block] = {}
     for layer in facts.description.layers:
         kind = replace(layer, index=0)
         if kind not in made:
-            made[kind] = mixer(facts, kind)
+            make = next((make for each, make in _MIXERS if isinstance(kind, each)), None)
+            made[kind] = None if make is None else make(facts, kind)
         if (block := made[kind]) is not None:
             found[layer.index] = block
     return found
@@ -63,38 +58,14 @@ def mixers(facts: Facts) -> Mapping[int, Block]:
 
 def hybrid(facts: Facts) -> WeightTree:
     """Every layer: what its cache layer tells, then an MLP or experts."""
-    blocks = mixers(facts)
-    dense = mlp(facts)
-    options = moe_options(facts)
-    sparse = None if options is None else moe(facts, options)
-
-    def layer(index: int) -> Sequence[Module]:
-        is_moe = sparse is not None and options is not None and is_sparse(facts, options, index)
-        return (blocks[index], sparse if is_moe and sparse is not None else dense)
-
-    return assemble(facts, layer)
+    blocks, after = mixers(facts), feed_forward(facts)
+    return assemble(facts, lambda index: (blocks[index], after(index)))
 
 
 def mamba(facts: Facts) -> WeightTree:
     """Mamba alone: a mixer and a norm a layer."""
     blocks = mixers(facts)
     return assemble(facts, lambda index: (blocks[index],))
-
-
-def jamba(facts: Facts) -> WeightTree:
-    """Jamba: experts in every n-th layer; attention lies in the layer itself."""
-    blocks = mixers(facts)
-    text = facts.text
-    period = text.int("expert_layer_period", default=2)
-    offset = text.int("expert_layer_offset", default=1, minimum=0)
-    dense = mlp(facts)
-    sparse = moe(facts, facts.options["moe"])
-
-    def layer(index: int) -> Sequence[Module]:
-        is_moe = num_experts(facts) > 1 and index % period == offset
-        return (blocks[index], sparse if is_moe else dense)
-
-    return assemble(facts, layer)
 
 
 def granite(facts: Facts) -> WeightTree:
@@ -187,8 +158,7 @@ def gate_dtype(facts: Facts) -> str | None:
 def laguna(facts: Facts) -> WeightTree:
     """Laguna: heads by layer, a gate per head, two ropes."""
     text = facts.text
-    options = facts.options["moe"]
-    dense, sparse = mlp(facts), moe(facts, options)
+    after = feed_forward(facts)
     blocks: dict[int, Block] = {}
     for cache in facts.description.layers:
         if not isinstance(cache, Attention):
@@ -209,10 +179,7 @@ def laguna(facts: Facts) -> WeightTree:
             rope=rope,
             extra=(gate,) if text.get("gating") else (),
         )
-    return assemble(
-        facts,
-        lambda index: (blocks[index], sparse if is_sparse(facts, options, index) else dense),
-    )
+    return assemble(facts, lambda index: (blocks[index], after(index)))
 
 
 def nas(facts: Facts) -> WeightTree:

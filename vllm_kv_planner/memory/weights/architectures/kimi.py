@@ -5,62 +5,19 @@ Source: vLLM 0.33 ``models/kimi_k3/``, ``models/glm5next/``, ``models/minimax_m3
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 from ....model.layers.delta_net import KimiDeltaAttention
 from ....model.layers.latent import LatentAttention
 from ....model.layers.sparse import MiniMaxSparseAttention
-from ....records import dataclass
 from ..experts import RoutedExperts
-from ..modules import AttentionScales, Block, Linear, Module, Norm, Weight
-from ..quantization.base import LinearShape
-from ..rank import Place, Tensor
+from ..modules import AttentionScales, Block, Heads, Linear, Module, Norm, Weight
 from .attention import attention, rotary
 from .decoder import assemble
-from .deepseek_v4 import hyper_connection
+from .deepseek_v4 import hyper_connections
 from .facts import Facts, WeightTree
-from .feed_forward import is_sparse, mlp, moe, num_experts, shared_experts
+from .feed_forward import feed_forward, num_experts, shared_experts
 from .mixers import indexer_block, kimi_delta, latent_attention
-
-
-@dataclass(frozen=True)
-class IndexedQKV:
-    """Index queries are divided like KV heads, the one index key is replicated.
-
-    Attributes:
-        name: As vLLM names it.
-        inputs: Width of the hidden state.
-        heads: Query heads of the whole model.
-        kv_heads: KV heads of the whole model.
-        head_size: Width of a head.
-        index_heads: Index queries of the whole model.
-        index_size: Width of an index query and key.
-    """
-
-    name: str
-    inputs: int
-    heads: int
-    kv_heads: int
-    head_size: int
-    index_heads: int
-    index_size: int
-
-    def tensors(self, place: Place) -> Iterator[Tensor]:
-        """Weights by the quantisation method's rule."""
-        inside = place.at(self.name)
-        size = place.rank.tensor_parallel_size
-        kv = max(1, self.kv_heads // size) * self.head_size
-        index = max(1, self.index_heads // size) * self.index_size
-        outputs = (self.heads // size * self.head_size, kv, kv, index, self.index_size)
-        shape = LinearShape(
-            inside.prefix, self.inputs, outputs, self.inputs, sum(outputs) * size, place.rank.dtype
-        )
-        method = place.rank.quantization.linear(inside.prefix)
-        if method is None:
-            yield inside.tensor("weight", (sum(outputs), self.inputs))
-        else:
-            for suffix, dimensions, dtype in method.linear(shape):
-                yield inside.tensor(suffix, dimensions, dtype)
 
 
 def kimi_k3(facts: Facts) -> WeightTree:
@@ -69,10 +26,10 @@ def kimi_k3(facts: Facts) -> WeightTree:
     Kimi-Linear runs in the same class without those residuals, the latent's gate and low-rank
     queries, and with a low-rank gate in its delta layers (``models/kimi_k3/nvidia/model.py``).
     """
-    hidden, options = facts.hidden, facts.options["moe"]
+    hidden = facts.hidden
     has_residuals = facts.text.get("attn_res_block_size") is not None
     latent = _k3_latent(facts)
-    dense, experts = mlp(facts), _k3_experts(facts)
+    after = feed_forward(facts, experts=_k3_experts(facts))
     delta = {
         layer.index: kimi_delta(facts, layer)
         for layer in facts.description.layers
@@ -86,9 +43,8 @@ def kimi_k3(facts: Facts) -> WeightTree:
     )
 
     def layer(index: int) -> Sequence[Module]:
-        block = delta.get(index, latent)
-        sparse = is_sparse(facts, options, index)
-        return (block, experts if sparse else dense, *(residual if has_residuals else ()))
+        extra = residual if has_residuals else ()
+        return (delta.get(index, latent), after(index), *extra)
 
     last = (
         Norm("output_attn_res_norm", hidden),
@@ -113,7 +69,7 @@ def _k3_latent(facts: Facts) -> Block:
     if query is not None:
         name = "fused_qkv_a_g_proj" if gate else "fused_qkv_a_proj"
         queries = (
-            Linear(name, hidden, gate, replicated=(query, latent + turned)),
+            Linear(name, hidden, (*gate, Heads(1, query), Heads(1, latent + turned))),
             Norm("q_a_layernorm", query, part="attention"),
             Linear("q_b_proj", query, (width,)),
         )
@@ -150,7 +106,6 @@ def _k3_experts(facts: Facts) -> Block:
 
 def glm5_next(facts: Facts) -> WeightTree:
     """Hyper-connections; sparse latents with an indexer over pooled keys."""
-    text, hidden, options = facts.text, facts.hidden, facts.options["moe"]
     blocks: dict[int, Block] = {}
     latent = _pooled_latent(facts)
     for cache in facts.description.layers:
@@ -158,18 +113,10 @@ def glm5_next(facts: Facts) -> WeightTree:
             blocks[cache.index] = kimi_delta(facts, cache)
         elif isinstance(cache, LatentAttention):
             blocks[cache.index] = latent
-    dense, experts = mlp(facts), moe(facts, options)
-    streams = text.int("hc_mult", default=4)
+    after = feed_forward(facts)
 
-    def layer(index: int) -> Sequence[Module]:
-        return (
-            blocks[index],
-            experts if is_sparse(facts, options, index) else dense,
-            *hyper_connection("hc_attn", streams, hidden),
-            *hyper_connection("hc_ffn", streams, hidden),
-        )
-
-    return assemble(facts, layer)
+    around = hyper_connections(facts)
+    return assemble(facts, lambda index: (blocks[index], after(index), *around))
 
 
 def _pooled_latent(facts: Facts) -> Block:
@@ -188,7 +135,7 @@ def _pooled_latent(facts: Facts) -> Block:
 
 def minimax_m3(facts: Facts) -> WeightTree:
     """Sparse layers project index queries and keys beside their own."""
-    text, size, options = facts.text, facts.head_size, facts.options["moe"]
+    text, size = facts.text, facts.head_size
     chosen = {
         layer.index
         for layer in facts.description.layers
@@ -199,8 +146,10 @@ def minimax_m3(facts: Facts) -> WeightTree:
     width = 128 if given is None else given.int("sparse_index_dim", default=128)
     names = ("q_norm", "k_norm")
     index_names = ("index_q_norm", "index_k_norm")
+    kv = Heads(facts.kv_heads, size)
+    merged = (kv, kv, Heads(heads, width), Heads(1, width))
     children: tuple[Module, ...] = (
-        IndexedQKV("qkv_proj", facts.hidden, facts.heads, facts.kv_heads, size, heads, width),
+        Linear("qkv_proj", facts.hidden, (facts.heads * size, *merged), takes_lora=False),
         Linear("o_proj", facts.heads * size, (facts.hidden,), "row"),
         *(Norm(name, size, part="attention") for name in names),
         *(Norm(name, width, part="attention") for name in index_names),
@@ -208,14 +157,7 @@ def minimax_m3(facts: Facts) -> WeightTree:
         AttentionScales(""),
     )
     sparse_attention = Block("self_attn", children, part="attention")
-    plain = attention(facts)
-    dense = mlp(facts, width=text.int("dense_intermediate_size", "intermediate_size"))
-    experts = moe(facts, options)
-
-    def layer(index: int) -> Sequence[Module]:
-        return (
-            sparse_attention if index in chosen else plain,
-            experts if is_sparse(facts, options, index) else dense,
-        )
-
-    return assemble(facts, layer)
+    plain, after = attention(facts), feed_forward(facts)
+    return assemble(
+        facts, lambda index: (sparse_attention if index in chosen else plain, after(index))
+    )

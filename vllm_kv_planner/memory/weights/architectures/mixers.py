@@ -13,76 +13,19 @@ from collections.abc import Iterator
 from ....model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ....model.layers.mamba import Mamba1, Mamba2
 from ....records import dataclass
-from ..modules import AttentionScales, Block, Linear, Module, Norm, Weight
-from ..quantization.base import LinearShape
+from ..modules import AttentionScales, Block, Heads, Linear, Module, Norm, Weight
 from ..rank import Place, Tensor
 from .attention import rotary
 from .facts import Facts
 
 
-def groups_per_rank(groups: int, tensor_parallel_size: int) -> int:
-    """Groups on each GPU; those that do not divide are replicated."""
-    return max(1, groups // tensor_parallel_size)
-
-
-@dataclass(frozen=True)
-class GroupedLinear:
-    """``in_proj``: gate and inputs, B and C by group, a step per head.
-
-    Attributes:
-        name: As vLLM names it.
-        inputs: Width of the hidden state.
-        divided: Widths divided by heads.
-        groups: Of B and C.
-        group_width: Of one group's B and C together.
-        heads: Of the layer.
-        bias: Whether it has one.
-    """
-
-    name: str
-    inputs: int
-    divided: tuple[int, ...]
-    groups: int
-    group_width: int
-    heads: int
-    bias: bool = False
-
-    def tensors(self, place: Place) -> Iterator[Tensor]:
-        """Weights by the quantisation method's rule, and the bias."""
-        inside = place.at(self.name)
-        size = place.rank.tensor_parallel_size
-        half = groups_per_rank(self.groups, size) * self.group_width // 2
-        outputs = (*(width // size for width in self.divided), half, half, self.heads // size)
-        shape = LinearShape(
-            inside.prefix, self.inputs, outputs, self.inputs, sum(outputs) * size, place.rank.dtype
-        )
-        method = place.rank.quantization.linear(inside.prefix)
-        if method is None:
-            yield inside.tensor("weight", (sum(outputs), self.inputs))
-        else:
-            for suffix, dimensions, dtype in method.linear(shape):
-                yield inside.tensor(suffix, dimensions, dtype)
-        if self.bias:
-            yield inside.tensor("bias", (sum(outputs),))
-
-
 @dataclass(frozen=True)
 class GroupedConv:
-    """``conv1d`` over inputs, B and C.
-
-    Attributes:
-        name: As vLLM names it.
-        divided: Width divided by heads.
-        groups: Of B and C.
-        group_width: Of one group's B and C together.
-        kernel: Its length.
-        bias: Whether it has one.
-    """
+    """Mamba 2's ``conv1d`` over inputs, B and C."""
 
     name: str
     divided: int
-    groups: int
-    group_width: int
+    groups: Heads
     kernel: int
     bias: bool
 
@@ -90,7 +33,7 @@ class GroupedConv:
         """Weight and bias, in the engine's dtype."""
         size = place.rank.tensor_parallel_size
         inside = place.at(self.name)
-        width = self.divided // size + groups_per_rank(self.groups, size) * self.group_width
+        width = self.divided // size + self.groups.share(size)
         yield inside.tensor("weight", (width, 1, self.kernel))
         if self.bias:
             yield inside.tensor("bias", (width,))
@@ -143,9 +86,11 @@ def mamba2(facts: Facts, layer: Mamba2) -> Block:
     inner, groups, state = layer.intermediate_size, layer.n_groups, layer.state_size
     heads, hidden = layer.num_heads, facts.hidden
     bias = bool(text.get("mamba_proj_bias", "use_bias"))
+    conv_bias = text.get("mamba_conv_bias", "use_conv_bias")
+    each, both = Heads(groups, state), Heads(groups, 2 * state)
     children: list[Module] = [
-        GroupedLinear("in_proj", hidden, (inner, inner), groups, 2 * state, heads, bias=bias),
-        GroupedConv("conv1d", inner, groups, 2 * state, layer.conv_kernel, _conv_bias(facts)),
+        Linear("in_proj", hidden, (inner, inner, each, each, heads), bias=bias, takes_lora=False),
+        GroupedConv("conv1d", inner, both, layer.conv_kernel, conv_bias is not False),
         Weight("A", (heads,), sharded=0, dtype="float32"),
         Weight("D", (heads,), sharded=0),
         Weight("dt_bias", (heads,), sharded=0),
@@ -153,10 +98,6 @@ def mamba2(facts: Facts, layer: Mamba2) -> Block:
         Weight("norm.weight", (inner,), sharded=0),
     ]
     return Block(facts.label("mamba", "mixer"), tuple(children), part="mamba")
-
-
-def _conv_bias(facts: Facts) -> bool:
-    return facts.text.get("mamba_conv_bias", "use_conv_bias") is not False
 
 
 def kimi_delta(facts: Facts, layer: KimiDeltaAttention) -> Block:
@@ -181,17 +122,17 @@ def kimi_delta(facts: Facts, layer: KimiDeltaAttention) -> Block:
         and own is not None
         and own.bool("use_full_rank_gate", default=False)
     ):
-        merged: tuple[int, ...] = (width, width, width, width, heads)
-        children.append(Linear("in_proj_qkvgfab", hidden, merged, replicated=(size,), align=16))
+        merged = (width, width, width, width, heads, Heads(1, size))
+        children.append(Linear("in_proj_qkvgfab", hidden, merged, align=16))
         if facts.capability >= (9, 0):  # copies for the decode kernel
             children += [
                 Weight("decode_conv1d_weight", (3, kernel, width), sharded=2, dtype="float32"),
                 Weight("decode_norm_weight", (size,), dtype="float32"),
             ]
     else:
-        merged = (width, width, width, heads)
+        low_rank = (width, width, width, heads, Heads(1, size), Heads(1, size))
         children += [
-            Linear("in_proj_qkvbfg_a", hidden, merged, replicated=(size, size)),
+            Linear("in_proj_qkvbfg_a", hidden, low_rank),
             Linear("g_b_proj", size, (width,)),
         ]
     return Block("self_attn", tuple(children), part="linear attention")
@@ -202,11 +143,6 @@ def latent_attention(facts: Facts, *, indexer: bool = True, rope: bool = True) -
 
     Options of the row: ``attention``, ``o``, ``attn`` (names), ``output_gate`` (the first
     projection makes a gate too), ``sparse_scales``.
-
-    Args:
-        facts: The model.
-        indexer: Whether the layer has one of its own.
-        rope: Whether it turns positions at all.
     """
     text = facts.text
     latent = text.int("kv_lora_rank")

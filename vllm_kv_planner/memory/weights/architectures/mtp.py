@@ -24,9 +24,7 @@ from .mixers import latent_attention
 def mtp(facts: Facts, *, over_stages: bool = False) -> Sequence[Module]:
     """Layers that predict further tokens, as the target's family builds them.
 
-    Args:
-        facts: The target.
-        over_stages: Whether its embedding lies on another stage: the draft then keeps its own.
+    ``over_stages``: whether its embedding lies on another stage: the draft then keeps its own.
 
     Raises:
         UnsupportedError: The family has none, or nobody wrote its rule.
@@ -54,43 +52,55 @@ def _count(facts: Facts) -> int:
     return facts.text.int("num_nextn_predict_layers", "mtp_num_hidden_layers", default=1)
 
 
-def _deepseek(facts: Facts) -> Sequence[Module]:
-    """Norms of embedding and hidden state, a projection of both, a sparse layer."""
-    hidden = facts.hidden
-    options = moe_options(facts)
-    block = latent_attention(facts, rope=False) if facts.description.use_mla else attention(facts)
-    inner: tuple[Module, ...] = (
-        block,
+def _layer(facts: Facts, *, rope: Module | None = None, dense: bool = False) -> tuple[Module, ...]:
+    """A decoder layer, with experts wherever the model has some."""
+    options = None if dense else moe_options(facts)
+    latent = facts.description.use_mla and not dense
+    return (
+        latent_attention(facts, rope=False) if latent else attention(facts, rope=rope),
         mlp(facts) if options is None else moe(facts, options),
-        Norm("input_layernorm", hidden),
-        Norm("post_attention_layernorm", hidden),
+        Norm("input_layernorm", facts.hidden),
+        Norm("post_attention_layernorm", facts.hidden),
+    )
+
+
+def _numbered(
+    facts: Facts, stem: str, norms: tuple[str, ...], projection: str, layer: tuple[Module, ...]
+) -> Sequence[Module]:
+    """Norms (the first two of embedding and hidden state), a projection of both, a layer."""
+    hidden = facts.hidden
+    children: tuple[Module, ...] = (
+        *(Norm(name, hidden) for name in norms),
+        Linear(projection, 2 * hidden, (hidden,), "none", quantised=False),
+        Block("mtp_block", layer),
     )
     return [
-        Block(
-            f"model.layers.{facts.num_layers + number}",
-            (
-                Norm("enorm", hidden),
-                Norm("hnorm", hidden),
-                Linear("eh_proj", 2 * hidden, (hidden,), "none", quantised=False),
-                Norm("shared_head.norm", hidden),
-                Block("mtp_block", inner),
-            ),
-            "draft",
-        )
+        Block(f"{stem}.{facts.num_layers + number}", children, "draft")
         for number in range(_count(facts))
     ]
 
 
+def _deepseek(facts: Facts) -> Sequence[Module]:
+    names = ("enorm", "hnorm", "shared_head.norm")
+    return _numbered(facts, "model.layers", names, "eh_proj", _layer(facts))
+
+
+def _mimo(facts: Facts) -> Sequence[Module]:
+    names = ("token_layernorm", "hidden_layernorm", "final_layernorm")
+    layer = _layer(facts, dense=True)
+    return _numbered(facts, "model.mtp_layers", names, "input_proj", layer)
+
+
+def _ernie(facts: Facts) -> Sequence[Module]:
+    """Llama's layer, which turns positions in another way than the target's."""
+    layer = _layer(facts, rope=rotary(facts, facts.head_size, variant="mtp"), dense=True)
+    names = ("mtp_emb_norm", "mtp_hidden_norm")
+    return _numbered(facts, "model.layers", names, "mtp_linear_proj", layer)
+
+
 def _qwen(facts: Facts) -> Sequence[Module]:
     """One projection and final norm for all layers, which attend in full."""
-    hidden = facts.hidden
-    options = moe_options(facts)
-    inner: tuple[Module, ...] = (
-        attention(facts),
-        mlp(facts) if options is None else moe(facts, options),
-        Norm("input_layernorm", hidden),
-        Norm("post_attention_layernorm", hidden),
-    )
+    hidden, inner = facts.hidden, _layer(facts)
     return [
         Linear("mtp.fc", 2 * hidden, (hidden,), quantised=False),
         *(Block(f"mtp.layers.{number}", inner, "draft") for number in range(_count(facts))),
@@ -98,50 +108,6 @@ def _qwen(facts: Facts) -> Sequence[Module]:
         Norm("mtp.pre_fc_norm_hidden", hidden),
         Norm("mtp.pre_fc_norm_embedding", hidden),
     ]
-
-
-def _mimo(facts: Facts) -> Sequence[Module]:
-    """Norms of embedding and hidden state, a projection of both, a dense layer, a norm."""
-    hidden = facts.hidden
-    return [
-        Block(
-            f"model.mtp_layers.{facts.num_layers + number}",
-            (
-                Norm("token_layernorm", hidden),
-                Norm("hidden_layernorm", hidden),
-                Linear("input_proj", 2 * hidden, (hidden,), "none", quantised=False),
-                _dense_layer(facts),
-                Norm("final_layernorm", hidden),
-            ),
-            "draft",
-        )
-        for number in range(_count(facts))
-    ]
-
-
-def _ernie(facts: Facts) -> Sequence[Module]:
-    """The same without a norm behind it; Llama's layer, which turns positions in another way."""
-    hidden = facts.hidden
-    rope = rotary(facts, facts.head_size, variant="mtp")
-    return [
-        Block(
-            f"model.layers.{facts.num_layers + number}",
-            (
-                Norm("mtp_emb_norm", hidden),
-                Norm("mtp_hidden_norm", hidden),
-                Linear("mtp_linear_proj", 2 * hidden, (hidden,), "none", quantised=False),
-                _dense_layer(facts, rope),
-            ),
-            "draft",
-        )
-        for number in range(_count(facts))
-    ]
-
-
-def _dense_layer(facts: Facts, rope: Module | None = None) -> Block:
-    norms = ("input_layernorm", "post_attention_layernorm")
-    block = attention(facts, rope=rope)
-    return Block("mtp_block", (block, mlp(facts), *(Norm(name, facts.hidden) for name in norms)))
 
 
 def _nemotron(facts: Facts) -> Sequence[Module]:

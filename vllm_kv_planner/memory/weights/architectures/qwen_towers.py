@@ -10,47 +10,52 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ....model.config import Config
-from ..modules import Block, Linear, Module, Norm, QKVLinear, Rotary, Weight
+from ..modules import (
+    Block,
+    Linear,
+    Module,
+    Norm,
+    Rotary,
+    Weight,
+    attention_pair,
+    mlp_pair,
+    qkv_linear,
+)
 from .facts import Facts, part
 
 _MODALITIES = ("image", "video")
-_ROTARY_ROWS = 8192
 
 
-def _layer(hidden: int, heads: int, mlp: tuple[Module, ...]) -> tuple[Module, ...]:
+def _layer(
+    hidden: int, heads: int, mlp: tuple[Module, ...], *, is_layer_norm: bool = True
+) -> tuple[Module, ...]:
     return (
-        Norm("norm1", hidden, True, part="vision"),
-        Norm("norm2", hidden, True, part="vision"),
-        _attention(hidden, heads),
+        Norm("norm1", hidden, is_layer_norm, part="vision"),
+        Norm("norm2", hidden, is_layer_norm, part="vision"),
+        Block("attn", attention_pair("qkv", "proj", hidden, heads, bias=True)),
         Block("mlp", mlp),
     )
 
 
-def _attention(hidden: int, heads: int) -> Block:
-    children: tuple[Module, ...] = (
-        QKVLinear("qkv", hidden, heads, heads, hidden // heads, bias=True),
-        Linear("proj", hidden, (hidden,), "row", bias=True),
-    )
-    return Block("attn", children)
-
-
-def _patches(config: Config, hidden: int, *, bias: bool) -> Block:
+def _tower(
+    config: Config,
+    hidden: int,
+    heads: int,
+    layers: Sequence[tuple[Module, ...]],
+    mergers: Sequence[Module],
+    positions: Sequence[Module] = (),
+) -> Sequence[Module]:
+    """Patches (with a bias where positions are learned), layers, mergers, the rotary cache."""
     patch = config.int("patch_size", "spatial_patch_size")
     channels = config.int("in_channels", "in_chans", default=3)
     shape = (hidden, channels, config.int("temporal_patch_size", default=2), patch, patch)
-    children: list[Module] = [Weight("proj.weight", shape)]
-    if bias:
-        children.append(Weight("proj.bias", (hidden,)))
-    return Block("patch_embed", tuple(children))
-
-
-def _rotary(hidden: int, heads: int) -> Rotary:
-    size = hidden // heads
-    return Rotary(rows=_ROTARY_ROWS, width=size // 2, variant="vision", name="rotary_pos_emb")
-
-
-def _tower(children: Sequence[Module]) -> Sequence[Module]:
-    return (Block("visual", tuple(children), "vision", is_tower=True),)
+    patches: list[Module] = [Weight("patch_embed.proj.weight", shape)]
+    if positions:
+        patches.append(Weight("patch_embed.proj.bias", (hidden,)))
+    blocks = (Block(f"blocks.{number}", layer) for number, layer in enumerate(layers))
+    rope = Rotary(8192, hidden // heads // 2, variant="vision", name="rotary_pos_emb")
+    children = (*patches, *positions, *blocks, *mergers, rope)
+    return (Block("visual", children, "vision", is_tower=True),)
 
 
 def qwen2(facts: Facts) -> Sequence[Module]:
@@ -60,22 +65,11 @@ def qwen2(facts: Facts) -> Sequence[Module]:
         return ()
     hidden, heads = config.int("embed_dim", default=1280), config.int("num_heads", default=16)
     inner = int(hidden * config.float("mlp_ratio", default=4.0))
-    mlp: tuple[Module, ...] = (
-        Linear("fc1", hidden, (inner,), bias=True),
-        Linear("fc2", inner, (hidden,), "row", bias=True),
+    layer = _layer(hidden, heads, mlp_pair("fc1", "fc2", hidden, inner, bias=True))
+    merger = _merger(
+        config, hidden, config.int("hidden_size", default=facts.hidden), is_layer_norm=True
     )
-    layer = _layer(hidden, heads, mlp)
-    wide = hidden * config.int("spatial_merge_size", default=2) ** 2
-    out = config.int("hidden_size", default=facts.hidden)
-    merger = _merger(Norm("ln_q", hidden, True, part="vision"), wide, out)
-    return _tower(
-        [
-            _patches(config, hidden, bias=False),
-            *(Block(f"blocks.{i}", layer) for i in range(config.int("depth", default=32))),
-            merger,
-            _rotary(hidden, heads),
-        ]
-    )
+    return _tower(config, hidden, heads, [layer] * config.int("depth", default=32), (merger,))
 
 
 def qwen2_5(facts: Facts) -> Sequence[Module]:
@@ -85,35 +79,18 @@ def qwen2_5(facts: Facts) -> Sequence[Module]:
         return ()
     hidden, heads = config.int("hidden_size", default=1280), config.int("num_heads", default=16)
     inner = config.int("intermediate_size", default=3420)
-    mlp: tuple[Module, ...] = (
-        Linear("gate_up_proj", hidden, (inner, inner), bias=True),
-        Linear("down_proj", inner, (hidden,), "row", bias=True),
+    mlp = mlp_pair("gate_up_proj", "down_proj", hidden, inner, gated=True, bias=True)
+    layer = _layer(hidden, heads, mlp, is_layer_norm=False)
+    merger = _merger(
+        config, hidden, config.int("out_hidden_size", default=facts.hidden), is_layer_norm=False
     )
-    layer: tuple[Module, ...] = (
-        Norm("norm1", hidden, part="vision"),
-        Norm("norm2", hidden, part="vision"),
-        _attention(hidden, heads),
-        Block("mlp", mlp),
-    )
+    return _tower(config, hidden, heads, [layer] * config.int("depth", default=32), (merger,))
+
+
+def _merger(config: Config, hidden: int, out: int, *, is_layer_norm: bool) -> Block:
     wide = hidden * config.int("spatial_merge_size", default=2) ** 2
-    out = config.int("out_hidden_size", default=facts.hidden)
-    return _tower(
-        [
-            _patches(config, hidden, bias=False),
-            *(Block(f"blocks.{i}", layer) for i in range(config.int("depth", default=32))),
-            _merger(Norm("ln_q", hidden, part="vision"), wide, out),
-            _rotary(hidden, heads),
-        ]
-    )
-
-
-def _merger(norm: Norm, wide: int, out: int) -> Block:
-    children: tuple[Module, ...] = (
-        norm,
-        Linear("mlp.0", wide, (wide,), bias=True),
-        Linear("mlp.2", wide, (out,), "row", bias=True),
-    )
-    return Block("merger", children)
+    pair = mlp_pair("mlp.0", "mlp.2", wide, wide, out=out, bias=True)
+    return Block("merger", (Norm("ln_q", hidden, is_layer_norm, part="vision"), *pair))
 
 
 def qwen3(facts: Facts) -> Sequence[Module]:
@@ -123,39 +100,22 @@ def qwen3(facts: Facts) -> Sequence[Module]:
         return ()
     hidden, heads = config.int("hidden_size", default=1152), config.int("num_heads", default=16)
     inner = config.int("intermediate_size", default=4304)
-    mlp: tuple[Module, ...] = (
-        Linear("linear_fc1", hidden, (inner,), bias=True),
-        Linear("linear_fc2", inner, (hidden,), "row", bias=True),
-    )
-    layer = _layer(hidden, heads, mlp)
+    layer = _layer(hidden, heads, mlp_pair("linear_fc1", "linear_fc2", hidden, inner, bias=True))
     wide = hidden * config.int("spatial_merge_size", default=2) ** 2
     out = config.int("out_hidden_size", default=facts.hidden)
     deep = config.get("deepstack_visual_indexes")
     if deep is None and facts.top.str("model_type", default="").startswith("qwen3_vl"):
         deep = [8, 16, 24]
-    positions = config.int("num_position_embeddings", default=2304)
-    return _tower(
-        [
-            _patches(config, hidden, bias=True),
-            Weight("pos_embed.weight", (positions, hidden)),
-            *(Block(f"blocks.{i}", layer) for i in range(config.int("depth", default=27))),
-            _merger3("merger", hidden, wide, out),
-            *(
-                _merger3(f"deepstack_merger_list.{i}", wide, wide, out)
-                for i in range(len(deep) if isinstance(deep, list) else 0)
-            ),
-            _rotary(hidden, heads),
-        ]
-    )
-
-
-def _merger3(name: str, normed: int, wide: int, out: int) -> Block:
-    children: tuple[Module, ...] = (
-        Norm("norm", normed, True, part="vision"),
-        Linear("linear_fc1", wide, (wide,), bias=True),
-        Linear("linear_fc2", wide, (out,), "row", bias=True),
-    )
-    return Block(name, children)
+    pair = mlp_pair("linear_fc1", "linear_fc2", wide, wide, out=out, bias=True)
+    mergers = [Block("merger", (Norm("norm", hidden, True, part="vision"), *pair))]
+    mergers += [
+        Block(f"deepstack_merger_list.{i}", (Norm("norm", wide, True, part="vision"), *pair))
+        for i in range(len(deep) if isinstance(deep, list) else 0)
+    ]
+    rows = config.int("num_position_embeddings", default=2304)
+    positions = (Weight("pos_embed.weight", (rows, hidden)),)
+    layers = [layer] * config.int("depth", default=27)
+    return _tower(config, hidden, heads, layers, mergers, positions)
 
 
 def glm5_next(facts: Facts) -> Sequence[Module]:
@@ -169,15 +129,11 @@ def glm5_next(facts: Facts) -> Sequence[Module]:
     merged = config.int("projection_intermediate_size")
     size = hidden // heads
     attention: tuple[Module, ...] = (
-        QKVLinear("qkv", hidden, heads, heads, size, bias=True),
-        Linear("proj", hidden, (hidden,), "row", bias=True),
+        *attention_pair("qkv", "proj", hidden, heads, bias=True),
         Norm("q_norm", size, part="vision"),
         Norm("k_norm", size, part="vision"),
     )
-    mlp: tuple[Module, ...] = (
-        Linear("gate_up_proj", hidden, (inner, inner), bias=True),
-        Linear("down_proj", inner, (hidden,), "row", bias=True),
-    )
+    mlp = mlp_pair("gate_up_proj", "down_proj", hidden, inner, gated=True, bias=True)
     layer: tuple[Module, ...] = (
         Norm("norm1", hidden, part="vision"),
         Norm("norm2", hidden, part="vision"),
@@ -187,8 +143,7 @@ def glm5_next(facts: Facts) -> Sequence[Module]:
     merger: tuple[Module, ...] = (
         Linear("proj", out, (out,)),
         Norm("post_projection_norm", out, True, part="vision"),
-        Linear("gate_up_proj", out, (merged, merged)),
-        Linear("down_proj", merged, (out,), "row"),
+        *mlp_pair("gate_up_proj", "down_proj", out, merged, gated=True),
     )
     frames = config.int("temporal_patch_size", default=2)
     children: tuple[Module, ...] = (
@@ -229,7 +184,7 @@ def kimi(facts: Facts) -> Sequence[Module]:
         Norm("norm0", hidden, is_layer_norm, part="vision"),
         Norm("norm1", hidden, is_layer_norm, part="vision"),
         Block("mlp", mlp),
-        QKVLinear("wqkv", hidden, heads, heads, qkv // heads, bias=biased, quantised=False),
+        qkv_linear("wqkv", hidden, heads, heads, qkv // heads, bias=biased, quantised=False),
         Linear("wo", qkv, (hidden,), "row", bias=biased, quantised=False),
     )
     embed: list[Module] = [

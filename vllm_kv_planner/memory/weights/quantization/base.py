@@ -6,8 +6,8 @@ picks a method by the layer's name, ``create_weights`` of the method registers t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
 
 from ....records import dataclass
 
@@ -20,20 +20,18 @@ class LinearShape:
     """A linear layer's share on one rank.
 
     Attributes:
-        prefix: Its name, from the model down.
-        inputs: Columns here.
-        outputs: Rows here, one number per merged matrix.
-        whole_inputs: Columns of the whole layer.
-        whole_outputs: Rows of the whole layer, all matrices together.
+        outputs: Rows, one number per merged matrix.
         dtype: Of weights that are not quantised, and of scales that follow them.
     """
 
-    prefix: str
     inputs: int
     outputs: tuple[int, ...]
-    whole_inputs: int
-    whole_outputs: int
     dtype: str
+
+    @property
+    def rows(self) -> int:
+        """Of all merged matrices."""
+        return sum(self.outputs)
 
 
 @dataclass(frozen=True)
@@ -41,24 +39,17 @@ class ExpertsShape:
     """The routed experts' share on one rank.
 
     Attributes:
-        prefix: Their name, from the model down.
-        num_experts: Held here.
-        hidden: Width of the hidden state.
         intermediate: Width inside an expert, here.
         shards: Matrices merged in the first product: 2 with a gate, 1 without.
-        bias: Whether experts have biases.
         dtype: Of weights that are not quantised.
-        whole_intermediate: Width inside an expert before tensor parallelism.
     """
 
-    prefix: str
     num_experts: int
     hidden: int
     intermediate: int
     shards: int
     bias: bool
     dtype: str
-    whole_intermediate: int
 
 
 class LinearMethod(Protocol):
@@ -75,6 +66,24 @@ class ExpertsMethod(Protocol):
     def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
         """Tensors of the routed experts, biases included."""
         ...
+
+
+class StoredAlike:
+    """A method that stores an expert's two products as it stores linear layers."""
+
+    def linear(self, shape: LinearShape) -> Sequence[Spec]:
+        """Tensors of a layer, its bias apart."""
+        raise NotImplementedError
+
+    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
+        """Every tensor of both products, ``w13_…`` and ``w2_…``, of all experts at once."""
+        first = LinearShape(shape.hidden, (shape.intermediate,) * shape.shards, shape.dtype)
+        second = LinearShape(shape.intermediate, (shape.hidden,), shape.dtype)
+        return [
+            (f"{product}_{suffix}", (shape.num_experts, *dimensions), dtype)
+            for both in zip(self.linear(first), self.linear(second), strict=True)
+            for product, (suffix, dimensions, dtype) in zip(("w13", "w2"), both, strict=True)
+        ]
 
 
 @dataclass(frozen=True)
@@ -110,6 +119,7 @@ def expert_biases(
 
 
 PROJECTIONS = ("gate_proj", "up_proj", "down_proj")
+NOTHING: Mapping[str, Any] = {}
 
 
 class Quantization:
@@ -119,6 +129,9 @@ class Quantization:
     description = "unquantised"
     keeps_zeros = True
     """Zero points stay once weights are loaded, see ``estimate.processed``."""
+
+    def __init__(self, config: Mapping[str, Any] = NOTHING, *, is_composite: bool = False) -> None:
+        """Reads a checkpoint's ``quantization_config``; names are mapped in composite models."""
 
     def linear(self, prefix: str) -> LinearMethod | None:
         """Method of the linear layer of this name."""

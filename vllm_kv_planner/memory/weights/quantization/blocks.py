@@ -1,4 +1,4 @@
-"""8-bit and 4-bit float weights with scales: the tensors that several checkpoint formats share."""
+"""8-bit and 4-bit weights with scales: the tensors that several checkpoint formats share."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from math import gcd
 
 from ....kv_cache.spec import cdiv, round_up
 from ....records import dataclass
-from .base import ExpertsShape, LinearShape, Spec, expert_biases
+from .base import ExpertsShape, LinearShape, Spec, StoredAlike, expert_biases
 
 FP8 = "float8_e4m3fn"
 
@@ -33,19 +33,16 @@ class Fp8Linear:
 
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Weight, scales, input scales."""
-        rows = sum(shape.outputs)
-        found: list[Spec] = [("weight", (rows, shape.inputs), FP8)]
+        scales: tuple[int, ...] = (len(shape.outputs),)
         if self.strategy == "block":
             n, k = self.block
-            scales: tuple[int, ...] = (
-                sum(cdiv(o, n) for o in shape.outputs),
-                cdiv(shape.inputs, k),
-            )
+            scales = (sum(cdiv(rows, n) for rows in shape.outputs), cdiv(shape.inputs, k))
         elif self.strategy == "channel":
-            scales = (rows, 1)
-        else:
-            scales = (len(shape.outputs),)
-        found.append(("weight_scale", scales, self.scale_dtype))
+            scales = (shape.rows, 1)
+        found: list[Spec] = [
+            ("weight", (shape.rows, shape.inputs), FP8),
+            ("weight_scale", scales, self.scale_dtype),
+        ]
         if self.has_input_scale:
             found.append(("input_scale", (len(shape.outputs),), "float32"))
         return found
@@ -57,25 +54,16 @@ class Fp8Experts:
 
     Source: vLLM 0.33 ``layers/quantization/fp8.py`` ``Fp8MoEMethod``,
     ``compressed_tensors_moe_w8a8_fp8.py``, ``modelopt.py`` ``ModelOptFp8MoEMethod``.
-
-    Attributes:
-        strategy: ``tensor``, ``channel`` or ``block``.
-        block: Rows and columns of a block.
-        has_input_scale: Static activation scales.
-        shards_with_input_scale: Whether each merged matrix has its own.
-        align_intermediate: What the kernel rounds an expert's width up to.
     """
 
     strategy: str = "tensor"
     block: tuple[int, int] = (128, 128)
     has_input_scale: bool = False
-    shards_with_input_scale: bool = False
-    align_intermediate: int = 1
 
     def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
         """Weights, biases, scales, input scales."""
-        count, hidden, shards = shape.num_experts, shape.hidden, shape.shards
-        width = cdiv(shape.intermediate, self.align_intermediate) * self.align_intermediate
+        count, shards = shape.num_experts, shape.shards
+        hidden, width = shape.hidden, shape.intermediate
         found: list[Spec] = [
             ("w13_weight", (count, shards * width, hidden), FP8),
             ("w2_weight", (count, hidden, width), FP8),
@@ -91,9 +79,7 @@ class Fp8Experts:
             first, second = (count, shards), (count,)
         found += [("w13_weight_scale", first, "float32"), ("w2_weight_scale", second, "float32")]
         if self.has_input_scale:
-            inputs = (count, shards) if self.shards_with_input_scale else (count,)
-            found.append(("w13_input_scale", inputs, "float32"))
-            found.append(("w2_input_scale", (count,), "float32"))
+            found += [(f"{each}_input_scale", (count,), "float32") for each in ("w13", "w2")]
         return found
 
     def _block(self, width: int, hidden: int) -> tuple[int, int]:
@@ -109,28 +95,23 @@ class Fp8Experts:
 
 
 @dataclass(frozen=True)
-class Fp4Linear:
-    """Two 4-bit floats a byte, an 8-bit scale per group, and scales per merged matrix.
+class Fp4(StoredAlike):
+    """Two 4-bit floats a byte, an 8-bit scale per group, and scales per merged matrix (NVFP4).
 
-    Source: vLLM 0.33 ``layers/quantization/modelopt.py``,
-    ``compressed_tensors/schemes/compressed_tensors_w4a4_nvfp4.py``.
-
-    Attributes:
-        group_size: Weights under one scale.
-        has_input_scale: Of the activations.
-        input_scale_dtype: Of that scale.
+    Source: vLLM 0.33 ``layers/quantization/modelopt.py`` ``ModelOptNvFp4FusedMoE``,
+    ``compressed_tensors/schemes/compressed_tensors_w4a4_nvfp4.py``,
+    ``compressed_tensors_moe_w4a4_nvfp4.py``.
     """
 
-    group_size: int = 16
     has_input_scale: bool = True
     input_scale_dtype: str = "float32"
 
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Weight, scales, global scales."""
-        rows, merged = sum(shape.outputs), len(shape.outputs)
+        merged = len(shape.outputs)
         found: list[Spec] = [
-            ("weight", (rows, shape.inputs // 2), "uint8"),
-            ("weight_scale", (rows, shape.inputs // self.group_size), FP8),
+            ("weight", (shape.rows, shape.inputs // 2), "uint8"),
+            ("weight_scale", (shape.rows, shape.inputs // 16), FP8),
             ("weight_scale_2", (merged,), "float32"),
         ]
         if self.has_input_scale:
@@ -138,65 +119,14 @@ class Fp4Linear:
         return found
 
 
-@dataclass(frozen=True)
-class Fp4Experts:
-    """4-bit float experts.
-
-    Source: vLLM 0.33 ``layers/quantization/modelopt.py`` ``ModelOptNvFp4FusedMoE``,
-    ``compressed_tensors_moe_w4a4_nvfp4.py``.
-
-    Attributes:
-        group_size: Weights under one scale.
-        has_input_scale: 4-bit activations.
-    """
-
-    group_size: int = 16
-    has_input_scale: bool = True
-
-    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
-        """Weights, scales, global scales."""
-        count, hidden, width, shards = (
-            shape.num_experts,
-            shape.hidden,
-            shape.intermediate,
-            shape.shards,
-        )
-        group = self.group_size
-        found: list[Spec] = [
-            ("w13_weight", (count, shards * width, hidden // 2), "uint8"),
-            ("w2_weight", (count, hidden, width // 2), "uint8"),
-            ("w13_weight_scale", (count, shards * width, hidden // group), FP8),
-            ("w2_weight_scale", (count, hidden, width // group), FP8),
-            ("w13_weight_scale_2", (count, shards), "float32"),
-            ("w2_weight_scale_2", (count,), "float32"),
-        ]
-        if self.has_input_scale:
-            found.append(("w13_input_scale", (count, shards), "float32"))
-            found.append(("w2_input_scale", (count,), "float32"))
-        return found
-
-
-@dataclass(frozen=True)
-class Mxfp8:
+class Mxfp8(StoredAlike):
     """8-bit floats with a one-byte exponent per 32 of them (``ModelOptMxFp8``)."""
 
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Weight and scales."""
-        rows = sum(shape.outputs)
         return [
-            ("weight", (rows, shape.inputs), FP8),
-            ("weight_scale", (rows, shape.inputs // 32), "uint8"),
-        ]
-
-    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
-        """Weights and scales."""
-        count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
-        rows = shape.shards * width
-        return [
-            ("w13_weight", (count, rows, hidden), FP8),
-            ("w2_weight", (count, hidden, width), FP8),
-            ("w13_weight_scale", (count, rows, hidden // 32), "uint8"),
-            ("w2_weight_scale", (count, hidden, width // 32), "uint8"),
+            ("weight", (shape.rows, shape.inputs), FP8),
+            ("weight_scale", (shape.rows, shape.inputs // 32), "uint8"),
         ]
 
 
@@ -205,10 +135,9 @@ class Mxfp4Linear:
 
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Two weights a byte, an exponent per 32."""
-        rows = sum(shape.outputs)
         return [
-            ("weight_packed", (rows, shape.inputs // 2), "uint8"),
-            ("weight_scale", (rows, shape.inputs // 32), "uint8"),
+            ("weight_packed", (shape.rows, shape.inputs // 2), "uint8"),
+            ("weight_scale", (shape.rows, shape.inputs // 32), "uint8"),
         ]
 
 
@@ -243,3 +172,26 @@ class Mxfp4Experts:
             ("w2_weight_scale", (count, hidden, width // 32), "uint8"),
             *expert_biases(shape, width, hidden, "bfloat16"),
         ]
+
+
+@dataclass(frozen=True)
+class Int8(StoredAlike):
+    """8-bit whole numbers, one a byte, with float scales (compressed-tensors W8A8)."""
+
+    strategy: str = "channel"
+    has_input_scale: bool = False
+
+    def linear(self, shape: LinearShape) -> Sequence[Spec]:
+        """Weight, scales, input scales."""
+        scales = (shape.rows, 1) if self.strategy == "channel" else (len(shape.outputs),)
+        found: list[Spec] = [
+            ("weight", (shape.rows, shape.inputs), "int8"),
+            ("weight_scale", scales, "float32"),
+        ]
+        if self.has_input_scale:
+            found.append(("input_scale", (1,), "float32"))
+        return found
+
+    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
+        """Weights and a scale per row, whatever linear layers have."""
+        return StoredAlike.experts(Int8(), shape)

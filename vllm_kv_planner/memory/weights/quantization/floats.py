@@ -11,8 +11,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ....errors import UnsupportedError
-from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
-from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp4Experts, Mxfp8
+from .base import (
+    PROJECTIONS,
+    ExpertsMethod,
+    LinearMethod,
+    Quantization,
+    Spec,
+    UnquantizedExperts,
+)
+from .blocks import Fp4, Fp8Experts, Fp8Linear, Int8, Mxfp4Experts, Mxfp8
 from .names import Parts, SkippedLayers, listed, parts_of, renamed
 
 
@@ -20,19 +27,17 @@ class Fp8(Quantization):
     """8-bit floats with scales by block or by matrix."""
 
     name = "fp8"
+    scale_dtype = "float32"
 
-    def __init__(
-        self, config: Mapping[str, Any], *, is_composite: bool, scale_dtype: str = "float32"
-    ) -> None:
+    def __init__(self, config: Mapping[str, Any], *, is_composite: bool) -> None:
         skipped = listed(config, "ignored_layers", "modules_to_not_convert")
         self.skipped = SkippedLayers(renamed(skipped, is_composite=is_composite))
         block = config.get("weight_block_size")
         static = config.get("activation_scheme") == "static"
-        strategy = "tensor"
-        size = (128, 128)
+        strategy, size = "tensor", (128, 128)
         if block is not None:
             strategy, size = "block", block_size(block)
-        self._linear = Fp8Linear(strategy, size, static, scale_dtype)
+        self._linear = Fp8Linear(strategy, size, static, self.scale_dtype)
         self._experts = Fp8Experts(strategy, size, static)
         self.description = (
             f"8-bit floats, {size[0]} x {size[1]} blocks" if block else "8-bit floats, a scale each"
@@ -74,49 +79,36 @@ class Mxfp4(Quantization):
 
     name = "mxfp4"
     description = "experts in 4-bit floats, 32 to an exponent"
+    method = Mxfp4Experts()
 
     def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Every layer's."""
-        return Mxfp4Experts()
-
-    def __init__(self, config: Mapping[str, Any], *, is_composite: bool = False) -> None:
-        del config, is_composite
+        return self.method
 
 
 class GptOssMxfp4(Mxfp4):
     """``gpt_oss_mxfp4``: the same, with another choice of kernels."""
 
     name = "gpt_oss_mxfp4"
-
-    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
-        """Every layer's."""
-        return Mxfp4Experts(prefers_triton=True)
+    method = Mxfp4Experts(prefers_triton=True)
 
 
 class DeepSeekV4(Fp8):
     """``deepseek_v4_fp8``: 8-bit blocks, experts in 4 bits (MXFP4, or NVFP4 where it says so)."""
 
     name = "deepseek_v4_fp8"
+    scale_dtype = "float8_e8m0fnu"
 
-    def __init__(
-        self, config: Mapping[str, Any], *, is_composite: bool, expert_dtype: str = "fp4"
-    ) -> None:
-        small = expert_dtype == "fp4"
-        scale = "float8_e8m0fnu" if small else "float32"
-        super().__init__(config, is_composite=is_composite, scale_dtype=scale)
-        self.has_small_experts = small
+    def __init__(self, config: Mapping[str, Any], *, is_composite: bool) -> None:
+        super().__init__(config, is_composite=is_composite)
         self.is_nvfp4 = str(config.get("moe_quant_algo") or "").upper() == "NVFP4"
-        if small:
-            kind = "NVFP4" if self.is_nvfp4 else "MXFP4"
-            self.description = f"8-bit float blocks, experts {kind}"
+        self.description = f"8-bit float blocks, experts {'NVFP4' if self.is_nvfp4 else 'MXFP4'}"
 
     def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Unless the checkpoint leaves them out."""
-        if not self.has_small_experts:
-            return super().experts(prefix, projections)
         if prefix in self.skipped:
             return UnquantizedExperts()
-        return Fp4Experts() if self.is_nvfp4 else Mxfp4Experts()
+        return Fp4() if self.is_nvfp4 else Mxfp4Experts()
 
     def attention(self, *, is_latent: bool) -> Sequence[Spec]:
         """Its attention is no ``Attention``."""
@@ -130,16 +122,16 @@ _LINEAR: Mapping[str, LinearMethod] = {
     "FP8_PER_CHANNEL_PER_TOKEN": Fp8Linear("channel"),
     "FP8_PB_WO": Fp8Linear("block"),
     "FP8_BLOCK_SCALES": Fp8Linear("block"),
-    "NVFP4": Fp4Linear(),
-    "W4A16_NVFP4": Fp4Linear(input_scale_dtype="bfloat16"),
+    "NVFP4": Fp4(),
+    "W4A16_NVFP4": Fp4(input_scale_dtype="bfloat16"),
     "MXFP8": Mxfp8(),
 }
 _EXPERTS: Mapping[str, ExpertsMethod] = {
     "FP8": Fp8Experts("tensor", has_input_scale=True),
     "FP8_PB_WO": Fp8Experts("block"),
     "FP8_BLOCK_SCALES": Fp8Experts("block"),
-    "NVFP4": Fp4Experts(),
-    "W4A16_NVFP4": Fp4Experts(),
+    "NVFP4": Fp4(),
+    "W4A16_NVFP4": Fp4(),
     "MXFP8": Mxfp8(),
 }
 
@@ -236,3 +228,36 @@ def _split(names: Sequence[str]) -> list[str]:
         else:
             found.append(name)
     return found
+
+
+ONLINE: Mapping[str, tuple[LinearMethod | None, ExpertsMethod]] = {
+    "fp8": (Fp8Linear(), Fp8Experts()),
+    "fp8_per_tensor": (Fp8Linear(), Fp8Experts()),
+    "fp8_per_block": (Fp8Linear("block"), Fp8Experts("block")),
+    "fp8_per_channel": (Fp8Linear("channel"), Fp8Experts("channel")),
+    "mxfp8": (Mxfp8(), Mxfp8()),
+    "mxfp4": (None, Mxfp4Experts()),
+    "int8_per_channel_weight_only": (None, Int8()),
+    "nvfp4_per_token": (None, Fp4()),
+}
+"""``--quantization`` values that need no quantised checkpoint: how layers and experts end up."""
+
+
+class Online(Quantization):
+    """Weights quantised while they are loaded: what stays in memory counts.
+
+    Source: vLLM 0.33 ``layers/quantization/online/`` (``OnlineQuantizationConfig``).
+    """
+
+    def __init__(self, method: str) -> None:
+        self.name = method
+        self.description = f"quantised while loading ({method})"
+        self._linear, self._experts = ONLINE[method]
+
+    def linear(self, prefix: str) -> LinearMethod | None:
+        """Every linear layer of the language model and its towers; heads stay as they are."""
+        return self._linear
+
+    def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
+        """Every layer's."""
+        return self._experts

@@ -19,57 +19,36 @@ from .base import (
     LinearShape,
     Quantization,
     Spec,
+    StoredAlike,
     UnquantizedExperts,
 )
+from .blocks import Int8
 from .names import Parts, listed, parts_of, renamed
 from .patterns import Patterns
 
 
 @dataclass(frozen=True)
-class PackedLinear:
+class PackedLinear(StoredAlike):
     """``qweight``, ``scales``, ``qzeros``.
 
     Source: vLLM 0.33 ``layers/quantization/auto_gptq.py`` and ``auto_awq.py``
     ``create_weights``: GPTQ packs along the inputs, AWQ along the outputs; sizes are the same.
 
     Attributes:
-        bits: Of a weight.
         group_size: Inputs under one scale; -1 for all of them.
-        has_zeros: Zero points are kept (always, in these two formats).
     """
 
     bits: int = 4
     group_size: int = 128
-    has_zeros: bool = True
 
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Words of weights and zero points, scales."""
-        rows = sum(shape.outputs)
         groups = 1 if self.group_size == -1 else shape.inputs // self.group_size
-        found: list[Spec] = [
-            ("qweight", (shape.inputs * self.bits // 32, rows), "int32"),
-            ("scales", (groups, rows), shape.dtype),
+        return [
+            ("qweight", (shape.inputs * self.bits // 32, shape.rows), "int32"),
+            ("scales", (groups, shape.rows), shape.dtype),
+            ("qzeros", (groups, shape.rows * self.bits // 32), "int32"),
         ]
-        if self.has_zeros:
-            found.append(("qzeros", (groups, rows * self.bits // 32), "int32"))
-        return found
-
-    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
-        """The same for every expert's two products."""
-        count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
-        rows = shape.shards * width
-        size = self.group_size
-        first, second = (1, 1) if size == -1 else (hidden // size, width // size)
-        found: list[Spec] = [
-            ("w13_qweight", (count, hidden * self.bits // 32, rows), "int32"),
-            ("w2_qweight", (count, width * self.bits // 32, hidden), "int32"),
-            ("w13_scales", (count, first, rows), shape.dtype),
-            ("w2_scales", (count, second, hidden), shape.dtype),
-        ]
-        if self.has_zeros:
-            found.append(("w13_qzeros", (count, first, rows * self.bits // 32), "int32"))
-            found.append(("w2_qzeros", (count, second, hidden * self.bits // 32), "int32"))
-        return found
 
 
 @dataclass(frozen=True)
@@ -80,7 +59,6 @@ class PackedWNA16:
     ``compressed_tensors_moe_wna16.py``.
 
     Attributes:
-        bits: Of a weight.
         group_size: Inputs under one scale; -1 for all of them.
         symmetric: Without zero points.
     """
@@ -91,19 +69,18 @@ class PackedWNA16:
 
     def linear(self, shape: LinearShape) -> Sequence[Spec]:
         """Words, scales, zero points, the shape."""
-        rows = sum(shape.outputs)
         groups = 1 if self.group_size == -1 else shape.inputs // self.group_size
         found: list[Spec] = [
-            ("weight_packed", (rows, shape.inputs * self.bits // 32), "int32"),
-            ("weight_scale", (rows, groups), shape.dtype),
+            ("weight_packed", (shape.rows, shape.inputs * self.bits // 32), "int32"),
+            ("weight_scale", (shape.rows, groups), shape.dtype),
             ("weight_shape", (2,), "int64"),
         ]
         if not self.symmetric:
-            found.append(("weight_zero_point", (rows * self.bits // 32, groups), "int32"))
+            found.append(("weight_zero_point", (shape.rows * self.bits // 32, groups), "int32"))
         return found
 
     def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
-        """The same for every expert's two products."""
+        """The same for every expert's two products, without zero points."""
         count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
         rows = shape.shards * width
         size = self.group_size
@@ -115,42 +92,6 @@ class PackedWNA16:
             ("w2_weight_scale", (count, second, hidden), shape.dtype),
             ("w13_weight_shape", (count, 2), shape.dtype),
             ("w2_weight_shape", (count, 2), shape.dtype),
-        ]
-
-
-@dataclass(frozen=True)
-class Int8Linear:
-    """8-bit whole numbers, one a byte, with float scales (compressed-tensors W8A8).
-
-    Attributes:
-        strategy: ``tensor`` or ``channel``.
-        has_input_scale: Static activation scales.
-    """
-
-    strategy: str = "channel"
-    has_input_scale: bool = False
-
-    def linear(self, shape: LinearShape) -> Sequence[Spec]:
-        """Weight, scales, input scales."""
-        rows = sum(shape.outputs)
-        scales = (rows, 1) if self.strategy == "channel" else (len(shape.outputs),)
-        found: list[Spec] = [
-            ("weight", (rows, shape.inputs), "int8"),
-            ("weight_scale", scales, "float32"),
-        ]
-        if self.has_input_scale:
-            found.append(("input_scale", (1,), "float32"))
-        return found
-
-    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
-        """Weights and a scale per row."""
-        count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
-        rows = shape.shards * width
-        return [
-            ("w13_weight", (count, rows, hidden), "int8"),
-            ("w2_weight", (count, hidden, width), "int8"),
-            ("w13_weight_scale", (count, rows, 1), "float32"),
-            ("w2_weight_scale", (count, hidden, 1), "float32"),
         ]
 
 
@@ -236,7 +177,7 @@ def packed_linear(name: str, bits: object, group_size: object) -> PackedLinear:
             f"quantization_config: {name[:40]} with bits {str(bits)[:20]} and group_size "
             f"{str(group_size)[:20]} is not known"
         )
-    return PackedLinear(bits=cast(int, bits), group_size=cast(int, group_size))
+    return PackedLinear(cast(int, bits), cast(int, group_size))
 
 
 def has_part(names: Parts, prefix: str) -> bool:
@@ -247,13 +188,8 @@ def has_part(names: Parts, prefix: str) -> bool:
 
 def _flattened(found: object) -> list[str]:
     """``modules_in_block_to_quantize``: names, or lists of names."""
-    if not found:
-        return []
-    names = [
-        name
-        for each in (found if isinstance(found, list) else [None])
-        for name in (each if isinstance(each, list) else [each])
-    ]
+    listed = found if isinstance(found, list) else [None] if found else []
+    names = [name for each in listed for name in (each if isinstance(each, list) else [each])]
     if not all(isinstance(name, str) for name in names):
         raise ConfigError(
             "quantization_config: modules_in_block_to_quantize must list names, or lists of names"
@@ -269,17 +205,4 @@ class ExpertsInt8(Quantization):
 
     def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
         """Every layer's."""
-        return _Int8Experts()
-
-
-class _Int8Experts:
-    def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
-        """Weights, and a float32 scale per row."""
-        count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
-        rows = shape.shards * width
-        return [
-            ("w13_weight", (count, rows, hidden), "int8"),
-            ("w2_weight", (count, hidden, width), "int8"),
-            ("w13_scale", (count, rows), "float32"),
-            ("w2_scale", (count, hidden), "float32"),
-        ]
+        return Int8()

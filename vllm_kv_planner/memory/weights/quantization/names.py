@@ -59,20 +59,16 @@ def listed(config: Mapping[str, Any], *keys: str) -> list[str]:
 def renamed(names: Iterable[str], *, is_composite: bool) -> list[str]:
     """Names of a checkpoint as vLLM's model has them."""
     rules = _RENAMED if is_composite else (_OTHER_ROOT,)
-    return [_rename(name, rules) for name in names]
+    return [
+        next((new + name[len(old) :] for old, new in rules if name.startswith(old)), name)
+        for name in names
+    ]
 
 
-def _rename(name: str, rules: Iterable[tuple[str, str]]) -> str:
-    for old, new in rules:
-        if name.startswith(old):
-            return new + name[len(old) :]
-    return name
-
-
-def parts_of(prefix: str, packed: Mapping[str, Sequence[str]] = PACKED) -> list[str]:
+def parts_of(prefix: str) -> list[str]:
     """The checkpoint's layers behind one of vLLM's; the layer itself where it is not merged."""
     last = prefix.rpartition(".")[2]
-    return [prefix.replace(last, part) for part in packed.get(last, (last,))]
+    return [prefix.replace(last, part) for part in PACKED.get(last, (last,))]
 
 
 class SkippedLayers:

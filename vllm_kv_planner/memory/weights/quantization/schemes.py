@@ -13,9 +13,9 @@ from typing import Any, cast
 from ....errors import UnsupportedError
 from ....records import dataclass
 from .base import PROJECTIONS, ExpertsMethod, LinearMethod, Quantization, Spec, UnquantizedExperts
-from .blocks import Fp4Experts, Fp4Linear, Fp8Experts, Fp8Linear, Mxfp4Experts, Mxfp4Linear, Mxfp8
+from .blocks import Fp4, Fp8Experts, Fp8Linear, Int8, Mxfp4Experts, Mxfp4Linear, Mxfp8
 from .floats import block_size
-from .integers import Int8Linear, PackedLinear, PackedWNA16, packed_linear
+from .integers import PackedLinear, PackedWNA16, packed_linear
 from .names import PACKED, ByLayerNumber, Targets, listed, parts_of, renamed
 from .patterns import Patterns
 
@@ -49,8 +49,7 @@ class CompressedTensors(Quantization):
             if len(targets) == 1 and targets[0].endswith("Attention"):
                 continue
             names = renamed(targets, is_composite=is_composite)
-            scheme = _Scheme(group, str(config.get("format") or ""))
-            self.groups.append((Targets(names), scheme))
+            self.groups.append((Targets(names), _Scheme(group)))
         self.description = "compressed-tensors, " + ", ".join(
             dict.fromkeys(scheme.description for _, scheme in self.groups)
         )
@@ -66,11 +65,8 @@ class CompressedTensors(Quantization):
         return None if scheme is None else scheme.linear
 
     def experts(self, prefix: str, projections: Sequence[str] = PROJECTIONS) -> ExpertsMethod:
-        """By the names of the first expert's matrices."""
-        schemes = [
-            self._scheme(f"{prefix}.0.{name}", "RoutedExperts", "Linear") for name in projections
-        ]
-        scheme = schemes[-1]
+        """By the name of the first expert's last matrix."""
+        scheme = self._scheme(f"{prefix}.0.{projections[-1]}", "RoutedExperts", "Linear")
         return UnquantizedExperts() if scheme is None else scheme.experts
 
     def attention(self, *, is_latent: bool) -> Sequence[Spec]:
@@ -92,7 +88,7 @@ class CompressedTensors(Quantization):
 class _Scheme:
     """How the layers of one group are stored."""
 
-    def __init__(self, group: Mapping[str, Any], default_format: str) -> None:
+    def __init__(self, group: Mapping[str, Any]) -> None:
         weights = group.get("weights")
         weights = weights if isinstance(weights, Mapping) else {}
         inputs = group.get("input_activations")
@@ -105,8 +101,7 @@ class _Scheme:
         self.linear: LinearMethod
         self.experts: ExpertsMethod
         if kind == "float" and bits == 4 and size == 16:
-            self.linear = Fp4Linear(16, has_inputs)
-            self.experts = Fp4Experts(16, has_inputs)
+            self.linear = self.experts = Fp4(has_inputs)
         elif kind == "float" and bits == 4 and size == 32:
             self.linear = Mxfp4Linear()
             self.experts = Mxfp4Experts()
@@ -122,14 +117,13 @@ class _Scheme:
             symmetric = weights.get("symmetric", True) is not False
             self.linear = self.experts = PackedWNA16(cast(int, bits), size, symmetric)
         elif kind == "int" and bits == 8:
-            self.linear = self.experts = Int8Linear(strategy, static)
+            self.linear = self.experts = Int8(strategy, static)
         else:
             raise UnsupportedError(
                 f"quantization_config: weights of {str(bits)[:10]} bits, type {str(kind)[:20]}, "
                 "in compressed-tensors are not known to the stand-alone planner"
             )
         self.description = f"{bits}-bit {kind} weights by {strategy}"
-        self.format = str(group.get("format") or default_format)
 
 
 _SPECIAL = frozenset("*+?^$()[]{}|\\")
