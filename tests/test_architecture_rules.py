@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import ast
 import json
 from collections import Counter
+from collections.abc import Mapping
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+import vllm_kv_planner
 from vllm_kv_planner.errors import ConfigError, InputError, PlannerError, UnsupportedError
+from vllm_kv_planner.memory.weights import architectures as families
 from vllm_kv_planner.model.architectures import registry
 from vllm_kv_planner.model.architectures.derived import DERIVATIONS
 from vllm_kv_planner.model.architectures.hf_config import config_classes
@@ -167,3 +172,42 @@ def test_every_published_config_is_described_or_refused(model: str) -> None:
         assert len(str(refusal)) < 400
     else:
         assert described.layers
+
+
+# The tables themselves: a mistyped key, rule or name is an error
+
+
+def words_of(folder: str) -> set[str]:
+    """Every text that stands in the code of a folder of the package."""
+    root = Path(vllm_kv_planner.__file__).parent / folder
+    trees = (ast.parse(path.read_text(encoding="utf-8")) for path in root.rglob("*.py"))
+    nodes = (node for tree in trees for node in ast.walk(tree))
+    return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
+
+
+@pytest.mark.parametrize(
+    ("table", "folder", "rule", "find"),
+    [
+        (registry.table(), "model", registry.rule, registry.row),
+        (families.table(), "memory", families.rule, families.family),
+    ],
+    ids=["caches", "weights"],
+)
+def test_rows_hold_what_the_code_reads(
+    table: Mapping[str, Mapping[str, Any]], folder: str, rule: Any, find: Any
+) -> None:
+    words = words_of(folder)
+    for name, row in table.items():
+        assert row.keys() <= words, name
+        assert all(find(row[each]) for each in ("like", "same_as") if each in row), name
+        for each in ("rule", "wrapper"):
+            if each in row:
+                assert callable(rule(row[each])), name
+
+
+def test_a_plain_architecture_is_one_row() -> None:
+    """``same_as`` carries caches and weights."""
+    for name, row in registry.table().items():
+        if "same_as" in row:
+            assert name not in families.table()
+            assert families.family(name) == families.family(row["same_as"]) is not None

@@ -7,6 +7,8 @@ Two data files, one row per architecture name: ``attention.json`` (caches are pl
     ``module:function`` in this package; it lists the cache layers, in vLLM's construction order.
 ``like``
     Another row whose rule and options this one takes (its own keys win).
+``same_as``
+    The same, and its weights too: one row is all that a plain architecture needs.
 ``text``
     For wrappers: architecture of the language model inside, where vLLM's wrapper insists on one;
     ``true`` where the nested config names its own; or by the value of a ``key`` of the config.
@@ -64,9 +66,15 @@ def row(architecture: str) -> Row | None:
     found = table().get(architecture)
     if found is None:
         return None
-    base = (row(found["like"]) or {}) if "like" in found else {}
-    own = {key: value for key, value in found.items() if key != "like"}
+    other = found.get("like") or same_as(architecture)
+    base = (row(other) or {}) if other else {}
+    own = {key: value for key, value in found.items() if key not in ("like", "same_as")}
     return {**base, **own, "names": (architecture, *base.get("names", ()))}
+
+
+def same_as(architecture: str) -> str | None:
+    """The architecture that this one is another name of, caches and weights alike."""
+    return table().get(architecture, {}).get("same_as")
 
 
 @cache

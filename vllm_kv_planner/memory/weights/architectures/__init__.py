@@ -1,4 +1,4 @@
-"""The table of families: ``families.json``, one row an architecture.
+"""The table of families: ``families.json``, one row an architecture without a ``same_as``.
 
 ``rule`` names the function that builds the tree (``module:function`` in this folder), ``like``
 another row whose keys this one takes (its own win). A wrapper's row has ``text``, the architecture
@@ -15,6 +15,7 @@ from typing import Any, cast
 
 from ....errors import UnsupportedError
 from ....files.json_file import read_json
+from ....model.architectures.registry import same_as
 from ....records import replace
 from ..modules import Module
 from .facts import Facts, WeightTree
@@ -34,7 +35,10 @@ def table() -> Mapping[str, Row]:
 def family(architecture: str) -> Row | None:
     """The row of an architecture, with what it takes from another folded in; None without one."""
     found = table().get(architecture)
-    if found is None or "like" not in found:
+    if found is None:
+        twin = same_as(architecture)
+        return None if twin is None else family(twin)
+    if "like" not in found:
         return found
     base = family(found["like"]) or {}
     return {**base, **{key: value for key, value in found.items() if key != "like"}}
