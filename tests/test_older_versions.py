@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vllm_kv_planner import UnsupportedError, plan
 from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.version import VLLM_VERSION
 
 GIB = 1 << 30
 
@@ -137,3 +140,14 @@ def test_backends_that_came_later_are_not_chosen() -> None:
             attention_backend="TRITON_FLASHINFER",
             **flags,
         )
+
+
+def test_one_constant_says_which_vllm_is_restated() -> None:
+    """CI's environments, the flags' table and vLLM itself, where it is there, agree with it."""
+    root = Path(__file__).parent.parent
+    pinned = (root / ".ci" / "vllm-environments").read_text(encoding="utf-8")
+    assert f" vllm=={VLLM_VERSION}" in pinned
+    flags = root / "vllm_kv_planner" / "engine_args"
+    assert json.loads((flags / "vllm_flags.json").read_text())["vllm_version"] == VLLM_VERSION
+    assert json.loads((flags / "flag_versions.json").read_text())["versions"][-1] == VLLM_VERSION
+    assert plan("gpt2", planner="standalone").planner.vllm_version == VLLM_VERSION

@@ -11,13 +11,14 @@ from ..gpu.gpu import GPU
 from ..memory.budget import Weights
 from ..memory.overheads import GraphRatio, Measured, Overheads, SeenActivation, known_overheads
 from ..records import dataclass, replace
+from ..version import VLLM_MINOR
 from .lesson import Lesson, minor_version, weights_key
 
 MIB = 1 << 20
 PRINTED = 6 * MIB
 """How far a figure with two decimals of a GiB may be off."""
 LEAST_SPREAD = 20 * MIB
-ALIKE = (((0, 10), (0, 17)), ((0, 18), (0, 33)))
+ALIKE = (((0, 10), (0, 17)), ((0, 18), VLLM_MINOR))
 """Versions whose memory outside PyTorch is carried over, and counted alike..."""
 KEEPS_TABLE = ((0, 28), (0, 31))
 """...but for these, where a second embedding table counts in it."""

@@ -10,6 +10,7 @@ from ..engine_args.engine_args import read_environment
 from ..engine_args.flags import FlagParser, engine_args_from, unsure_notes
 from ..engine_args.rules import check_modules
 from ..errors import ConfigError, InputError, UnknownNameError
+from ..version import VLLM
 
 if TYPE_CHECKING:
     import argparse
@@ -66,7 +67,7 @@ def add_planner_flags(group: argparse._ActionsContainer, *, gpu: bool = True) ->
         default="auto",
         help="rules restated (standalone), or vLLM's own code",
     )
-    group.add_argument("--vllm-version", metavar="V", help="vLLM to plan for (0.33)")
+    group.add_argument("--vllm-version", metavar="V", help=f"vLLM to plan for ({VLLM})")
 
 
 def add_custom_flags(parser: argparse.ArgumentParser) -> None:

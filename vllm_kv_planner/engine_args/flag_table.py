@@ -15,6 +15,7 @@ from typing import Any, Literal
 from ..errors import InputError, UnknownNameError
 from ..files.json_file import read_json
 from ..records import dataclass
+from ..version import VLLM
 
 Effect = Literal["kv_cache", "memory", "none", "unsure"]
 Takes = Literal["switch", "set", "one", "optional", "many"]
@@ -227,7 +228,7 @@ def took_truth(name: str) -> bool:
 
 def is_today(version: str | None) -> bool:
     """Whether it is said that the command is for 0.33, whose parser refuses older flags."""
-    return version is not None and re.match(r"v?0\.33(\D|$)", version) is not None
+    return version is not None and re.match(rf"v?{re.escape(VLLM)}(\D|$)", version) is not None
 
 
 def refused_by(name: str, version: str | None) -> str | None:

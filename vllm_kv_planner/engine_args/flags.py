@@ -15,6 +15,7 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ..errors import InputError
+from ..version import VLLM
 from .arguments import parse_quantity, parse_quantity_or_auto
 from .engine_args import EngineArgs
 from .flag_help import HELP
@@ -134,7 +135,7 @@ def add_engine_flags(
     """
     if isinstance(parser, FlagParser):
         parser.has_engine_flags = True
-    group = parser.add_argument_group("vLLM engine flags", "as in vllm serve 0.33")
+    group = parser.add_argument_group("vLLM engine flags", f"as in vllm serve {VLLM}")
     for flag in all_flags():
         names = [n for n in (*flag.spellings, *flag.turn_off) if n not in omit]
         if not names:

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Sequence
 from typing import Protocol
 
 from ..errors import InputError, UnknownNameError, printable
+from ..version import VLLM
 from .flag_table import (
     OlderFlag,
     all_flags,
@@ -109,7 +110,7 @@ def unknown_flag(name: str, parser: Parser) -> UnknownNameError:
         )
     near = near_flag(name, parser.spellings)
     if parser.is_vllm:
-        return UnknownNameError(f"unknown flag {shown}, which vllm serve 0.33 refuses{near}")
+        return UnknownNameError(f"unknown flag {shown}, which vllm serve {VLLM} refuses{near}")
     return UnknownNameError(f"unknown flag {shown}{near or f'; {parser.prog} --help lists them'}")
 
 

@@ -9,6 +9,7 @@ from ..logs.start_log import StartLog
 from ..memory.budget import MemoryBudget, RankBudget
 from ..records import replace
 from ..units import gib
+from ..version import VLLM
 from .explanation import Explanation
 from .measured import ROUNDING, Measured, Part, measured
 from .predict import Prediction
@@ -315,6 +316,6 @@ def blocks_reason(part: Part, again: float | None, kv: int | None, rounding: int
         return replace(part, reason=how)
     return replace(
         part,
-        reason=f"the rules of 0.33 give {shown} for the engine's own KV memory: it divides it "
+        reason=f"the rules of {VLLM} give {shown} for the engine's own KV memory: it divides it "
         "in another way (groups, block size or an older way of counting)",
     )

@@ -13,9 +13,9 @@ import re
 from ..errors import UnsupportedError
 from ..model.description import ItemRule
 from ..records import dataclass
+from ..version import VLLM, VLLM_MINOR
 
 FIRST = (0, 10)
-LAST = (0, 33)
 
 # The classes that ran on Model Runner V2 before it was everyone's default.
 _QWEN3 = frozenset({"Qwen3ForCausalLM"})
@@ -185,9 +185,8 @@ def version_rules(version: str) -> VersionRules:
     """
     found = re.match(r"v?(\d{1,4})\.(\d{1,4})(?![\d])(?:\.(\d{1,4})(?![\d]))?", version)
     numbers = (int(found[1]), int(found[2])) if found else (0, 0)
-    if not FIRST <= numbers <= LAST:
+    if not FIRST <= numbers <= VLLM_MINOR:
         raise UnsupportedError(
-            f"vLLM {version}: memory rules are known from {FIRST[0]}.{FIRST[1]} to "
-            f"{LAST[0]}.{LAST[1]}"
+            f"vLLM {version}: memory rules are known from {FIRST[0]}.{FIRST[1]} to {VLLM}"
         )
     return VersionRules(numbers, int(found[3]) if found and found[3] else None)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from ..config.found import named_quantization, planned_without
 from ..errors import InputError, UnsupportedError
 from ..records import replace
+from ..version import VLLM
 from .architectures.general import (
     Convertor,
     config_dtype,
@@ -250,7 +251,7 @@ def notes(resolved: Resolved) -> tuple[str, ...]:
     """What the reader of the plan should know of this architecture."""
     said = []
     if removed := resolved.row.get("removed_in"):
-        said.append(f"vLLM ran {resolved.architecture} up to {removed}; 0.33 does not")
+        said.append(f"vLLM ran {resolved.architecture} up to {removed}; {VLLM} does not")
     if plugin := resolved.row.get("plugin"):
         said.append(f"vLLM 0.33 runs {resolved.architecture} with a plugin: {plugin}")
     return tuple(said)

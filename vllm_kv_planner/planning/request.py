@@ -12,7 +12,7 @@ from ..errors import InputError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.gpu import GPU
 from ..records import dataclass, replace
-from .versions import VLLM_VERSION
+from ..version import VLLM_VERSION
 
 if TYPE_CHECKING:
     import os

@@ -13,14 +13,13 @@ from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from ..kv_cache.group import NoOneKind
 from ..kv_cache.specs import RequestLimits
 from ..memory.versions import VersionRules
-from ..version import __version__
+from ..version import VLLM_VERSION, __version__
 from .memory import KVMemory, kv_memory, unknown_memory
 from .parts import all_notes, cache_info, draft_notes, engine_info, host_info, host_note
 from .request import PlanRequest
 from .types import FITS, GPUInfo, ModelInfo, Plan, PlannerInfo
 from .verdict import Verdict, judged
 from .versions import (
-    VLLM_VERSION,
     as_built,
     as_logged,
     older_rules,

@@ -18,10 +18,8 @@ from ..model.description import ModelDescription
 from ..model.layers.base import CacheLayer
 from ..model.layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ..records import replace
+from ..version import VLLM, VLLM_MINOR
 
-VLLM_VERSION = "0.33.0"
-"""The version whose rules the stand-alone planner restates."""
-CURRENT = (0, 33)
 GATED_DELTA_EXPORTS, KIMI_DELTA_EXPORTS = (0, 33), (0, 32)
 """From these on a prefill exports a state of such layers."""
 TOKENS_BY_CONCURRENCY = (0, 21)
@@ -35,7 +33,7 @@ def older_rules(vllm_version: str | None) -> VersionRules | None:
         UnsupportedError: A version whose rules nobody read.
     """
     rules = None if vllm_version is None else version_rules(vllm_version)
-    return None if rules is None or rules.version == CURRENT else rules
+    return None if rules is None or rules.version == VLLM_MINOR else rules
 
 
 def as_built(model: ModelDescription, rules: VersionRules | None) -> ModelDescription:
@@ -70,7 +68,7 @@ def with_defaults(
 ) -> tuple[EngineArgs, tuple[str, ...]]:
     """The flags with that version's defaults in place of 0.33's, and notes that say so."""
     changes: dict[str, Any] = {}
-    notes = [f"vLLM {rules.name}: memory by its rules, blocks by those of 0.33"]
+    notes = [f"vLLM {rules.name}: memory by its rules, blocks by those of {VLLM}"]
     default = rules.default_gpu_memory_utilization
     given = args.gpu_memory_utilization
     if isinstance(given, VersionDefault) and given != default:

@@ -32,8 +32,8 @@ def planned_settings(
     Raises:
         PlannerError: The engine cannot be planned, does not fit, or has no rule here.
     """
-    from ..planning.versions import VLLM_VERSION
     from ..records import replace
+    from ..version import VLLM_VERSION
 
     if request.vllm_version not in (None, VLLM_VERSION):
         raise UnsupportedError(

@@ -20,6 +20,7 @@ from ...engine_args.setup import EngineSetup, Keyed
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
+from ...version import VLLM_MINOR
 from .architectures import build, family, text_row
 from .architectures.facts import Facts, WeightTree
 from .draft import draft_tensors, own_quantization
@@ -39,7 +40,7 @@ def weights_per_rank(
     method: str | None,
     compute_capability: tuple[int, int] = (9, 0),
     max_model_len: int = 0,
-    version: tuple[int, int] = (0, 33),
+    version: tuple[int, int] = VLLM_MINOR,
     layers_per_stage: tuple[int, ...] | None = None,
     draft_method: str | None = None,
     draft: ModelDescription | None = None,
@@ -151,7 +152,7 @@ def _estimate(
 def setup_weights(
     setup: EngineSetup,
     *,
-    version: tuple[int, int] = (0, 33),
+    version: tuple[int, int] = VLLM_MINOR,
 ) -> WeightsEstimate:
     """``weights_per_rank`` of an engine that is set up.
 

@@ -12,6 +12,7 @@ from functools import cache
 from typing import Any
 
 from ...errors import UnsupportedError
+from ...version import VLLM
 
 _LONGEST = 600
 
@@ -25,7 +26,7 @@ def one_line(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-TESTED = ("0.32", "0.33")
+TESTED = ("0.32", VLLM)
 
 _PLANNING = ("vllm.v1.core.kv_cache_planning", "vllm.v1.core.kv_cache_utils")
 """0.33 moved planning into a module of its own."""
