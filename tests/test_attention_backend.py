@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner.engine_args.attention_backend import (
-    KV_CACHE_DTYPES,
     EngineFacts,
     Preferences,
     boundary_skip_layers,
@@ -20,6 +19,8 @@ from vllm_kv_planner.engine_args.attention_backend import (
 from vllm_kv_planner.engine_args.attention_backend.declaration import Situation
 from vllm_kv_planner.engine_args.attention_backend.kv_dtypes import check_known
 from vllm_kv_planner.engine_args.attention_backend.select import choose
+from vllm_kv_planner.engine_args.attention_backend.tables import declared, names_in
+from vllm_kv_planner.engine_args.flag_table import flag_of
 from vllm_kv_planner.errors import UnknownNameError, UnsupportedError
 from vllm_kv_planner.model.layers.base import BackendRequest
 from vllm_kv_planner.records import replace
@@ -201,8 +202,21 @@ def test_refused_when_layers_are_built() -> None:
         )
 
 
+@pytest.mark.parametrize("table", ["cuda", "model", "rocm", "xpu"])
+def test_every_row_of_the_tables_can_be_read(table: Any) -> None:
+    dtypes = {*flag_of("kv_cache_dtype").names}
+    for name in names_in(table):
+        row = declared(table, name)
+        assert row is not None
+        assert row.name == name
+        assert {*row.kv_cache_dtypes} <= dtypes
+        assert {*row.dtypes} <= {"float16", "bfloat16", "float32"}
+        assert {*row.attn_types} <= {"decoder", "encoder", "encoder_only", "encoder_decoder"}
+    assert declared(table, "SDPA") is None
+
+
 def test_unknown_kv_cache_dtype() -> None:
-    assert all(check_known(name) == name for name in KV_CACHE_DTYPES)
+    assert all(check_known(name) == name for name in flag_of("kv_cache_dtype").names)
     with pytest.raises(UnknownNameError, match="did you mean fp8"):
         check_known("fp8_e4m33")
     with pytest.raises(UnknownNameError, match="valid: auto, float16"):

@@ -9,7 +9,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.engine_args.flag_help import HELP
 from vllm_kv_planner.engine_args.flag_table import Flag, all_flags, all_spellings
 from vllm_kv_planner.engine_args.flags import FlagParser, add_engine_flags
 from vllm_kv_planner.engine_args.serve_command import parse_serve_command
@@ -38,7 +37,7 @@ def test_the_set_of_flags_is_pinned() -> None:
 
 
 def test_help_lists_only_understood_flags() -> None:
-    assert set(HELP) <= {flag.field for flag in all_flags() if flag.is_understood}
+    assert all(flag.is_understood for flag in all_flags() if flag.help)
     parser = FlagParser(prog="x")
     add_engine_flags(parser)
     text = parser.format_help()

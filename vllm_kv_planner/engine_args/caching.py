@@ -16,6 +16,7 @@ from typing import Any
 
 from ..errors import InputError, UnknownNameError, UnsupportedError
 from ..records import dataclass
+from .attention_backend import boundary_skip_layers
 from .checkpoint_quantization import layer_quantization, quant_method
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts
@@ -150,13 +151,11 @@ def skip_layers(requested: tuple[str, ...], kv_cache_dtype: str, facts: ModelFac
                 f"--kv-cache-dtype-skip-layers: {word[:20]}; the model's layers are 0 to "
                 f"{facts.num_hidden_layers - 1}"
             )
-    boundary: set[str] = set()
     packed = kv_cache_dtype.startswith("turboquant_") or kv_cache_dtype == "ultraquant_4bit"
-    if packed and not facts.is_hybrid:
-        layers = facts.num_hidden_layers
-        ends = min(2, layers // 2)
-        boundary = {str(i) for i in (*range(ends), *range(layers - ends, layers))}
-    return sorted(set(requested) | boundary)
+    if not packed:
+        return sorted(set(requested))
+    ends = boundary_skip_layers(facts.num_hidden_layers, is_hybrid=facts.is_hybrid)
+    return sorted({*requested, *ends})
 
 
 def _data_centre_blackwell_default(

@@ -35,6 +35,11 @@ class Flag:
     can_unset: bool
     """'' and None on the command line mean unset."""
     choices: tuple[str | int, ...]
+    """What the command line takes; empty where it is free."""
+    names: tuple[Any, ...]
+    """What EngineArgs takes: the choices, or names that are looked at there alone."""
+    help: str
+    """What ``--help`` says of it; empty: it is not listed."""
     effect: Effect
     why: str
     """How an unsure flag may change memory."""
@@ -78,6 +83,8 @@ def all_flags() -> tuple[Flag, ...]:
             type=row.get("type", "text"),
             can_unset=row.get("none", False),
             choices=tuple(row.get("choices", ())),
+            names=tuple(row.get("names", row.get("choices", ()))),
+            help=row.get("help", ""),
             effect=row["effect"],
             why=row.get("why", ""),
             group=row["group"],
@@ -89,7 +96,7 @@ def all_flags() -> tuple[Flag, ...]:
 
 def flag_words(name: str, value: Any) -> list[str]:
     """A flag and its value as words of a command line."""
-    flag = _flag(name)
+    flag = flag_of(name)
     spelled = flag.spellings[0]
     if isinstance(value, bool):
         return [spelled if value else flag.turn_off[0]]
@@ -114,7 +121,8 @@ def flag_text(name: str, value: Any) -> str:
 
 
 @lru_cache(maxsize=128)
-def _flag(name: str) -> Flag:
+def flag_of(name: str) -> Flag:
+    """The flag of a field of EngineArgs."""
     return next(flag for flag in all_flags() if flag.field == name)
 
 

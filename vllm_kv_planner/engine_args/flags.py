@@ -18,7 +18,6 @@ from ..errors import InputError
 from ..version import VLLM
 from .arguments import parse_quantity, parse_quantity_or_auto
 from .engine_args import EngineArgs
-from .flag_help import HELP
 from .flag_table import Flag, all_flags, check_version
 
 
@@ -140,11 +139,10 @@ def add_engine_flags(
         names = [n for n in (*flag.spellings, *flag.turn_off) if n not in omit]
         if not names:
             continue
-        help_text = HELP.get(flag.field, "") if show_help else ""
         options: dict[str, Any] = {
             "dest": flag.field,
             "default": argparse.SUPPRESS,
-            "help": help_text or argparse.SUPPRESS,
+            "help": (show_help and flag.help) or argparse.SUPPRESS,
         }
         if flag.takes in ("switch", "set"):
             group.add_argument(*names, action=_Switch, off=flag.turn_off, **options)

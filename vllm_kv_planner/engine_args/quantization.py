@@ -21,7 +21,7 @@ from .checkpoint_quantization import (
     layer_quantization,
     overriding_method,
 )
-from .validation import DEPRECATED_QUANTIZATION, QUANTIZATION_METHODS
+from .flag_table import flag_of
 
 
 @dataclass(frozen=True)
@@ -110,12 +110,12 @@ def resolve_quantization(
             )
     if method is None:
         return None
-    if method not in QUANTIZATION_METHODS:
+    known = flag_of("quantization").names
+    if method not in known:
         raise UnknownNameError(
-            f"Unknown quantization method: {method[:40]}. vLLM 0.33 has "
-            f"{', '.join(QUANTIZATION_METHODS)}"
+            f"Unknown quantization method: {method[:40]}. vLLM 0.33 has {', '.join(known)}"
         )
-    if method in DEPRECATED_QUANTIZATION and not allow_deprecated:
+    if method in ("fbgemm_fp8", "fp_quant") and not allow_deprecated:
         raise InputError(
             f"The quantization method {method} is deprecated and will be removed in future "
             "versions of vLLM. To bypass, set `--allow-deprecated-quantization`."

@@ -18,8 +18,8 @@ from ..records import replace
 from .defaults import ResolvedEngine
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts
+from .flag_table import flag_of
 from .quantization import check_quantization
-from .validation import CHOICES
 
 _QUANTIZATION = {
     "rocm": (
@@ -187,7 +187,8 @@ def _check_adapter(adapter: Mapping[str, Any], where: str, most: int) -> None:
 
     rank = largest_rank(adapter)
     if rank is not None and rank > most:
-        enough = min((size for size in CHOICES["max_lora_rank"] if size >= rank), default=None)
+        sizes = flag_of("max_lora_rank").names
+        enough = min((size for size in sizes if size >= rank), default=None)
         helps = "" if enough is None else f" --max-lora-rank {enough} takes it"
         raise InputError(f"{where}: LoRA rank {rank} is greater than max_lora_rank {most}.{helps}")
     if adapter.get("use_dora"):

@@ -14,8 +14,8 @@ from ..errors import InputError
 from ..files.json_file import shown
 from ..records import dataclass, replace
 from .engine_args import EngineArgs
+from .flag_table import flag_of
 from .lengths import ModelLength, resolve_max_model_len, rope_parameters, rope_type
-from .validation import ATTENTION_BACKENDS, KV_CACHE_DTYPES, QUANTIZATION_METHODS
 
 if TYPE_CHECKING:
     from ..model.draft import Draft
@@ -162,15 +162,15 @@ def asked_for(args: EngineArgs) -> Speculative | None:
         )
     if tokens is None and method == "suffix":
         tokens = count_of(config, "suffix_decoding_max_tree_depth") or 24
-    backend = text_of(config, "attention_backend", ATTENTION_BACKENDS)
+    backend = text_of(config, "attention_backend", flag_of("attention_backend").names)
     return Speculative(
         method=method,
         model=model if method not in ("ngram", "ngram_gpu", "suffix") else None,
         num_speculative_tokens=tokens,
         parallel_drafting=bool(config.get("parallel_drafting")) or method in ("dflash", "dspark"),
-        kv_cache_dtype=text_of(config, "kv_cache_dtype", KV_CACHE_DTYPES),
+        kv_cache_dtype=text_of(config, "kv_cache_dtype", flag_of("kv_cache_dtype").names),
         attention_backend=None if backend == "AUTO" else backend,
-        quantization=text_of(config, "quantization", QUANTIZATION_METHODS),
+        quantization=text_of(config, "quantization", flag_of("quantization").names),
         draft_tensor_parallel_size=ranks,
         max_model_len=count_of(config, "max_model_len"),
         use_heterogeneous_vocab=bool(config.get("use_heterogeneous_vocab")),

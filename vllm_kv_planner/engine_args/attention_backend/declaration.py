@@ -75,6 +75,8 @@ def largest_within(
 
 Capability = tuple[int, int]
 """Compute capability, as (major, minor)."""
+AITER: tuple[Capability, ...] = ((9, 4), (9, 5))
+"""CDNA 3 and 4 (MI300X to MI355X): where AITER's kernels are used without being asked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -192,12 +194,7 @@ Layouts = tuple[str, ...]
 Flag = bool | Callable[[Situation], bool]
 
 HALF = ("float16", "bfloat16")
-BF16 = ("bfloat16",)
-ANY_FLOAT = (*HALF, "float32")
-FP8 = ("fp8", "fp8_e4m3")
 UNQUANTISED = ("auto", "float16", "bfloat16")
-DECODER = ("decoder",)
-ALL_TYPES = ("decoder", "encoder", "encoder_only", "encoder_decoder")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,7 +206,7 @@ class Declaration:
         dtypes: Model dtypes.
         kv_cache_dtypes: KV cache dtypes; empty for any.
         head_sizes: Head sizes, in elements; empty for any.
-        runs_on: Whether it runs on a compute capability.
+        runs_on: First and last of the compute capabilities it runs on; empty for any.
         blocks: Kernel block sizes, or the rule that gives them.
         exact_blocks: Whether a block that is cut into kernel blocks is refused.
         preferred: Tokens per block it wants instead of the default.
@@ -237,7 +234,7 @@ class Declaration:
     dtypes: tuple[str, ...] = HALF
     kv_cache_dtypes: tuple[str, ...] = UNQUANTISED
     head_sizes: tuple[int, ...] = ()
-    runs_on: Callable[[Capability], bool] = lambda capability: True
+    runs_on: tuple[tuple[Capability, Capability], ...] = ()
     blocks: KernelBlocks | Callable[[KernelQuestion], KernelBlocks] = ANY_BLOCK
     exact_blocks: bool = False
     preferred: int | None = None
@@ -254,7 +251,7 @@ class Declaration:
     dcp: bool = False
     pcp: bool = False
     non_causal_dcp: bool = False
-    attn_types: tuple[str, ...] = DECODER
+    attn_types: tuple[str, ...] = ("decoder",)
     head_size_rule: Callable[[int, Capability], bool] | None = None
     kv_cache_dtype_rule: Callable[[Situation], bool] | None = None
     combination: Callable[[Situation], str | None] | None = None
@@ -264,18 +261,3 @@ class Declaration:
 def holds(flag: Flag, situation: Situation) -> bool:
     """The flag's answer in this situation."""
     return flag(situation) if callable(flag) else flag
-
-
-def majors(*allowed: int) -> Callable[[Capability], bool]:
-    """Runs on these major compute capabilities."""
-    return lambda capability: capability[0] in allowed
-
-
-def only(*allowed: Capability) -> Callable[[Capability], bool]:
-    """Runs on these compute capabilities."""
-    return lambda capability: capability in allowed
-
-
-def between(low: Capability, high: Capability = (99, 9)) -> Callable[[Capability], bool]:
-    """Runs from one compute capability to another, both included."""
-    return lambda capability: low <= capability <= high

@@ -14,6 +14,7 @@ from ...errors import UnknownNameError, UnsupportedError
 from ...kv_cache.spec import cdiv, round_up
 from ...kv_cache.specs import AttentionSpec
 from ...records import replace
+from ..flag_table import flag_of
 from .declaration import Capability
 
 PER_TOKEN_HEAD = ("int4_per_token_head", "int8_per_token_head", "fp8_per_token_head")
@@ -41,31 +42,6 @@ def is_fp8_per_tensor(kv_cache_dtype: str) -> bool:
     return kv_cache_dtype.startswith("fp8") and not is_per_token_head(kv_cache_dtype)
 
 
-KV_CACHE_DTYPES = (
-    "auto",
-    "float16",
-    "bfloat16",
-    "fp8",
-    "fp8_e4m3",
-    "fp8_e5m2",
-    "fp8_inc",
-    "fp8_ds_mla",
-    "nvfp4_ds_mla",
-    "turboquant_k8v4",
-    "turboquant_4bit_nc",
-    "turboquant_k3v4_nc",
-    "turboquant_3bit_nc",
-    "octave_k3v4",
-    "octave_k3v3",
-    "octave_k3v3_compact",
-    "ultraquant_4bit",
-    "int4_per_token_head",
-    "int8_per_token_head",
-    "fp8_per_token_head",
-    "nvfp4",
-    "nvfp4_4over6",
-)
-
 NOT_ON_CUDA = {
     "fp8_inc": "is for Intel Gaudi; on CUDA use fp8",
     "octave_k3v4": "is for AMD GPUs",
@@ -87,15 +63,14 @@ def check_known(kv_cache_dtype: str) -> str:
     Raises:
         UnknownNameError: It does not; with the nearest ones, and all of them.
     """
-    if kv_cache_dtype in KV_CACHE_DTYPES:
+    known = flag_of("kv_cache_dtype").names
+    if kv_cache_dtype in known:
         return kv_cache_dtype
     from difflib import get_close_matches
 
-    near = get_close_matches(kv_cache_dtype, KV_CACHE_DTYPES, n=3, cutoff=0.5)
+    near = get_close_matches(kv_cache_dtype, known, n=3, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
-    raise UnknownNameError(
-        f"--kv-cache-dtype {kv_cache_dtype}: {hint}valid: {', '.join(KV_CACHE_DTYPES)}"
-    )
+    raise UnknownNameError(f"--kv-cache-dtype {kv_cache_dtype}: {hint}valid: {', '.join(known)}")
 
 
 def check_on_cuda(kv_cache_dtype: str, requested: str | None) -> None:

@@ -1,4 +1,4 @@
-"""Combinations that latent (MLA) backends refuse.
+"""What backends for latents (MLA) and for indexers refuse, and their blocks.
 
 Dimensions that are not known (None) are not held against a backend.
 
@@ -7,7 +7,7 @@ Source: vLLM 0.33, ``supports_combination`` of the classes in ``v1/attention/bac
 
 from __future__ import annotations
 
-from .declaration import KernelBlocks, KernelQuestion, Situation, exactly, multiple_of
+from .declaration import AITER, KernelBlocks, KernelQuestion, Situation, exactly, multiple_of
 from .kv_dtypes import is_quantised
 
 
@@ -133,3 +133,23 @@ def deepseek_v4_flashinfer(situation: Situation) -> str | None:
     if major not in (10, 12):
         return "only on compute capability 10.x and 12.x"
     return None if dtype in (plain if major == 10 else packed) else "kv_cache_dtype not supported"
+
+
+def pooled_indexer_blocks(question: KernelQuestion) -> KernelBlocks:
+    """GLM-5.3's indexer keeps one row for several tokens; kernels take 32 or 64 rows."""
+    rows = (64,) if question.capability[0] == 12 else (32, 64)
+    facts = question.facts
+    pool = question.tokens_per_state
+    if pool is None:
+        pool = 1 if facts is None or facts.index_kpool is None else facts.index_kpool
+    return exactly(*(pool * count for count in rows))
+
+
+def v41_blocks(question: KernelQuestion) -> KernelBlocks:
+    """DeepSeek-V4.1: half the block on Hopper."""
+    return exactly(64 if question.capability[0] == 9 else 128)
+
+
+def aiter_sink(situation: Situation) -> bool:
+    """AITER's sparse kernels, on CDNA 3 and 4."""
+    return situation.capability in AITER

@@ -2,7 +2,8 @@
 
 Source: vLLM 0.33 ``model_executor/models/config.py`` (``Gemma4Config`` and its heirs,
 ``UnlimitedOCRForCausalLMConfig``), ``engine/arg_utils.py`` ``create_engine_config``,
-``platforms/cuda.py`` ``_get_backend_priorities`` (``rocm.py``: on AMD GPUs).
+``_get_backend_priorities`` of ``platforms/cuda.py`` and ``platforms/rocm.py``,
+``platforms/xpu.py`` ``get_attn_backend_cls``.
 """
 
 from __future__ import annotations
@@ -13,9 +14,9 @@ from ...errors import UnsupportedError
 from ...gpu.gpu import Platform
 from ...model.layers.base import BackendRequest
 from ...records import dataclass, replace
-from .declaration import Capability
-from .flash_attention import version_runs
+from .declaration import AITER, Capability, Situation
 from .kv_dtypes import is_quantised
+from .plain import version_runs
 
 GEMMA4 = (
     "Gemma4ForCausalLM",
@@ -141,9 +142,26 @@ FEW_HEADS = 16
 """Up to this many query heads a rank, FlashMLA would pad."""
 
 
-def backend_order(request: BackendRequest, capability: Capability) -> Names:
-    """Names of the backends to try, best first."""
-    return (latent_order if request.use_mla else plain_order)(request, capability[0])
+def backend_order(situation: Situation) -> Names:
+    """Names of the backends to try on the engine's platform, best first."""
+    request, facts = situation.request, situation.facts
+    if facts.rocm is not None:
+        return rocm_order(situation)
+    if facts.xpu:
+        return ("TRITON_ATTN",) if request.dtype == "float32" else ("FLASH_ATTN",)
+    return (latent_order if request.use_mla else plain_order)(request, situation.capability[0])
+
+
+def rocm_order(situation: Situation) -> Names:
+    """On AMD GPUs, with AITER installed as in vLLM's images and not asked for."""
+    request = situation.request
+    if request.use_sparse:
+        return ("ROCM_AITER_MLA_SPARSE",)
+    if request.use_mla:
+        return ("TRITON_MLA",)
+    native = () if situation.facts.is_encoder_decoder else ("ROCM_ATTN",)
+    unified = ("ROCM_AITER_UNIFIED_ATTN",) if situation.capability in AITER else ()
+    return (*native, *unified, "TRITON_ATTN", "TURBOQUANT", "ROCM_OCTAVE", "ULTRAQUANT")
 
 
 def latent_order(request: BackendRequest, major: int) -> Names:

@@ -15,9 +15,8 @@ from ...model.layers.base import BackendRequest
 from .backend import AttentionBackend
 from .declaration import Capability, Declaration, EngineFacts, Situation
 from .kv_dtypes import check_known, check_on_cuda
-from .model_specific import MODEL_SPECIFIC
 from .preferences import backend_order
-from .selectable import SELECTABLE
+from .tables import Table, declared, names_in
 from .validate import none_valid, not_valid, reasons_against, refusal, unknown_backend
 
 
@@ -77,17 +76,16 @@ def choose(situation: Situation, requested: str | None) -> AttentionBackend:
 
 
 def candidates(situation: Situation) -> Iterator[Declaration]:
-    """The platform's backends in the order vLLM tries them."""
-    if situation.facts.rocm is not None:
-        from . import rocm
+    """The platform's backends in the order vLLM tries them, but for those it has no rule for."""
+    for name in backend_order(situation):
+        row = declared(platform_of(situation.facts), name)
+        if row is not None and name not in situation.facts.absent:
+            yield row
 
-        return (rocm.ROCM[name] for name in rocm.backend_order(situation) if name in rocm.ROCM)
-    if situation.facts.xpu:
-        from . import xpu
 
-        return (xpu.XPU[name] for name in xpu.backend_order(situation))
-    order = backend_order(situation.request, situation.capability)
-    return (SELECTABLE[name] for name in order if name not in situation.facts.absent)
+def platform_of(facts: EngineFacts) -> Table:
+    """The table of the engine's platform."""
+    return "rocm" if facts.rocm is not None else "xpu" if facts.xpu else "cuda"
 
 
 @lru_cache(maxsize=1024)
@@ -139,7 +137,8 @@ def select_cpu_backend(
         raise UnsupportedError("vLLM's CPU engine has no sparse attention")
     amx_mla = amx and (requested or "").upper() != "CPU_MLA"
     name = ("AMX_MLA" if amx_mla else "CPU_MLA") if request.use_mla else "CPU_ATTN"
-    row = SELECTABLE[name]
+    row = declared("cuda", name)
+    assert row is not None
     allowed = ("auto", "bfloat16", "float16") if request.use_mla else row.kv_cache_dtypes
     if request.kv_cache_dtype not in allowed:
         raise UnsupportedError(
@@ -173,23 +172,19 @@ def known(name: str, facts: EngineFacts) -> Declaration:
         UnknownNameError: No such backend, or none of the platform's.
         UnsupportedError: A backend of AMD or Intel GPUs without a rule, or of a later version.
     """
-    if facts.rocm is not None or facts.xpu:
-        from .rocm import ROCM
-        from .xpu import XPU
-
-        table, maker = (XPU, "Intel") if facts.xpu else (ROCM, "AMD")
-        row = table.get(name) or table.get(name.upper())
-        if row is None:
-            ends = "" if facts.xpu else "; --planner vllm can answer"
-            raise UnsupportedError(
-                f"attention backend {name}: no rule for it on {maker} GPUs, which know "
-                f"{', '.join(sorted(table))}{ends}"
-            )
-        return row
-    tables = {**SELECTABLE, **MODEL_SPECIFIC}
-    row = tables.get(name) or tables.get(name.upper())
+    platform = platform_of(facts)
+    tables: tuple[Table, ...] = ("cuda", "model") if platform == "cuda" else (platform,)
+    found = (declared(table, each) for each in (name, name.upper()) for table in tables)
+    row = next((each for each in found if each is not None), None)
+    if row is None and platform == "cuda":
+        raise UnknownNameError(unknown_backend(name, names_in("cuda")))
     if row is None:
-        raise UnknownNameError(unknown_backend(name, SELECTABLE))
+        maker = "Intel" if facts.xpu else "AMD"
+        ends = "" if facts.xpu else "; --planner vllm can answer"
+        raise UnsupportedError(
+            f"attention backend {name}: no rule for it on {maker} GPUs, which know "
+            f"{', '.join(sorted(names_in(platform)))}{ends}"
+        )
     if row.name in facts.absent:
         raise UnsupportedError(f"attention backend {row.name}: only a later vLLM has it")
     return row

@@ -44,7 +44,7 @@ def missing(row: Declaration, backend: AttentionBackend, situation: Situation) -
             request.use_per_head_quant_scales and not holds(row.per_head_scales, situation),
             "per-head quant scales",
         ),
-        (not row.runs_on(situation.capability), "compute capability"),
+        (not runs_on(row, situation), "compute capability"),
         (request.attn_type not in row.attn_types, f"attention type {request.attn_type}"),
         (request.has_sliding_window and not row.sliding_window, "sliding window"),
         (request.use_rswa and not row.rswa, "R-SWA"),
@@ -57,6 +57,12 @@ def missing(row: Declaration, backend: AttentionBackend, situation: Situation) -
         (dcp and not row.dcp, "DCP"),
     )
     return (what for lacks, what in checks if lacks)
+
+
+def runs_on(row: Declaration, situation: Situation) -> bool:
+    """Whether it has kernels for the device."""
+    device = situation.capability
+    return not row.runs_on or any(first <= device <= last for first, last in row.runs_on)
 
 
 def has_head_size(row: Declaration, situation: Situation) -> bool:

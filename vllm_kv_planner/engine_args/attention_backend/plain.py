@@ -1,12 +1,17 @@
-"""What FlashAttention can do depends on which of its versions 2, 3 and 4 runs.
+"""What backends for keys and values take: FlashAttention's versions, FlashInfer, Triton.
+
+FlashInfer's kernels are taken to be there, prebuilt or to be downloaded: vLLM probes for them
+(``has_nvidia_artifactory``) and has no sinks, nvfp4 or large pages without.
 
 Source: vLLM 0.33 ``v1/attention/backends/fa_utils.py`` (``get_flash_attn_version`` and around),
-``vllm_flash_attn/flash_attn_interface.py`` (``is_fa_version_supported``) and
-``v1/attention/backends/flash_attn.py`` ``FlashAttentionBackend``.
+``vllm_flash_attn/flash_attn_interface.py`` (``is_fa_version_supported``), ``flash_attn.py`` and
+``flashinfer.py`` of the backends, ``utils/flashinfer.py`` (``supports_trtllm_attention``,
+``can_use_trtllm_attention``).
 """
 
 from __future__ import annotations
 
+from ...kv_cache.group import DEFAULT_PREFERENCE
 from .declaration import (
     Capability,
     EngineFacts,
@@ -16,7 +21,7 @@ from .declaration import (
     exactly,
     multiple_of,
 )
-from .kv_dtypes import is_fp8_per_tensor, is_quantised
+from .kv_dtypes import is_fp8_per_tensor, is_per_token_head, is_quantised
 
 HD256_PAGE = 128
 """Tokens of a page in version 4's kernel for head size 256 on Blackwell."""
@@ -201,3 +206,78 @@ def layer_version(situation: Situation, head_size_v: int | None = None) -> int |
         hd256=True,
         use_rswa=situation.request.use_rswa,
     )
+
+
+SMALL_PAGES = (16, 32, 64)
+LARGE_PAGES = (128, 256, 512, 1024)
+HALF_AND_FP8 = ("auto", "float16", "bfloat16", "fp8", "fp8_e4m3", "fp8_e5m2")
+
+
+def flashinfer_blocks(question: KernelQuestion) -> KernelBlocks:
+    """Pages above 64 tokens only with TRTLLM's grouped-query kernels on Blackwell."""
+    facts = question.facts
+    if facts is None or facts.num_kv_heads == 0 or question.capability[0] != 10:
+        return exactly(*SMALL_PAGES)
+    grouped = facts.num_attention_heads // facts.num_kv_heads > 1
+    even = facts.num_attention_heads % facts.num_kv_heads == 0
+    if grouped and even and facts.use_trtllm_attention is not False:
+        return exactly(*SMALL_PAGES, *LARGE_PAGES)
+    return exactly(*SMALL_PAGES)
+
+
+def flashinfer_kv_cache_dtype(situation: Situation) -> bool:
+    """fp8 anywhere; nvfp4 on 8.x, 9.x and 12.x, its 4-over-6 variant on 10.x only."""
+    dtype, major = situation.request.kv_cache_dtype, situation.capability[0]
+    if dtype.startswith("nvfp4"):
+        return dtype == "nvfp4" if major in (8, 9, 12) else major == 10
+    return dtype in HALF_AND_FP8
+
+
+def flashinfer_sink(situation: Situation) -> bool:
+    """Sinks run in TRTLLM's kernels: 9.0, 10.x and 12.x, unless those are switched off."""
+    if situation.facts.use_trtllm_attention is False:
+        return False
+    return situation.capability == (9, 0) or situation.capability[0] in (10, 12)
+
+
+def flashinfer_combination(situation: Situation) -> str | None:
+    """The kernels that read nvfp4 below Blackwell know neither head size 64 nor sinks."""
+    request = situation.request
+    if request.kv_cache_dtype.startswith("nvfp4") and situation.capability[0] in (8, 9, 12):
+        if request.head_size == 64:
+            return "an nvfp4 KV cache cannot be read at head_size 64 on this device"
+        if request.has_sink:
+            return "an nvfp4 KV cache cannot be read with attention sinks on this device"
+    return None
+
+
+def flashinfer_layouts(capability: Capability) -> tuple[str, ...] | None:
+    """On Blackwell heads come before tokens inside a block."""
+    return ("LBHNC", "BLHNC") if capability[0] == 10 else None
+
+
+def either_half_reads(situation: Situation) -> bool:
+    """A composite reads what Triton and FlashInfer both read."""
+    dtype = situation.request.kv_cache_dtype
+    triton = dtype in HALF_AND_FP8 or is_per_token_head(dtype)
+    return triton and flashinfer_kv_cache_dtype(situation)
+
+
+def flashinfer_half_layouts(capability: Capability) -> tuple[str, ...]:
+    """``TRITON_FLASHINFER``: FlashInfer's, else vLLM's own order."""
+    return flashinfer_layouts(capability) or DEFAULT_PREFERENCE
+
+
+def composite_head_size(size: int, capability: Capability) -> bool:
+    """``TRITON_FLASH_ATTN``: Gemma 4's two, where FlashAttention takes them."""
+    return size in (256, 512) and head_size(size, capability)
+
+
+def triton_head_size(size: int, capability: Capability) -> bool:
+    """Triton's kernels, AITER's among them, need 32 elements."""
+    return size >= 32
+
+
+def xpu_head_size(size: int, capability: Capability) -> bool:
+    """FlashAttention on Intel GPUs."""
+    return size % 8 == 0 and size <= 512
