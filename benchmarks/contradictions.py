@@ -8,6 +8,7 @@ architecture that is bundled, wherever its config has the key.
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from copy import deepcopy
 from typing import Any, NamedTuple
@@ -98,21 +99,20 @@ CHANGES: Mapping[str, tuple[Any, ...]] = {
     "hybrid_override_pattern": (shorter, longer, double),
     "hybrid_layer_pattern": (shorter, longer),
     "num_hidden_layers": (more, 1),
-    "intermediate_size": (odd, 100, 0),
+    **dict.fromkeys(("intermediate_size", "qk_nope_head_dim", "global_head_dim"), (odd, 100, 0)),
     "vocab_size": (1, odd),
     "hidden_act": ("unknown_kind", "relu"),
-    "max_position_embeddings": (1, 0),
+    **dict.fromkeys(("max_position_embeddings", "linear_conv_kernel_dim"), (1, 0)),
     "sliding_window": (0, -1, 1),
     "max_window_layers": (double, 0),
     "attention_chunk_size": (0, 1),
-    "tie_word_embeddings": (None,),
+    **dict.fromkeys(("tie_word_embeddings", "norm_topk_prob"), (None,)),
     "partial_rotary_factor": (0.33, 0.0, 1.0, 0.01),
     **dict.fromkeys(("rope_scaling", "rope_parameters"), ROPES),
     **dict.fromkeys(("torch_dtype", "dtype"), ("bf16", "torch.float16", "float64", "BFloat16")),
     "kv_lora_rank": (100, 256, None, 500),
     "q_lora_rank": (None, 0),
     "qk_rope_head_dim": (odd, 0, 32, 128),
-    "qk_nope_head_dim": (odd, 100, 0),
     "v_head_dim": (odd, 100, 0, 256),
     "index_topk": (1000, 0, 64, 4096),
     "index_head_dim": (100, 64),
@@ -123,43 +123,32 @@ CHANGES: Mapping[str, tuple[Any, ...]] = {
     "n_shared_experts": (0, None),
     "shared_expert_intermediate_size": (0, odd),
     "n_group": (7, 0, None),
-    "topk_group": (1000, 0, None),
+    **dict.fromkeys(("topk_group", "first_k_dense_replace"), (1000, 0, None)),
     "topk_method": ("unknown_kind", "greedy"),
     "scoring_func": ("unknown_kind", "softmax"),
-    "norm_topk_prob": (None,),
-    "first_k_dense_replace": (1000, 0, None),
-    "moe_layer_freq": (0, 2),
-    "decoder_sparse_step": (0, 2),
+    **dict.fromkeys(("moe_layer_freq", "decoder_sparse_step"), (0, 2)),
     "mlp_only_layers": ([1000],),
-    "attn_layer_period": (0, 1),
+    **dict.fromkeys(("attn_layer_period", "expert_layer_period", "encoder_layers"), (0, 1)),
+    **dict.fromkeys(("num_mel_bins", "max_target_positions", "depth"), (0, 1)),
     "attn_layer_offset": (1000, double),
     "expert_layer_offset": (1000,),
-    "expert_layer_period": (0, 1),
     **dict.fromkeys(("mamba_expand", "mamba_d_conv", "conv_kernel", "mamba_d_state"), (0, 1, 7)),
     **dict.fromkeys(("mamba_n_heads", "mamba_num_heads", "n_mamba_heads"), (more, 7)),
     **dict.fromkeys(("mamba_n_groups", "n_groups", "mamba_ngroups"), (3, 7, 0)),
     **dict.fromkeys(("mamba_d_head", "mamba_head_dim", "ssm_state_size"), (more, 1)),
     **dict.fromkeys(("linear_num_key_heads", "linear_num_value_heads"), (more, 3, 0)),
     **dict.fromkeys(("linear_key_head_dim", "linear_value_head_dim"), (more, 48, 0)),
-    "linear_conv_kernel_dim": (1, 0),
-    "full_attention_interval": (0, 3),
+    **dict.fromkeys(("full_attention_interval", "spatial_merge_size"), (0, 3)),
     "num_kv_shared_layers": (4, LAYERS, LAYERS + 1),
-    "global_head_dim": (odd, 100, 0),
     "num_global_key_value_heads": (3, double),
-    "hidden_size_per_layer_input": (0,),
-    "vocab_size_per_layer_input": (1,),
-    "encoder_attention_heads": (more, 5),
-    "decoder_attention_heads": (more, 5),
-    "encoder_layers": (0, 1),
+    **dict.fromkeys(("encoder_attention_heads", "decoder_attention_heads"), (more, 5)),
     "decoder_layers": (more, 0),
-    "num_mel_bins": (0, 1),
-    "max_source_positions": (1,),
-    "max_target_positions": (0, 1),
+    **dict.fromkeys(("max_source_positions", "vocab_size_per_layer_input"), (1,)),
     "compress_ratios": (shorter, longer, double, []),
     "o_lora_rank": (100, 0),
     "o_groups": (3, 0),
     "no_rope_layers": (shorter, []),
-    "no_rope_layer_interval": (0,),
+    **dict.fromkeys(("hidden_size_per_layer_input", "no_rope_layer_interval"), (0,)),
     "block_configs": (shorter, longer, None),
     "num_attention_groups": (3, 5),
     "multi_query_group_num": (3,),
@@ -175,13 +164,10 @@ CHANGES: Mapping[str, tuple[Any, ...]] = {
     "config_groups": ({},),
     "quant_algo": ("unknown_kind", None),
     "desc_act": (True,),
-    "sym": (False,),
-    "zero_point": (False,),
+    **dict.fromkeys(("sym", "zero_point"), (False,)),
     "patch_size": (15, 0),
     "image_size": (100, 1),
     "num_heads": (more, 7),
-    "depth": (0, 1),
-    "spatial_merge_size": (0, 3),
     "out_hidden_size": (100,),
 }
 
@@ -208,6 +194,25 @@ def anything(key: str, value: Any) -> tuple[Any, ...]:
     if isinstance(value, list) and value:
         return (shorter, longer, [], None)
     return (None, 0) if isinstance(value, float) else ()
+
+
+REFUSED_BY_US: Mapping[str, str] = {
+    "no layers": r"layers? must be a whole number from 1 to .*, is 0$",
+    "a negative number": r" must be (a (whole )?number )?from [01][ ,].*, is -[\d,.]+$",
+    "nothing in a patch": r"_(size|patch_size) must be a whole number from 1 to .*, is 0$",
+    "a RoPE factor of 0": r"factor must be above 0, is 0$",
+    "a RoPE factor above 1,000,000": r"factor must be a number from 0 to 1e\+06, is \d+$",
+    "more drafted layers than 100": r"num_nextn_predict_layers must be .* to 100, is \d+$",
+}
+"""What we refuse on purpose where vLLM may plan, by name, and how our line says so.
+
+Why: ``docs/safety.md``, "What is refused that vLLM takes".
+"""
+
+
+def known_kind(refusal: str) -> str | None:
+    """Which of ``REFUSED_BY_US`` a refusal of ours is; None: none."""
+    return next((kind for kind, said in REFUSED_BY_US.items() if re.search(said, refusal)), None)
 
 
 class Case(NamedTuple):

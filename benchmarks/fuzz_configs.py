@@ -29,7 +29,7 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.contradictions import contradictions
+from benchmarks.contradictions import contradictions, known_kind
 from vllm_kv_planner import PlannerError, VLLMPlanner, plan
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.config.presets import find_preset, known_names
@@ -307,7 +307,10 @@ def compare(python: str, inputs: int, seed: int, output: Path | None) -> int:
                         file.write(json.dumps(done[label]) + "\n")
             row = done[label]
             who = [side for side in ("ours", "vllm") if row[side].startswith("refused")]
-            counts[" and ".join(who) or "neither"] += 1
+            kind = known_kind(row["ours"]) if who == ["ours"] else None
+            counts[kind or " and ".join(who) or "neither"] += 1
+            if kind is not None:
+                continue
             if not who and row["ours"] != row["vllm"]:
                 counts["different"] += 1
             if len(who) == 1 or (not who and row["ours"] != row["vllm"]):

@@ -148,6 +148,10 @@ def test_shared_layers_need_an_earlier_one_of_their_type(shared: int, says: str)
     ("weights", "says"),
     [
         ({"strategy": "odd_kind"}, "'odd_kind' is not a valid strategy"),
+        ({"type": None}, "type must be int or float, is None"),
+        ({"dynamic": None}, "dynamic must be true, false or local, is None"),
+        ({"symmetric": None}, "symmetric must be true or false, is None"),
+        ({"scale_dtype": "odd_kind"}, "scale_dtype must be null or a dtype of torch, is odd_kind"),
         ({"strategy": "group"}, "strategy group requires group_size to be above 0"),
         ({"strategy": "channel", "group_size": 128}, "requires strategy to be set to 'group'"),
         ({"strategy": "block"}, "strategy block and block_structure go together"),

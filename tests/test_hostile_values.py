@@ -24,7 +24,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ({"hidden_size": 0}, "hidden_size must be a whole number from 1"),
         ({"hidden_size": 3}, r"hidden_size \(3\) must be a multiple of num_attention_heads \(32\)"),
         ({"vocab_size": 0}, "vocab_size must be a whole number from 1"),
-        ({"intermediate_size": 0}, "intermediate_size must be a whole number from 1"),
+        ({"intermediate_size": -1}, "intermediate_size must be a whole number from 0"),
         ({"num_experts": -1}, "num_experts must be a whole number from 0"),
         ({"n_routed_experts": 10**9}, "n_routed_experts must be a whole number from 0 to 100,000"),
         ({"v_head_dim": {}}, "v_head_dim must be a whole number .*, is an object"),
@@ -46,7 +46,7 @@ YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 
         ({"rope_scaling": {**YARN, "factor": "8"}}, "rope_scaling.factor must be a number"),
         (
             {"rope_parameters": {**YARN, "original_max_position_embeddings": 0}},
-            "rope_parameters.original_max_position_embeddings must be a whole number from 1",
+            "rope_parameters.original_max_position_embeddings must be above 0 in YaRN",
         ),
         (
             {"rope_parameters": {"full_attention": {**YARN, "factor": 0}}},

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.contradictions import known_kind
 from tests.hostile_configs import LLAMA, JsonDict, planned
 from vllm_kv_planner.config.presets import find_preset
 from vllm_kv_planner.errors import ConfigError, PlannerError
@@ -36,6 +37,13 @@ def changed(base: str | JsonDict, changes: dict[str, Any]) -> JsonDict:
 K2 = "moonshotai/Kimi-K2-Instruct"
 V3 = "deepseek-ai/DeepSeek-V3"
 QWEN3_NEXT = "Qwen/Qwen3-Next-80B-A3B-Instruct"
+V4 = "deepseek-ai/DeepSeek-V4-Flash"
+K3 = "moonshotai/Kimi-K3"
+LLAVA = "llava-hf/llava-v1.6-mistral-7b-hf"
+MIXED = "nvidia/Qwen3.6-27B-NVFP4"
+M2 = "MiniMaxAI/MiniMax-M2"
+MINISTRAL = "mistralai/Ministral-3-3B-Instruct-2512"
+LLAMA3_1 = "meta-llama/Llama-3.1-8B-Instruct"
 MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
 OWN_CLASS = {**LLAMA, "architectures": ["OrionForCausalLM"], "model_type": "orion"}
 LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna"}
@@ -56,6 +64,21 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (MIXTRAL, {"num_local_experts": 0}, "num_experts counts no experts, and the model"),
         (QWEN3_NEXT, {"num_experts": 0}, "num_experts counts no experts"),
         (OWN_CLASS, {"rope_scaling": {"type": "llama3", "factor": 8.0}}, "low_freq_factor is not"),
+        (V3, {"rope_scaling.mscale": None}, "rope_scaling.mscale must be a number, is null"),
+        (V3, {"rope_scaling.beta_fast": -1}, "beta_fast must be a number above 0 in YaRN, is -1"),
+        (V3, {"rope_scaling.original_max_position_embeddings": None}, "must be above 0 in YaRN"),
+        (MINISTRAL, {"text_config.rope_parameters.rope_theta": 0}, "rope_theta must be a number o"),
+        (LLAMA3_1, {"rope_scaling.low_freq_factor": 0}, "low_freq_factor must be above 0"),
+        (LLAMA3_1, {"rope_scaling.rope_type": None}, 'rope_type must be one of .*, is "null"'),
+        (V4, {"rope_scaling.rope_type": None}, r"rope_type \(null\) and type \(yarn\) contradict"),
+        (V4, {"hc_mult": -1}, "hc_mult must be a whole number from 0"),
+        (K3, {"vision_config.pos_emb_type": "odd"}, 'pos_emb_type must be divided_fixed, is "odd"'),
+        (K3, {"vision_config.init_pos_emb_width": None}, "init_pos_emb_width must be a number"),
+        (K3, {"vision_config.mm_hidden_size": -1}, "mm_hidden_size must be from 0 on"),
+        (K3, {"text_config.moe_router_activation_func": "odd"}, "must be sigmoid or softmax"),
+        (LLAVA, {"projector_hidden_act": "odd"}, "projector_hidden_act must be gelu or"),
+        (LLAVA, {"vision_feature_select_strategy": None}, "must be default or full, is null"),
+        (M2, {"rotary_dim": None}, "rotary_dim must be a number and from 1 on, is null"),
         (OWN_CLASS, {"rope_scaling": {"type": "odd_kind"}}, "rope_type must be one of"),
         (
             "openai/gpt-oss-20b",
@@ -148,3 +171,30 @@ def test_compressed_tensors_without_a_scheme(config: JsonDict, says: str) -> Non
 def test_compressed_tensors_with_a_scheme() -> None:
     for config in (group(INT4, format="pack-quantized"), group(FP8, format="float-quantized")):
         assert planned(config, 20 << 30).fits
+
+
+@pytest.mark.parametrize(
+    ("base", "change", "says"),
+    [
+        ("nvidia/MiniMax-M2.7-NVFP4", {"ignore": None}, "ignore must be a list of layer names"),
+        (MIXED, {"quantized_layers": {"lm_head": {"quant_algo": None}}}, "lm_head.quant_algo must"),
+    ],
+)
+def test_modelopt_blocks(base: str, change: dict[str, Any], says: str) -> None:
+    places = {f"quantization_config.{key}": value for key, value in change.items()}
+    with pytest.raises(PlannerError, match=says):
+        planned(changed(base, places))
+
+
+def test_refusals_that_vllm_does_not_share_have_names() -> None:
+    for changes, kind in (
+        ({"num_hidden_layers": 0}, "no layers"),
+        ({"sliding_window": -1}, "a negative number"),
+        ({"rope_theta": -1.0}, "a negative number"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "a RoPE factor of 0"),
+        ({"rope_scaling": {"rope_type": "linear", "factor": 2e9}}, None),
+        ({"hidden_act": "relu"}, None),
+    ):
+        with pytest.raises(PlannerError) as refusal:
+            planned(changed(LLAMA, changes))
+        assert known_kind(f"refused: {refusal.value}") == kind

@@ -17,6 +17,23 @@ _ACTIVATED = ("naive-quantized", "int-quantized", "float-quantized", "nvfp4-pack
 _FEW = (2, 3, 4, 5, 6, 7, 8)
 _ROWS, _WIDE = ("channel", "group"), ("tensor", "channel", "block")
 
+_TYPES: Mapping[str, str] = {
+    **dict.fromkeys(("symmetric",), "true or false"),
+    "dynamic": "true, false or local",
+    "type": "int or float",
+    **dict.fromkeys(("scale_dtype", "zp_dtype"), "null or a dtype of torch"),
+    "observer": "null or a word",
+    "observer_kwargs": "an object",
+}
+_DTYPES = frozenset(
+    [
+        *("float32", "float16", "bfloat16", "float64", "float", "half", "double", "bool"),
+        *("int8", "int16", "int32", "int64", "short", "int", "long"),
+        *("uint8", "uint16", "uint32", "uint64", "cfloat", "cdouble", "complex64", "complex128"),
+        *("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"),
+    ]
+)
+
 
 class _Part(NamedTuple):
     """What a scheme asks of weights or of activations; None, empty: it does not mind."""
@@ -121,3 +138,25 @@ def no_dtype(own: Arguments) -> str | None:
     if own.get("dynamic") == "local" and own.get("strategy") not in (None, "tensor_group"):
         return "local is only supported for strategy tensor_group"
     return None
+
+
+def wrong_type(own: Arguments) -> str | None:
+    """What a field of ``QuantizationArgs`` does not take; None: nothing, or a field not in it."""
+    for key, valid in _TYPES.items():
+        if key in own and not _is_valid(key, own[key]):
+            return f"{key} must be {valid}, is {str(own[key])[:40]}"
+    return None
+
+
+def _is_valid(key: str, value: object) -> bool:
+    """As pydantic takes it: words in any case, 0 and 1 for false and true."""
+    word = value.lower() if isinstance(value, str) else None
+    if key in ("symmetric", "dynamic"):
+        is_bool = value in (0, 1) or word in ("true", "false", "yes", "no", "on", "off", "0", "1")
+        return is_bool or (key == "dynamic" and word == "local")
+    if key == "type":
+        return word in ("int", "float")
+    if key == "observer_kwargs":
+        return isinstance(value, Mapping)
+    is_dtype = isinstance(value, str) and value.removeprefix("torch.") in _DTYPES
+    return value is None or is_dtype or (key == "observer" and word is not None)

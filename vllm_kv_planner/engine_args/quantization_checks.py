@@ -113,13 +113,28 @@ def _modelopt(method: str, checkpoint: Checkpoint) -> None:
             f"Unsupported ModelOpt quant_algo for {method}: {algorithm}. "
             f"Supported: {' / '.join(owned)}."
         )
+    inner = checkpoint.get("quantization", checkpoint)
+    inner = inner if isinstance(inner, Mapping) else {}
+    keys = ("exclude_modules",) if inner is not checkpoint else ("ignore", "exclude_modules")
+    given = next((key for key in keys if key in inner), None)
+    if given is not None and not isinstance(inner[given], list):
+        raise InputError(f"quantization_config: {given} must be a list of layer names")
     if method == "modelopt_mixed":
-        inner = checkpoint.get("quantization", checkpoint)
-        if not isinstance(inner, Mapping) or not inner.get("quantized_layers"):
+        layers = inner.get("quantized_layers")
+        if not isinstance(layers, Mapping) or not layers:
             raise InputError(
                 "MIXED_PRECISION quant_algo requires a non-empty 'quantized_layers' mapping in "
                 "the quantization config."
             )
+        for name in layers:  # thousands, at each plan: nothing is called
+            layer = layers[name]
+            if type(layer) is not dict or (
+                "quant_algo" in layer and type(layer["quant_algo"]) is not str
+            ):
+                raise InputError(
+                    f"quantization_config: quantized_layers.{str(name)[:100]}.quant_algo must be "
+                    "a string"
+                )
 
 
 def _wna16(method: str, checkpoint: Checkpoint) -> None:
@@ -158,14 +173,16 @@ _DYNAMIC = ("token", "tensor", "tensor_group", "group")
 
 def _compressed(method: str, checkpoint: Checkpoint) -> None:
     """What ``QuantizationArgs`` of compressed-tensors refuses; groups that no scheme takes."""
-    from .compressed_schemes import no_dtype, no_scheme
+    from .compressed_schemes import no_dtype, no_scheme, wrong_type
 
     groups = checkpoint.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
+        if isinstance(group, Mapping) and not isinstance(group.get("targets"), list):
+            raise InputError("quantization_config: targets of a config group must be a list")
         for key in ("weights", "input_activations", "output_activations"):
             own = group.get(key) if isinstance(group, Mapping) else None
             if isinstance(own, Mapping):
-                complaint = _wrong_arguments(own) or no_dtype(own)
+                complaint = wrong_type(own) or _wrong_arguments(own) or no_dtype(own)
                 if complaint:
                     raise InputError(f"quantization_config: {key} of a config group: {complaint}")
         missing = no_scheme(group, checkpoint.get("format")) if isinstance(group, Mapping) else None

@@ -37,6 +37,7 @@ _LAYER_TYPES = {
 _OWN_LAYER_TYPES = {"hy_v4": ("sparse_attention", "sparse")}
 """Names that a class of vLLM's translates first (``transformers_utils/configs/hy_v4.py``)."""
 _VISION = (("hidden_size", "num_heads"), ("embed_dim", "num_heads"))
+_HEADS = (("hidden_size", "num_attention_heads"),)
 _VLLM_DIVIDES: Mapping[str, tuple[tuple[str, str], ...]] = {
     "gpt_bigcode": (("hidden_size", "num_attention_heads"),),
     "whisper": (("d_model", "encoder_attention_heads"), ("d_model", "decoder_attention_heads")),
@@ -45,10 +46,13 @@ _VLLM_DIVIDES: Mapping[str, tuple[tuple[str, str], ...]] = {
     **dict.fromkeys(("qwen3_vl_vision", "qwen3_vl_moe", "qwen3_vl_moe_vision"), _VISION[:1]),
     **dict.fromkeys(("qwen3_5", "qwen3_5_vision", "qwen3_5_moe"), _VISION[:1]),
     "qwen2_vl_vision": _VISION[1:],
-    "clip_vision_model": (("image_size", "patch_size"),),
+    "clip_vision_model": (("image_size", "patch_size"), *_HEADS),
+    **dict.fromkeys(("siglip_vision_model", "intern_vit_6b", "bert", "roberta"), _HEADS),
+    "xlm-roberta": _HEADS,
 }
 """Pairs that vLLM's own classes insist on (``models/gpt_bigcode.py``, ``whisper.py``, ``clip.py``,
-and ``distributed/utils.py`` ``divide`` in the towers of ``qwen2_vl.py`` to ``qwen3_vl.py``)."""
+``siglip.py``, ``intern_vit.py``, ``bert.py``, and ``distributed/utils.py`` ``divide`` in the
+towers of ``qwen2_vl.py`` to ``qwen3_vl.py``)."""
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
     "bool": (bool,),

@@ -22,7 +22,7 @@ _AT_LEAST_ONE = (
 )
 _NOT_NEGATIVE = (
     *("v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "num_nextn_predict_layers"),
-    *("first_k_dense_replace", "intermediate_size", "index_topk"),
+    *("first_k_dense_replace", "intermediate_size", "index_topk", "hc_mult"),
 )
 _NOT_NEGATIVE_OR_LISTED = (
     *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
@@ -31,6 +31,8 @@ _EXPERTS = (
     *("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"),
     *("n_shared_experts", "num_shared_experts"),
 )
+_WIDTHS = ("_size", "_dim", "_embeddings", "_width", "_height", "_channels")
+"""How keys of towers end that name widths of weights: torch makes none of a negative width."""
 _SHARES = ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")
 _WITH_EXPERTS = frozenset(
     [
@@ -162,7 +164,7 @@ def _check_rope(rope: Config) -> None:
         if not factor > 0:
             raise rope.refused("factor", factor, "must be above 0")
     if "original_max_position_embeddings" in data:
-        rope.opt_int("original_max_position_embeddings")
+        rope.opt_int("original_max_position_embeddings", minimum=0)
     if "partial_rotary_factor" in data:
         rope.opt_float("partial_rotary_factor", maximum=1.0)
 
@@ -170,6 +172,9 @@ def _check_rope(rope: Config) -> None:
 def _check_tower(tower: Config) -> None:
     _check_sides(tower, ("patch_size", "image_size", "temporal_patch_size"), _LARGEST_SIDE)
     _check_sides(tower, ("spatial_merge_size", "pooling_kernel_size"), _MOST_MERGED)
+    for key, value in tower.data.items():
+        if type(value) is int and value < 0 and key.endswith(_WIDTHS):
+            raise tower.refused(key, value, "must be from 0 on, as the width of a weight")
     deep = tower.data.get("deepstack_visual_indexes")
     if deep is not None and len(tower.list_of_ints("deepstack_visual_indexes")) > 1000:
         raise tower.refused("deepstack_visual_indexes", deep, "must name at most 1,000 layers")

@@ -39,6 +39,10 @@ _REQUIRED = {
 _SAME_KINDS = ({"default", "mrope"}, {"longrope", "su"})
 _FILLED = ("yarn", "llama3", "longrope")
 _NUMBERS = ("factor", "low_freq_factor", "high_freq_factor", "rope_theta")
+_YARN = ("yarn", "telechat3-yarn", "deepseek_yarn", "deepseek_llama_scaling")
+_YARN_NUMBERS = {"beta_fast": 32, "beta_slow": 1, "rope_theta": 10_000}
+"""What YaRN takes the logarithm of, and what stands in where it is not given
+(``rotary_embedding/common.py`` ``yarn_find_correction_dim``)."""
 _DEEPSEEK = frozenset(
     [
         *("deepseek_v2", "deepseek_v3", "deepseek_v32", "kimi_k2", "glm_moe_dsa", "axk1"),
@@ -91,6 +95,7 @@ def check_rope(text: Config, head_size: int) -> None:
     for rope, named in _ropes(text):
         kind = _check_class(rope, named, model_type, text)
         _check_keys(rope, kind, is_deepseek=is_deepseek)
+        _check_numbers(rope, kind, text, is_deepseek=is_deepseek)
         _check_odd_head(rope, text)
         share = 1.0 if is_deepseek else _checked_share(rope, text)
         if is_deepseek:
@@ -114,7 +119,10 @@ def _ropes(text: Config) -> Iterator[tuple[Config, str]]:
         both = {kind for kind in (new, old) if isinstance(kind, str)}
         if len(both) == 2 and both not in _SAME_KINDS:
             raise rope.error("rope_type", f"({new}) and type ({old}) contradict each other")
-        yield rope, rope.str("rope_type", "type", default="default")
+        if new is None and "rope_type" in values and isinstance(old, str):
+            raise rope.error("rope_type", f"(null) and type ({old}) contradict each other")
+        is_null = new is None and "rope_type" in values
+        yield rope, "null" if is_null else rope.str("rope_type", "type", default="default")
 
 
 def _is_label(name: str, text: Config) -> bool:
@@ -156,13 +164,40 @@ def _check_keys(rope: Config, kind: str, *, is_deepseek: bool) -> None:
     for key in needed:
         if rope.data.get(key) is None:
             raise rope.error(key, f"is not given, rope_type {kind} needs it")
-    for key in _NUMBERS:
-        if rope.data.get(key) is not None:
-            rope.float(key, maximum=1e30)
     factors = [key for key in ("short_factor", "long_factor", "mrope_section") if key in needed]
     for key in factors:
         if not isinstance(rope.data[key], list):
             raise rope.refused(key, rope.data[key], "must be a list of numbers")
+
+
+def _check_numbers(rope: Config, kind: str, text: Config, *, is_deepseek: bool) -> None:
+    """The tables of sines can be computed: no logarithm, no division of what has none."""
+    for key in _NUMBERS:
+        if rope.data.get(key) is not None:
+            rope.float(key, maximum=1e30)
+    if "rope_theta" in rope.data and rope.data["rope_theta"] is None:
+        raise rope.refused("rope_theta", None, "must be a number")
+    has_yarn = kind in _YARN or (is_deepseek and kind not in ("default", "mrope"))
+    for key in ("mscale", "mscale_all_dim") if is_deepseek and has_yarn else ():
+        if key in rope.data and not isinstance(rope.data[key], (int, float)):
+            raise rope.refused(key, rope.data[key], "must be a number")
+    for key in ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ():
+        if not is_deepseek and rope.data[key] == 0:
+            raise rope.refused(key, 0, "must be above 0, positions are divided by it")
+    if has_yarn:
+        _check_logarithms(rope, text.get("rope_theta"))
+
+
+def _check_logarithms(rope: Config, theta: object) -> None:
+    for key, default in _YARN_NUMBERS.items():
+        value = rope.data.get(key, (theta or default) if key == "rope_theta" else default)
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or value <= 0 or (key == "rope_theta" and value == 1):
+            least = "other than 1 and above 0" if key == "rope_theta" else "above 0"
+            raise rope.refused(key, value, f"must be a number {least} in YaRN")
+    key = "original_max_position_embeddings"
+    if not rope.data.get(key, 1):
+        raise rope.refused(key, rope.data[key], "must be above 0 in YaRN")
 
 
 def _check_odd_head(rope: Config, text: Config) -> None:

@@ -4,7 +4,8 @@
 
 ``key``
     Name in the language model's config, or a dotted place in the whole one
-    (``vision_config.hidden_act``). A key that is not given is not checked: its default stands.
+    (``vision_config.hidden_act``; ``.key`` for its own keys). A key that is not given is not
+    checked: its default stands.
 ``words``
     The name of a list under ``lists``, or the words themselves, that may stand there.
 ``least``, ``most``, ``multiple_of``
@@ -92,7 +93,7 @@ def _place(key: str, top: Config, text: Config) -> tuple[Config | None, str]:
     """The object a rule's key lies in, None where there is none, and the key's own name."""
     *parts, last = key.split(".")
     config: Config | None = top if parts else text
-    for part in parts:
+    for part in filter(None, parts):
         inner = None if config is None else config.data.get(part)
         if config is None or not isinstance(inner, Mapping):
             return None, last
