@@ -13,10 +13,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
+from math import lcm
 
 from ..errors import UnsupportedError
-from ..records import dataclass
-from .spec import lcm_of, round_up
+from ..records import dataclass, fields
+from .spec import round_up
 from .specs import (
     AttentionSpec,
     ChunkedLocalAttentionSpec,
@@ -169,7 +170,7 @@ def bytes_per_block(groups: Iterable[KVCacheGroup], layout: str) -> int:
     if not is_block_outermost(layout):
         return max(group.stride_bytes() for group in groups)
     alignments = {spec.block_stride_alignment() for group in groups for spec, _ in group.distinct}
-    return round_up(max(group.page_bytes for group in groups), lcm_of(alignments))
+    return round_up(max(group.page_bytes for group in groups), lcm(*alignments))
 
 
 class NoOneKind(UnsupportedError):
@@ -233,13 +234,7 @@ def one_kind(specs: list[KVCacheSpec]) -> bool:
 
 def one_type(specs: list[KVCacheSpec]) -> bool:
     """Whether one block table serves all: same block size and the same token slots."""
-    first = specs[0]
-    return all(
-        spec.block_size == first.block_size
-        and spec.dcp_sharded == first.dcp_sharded
-        and first.same_type_as(spec)
-        for spec in specs
-    )
+    return all(specs[0].shares_blocks_with(spec) for spec in specs)
 
 
 def promote_one(spec: KVCacheSpec, block_size: int | None) -> KVCacheSpec:
@@ -255,20 +250,9 @@ def promote_one(spec: KVCacheSpec, block_size: int | None) -> KVCacheSpec:
             "without the hybrid KV cache manager vLLM 0.33 does not start on models with sliding "
             "latent (MLA) layers (its MLAAttentionSpec does not take their fields); leave it on"
         )
+    kept = {each.name: getattr(spec, each.name) for each in fields(AttentionSpec)}
     return FullAttentionSpec(
-        block_size=block_size,
-        page_size_padded=padded,
-        dcp_sharded=spec.dcp_sharded,
-        block_stride_bytes=spec.block_stride_bytes,
-        block_stride_tokens=spec.block_stride_tokens,
-        num_kv_heads=spec.num_kv_heads,
-        head_size=spec.head_size,
-        head_size_v=spec.head_size_v,
-        dtype_bytes=spec.dtype_bytes,
-        kv_cache_dtype=spec.kv_cache_dtype,
-        num_head_slots=spec.num_head_slots,
-        state_content_bytes=spec.state_content_bytes,
-        tokens_per_state=spec.tokens_per_state,
+        **{**kept, "block_size": block_size, "page_size_padded": padded},
         sliding_window=getattr(spec, "sliding_window", None),
         attention_chunk_size=getattr(spec, "attention_chunk_size", None),
     )

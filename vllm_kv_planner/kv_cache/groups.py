@@ -39,12 +39,6 @@ class Bucket:
     layers: dict[str, KVCacheSpec] = field(default_factory=dict)
     by_page: dict[int, list[str]] = field(default_factory=dict)
 
-    def takes(self, spec: KVCacheSpec) -> bool:
-        """Whether ``spec`` needs the same token slots as the layers already here."""
-        first = self.first
-        same_blocks = spec.block_size == first.block_size and spec.dcp_sharded == first.dcp_sharded
-        return same_blocks and first.same_type_as(spec)
-
     def add(self, name: str, spec: KVCacheSpec) -> None:
         """Take the layer in."""
         self.layers[name] = spec
@@ -123,7 +117,7 @@ def fill_buckets(layers: Layers) -> list[Bucket]:
     buckets: list[Bucket] = []
     for name, spec in layers.items():
         for bucket in buckets:
-            if bucket.takes(spec):
+            if bucket.first.shares_blocks_with(spec):
                 break
         else:
             bucket = Bucket(spec)

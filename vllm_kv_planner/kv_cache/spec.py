@@ -5,8 +5,7 @@ Source: vLLM 0.33 ``v1/kv_cache_interface.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from math import gcd, lcm
+from math import gcd
 from typing import TYPE_CHECKING, ClassVar
 
 from ..records import dataclass, replace
@@ -23,11 +22,6 @@ def cdiv(a: int, b: int) -> int:
 def round_up(a: int, b: int) -> int:
     """Smallest multiple of ``b`` that is at least ``a``."""
     return cdiv(a, b) * b
-
-
-def lcm_of(values: Iterable[int]) -> int:
-    """Least common multiple; 1 for none."""
-    return lcm(*values)
 
 
 def next_power_of_two(a: int) -> int:
@@ -57,13 +51,7 @@ class RequestLimits:
 
     def at_length(self, max_model_len: int) -> RequestLimits:
         """The same for requests of another length."""
-        return RequestLimits(
-            max_model_len=max_model_len,
-            max_in_flight_tokens=self.max_in_flight_tokens,
-            decode_context_parallel_size=self.decode_context_parallel_size,
-            max_num_encoder_input_tokens=self.max_num_encoder_input_tokens,
-            mamba_cache_mode=self.mamba_cache_mode,
-        )
+        return replace(self, max_model_len=max_model_len)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,6 +69,8 @@ class KVCacheSpec:
     kind: ClassVar[str] = "unknown"
     grows_with_context: ClassVar[bool] = False
     prefix_cacheable: ClassVar[bool] = True
+    alike_in: ClassVar[tuple[str, ...]] = ()
+    """What two specs of the class must agree on to need the same token slots."""
 
     block_size: int
     page_size_padded: int | None = None
@@ -120,8 +110,15 @@ class KVCacheSpec:
         return 1 if tokens == self.block_size else replace(self, block_size=tokens).page_size_bytes
 
     def same_type_as(self, other: KVCacheSpec) -> bool:
-        """Whether ``other`` needs the same token slots, so that one block table serves both."""
-        return type(other) is type(self)
+        """Whether ``other`` is of the same kind and needs the same token slots."""
+        return isinstance(other, type(self)) and all(
+            getattr(other, name) == getattr(self, name) for name in self.alike_in
+        )
+
+    def shares_blocks_with(self, other: KVCacheSpec) -> bool:
+        """Whether one block table serves both."""
+        same_blocks = self.block_size == other.block_size and self.dcp_sharded == other.dcp_sharded
+        return same_blocks and self.same_type_as(other)
 
     @classmethod
     def can_merge(cls, specs: list[KVCacheSpec]) -> bool:
@@ -143,6 +140,7 @@ class AttentionSpec(KVCacheSpec):
         state_content_bytes: Bytes of one such row when it is not plain keys and values.
         tokens_per_state: Tokens covered by one stored row (compressed latents: more than one;
             pooled audio: a fraction of one).
+        alignment: Pages without padding of their own are multiples of so many bytes (latents).
     """
 
     grows_with_context: ClassVar[bool] = True
@@ -156,6 +154,13 @@ class AttentionSpec(KVCacheSpec):
     num_head_slots: int | None = None
     state_content_bytes: int | None = None
     tokens_per_state: int | Fraction = 1
+    alignment: int = 1
+
+    @property
+    def page_size_bytes(self) -> int:
+        """Bytes of one layer's share of one block, padded or aligned."""
+        padded = self.page_size_padded
+        return round_up(self.unpadded_page_size_bytes, self.alignment) if padded is None else padded
 
     @property
     def num_heads(self) -> int:

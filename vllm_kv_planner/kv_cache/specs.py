@@ -69,22 +69,16 @@ class MLAAttentionSpec(FullAttentionSpec):
     """One latent row per token, on every rank alike; also sparse attention's indexer keys.
 
     Attributes:
-        alignment: Page padded up to a multiple of this many bytes.
         cache_role: ``sparse`` for the latents, ``indexer`` for the indexer's keys.
         variant: What else keeps two such layers from being one spec (model version and the like).
     """
 
     kind: ClassVar[str] = "mla_attention"
 
+    num_kv_heads: int = 1
     head_size_v: int = 0
-    alignment: int | None = None
     cache_role: str = "sparse"
     variant: str = ""
-
-    @property
-    def page_size_bytes(self) -> int:
-        """Bytes of the page, padded to the alignment."""
-        return aligned_page(self, self.alignment)
 
     @property
     def summary(self) -> str:
@@ -98,14 +92,6 @@ class MLAAttentionSpec(FullAttentionSpec):
         return all(spec == specs[0] for spec in specs[1:])
 
 
-def aligned_page(spec: AttentionSpec, alignment: int | None) -> int:
-    """Page of a latent layer: padded as told, else up to its own alignment, in bytes."""
-    if spec.page_size_padded is not None:
-        return spec.page_size_padded
-    page = spec.unpadded_page_size_bytes
-    return page if alignment is None else cdiv(page, alignment) * alignment
-
-
 @dataclass(frozen=True, kw_only=True)
 class SlidingWindowSpec(AttentionSpec):
     """Blocks that fell out of the window are freed.
@@ -116,6 +102,7 @@ class SlidingWindowSpec(AttentionSpec):
     """
 
     kind: ClassVar[str] = "sliding_window"
+    alike_in: ClassVar[tuple[str, ...]] = ("sliding_window",)
     grows_with_context: ClassVar[bool] = False
 
     sliding_window: int
@@ -135,10 +122,6 @@ class SlidingWindowSpec(AttentionSpec):
         """The window, and the heads."""
         return f"sliding window {self.sliding_window:,}: {self.heads}"
 
-    def same_type_as(self, other: KVCacheSpec) -> bool:
-        """Same window."""
-        return isinstance(other, SlidingWindowSpec) and other.sliding_window == self.sliding_window
-
 
 @dataclass(frozen=True, kw_only=True)
 class SlidingWindowMLASpec(SlidingWindowSpec):
@@ -148,16 +131,12 @@ class SlidingWindowMLASpec(SlidingWindowSpec):
     """
 
     kind: ClassVar[str] = "sliding_window_mla"
+    alike_in: ClassVar[tuple[str, ...]] = ("sliding_window", "bounded_replay")
 
+    num_kv_heads: int = 1
     head_size_v: int = 0
-    alignment: int | None = None
     bounded_replay: bool = False
     variant: str = ""
-
-    @property
-    def page_size_bytes(self) -> int:
-        """Bytes of the page, padded to the alignment."""
-        return aligned_page(self, self.alignment)
 
     @property
     def summary(self) -> str:
@@ -165,20 +144,13 @@ class SlidingWindowMLASpec(SlidingWindowSpec):
         row = self.unpadded_page_size_bytes // self.block_size
         return f"sliding window {self.sliding_window:,}: MLA latent of {row:,} bytes a token"
 
-    def same_type_as(self, other: KVCacheSpec) -> bool:
-        """Same window and the same way of being rebuilt."""
-        return (
-            isinstance(other, SlidingWindowMLASpec)
-            and other.sliding_window == self.sliding_window
-            and other.bounded_replay == self.bounded_replay
-        )
-
 
 @dataclass(frozen=True, kw_only=True)
 class ChunkedLocalAttentionSpec(AttentionSpec):
     """Attention inside chunks of the sequence (Llama 4)."""
 
     kind: ClassVar[str] = "chunked_local_attention"
+    alike_in: ClassVar[tuple[str, ...]] = ("attention_chunk_size",)
     grows_with_context: ClassVar[bool] = False
 
     attention_chunk_size: int
@@ -196,13 +168,6 @@ class ChunkedLocalAttentionSpec(AttentionSpec):
     def summary(self) -> str:
         """The chunk, and the heads."""
         return f"chunks of {self.attention_chunk_size:,}: {self.heads}"
-
-    def same_type_as(self, other: KVCacheSpec) -> bool:
-        """Same chunk."""
-        return (
-            isinstance(other, ChunkedLocalAttentionSpec)
-            and other.attention_chunk_size == self.attention_chunk_size
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -229,6 +194,9 @@ class CircularBufferSpec(AttentionSpec):
     grows_with_context: ClassVar[bool] = False
     prefix_cacheable: ClassVar[bool] = False
 
+    num_kv_heads: int = 1
+    head_size_v: int = 0
+
     def blocks_per_request(self, limits: RequestLimits) -> int:
         """Always one."""
         return 1
@@ -252,6 +220,10 @@ class MambaSpec(KVCacheSpec):
     """
 
     kind: ClassVar[str] = "mamba"
+    alike_in: ClassVar[tuple[str, ...]] = (
+        *("num_speculative_blocks", "num_prefill_checkpoint_blocks"),
+        *("prefill_checkpoint_alignment", "page_size_bytes", "tp_replicated"),
+    )
 
     state_bytes: int
     num_speculative_blocks: int = 0
@@ -275,14 +247,3 @@ class MambaSpec(KVCacheSpec):
         if limits.mamba_cache_mode == "align":
             return 2 + self.num_speculative_blocks + self.num_prefill_checkpoint_blocks
         return 1 + self.num_speculative_blocks
-
-    def same_type_as(self, other: KVCacheSpec) -> bool:
-        """Same page and the same number of states per request."""
-        return (
-            isinstance(other, MambaSpec)
-            and other.num_speculative_blocks == self.num_speculative_blocks
-            and other.num_prefill_checkpoint_blocks == self.num_prefill_checkpoint_blocks
-            and other.prefill_checkpoint_alignment == self.prefill_checkpoint_alignment
-            and other.page_size_bytes == self.page_size_bytes
-            and other.tp_replicated == self.tp_replicated
-        )

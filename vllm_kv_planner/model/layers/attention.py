@@ -58,7 +58,6 @@ class Attention(CacheLayer):
         use_per_head_quant_scales: The checkpoint's KV scales are per head.
         kv_sharing: It reads another layer's cache and keeps none.
         no_cache_config: Its class passes no cache config: unquantised whatever is asked for.
-        fixed: Backend that the model's code insists on.
     """
 
     num_heads: int
@@ -73,7 +72,6 @@ class Attention(CacheLayer):
     use_per_head_quant_scales: bool = False
     kv_sharing: bool = False
     no_cache_config: bool = False
-    fixed: str | None = None
 
     def kv_heads_per_rank(self, context: CacheContext) -> int:
         """KV heads on one rank: divided by TP, replicated once there are fewer than ranks."""
@@ -102,10 +100,6 @@ class Attention(CacheLayer):
             use_per_head_quant_scales=self.use_per_head_quant_scales,
             attn_type=self.attn_type,
         )
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """The model's own choice, if any."""
-        return self.fixed
 
     def stored(self, context: CacheContext) -> Stored:
         """What is kept of a token."""
@@ -212,10 +206,7 @@ class ConvWindow(CacheLayer):
     head_dim: int
     hidden_size: int
     conv_kernel: int
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "INKLING_SCONV_SWA"
+    fixed: str | None = "INKLING_SCONV_SWA"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """Per KV head a row of key, value and its share of both outputs, a power of two wide."""

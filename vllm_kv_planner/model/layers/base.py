@@ -128,9 +128,11 @@ class CacheLayer:
 
     Attributes:
         index: Decoder layer it belongs to; pipeline stages are cut along these.
+        fixed: Backend that its class, or the model's code, insists on.
     """
 
     index: int
+    fixed: str | None = None
 
     def backend_request(self, context: CacheContext) -> BackendRequest | None:
         """What to ask the backend selector; None for states, which choose none."""
@@ -138,7 +140,7 @@ class CacheLayer:
 
     def fixed_backend(self, context: CacheContext) -> str | None:
         """Name of the backend the layer's class insists on, where it does."""
-        return None
+        return self.fixed
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec | None:
         """Its cache on one rank; None where it keeps nothing of its own."""

@@ -130,7 +130,6 @@ class WindowedLatents(DeepSeekV4Layer):
         rows = self.family.rows(context)
         spec = SlidingWindowMLASpec(
             block_size=self.family.window_block,
-            num_kv_heads=1,
             head_size=self.head_dim,
             dtype_bytes=rows.element_bytes,
             kv_cache_dtype=rows.kv_cache_dtype,
@@ -165,7 +164,6 @@ class CompressedLatents(DeepSeekV4Layer):
         rows = self.family.rows(context)
         spec = MLAAttentionSpec(
             block_size=context.block_size,
-            num_kv_heads=1,
             head_size=self.head_dim,
             dtype_bytes=rows.element_bytes,
             kv_cache_dtype=rows.kv_cache_dtype,
@@ -195,7 +193,6 @@ class CompressedIndex(DeepSeekV4Layer):
         """A key a group, in bytes."""
         spec = MLAAttentionSpec(
             block_size=context.block_size,
-            num_kv_heads=1,
             head_size=index_key_bytes(self.head_dim, context),
             dtype_bytes=1,
             tokens_per_state=self.compress_ratio,
@@ -225,17 +222,13 @@ class OpenGroups(DeepSeekV4Layer):
     """
 
     compress_ratio: int
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "CompressorBackend"
+    fixed: str | None = "CompressorBackend"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """A key and a score per token and overlapping group."""
         overlap = 2 if self.compress_ratio == 4 else 1
         spec = SlidingWindowMLASpec(
             block_size=STATE_BLOCKS[self.compress_ratio],
-            num_kv_heads=1,
             head_size=2 * overlap * self.head_dim,
             dtype_bytes=FLOAT32,
             sliding_window=overlap * self.compress_ratio,

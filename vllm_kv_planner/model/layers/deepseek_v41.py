@@ -98,18 +98,14 @@ class DeepSeekV41Family(DeepSeekV4Family):
 class OpenPairs(DeepSeekV4Layer):
     """Keys and scores of the pair of tokens that is still open: one ring a request, float32."""
 
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "CompressorBackend"
+    fixed: str | None = "CompressorBackend"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """Draft tokens, the token itself and the one before; a power of two, at least eight."""
         rows = context.num_speculative_tokens + 2
         spec = CircularBufferSpec(
             block_size=max(8, next_power_of_two(rows)),
-            num_kv_heads=1,
             head_size=2 * self.head_dim,
-            head_size_v=0,
             dtype_bytes=FLOAT32,
         )
         return as_packed(spec, backend)

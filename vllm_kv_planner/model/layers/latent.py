@@ -66,7 +66,6 @@ class LatentAttention(CacheLayer):
         use_sparse: It attends to the tokens an indexer chose.
         leads_index_group: It has an indexer of its own (others reuse an earlier layer's choice).
         heeds_skip_layers: Whether ``--kv-cache-dtype-skip-layers`` means this class too.
-        fixed: Backend that the model's code insists on.
         prefill_widths: Unturned key, turned key and value of a head, in elements, as prefill
             expands the latent; None where nobody expands it.
     """
@@ -77,7 +76,6 @@ class LatentAttention(CacheLayer):
     use_sparse: bool = False
     leads_index_group: bool = False
     heeds_skip_layers: bool = True
-    fixed: str | None = None
     prefill_widths: tuple[int, int, int] | None = None
 
     @property
@@ -107,10 +105,6 @@ class LatentAttention(CacheLayer):
             use_sparse=self.use_sparse,
         )
 
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """The model's own choice, if any."""
-        return self.fixed
-
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """One row a token, in the format the backend stores."""
         per_rank(self.num_heads, context, "attention heads")
@@ -118,7 +112,6 @@ class LatentAttention(CacheLayer):
         stored = stored_kv_cache_dtype(self.layer_kv_cache_dtype(context), backend)
         spec = MLAAttentionSpec(
             block_size=context.block_size,
-            num_kv_heads=1,
             head_size=self.stored_head_size,
             dtype_bytes=kv_cache_element_bytes(stored, context.dtype),
             kv_cache_dtype=stored,
@@ -171,7 +164,6 @@ class WindowedLatentAttention(LatentAttention):
         stored = self.layer_kv_cache_dtype(context)
         spec = SlidingWindowMLASpec(
             block_size=context.block_size,
-            num_kv_heads=1,
             head_size=self.head_size,
             dtype_bytes=kv_cache_element_bytes(stored, context.dtype),
             kv_cache_dtype=stored,

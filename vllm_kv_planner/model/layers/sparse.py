@@ -64,7 +64,6 @@ class Indexer(CacheLayer):
         stores_mxfp4(context)
         spec = MLAAttentionSpec(
             block_size=context.block_size,
-            num_kv_heads=1,
             head_size=indexer_key_bytes(self.head_dim),
             dtype_bytes=1,
             tokens_per_state=self.tokens_per_key,
@@ -86,10 +85,7 @@ class PoolTail(CacheLayer):
 
     head_dim: int
     tokens_per_key: int
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "KPOOL_TAIL"
+    fixed: str | None = "KPOOL_TAIL"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """Whole pools, a power of two of them, with room for every draft token."""
@@ -98,7 +94,6 @@ class PoolTail(CacheLayer):
             block_size=self.tokens_per_key * next_power_of_two(pools),
             num_kv_heads=2,
             head_size=self.head_dim,
-            head_size_v=0,
             dtype_bytes=2,
             dcp_sharded=False,
         )
@@ -129,23 +124,16 @@ class IndexKeys(CacheLayer):
         head_dim: Width of a key, in values.
         tokens_per_key: Tokens of a group.
         is_indexer: vLLM marks it as an indexer's cache.
-        fixed: Backend its class names.
     """
 
     head_dim: int
     tokens_per_key: int = 1
     is_indexer: bool = False
-    fixed: str
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return self.fixed
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """A key per token or group."""
         spec = MLAAttentionSpec(
             block_size=context.block_size,
-            num_kv_heads=1,
             head_size=self.head_dim,
             dtype_bytes=index_bytes(context),
             tokens_per_state=self.tokens_per_key,
@@ -201,10 +189,7 @@ class OpenGroupKeys(CacheLayer):
     head_dim: int
     tokens_per_key: int
     keeps_positions: bool = False
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "QWEN4_EXP_EXP_QSA_STATE"
+    fixed: str | None = "QWEN4_EXP_EXP_QSA_STATE"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """Whole groups, with room for the draft tokens."""
@@ -212,9 +197,7 @@ class OpenGroupKeys(CacheLayer):
         width = round_up(self.head_dim, 4) + 3 * 4 if self.keeps_positions else self.head_dim
         spec = CircularBufferSpec(
             block_size=round_up(group + context.num_speculative_tokens, group),
-            num_kv_heads=1,
             head_size=width,
-            head_size_v=0,
             dtype_bytes=BFLOAT16,
         )
         return as_packed(spec, backend)
@@ -227,9 +210,7 @@ BFLOAT16 = 2
 class RegionSummaries(CacheLayer):
     """Step-5: an fp8 summary of 256 bytes per eight tokens."""
 
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "STEP5_CSA_SUMMARY"
+    fixed: str | None = "STEP5_CSA_SUMMARY"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """One summary a region."""
@@ -261,10 +242,7 @@ class OpenRegion(CacheLayer):
     """
 
     attention: Attention
-
-    def fixed_backend(self, context: CacheContext) -> str | None:
-        """Always its own."""
-        return "STEP5_CSA_TAIL_RING"
+    fixed: str | None = "STEP5_CSA_TAIL_RING"
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """A page of rows; at least seven and the draft tokens."""
@@ -278,9 +256,7 @@ class OpenRegion(CacheLayer):
             )
         spec = CircularBufferSpec(
             block_size=context.block_size,
-            num_kv_heads=1,
             head_size=page // (context.block_size * BFLOAT16),
-            head_size_v=0,
             dtype_bytes=BFLOAT16,
             block_stride_bytes=REGION_ROW_BYTES,
         )
