@@ -17,7 +17,7 @@ from vllm_kv_planner.config import presets
 from vllm_kv_planner.config.find import find_config, known_names
 from vllm_kv_planner.config.found import named_quantization
 from vllm_kv_planner.model.config import Config
-from vllm_kv_planner.model.defaults import defaults_for, transformers_config
+from vllm_kv_planner.model.defaults import defaults_for
 
 MODEL = Path(presets.__file__).parent
 REPOSITORY = MODEL.parent.parent
@@ -242,31 +242,3 @@ def test_derived_values_are_not_defaults() -> None:
 @pytest.mark.parametrize("model_type", ["", "nobody", "x" * 10_000, "llama\n", '"'])
 def test_unknown_model_types_have_no_defaults(model_type: str) -> None:
     assert defaults_for(model_type) == {}
-
-
-def test_defaults_are_those_of_transformers() -> None:
-    transformers = pytest.importorskip("transformers", reason="needs transformers")
-    first = (MODEL / "defaults.jsonl").read_text().splitlines()[0]
-    if json.loads(first)["from"]["transformers"] != transformers.__version__:
-        pytest.skip("defaults.jsonl is of another transformers version")
-    for name in ("google/gemma-3-4b-it", "llava-hf/llava-1.5-7b-hf"):
-        config = find_config(name, offline=True).config
-        whole = transformers_config({**config, "auto_map": {"AutoConfig": "trap.C"}})
-        text = config["text_config"]
-        for key, value in {**defaults_for(text["model_type"]), **text}.items():
-            if key in whole["text_config"] and "rope" not in key:
-                assert whole["text_config"][key] == value
-
-
-def test_without_transformers_says_what_to_install(tmp_path: Path) -> None:
-    code = (
-        "import sys; sys.modules['transformers'] = None\n"
-        "from vllm_kv_planner.model.defaults import transformers_config\n"
-        "from vllm_kv_planner.errors import ConfigError\n"
-        "try: transformers_config({'model_type': 'llama'})\n"
-        "except ConfigError as error: print(error)"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=REPOSITORY
-    )
-    assert "pip install transformers" in done.stdout

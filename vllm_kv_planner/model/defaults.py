@@ -18,8 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import ConfigError
-from ..files.json_file import find_line, shown
+from ..files.json_file import find_line
 from ..records import dataclass
 
 _known: dict[str, Mapping[str, Any]] = {}
@@ -50,38 +49,6 @@ def class_line(model_type: str) -> Mapping[str, Any]:
             line = find_line(__file__, "defaults.jsonl", model_type.lower())
         _known[model_type] = line or {}
     return _known[model_type]
-
-
-def transformers_config(config: Mapping[str, Any]) -> dict[str, Any]:
-    """``config`` completed by its transformers class: every field it has, nested ones too.
-
-    Uses only classes that transformers ships: a config's ``auto_map`` (code of its own) is
-    not followed. Raises ConfigError without transformers, for a model type it does not have,
-    and for a config its class refuses.
-    """
-    import importlib
-
-    model_type = config.get("model_type")
-    try:
-        # Seconds to import, and optional: only for configs that the bundled table cannot answer.
-        transformers = importlib.import_module("transformers")
-    except ImportError:
-        raise ConfigError(
-            f"the config of model_type {shown(model_type)} omits fields that only transformers "
-            "can fill in: pip install transformers"
-        ) from None
-    mapping = transformers.CONFIG_MAPPING
-    if not isinstance(model_type, str) or model_type not in mapping:
-        raise ConfigError(
-            f"transformers {transformers.__version__} has no model_type {shown(model_type)}"
-        )
-    plain = {key: value for key, value in config.items() if key != "auto_map"}
-    try:
-        completed: dict[str, Any] = mapping[model_type].from_dict(plain).to_dict()
-    except Exception as error:  # whatever a class raises at a config it does not like
-        reason = " ".join(str(error).split())[:200]
-        raise ConfigError(f"transformers refuses the config: {reason}") from None
-    return completed
 
 
 JsonDict = Mapping[str, Any]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from ...errors import UnsupportedError
 from ...records import replace
@@ -11,6 +12,7 @@ from ..description import ModelReader
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention
+
 
 MakeLayers = Callable[[int], Iterable[CacheLayer]]
 """Index of a decoder layer to the cache layers vLLM builds in it, in order."""
@@ -77,19 +79,23 @@ def attention(model: ModelReader, *, head_size: int | None = None) -> Attention:
     )
 
 
-def latent(model: ModelReader, prefix: str = "") -> LatentAttention:
-    """The latent attention the config describes, under keys with this prefix."""
+def latent(
+    model: ModelReader,
+    kind: type[LatentAttention] = LatentAttention,
+    *,
+    prefix: str = "",
+    **own: Any,
+) -> LatentAttention:
+    """The latent attention the config describes, under keys with this prefix; ``own`` wins."""
     text = model.text
-    return LatentAttention(
+    parts = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
+    widths = {"prefill_widths": tuple(text.int(key, default=0, minimum=0) for key in parts)}
+    return kind(
         index=0,
         num_heads=text.int(f"{prefix}num_attention_heads"),
         kv_lora_rank=text.int(f"{prefix}kv_lora_rank", default=512),
         qk_rope_head_dim=text.int(f"{prefix}qk_rope_head_dim", default=64, minimum=0),
-        prefill_widths=(
-            text.int("qk_nope_head_dim", default=0, minimum=0),
-            text.int("qk_rope_head_dim", default=0, minimum=0),
-            text.int("v_head_dim", default=0, minimum=0),
-        ),
+        **{**widths, **own},
     )
 
 

@@ -102,7 +102,7 @@ def kimi(model: ModelReader) -> Sequence[CacheLayer]:
     listed = set(linear.list_of_ints("kda_layers"))
     count = model.num_hidden_layers
     types = [LINEAR if index + 1 in listed else FULL for index in range(count)]
-    full = replace(latent(model), heeds_skip_layers=False)
+    full = latent(model, heeds_skip_layers=False)
     return by_type(model, types, {FULL: repeated(full), LINEAR: repeated(delta)})
 
 
@@ -174,7 +174,7 @@ def glm5_next(model: ModelReader) -> Sequence[CacheLayer]:
     if pool == 1:
         raise UnsupportedError(f"{text.where}: index_kpool 1 is not known to vLLM 0.33")
     head_dim = text.int("index_head_dim", default=128)
-    full = replace(latent(model), use_sparse=True, leads_index_group=True)
+    full = latent(model, use_sparse=True, leads_index_group=True)
     indexed = repeated(
         Indexer(index=0, head_dim=head_dim, tokens_per_key=pool),
         PoolTail(index=0, head_dim=head_dim, tokens_per_key=pool),

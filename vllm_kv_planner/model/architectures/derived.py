@@ -1,14 +1,14 @@
 """Values that a config class works out of others, lists of layer types among them.
 
-Each function is one class's way (``config_classes.json`` says whose) and changes the values in
-place; a list in the file wins.
+Each function is one class's way (``derive`` of ``config_classes.json`` says whose) and changes the
+values in place; a list in the file wins.
 
 Source: transformers 5.20 ``models/*/configuration_*.py``, ``__post_init__``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 from ..config import Config
@@ -262,41 +262,3 @@ def multi_query(config: Config, values: Values) -> None:
     """One KV head, or as many as query heads."""
     one = config.bool("multi_query", default=True)
     values["num_key_value_heads"] = 1 if one else config.int("num_attention_heads")
-
-
-DERIVATIONS: Mapping[str, Callable[..., None]] = {
-    step.__name__: step
-    for step in (
-        all_full,
-        all_one_type,
-        both_ways_window,
-        chunk_where_rope,
-        counted_blocks,
-        cut_types,
-        dense_prefix_types,
-        divided_head_dim,
-        doubled_head_dim,
-        dory_types,
-        from_max_window_layers,
-        full_every,
-        full_every_and_first,
-        full_every_and_last,
-        full_every_from_end,
-        full_every_if_windowed,
-        full_first_of,
-        full_layers_apart,
-        halved_local_window,
-        heads_per_expert,
-        last_is_full,
-        listed_windows,
-        multi_query,
-        no_window,
-        rope_head_dim,
-        stacked_layers,
-        switched_alternate,
-        switched_window,
-        switched_window_only,
-        window_plus_one,
-        window_without_rope,
-    )
-}

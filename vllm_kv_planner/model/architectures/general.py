@@ -15,32 +15,13 @@ from ..config import Config
 EXPERTS = ("num_experts", "moe_num_experts", "n_routed_experts", "num_local_experts")
 
 LATENT_TYPES = frozenset(
-    {
-        "axk1",
-        "bailing_hybrid",
-        "bailing_hybrid_mtp",
-        "bailing_hybrid_v3_mtp",
-        "deepseek_mtp",
-        "deepseek_v2",
-        "deepseek_v3",
-        "deepseek_v32",
-        "deepseek_v4",
-        "deepseek_v41",
-        "dots3_note",
-        "glm4_moe_lite",
-        "glm4_moe_lite_mtp",
-        "glm5_next",
-        "glm5_next_text",
-        "glm_moe_dsa",
-        "hy_v4",
-        "hy_v4_mtp",
-        "k3_dspark",
-        "kimi_k2",
-        "kimi_linear",
-        "longcat_flash",
-        "pangu_ultra_moe",
-        "pangu_ultra_moe_mtp",
-    }
+    [
+        *("axk1", "bailing_hybrid", "bailing_hybrid_mtp", "bailing_hybrid_v3_mtp"),
+        *("deepseek_mtp", "deepseek_v2", "deepseek_v3", "deepseek_v32", "deepseek_v4"),
+        *("deepseek_v41", "dots3_note", "glm4_moe_lite", "glm4_moe_lite_mtp", "glm5_next"),
+        *("glm5_next_text", "glm_moe_dsa", "hy_v4", "hy_v4_mtp", "k3_dspark", "kimi_k2"),
+        *("kimi_linear", "longcat_flash", "pangu_ultra_moe", "pangu_ultra_moe_mtp"),
+    ]
 )
 """Text model types that vLLM runs with latent attention (``is_deepseek_mla``)."""
 
@@ -155,32 +136,29 @@ class Convertor:
         return top.bool("is_mm_prefix_lm", default=known)
 
 
-class Falcon(Convertor):
+class _Falcon(Convertor):
     """One KV head, unless the newer decoder says how many."""
 
     def num_kv_heads(self, text: Config) -> int:
-        """KV heads."""
         newer = text.bool("new_decoder_architecture", default=False)
         if not newer and text.bool("multi_query", default=False):
             return 1
         return super().num_kv_heads(text)
 
 
-class Dbrx(Convertor):
+class _Dbrx(Convertor):
     """KV heads are in ``attn_config``."""
 
     def num_kv_heads(self, text: Config) -> int:
-        """KV heads."""
         nested = text.opt_sub("attn_config")
         heads = self.num_attention_heads(text)
         return heads if nested is None else nested.int("kv_n_heads", default=heads)
 
 
-class NemotronNas(Convertor):
+class _NemotronNas(Convertor):
     """KV heads of the first layer with attention."""
 
     def num_kv_heads(self, text: Config) -> int:
-        """KV heads."""
         heads = self.num_attention_heads(text)
         for block in text.list_of_subs("block_configs"):
             attention = block.sub("attention")
@@ -189,90 +167,71 @@ class NemotronNas(Convertor):
         raise text.error("block_configs", "has no layer with attention")
 
 
-class AttentionFree(Convertor):
+class _AttentionFree(Convertor):
     """States only: no heads."""
 
     def num_kv_heads(self, text: Config) -> int:
-        """KV heads."""
         return 0
 
     def head_size(self, text: Config) -> int:
-        """Head width."""
         return 0
 
 
-class Zamba2(Convertor):
+class _Zamba2(Convertor):
     """Heads of attention blocks have their own width."""
 
     def head_size(self, text: Config) -> int:
-        """Head width."""
         return text.int("attention_head_dim", default=0, minimum=0)
 
 
-class LongcatFlash(Convertor):
+class _LongcatFlash(Convertor):
     """``num_hidden_layers`` counts attention sublayers, two per decoder layer."""
 
     def num_hidden_layers(self, text: Config) -> int:
-        """Decoder layers."""
         return text.int("num_layers")
 
 
-class CohereAsr(Convertor):
+class _CohereAsr(Convertor):
     """The decoder is nested in ``transf_decoder.config_dict``."""
 
     def num_attention_heads(self, text: Config) -> int:
-        """Query heads."""
         return self.decoder(text).int("num_attention_heads")
 
     def num_kv_heads(self, text: Config) -> int:
-        """KV heads."""
         return self.num_attention_heads(text)
 
     def head_size(self, text: Config) -> int:
-        """Head width."""
         return self.decoder(text).int("hidden_size") // self.num_attention_heads(text)
 
     def decoder(self, text: Config) -> Config:
-        """The decoder's own config."""
         return text.sub("transf_decoder").sub("config_dict")
 
 
-class Gemma4(Convertor):
+class _Gemma4(Convertor):
     """Images attend in both directions where the language model says so."""
 
     def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
-        """Whether images attend in both directions."""
         return bool(text.get("use_bidirectional_attention") == "vision")
 
 
-class DeepseekV4(Convertor):
+class _DeepseekV4(Convertor):
     """Images attend in both directions where there is a vision tower."""
 
     def is_mm_prefix_lm(self, top: Config, text: Config) -> bool:
-        """Whether images attend in both directions."""
         return top.int("vision_n_layers", default=0, minimum=0) > 0
 
 
-_GEMMA4 = Gemma4()
 _CONVERTORS: Mapping[str, Convertor] = {
-    "falcon": Falcon(),
-    "RefinedWeb": Falcon(),
-    "RefinedWebModel": Falcon(),
-    "dbrx": Dbrx(),
-    "nemotron-nas": NemotronNas(),
-    "mamba": AttentionFree(),
-    "falcon_mamba": AttentionFree(),
-    "timm_wrapper": AttentionFree(),
-    "zamba2": Zamba2(),
-    "longcat_flash": LongcatFlash(),
-    "cohere_asr": CohereAsr(),
-    "gemma4": _GEMMA4,
-    "gemma4_text": _GEMMA4,
-    "gemma4_unified": _GEMMA4,
-    "gemma4_unified_text": _GEMMA4,
-    "diffusion_gemma": _GEMMA4,
-    "diffusion_gemma_text": _GEMMA4,
-    "deepseek_v4": DeepseekV4(),
+    **dict.fromkeys(("falcon", "RefinedWeb", "RefinedWebModel"), _Falcon()),
+    "dbrx": _Dbrx(),
+    "nemotron-nas": _NemotronNas(),
+    **dict.fromkeys(("mamba", "falcon_mamba", "timm_wrapper"), _AttentionFree()),
+    "zamba2": _Zamba2(),
+    "longcat_flash": _LongcatFlash(),
+    "cohere_asr": _CohereAsr(),
+    **dict.fromkeys(("gemma4", "gemma4_unified", "diffusion_gemma"), _Gemma4()),
+    **dict.fromkeys(("gemma4_text", "gemma4_unified_text", "diffusion_gemma_text"), _Gemma4()),
+    "deepseek_v4": _DeepseekV4(),
 }
 _GENERAL = Convertor()
 

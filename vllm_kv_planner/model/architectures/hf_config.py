@@ -18,7 +18,7 @@ from ...files.json_file import read_json
 from ..class_rules import check_divisions, check_types, check_values
 from ..config import Config
 from ..defaults import defaults_for
-from .derived import DERIVATIONS
+from . import derived
 
 _OTHER_NAMES = {
     "hidden_size": ("n_embd", "d_model", "dim"),
@@ -160,7 +160,7 @@ def as_transformers(config: Config, model_type: str) -> Config:
     if unknown and values.get("use_sliding_window") is False:
         values["sliding_window"] = None  # the checkpoint's own class is one of Qwen's then
     for step, *arguments in known.get("derive", ()):
-        DERIVATIONS[step](full, values, *arguments)
+        getattr(derived, step)(full, values, *arguments)
     types = values.get("layer_types")
     if isinstance(types, list):
         values["layer_types"] = [

@@ -29,7 +29,7 @@ from .general import is_latent
 
 def sparse(model: ModelReader) -> Sequence[CacheLayer]:
     """DeepSeek sparse attention (V3.2, GLM-5): latents, and an indexer's keys where it has one."""
-    template = replace(latent(model), use_sparse=True)
+    template = latent(model, use_sparse=True)
     layers: list[CacheLayer] = []
     for index, reuses in enumerate(reuses_index(model)):
         layers += with_indexer(model, replace(template, index=index, leads_index_group=not reuses))
@@ -63,22 +63,16 @@ def reuses_index(model: ModelReader) -> list[bool]:
 
 def dots3(model: ModelReader) -> Sequence[CacheLayer]:
     """dots3 NOTE: sparse latents, padded to the width of the windowed latents between them."""
-    text = model.text
-    width = latent(model, "swa_")
-    window = WindowedLatentAttention(
-        index=0,
-        num_heads=width.num_heads,
-        kv_lora_rank=width.kv_lora_rank,
-        qk_rope_head_dim=width.qk_rope_head_dim,
-        sliding_window=text.int("sliding_window_size"),
+    window = latent(
+        model,
+        WindowedLatentAttention,
+        prefix="swa_",
+        sliding_window=model.text.int("sliding_window_size"),
         fixed="DOTS3_NOTE_TRITON_MLA",
     )
-    dense = latent(model)
-    full = PaddedLatentAttention(
-        index=0,
-        num_heads=dense.num_heads,
-        kv_lora_rank=dense.kv_lora_rank,
-        qk_rope_head_dim=dense.qk_rope_head_dim,
+    full = latent(
+        model,
+        PaddedLatentAttention,
         use_sparse=True,
         padded_head_size=window.head_size,
         fixed="DOTS3_NOTE_PADDED_MLA_SPARSE",
@@ -106,21 +100,10 @@ def hunyuan(model: ModelReader) -> Sequence[CacheLayer]:
     ]
     indexers = text.list_of_strs("indexer_types", length=count, default=by_default)
     types = block_types(model, default=["full_attention"] * count)
+    sink = text.bool("learnable_sink", default=True)
     dense = latent(model)
-    full = SinkLatentAttention(
-        index=0,
-        num_heads=dense.num_heads,
-        kv_lora_rank=dense.kv_lora_rank,
-        qk_rope_head_dim=dense.qk_rope_head_dim,
-        use_sparse=True,
-        has_sink=text.bool("learnable_sink", default=True),
-    )
-    later = LatentAfterSparse(
-        index=0,
-        num_heads=dense.num_heads,
-        kv_lora_rank=dense.kv_lora_rank,
-        qk_rope_head_dim=dense.qk_rope_head_dim,
-    )
+    full = latent(model, SinkLatentAttention, use_sparse=True, has_sink=sink)
+    later = latent(model, LatentAfterSparse, prefill_widths=None)
     first = next((index for index, kind in enumerate(types) if kind in SPARSE_TYPES), count)
     layers: list[CacheLayer] = []
     for index, (kind, indexer) in enumerate(zip(types, indexers, strict=True)):
