@@ -13,7 +13,6 @@ from ..layers.attention import Attention
 from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention
 
-
 MakeLayers = Callable[[int], Iterable[CacheLayer]]
 """Index of a decoder layer to the cache layers vLLM builds in it, in order."""
 

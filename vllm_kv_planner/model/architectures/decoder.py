@@ -16,6 +16,9 @@ from ..layers.base import CacheLayer
 from ..layers.latent import LatentAttention
 from .general import convertor, of_layer
 
+Window = Callable[[ModelReader, int], int | None]
+"""A layer's window in tokens; None for all."""
+
 
 def decoder(model: ModelReader) -> list[Attention]:
     """One attention layer per decoder layer.
@@ -28,9 +31,16 @@ def decoder(model: ModelReader) -> list[Attention]:
         end = model.text.int("max_window_layers", default=0, minimum=0)
         if end != model.num_hidden_layers:
             raise model.text.error("layer_types", "mixes windows and none, which vLLM refuses here")
-    template = attention(model)
+    return windowed(model, own_or_model_window)
+
+
+def windowed(
+    model: ModelReader, window: Window, template: Attention | None = None
+) -> list[Attention]:
+    """A layer like ``template`` (by default ``attention``) per decoder layer, in its own window."""
+    template = attention(model) if template is None else template
     return [
-        replace(template, index=index, sliding_window=own_or_model_window(model, index))
+        replace(template, index=index, sliding_window=window(model, index))
         for index in range(model.num_hidden_layers)
     ]
 
@@ -95,6 +105,11 @@ def own_or_model_window(model: ModelReader, index: int, way: str = "none") -> in
     return model.model_window
 
 
+def by_type_or_model(model: ModelReader, index: int) -> int | None:
+    """Layers of type ``sliding_attention``, unless the row says otherwise; else the model's."""
+    return own_or_model_window(model, index, "by_type")
+
+
 def _none(model: ModelReader, index: int) -> int | None:
     """The class gives its layers no window of their own."""
     return None
@@ -121,7 +136,7 @@ def _chunked_type(model: ModelReader, index: int) -> int | None:
     return model.window if model.type_of(index) == "chunked_attention" else None
 
 
-WINDOWS: Mapping[str, Callable[[ModelReader, int], int | None]] = {
+WINDOWS: Mapping[str, Window] = {
     "none": _none,
     "by_type": by_type,
     "by_type_plus_one": _by_type_plus_one,
@@ -169,33 +184,18 @@ def transformers(model: ModelReader) -> list[CacheLayer]:
             qk_rope_head_dim=model.text.int("qk_rope_head_dim"),
         )
         return [replace(latent, index=index) for index in range(model.num_hidden_layers)]
-    template = attention(model)
-    layers: list[CacheLayer] = []
-    for index in range(model.num_hidden_layers):
-        window = own_or_model_window(model, index, "by_type")
-        layer = replace(template, index=index, sliding_window=window)
-        layers.append(with_own_heads(model, layer))
-    return layers
+    return [with_own_heads(model, layer) for layer in windowed(model, by_type_or_model)]
 
 
 def nemotron_nas(model: ModelReader) -> list[Attention]:
     """Attention where ``block_configs`` keeps it, with the KV heads it says."""
     blocks = model.text.list_of_subs("block_configs", length=model.num_hidden_layers)
-    template = attention(model)
-    layers = []
-    for index, block in enumerate(blocks):
-        own = block.sub("attention")
-        if own.bool("no_op", default=False):
-            continue
-        layers.append(
-            replace(
-                template,
-                index=index,
-                num_kv_heads=model.num_attention_heads // own.int("n_heads_in_group"),
-                sliding_window=own_or_model_window(model, index, "by_type"),
-            )
-        )
-    return layers
+    attending = [block.sub("attention") for block in blocks]
+    return [
+        replace(layer, num_kv_heads=layer.num_heads // own.int("n_heads_in_group"))
+        for layer, own in zip(windowed(model, by_type_or_model), attending, strict=True)
+        if not own.bool("no_op", default=False)
+    ]
 
 
 def encoder(model: ModelReader) -> list[Attention]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from ...records import replace
 from ..description import ModelReader
 from ..layers.attention import Attention, DiffKVAttention
-from .decoder import attention, by_type, own_or_model_window, with_own_heads
+from .decoder import attention, by_type, by_type_or_model, windowed, with_own_heads
 
 
 def granite(model: ModelReader) -> list[Attention]:
@@ -16,44 +16,34 @@ def granite(model: ModelReader) -> list[Attention]:
     text = model.text
     sinks = text.bool("attention_sinks", default=model.layer_types is not None)
     template = replace(attention(model), has_sink=sinks)
-    return [
-        replace(template, index=index, sliding_window=own_or_model_window(model, index, "by_type"))
-        for index in range(model.num_hidden_layers)
-    ]
+    return windowed(model, by_type_or_model, template)
 
 
 def laguna(model: ModelReader) -> list[Attention]:
     """Query heads listed per layer; sliding layers may have sinks."""
-    count = model.num_hidden_layers
-    every = [model.num_attention_heads] * count
-    heads = model.text.list_of_ints("num_attention_heads_per_layer", default=every, minimum=1)
+    heads = model.text.list_of_ints("num_attention_heads_per_layer", default=(), minimum=1)
     sinks = model.text.bool("swa_attention_sink_enabled", default=False)
-    layers = []
-    for index in range(count):
-        window = by_type(model, index)
-        layers.append(
-            replace(
-                attention(model),
-                index=index,
-                num_heads=heads[index] if index < len(heads) else model.num_attention_heads,
-                sliding_window=window,
-                has_sink=sinks and window is not None,
-            )
+    return [
+        replace(
+            layer,
+            num_heads=heads[layer.index] if layer.index < len(heads) else layer.num_heads,
+            has_sink=sinks and layer.sliding_window is not None,
         )
-    return layers
+        for layer in windowed(model, by_type)
+    ]
 
 
 def exaone_moe(model: ModelReader) -> list[Attention]:
     """Sliding layers may have a window each."""
     windows = model.text.list_of_ints("sliding_windows", default=())
-    template = attention(model)
-    layers = []
-    for index in range(model.num_hidden_layers):
-        own = None
-        if model.type_of(index) != "full_attention":
-            own = windows[index] if index < len(windows) else model.window
-        layers.append(replace(template, index=index, sliding_window=own or model.model_window))
-    return layers
+
+    def window(model: ModelReader, index: int) -> int | None:
+        if model.type_of(index) == "full_attention":
+            return model.model_window
+        own = windows[index] if index < len(windows) else model.window
+        return own or model.model_window
+
+    return windowed(model, window)
 
 
 def step3p5(model: ModelReader) -> list[Attention]:
@@ -64,14 +54,12 @@ def step3p5(model: ModelReader) -> list[Attention]:
     if sliding_heads is None and other is not None:
         sliding_heads = other.opt_int("num_attention_heads")
     template = replace(attention(model), num_kv_heads=text.int("num_attention_groups"))
-    layers = []
-    for index in range(model.num_hidden_layers):
-        sliding = model.type_of(index) == "sliding_attention"
-        heads = sliding_heads if sliding and sliding_heads else model.num_attention_heads
-        layers.append(
-            replace(template, index=index, num_heads=heads, sliding_window=by_type(model, index))
-        )
-    return layers
+    return [
+        replace(layer, num_heads=sliding_heads)
+        if sliding_heads and model.type_of(layer.index) == "sliding_attention"
+        else layer
+        for layer in windowed(model, by_type, template)
+    ]
 
 
 def mimo_v2(model: ModelReader) -> list[Attention]:
@@ -107,16 +95,12 @@ def mimo_v2(model: ModelReader) -> list[Attention]:
 def plamo3(model: ModelReader) -> list[Attention]:
     """A window, or none, for each layer: listed, or all but every n-th."""
     text = model.text
-    template = attention(model)
     windows = text.get("interleaved_sliding_window")
     if windows is None:
         nth = text.int("sliding_window_pattern", default=8)
         count = model.num_hidden_layers
         windows = [model.window if (index + 1) % nth else None for index in range(count)]
-    return [
-        replace(template, index=index, sliding_window=_listed(model, windows, index))
-        for index in range(model.num_hidden_layers)
-    ]
+    return windowed(model, lambda model, index: _listed(model, windows, index))
 
 
 def open_pangu(model: ModelReader) -> list[Attention]:
@@ -134,15 +118,13 @@ def open_pangu(model: ModelReader) -> list[Attention]:
             fixed="FLASH_ATTN_DIFFKV",
         )
     windows = text.get("interleaved_sliding_window")
-    layers = []
-    for index in range(model.num_hidden_layers):
-        own = windows
+
+    def window(model: ModelReader, index: int) -> int | None:
         if isinstance(windows, list) and windows:
-            own = _listed(model, windows, index % len(windows))
-        elif windows is not None:
-            own = model.text.int("interleaved_sliding_window")
-        layers.append(replace(template, index=index, sliding_window=own or model.model_window))
-    return layers
+            return _listed(model, windows, index % len(windows)) or model.model_window
+        return text.opt_int("interleaved_sliding_window") or model.model_window
+
+    return windowed(model, window, template)
 
 
 def _listed(model: ModelReader, windows: object, index: int) -> int | None:
@@ -195,15 +177,12 @@ def llama4(model: ModelReader) -> list[Attention]:
 def gemma3n(model: ModelReader) -> list[Attention]:
     """The last ``num_kv_shared_layers`` keep no cache: the two layers before them do it for all."""
     first = first_shared(model)
-    layers = []
-    for index in range(model.num_hidden_layers):
-        window = own_or_model_window(model, index, "by_type")
-        target = first - (1 if window is None else 2)
-        shared = index >= first and target >= 0
-        layers.append(
-            replace(attention(model), index=index, sliding_window=window, kv_sharing=shared)
-        )
-    return layers
+    return [
+        replace(layer, kv_sharing=first >= (1 if layer.sliding_window is None else 2))
+        if layer.index >= first
+        else layer
+        for layer in windowed(model, by_type_or_model)
+    ]
 
 
 def gemma4(model: ModelReader) -> list[Attention]:
@@ -217,17 +196,10 @@ def gemma4(model: ModelReader) -> list[Attention]:
                 f"leaves layer {index} no earlier {model.type_of(index)} layer whose cache it can "
                 "share",
             )
-    template = attention(model)
-    layers = []
-    for index in range(model.num_hidden_layers):
-        layer = replace(
-            template,
-            index=index,
-            sliding_window=own_or_model_window(model, index, "by_type"),
-            kv_sharing=index >= first and model.type_of(index) in own_cache,
-        )
-        layers.append(with_own_heads(model, layer))
-    return layers
+    return [
+        with_own_heads(model, replace(layer, kv_sharing=layer.index >= first))
+        for layer in windowed(model, by_type_or_model)
+    ]
 
 
 def first_shared(model: ModelReader) -> int:
@@ -245,27 +217,23 @@ def dory(model: ModelReader) -> list[Attention]:
     loops = text.int("n_recurrent_loops", default=1)
     if text.str("recurrent_kv_cache_mode", default="per_loop") != "per_loop":
         loops = 1
-    template = attention(model)
-    layers = []
-    for index in range(model.num_hidden_layers):
-        if model.type_of(index) == "mlp":
-            continue
-        layer = replace(template, index=index, sliding_window=by_type(model, index))
-        times = loops if first <= index < first + count else 1
-        layers.extend([layer] * times)
-    return layers
+    return [
+        layer
+        for layer in windowed(model, by_type)
+        if model.type_of(layer.index) != "mlp"
+        for _ in range(loops if first <= layer.index < first + count else 1)
+    ]
 
 
 def iquest_loop_coder(model: ModelReader) -> list[Attention]:
     """Every layer runs ``loop_num`` times; all but the first time within a small window."""
     loops = model.text.int("loop_num", default=2)
     again = model.text.int("loop_window_size", default=64)
-    template = attention(model)
-    layers = []
-    for index in range(model.num_hidden_layers):
-        layers.append(replace(template, index=index, sliding_window=model.model_window))
-        layers.extend([replace(template, index=index, sliding_window=again)] * (loops - 1))
-    return layers
+    return [
+        layer
+        for once in windowed(model, lambda model, index: model.model_window)
+        for layer in (once, *[replace(once, sliding_window=again)] * (loops - 1))
+    ]
 
 
 def hrm_text(model: ModelReader) -> list[Attention]:
