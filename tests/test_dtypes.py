@@ -9,7 +9,6 @@ import pytest
 from vllm_kv_planner.engine_args.caching import (
     resolve_kv_cache_dtype,
     skip_layers,
-    sparse_mla_kv_cache_dtype,
 )
 from vllm_kv_planner.engine_args.defaults import resolve_engine
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
@@ -85,9 +84,6 @@ def test_kv_cache_dtype_by_model_and_device() -> None:
     assert kv(**glm) == "auto"
     assert kv(capability=(10, 0), **glm) == "fp8_e4m3"
     assert kv("bfloat16", architecture="DeepseekV32ForCausalLM", use_mla=True) == "auto"
-    assert sparse_mla_kv_cache_dtype("FLASHMLA_SPARSE", "fp8") == "fp8_ds_mla"
-    assert sparse_mla_kv_cache_dtype("FLASHMLA_SPARSE", "auto") == "auto"
-    assert sparse_mla_kv_cache_dtype("FLASHINFER_MLA_SPARSE_SM120", "auto") == "fp8_ds_mla"
 
 
 def test_kv_cache_dtype_refusals() -> None:

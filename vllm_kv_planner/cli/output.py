@@ -16,13 +16,7 @@ if TYPE_CHECKING:
 
 
 def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
-    """Print; nothing else does. Line feeds and our own colours are all in it that steers.
-
-    Args:
-        text: What to print; texts of others may be anywhere in it.
-        stream: Where; None: standard output.
-        end: As ``print`` takes it.
-    """
+    """Print; nothing else does. Line feeds and our own colours are all in it that steers."""
     stream = sys.stdout if stream is None else stream
     stream.write("\n".join(map(_safe, text.split("\n"))) + end)
     if stream is not sys.stdout:

@@ -193,10 +193,6 @@ def request_of_command(
 def check_before_dashes(given: argparse.Namespace, own: Collection[str] = ()) -> None:
     """Refuse what belongs into the pasted command and would be lost before its ``--``.
 
-    Args:
-        given: What stands before the dashes.
-        own: Fields that the command itself has a flag for.
-
     Raises:
         InputError: The model, or an engine flag.
     """

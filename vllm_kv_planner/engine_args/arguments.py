@@ -150,11 +150,6 @@ def read_config_file(path: str, *, drops_false: bool, notes: list[str]) -> list[
     ``vllm serve``, whose outer parser reads the file and knows no ``--no-x``; the server module
     takes it where the key is written with dashes.
 
-    Args:
-        path: The file.
-        drops_false: Whether ``vllm serve`` reads it.
-        notes: Lines without effect are told here.
-
     Raises:
         InputError: A file that is missing, too large, no YAML mapping or no configuration of
             vLLM's, or a value that vLLM refuses; PyYAML is not installed.

@@ -26,8 +26,6 @@ from .cache_layers import CacheLayers
 
 DEFAULT_BLOCK_SIZE = 16
 """Tokens; vLLM's ``CacheConfig.DEFAULT_BLOCK_SIZE``."""
-CPU_DEFAULT_BLOCK_SIZE = 128
-"""Tokens; what the CPU engine starts from (``CpuPlatform.update_block_size_for_backend``)."""
 LATENT_HYBRID_BLOCK = 128
 """Tokens; latent decode kernels want whole runs of this many beside states."""
 
@@ -132,12 +130,6 @@ def align_skip_layers(
     """Blocks long enough that a quantised page covers an unquantised one of fewer tokens.
 
     Source: ``Platform._align_heterogeneous_kv_block_size``.
-
-    Args:
-        sizes: So far.
-        backend: The model's first attention backend.
-        quantised_bytes_per_token: Of one layer in the engine's KV cache dtype.
-        skipped_bytes_per_token: Of one layer left in the model's dtype.
 
     Raises:
         UnsupportedError: The quantised layer is the larger one.

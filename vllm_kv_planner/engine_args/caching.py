@@ -43,9 +43,8 @@ def resolve_kv_cache_dtype(
 ) -> KVCacheDtype:
     """What ``cache_config.cache_dtype`` is once the layers are built.
 
-    ``dtype`` is the model's resolved dtype. Sparse MLA may still rename it
-    (``sparse_mla_kv_cache_dtype``). Raises InputError in vLLM's words for a dtype that does
-    not go with the model.
+    ``dtype`` is the model's resolved dtype. Sparse MLA may still rename it.
+    Raises InputError in vLLM's words for a dtype that does not go with the model.
     """
     name, reason = requested, None
     if name == "auto" and facts.quantization_config is not None:
@@ -128,16 +127,6 @@ def compressed_tensors_scheme(facts: ModelFacts) -> Mapping[str, Any] | None:
             "Only support symmetric scaling factor for compressed-tensors KV cache"
         )
     return scheme
-
-
-def sparse_mla_kv_cache_dtype(backend: str, kv_cache_dtype: str) -> str:
-    """The layout a sparse MLA backend makes of a dtype (``fp8`` to ``fp8_ds_mla``)."""
-    quantised = kv_cache_dtype not in ("auto", "float16", "bfloat16")
-    if backend == "FLASHMLA_SPARSE" and quantised:
-        return kv_cache_dtype if kv_cache_dtype == "nvfp4_ds_mla" else "fp8_ds_mla"
-    if backend == "FLASHINFER_MLA_SPARSE_SM120" and kv_cache_dtype in ("auto", "fp8", "fp8_e4m3"):
-        return "fp8_ds_mla"
-    return kv_cache_dtype
 
 
 def skip_layers(requested: tuple[str, ...], kv_cache_dtype: str, facts: ModelFacts) -> list[str]:

@@ -53,11 +53,6 @@ def present_gpu() -> GPU:
 def check_count(gpu: GPU, num_gpus: int, num_nodes: int = 1) -> None:
     """Refuse an engine that needs more GPUs than the machine that was named has.
 
-    Args:
-        gpu: The device, with ``machine_gpus`` where its name said how many.
-        num_gpus: Of all ranks together.
-        num_nodes: Machines of that kind.
-
     Raises:
         InputError: How many the flags need, and how many there are.
     """

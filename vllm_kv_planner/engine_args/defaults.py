@@ -77,7 +77,13 @@ def resolve_engine(
     dtype = _dtype(args, facts, gpu, outside)
     length = _length(args, facts, environment, outside)
     caching = resolve_caching_mode(args, facts, max_model_len=length.max_model_len)
-    kv_cache_dtype = _kv_cache_dtype(args, facts, gpu, dtype)
+    kv_cache_dtype = resolve_kv_cache_dtype(
+        args.kv_cache_dtype,
+        facts,
+        dtype=dtype.name,
+        platform=gpu.platform,
+        compute_capability=gpu.compute_capability,
+    )
     check_parallel(args, facts, environment)
     check_lora(args, facts.architecture)
     speculative = resolve_speculative(args, outside.draft)
@@ -99,7 +105,13 @@ def resolve_engine(
         batch=batch,
         runner=runner,
         speculative=speculative,
-        disable_hybrid_kv_cache_manager=_hybrid_disabled(args, facts, environment, speculative),
+        disable_hybrid_kv_cache_manager=hybrid_manager_disabled(
+            args,
+            facts,
+            environment,
+            draft_uses_eagle=speculative is not None and speculative.uses_eagle,
+            connector_supports_hybrid=supports_hybrid(args),
+        ),
         layers_per_stage=split_layers(
             facts.num_hidden_layers, args.pipeline_parallel_size, environment.pp_layer_partition
         ),
@@ -140,19 +152,6 @@ def _length(
     return length
 
 
-def _kv_cache_dtype(
-    args: EngineArgs, facts: ModelFacts, gpu: GPU, dtype: ModelDtype
-) -> KVCacheDtype:
-    """What keys and values are kept in on this device."""
-    return resolve_kv_cache_dtype(
-        args.kv_cache_dtype,
-        facts,
-        dtype=dtype.name,
-        platform=gpu.platform,
-        compute_capability=gpu.compute_capability,
-    )
-
-
 def _batch(
     args: EngineArgs,
     facts: ModelFacts,
@@ -179,22 +178,6 @@ def _batch(
     if facts.architecture == "DiffusionGemmaForBlockDiffusion" and batch.max_num_seqs >= 128:
         return replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
     return batch
-
-
-def _hybrid_disabled(
-    args: EngineArgs,
-    facts: ModelFacts,
-    environment: EngineEnvironment,
-    speculative: Speculative | None,
-) -> bool:
-    """Whether sliding and chunked layers count as full ones beside this draft and connector."""
-    return hybrid_manager_disabled(
-        args,
-        facts,
-        environment,
-        draft_uses_eagle=speculative is not None and speculative.uses_eagle,
-        connector_supports_hybrid=supports_hybrid(args),
-    )
 
 
 def check_lora(args: EngineArgs, architecture: str) -> None:

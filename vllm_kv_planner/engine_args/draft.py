@@ -141,14 +141,7 @@ def cached_draft(
 ) -> DraftCache:
     """The draft's cache layers in this engine.
 
-    Args:
-        args: The engine's flags.
-        draft: What drafts.
-        resolved: The engine.
-        context: As the target's layers see it.
-        preferences: The backend the target asks for.
-        engine: What backends look up of the target.
-        stored: The KV cache dtype once the target is built: sparse latents change the engine's.
+    ``stored`` is the KV cache dtype once the target is built: sparse latents change the engine's.
 
     Raises:
         InputError: What vLLM refuses, in its words.
@@ -156,7 +149,9 @@ def cached_draft(
     """
     speculative = resolved.speculative
     assert speculative is not None, "the engine has a draft"
-    own_args = draft_args(args, draft, speculative)
+    own_args = args
+    if draft.found is not None:  # its own quantisation, not the target's
+        own_args = replace(args, quantization=speculative.quantization, hf_overrides={})
     facts = model_facts(own_args, draft.model)
     if draft.method != "mtp":
         alone = replace(
@@ -215,15 +210,8 @@ def draft_cache(
 ) -> DraftCache:
     """The draft's cache layers, each with its backend.
 
-    Args:
-        args: The engine's flags.
-        draft: What drafts.
-        speculative: How.
-        context: The engine as the target's layers see it.
-        asked: The backend asked for.
-        engine: What backends look up of the target: layers within the target, and EAGLE's, are
-            built with its config.
-        own: The same of the draft model, for those that are built with their own.
+    Layers within the target, and EAGLE's, are built with the target's config, which ``engine`` is
+    of; ``own`` is of the draft model, for those that are built with their own.
     """
     independent = draft.method == "draft_model"
     kv_cache_dtype = speculative.kv_cache_dtype or context.kv_cache_dtype
@@ -239,10 +227,3 @@ def draft_cache(
         inside=inside,
         extra_retained_tokens=max(0, speculative.num_prefill_lookahead_tokens - 1),
     )
-
-
-def draft_args(args: EngineArgs, draft: Draft, speculative: Speculative) -> EngineArgs:
-    """The flags as the draft model sees them: its own quantisation, not the target's."""
-    if draft.found is None:
-        return args
-    return replace(args, quantization=speculative.quantization, hf_overrides={})

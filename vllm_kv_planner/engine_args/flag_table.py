@@ -38,6 +38,9 @@ class Flag:
     """What the command line takes; empty where it is free."""
     names: tuple[Any, ...]
     """What EngineArgs takes: the choices, or names that are looked at there alone."""
+    least: int | None
+    """Smallest number that EngineArgs takes; None: it is no number, or any will do."""
+    most: int | None
     help: str
     """What ``--help`` says of it; empty: it is not listed."""
     effect: Effect
@@ -84,6 +87,8 @@ def all_flags() -> tuple[Flag, ...]:
             can_unset=row.get("none", False),
             choices=tuple(row.get("choices", ())),
             names=tuple(row.get("names", row.get("choices", ()))),
+            least=row.get("least"),
+            most=row.get("most"),
             help=row.get("help", ""),
             effect=row["effect"],
             why=row.get("why", ""),
@@ -269,10 +274,6 @@ def refused_by(name: str, version: str | None) -> str | None:
 def check_version(names: Iterable[str], version: str | None) -> None:
     """Refuse the first flag that a version does not have, as its parser does.
 
-    Args:
-        names: Words of a command, or fields of EngineArgs that were given.
-        version: As ``refused_by`` takes it.
-
     Raises:
         UnknownNameError: Which, and when it came or went.
     """
@@ -293,11 +294,7 @@ def todays_keys(
 ) -> dict[str, Any]:
     """A flag's JSON object with the keys that were renamed since an older version in today's words.
 
-    Args:
-        flag: Its long spelling.
-        value: As it was given.
-        version: Of vLLM; keys that are gone are left out, with a note, where it is an older one.
-        notes: What was changed is told here.
+    Keys that are gone are left out where an older version is named; ``notes`` tells of each.
 
     Raises:
         UnknownNameError: A key that is gone, and no older version is named.

@@ -112,10 +112,8 @@ def server_words(command: str | Sequence[str]) -> list[str]:
 def _own_words(server: Server, notes: list[str], left_out: list[str]) -> list[str]:
     """The server's words for vLLM, with what is known filled in.
 
-    Args:
-        server: As it stands in the command.
-        notes: Told here: flags of a program around vLLM.
-        left_out: Flags go here whose value is not filled in, and that change nothing planned.
+    Told in ``notes`` are flags of a program around vLLM, in ``left_out`` those whose value is not
+    filled in, and that change nothing planned.
 
     Raises:
         InputError: Something that counts is not filled in.

@@ -56,10 +56,6 @@ def is_flag(word: str) -> bool:
 def sort_out(words: Sequence[str], parser: Parser) -> tuple[list[str], list[str]]:
     """The words that argparse shall read, and notes on those that were rewritten or taken out.
 
-    Args:
-        words: As ``prepare_arguments`` leaves them.
-        parser: Says which flags there are, and whose command line it is.
-
     Raises:
         UnknownNameError: A flag that the command does not have; names the nearest.
         InputError: A flag without its value, or an older one whose meaning cannot be kept.
@@ -167,12 +163,7 @@ _LONGEST = 100
 
 
 def near_flag(name: str, spellings: Collection[str]) -> str:
-    """``; did you mean --x?`` for a flag nobody knows; empty where nothing is near.
-
-    Args:
-        name: The unknown flag, without its value.
-        spellings: The flags that its command has.
-    """
+    """``; did you mean --x?`` for a flag nobody knows; empty where nothing is near."""
     for meant in synonyms(name):
         if not meant.startswith("-"):
             return f"; {meant}"

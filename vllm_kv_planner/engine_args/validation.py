@@ -16,46 +16,8 @@ from ..errors import InputError, UnknownNameError
 from .flag_table import Flag, all_flags, flag_of
 from .value_types import check_types, flag_name, read_config, shown
 
-# field: smallest allowed value
-_AT_LEAST = {
-    "block_size": 1,
-    "prefix_match_unit": 1,
-    "mamba_block_size": 1,
-    "replayssm_buffer_len": 1,
-    "tensor_parallel_size": 1,
-    "pipeline_parallel_size": 1,
-    "data_parallel_size": 1,
-    "decode_context_parallel_size": 1,
-    "prefill_context_parallel_size": 1,
-    "dcp_kv_cache_interleave_size": 1,
-    "cp_kv_cache_interleave_size": 1,
-    "ubatch_size": 0,
-    "max_num_seqs": 1,
-    "max_num_active_seqs": 1,
-    "max_num_batched_tokens": 1,
-    "max_num_scheduled_tokens": 1,
-    "long_prefill_token_threshold": 0,
-    "max_loras": 1,
-    "cpu_offload_gb": 0,
-    "offload_group_size": 0,
-    "offload_num_in_group": 1,
-    "offload_prefetch_step": 0,
-    "mm_ipc_gpu_memory_gb": 0,
-    # vLLM checks these later, with a worse message, or not at all.
-    "kv_cache_memory_bytes": 1,
-    "num_gpu_blocks_override": 1,
-    "kv_offloading_size": 0,
-    "max_cudagraph_capture_size": 0,
-    "spec_tokens": 1,
-}
-
-
 _LARGEST = 1 << 62
 """No count or size of vLLM's comes near."""
-
-# field: largest allowed value, where that is not the largest of all
-_AT_MOST = {"data_parallel_size": 1 << 16}
-
 _SKIP_LAYERS = ("sliding_window",)
 """Kinds of layers whose cache can keep the model's dtype; other words are layer indices."""
 
@@ -66,8 +28,8 @@ def check_engine_args(args: Any) -> None:
     Objects of JSON are put into their types, as vLLM does (``"3"`` is 3).
     """
     check_types(args)
-    for name, least in _AT_LEAST.items():
-        _check_number(name, getattr(args, name), least)
+    for name, least, most in _bounds():
+        _check_number(name, getattr(args, name), least, most)
     for name, valid in _choices():
         _check_choice(name, getattr(args, name), valid)
     if not 0 < args.gpu_memory_utilization <= 1:
@@ -114,6 +76,12 @@ def _check_configs(args: Any) -> None:
 
 
 @lru_cache(maxsize=1)
+def _bounds() -> list[tuple[str, int, int]]:
+    flags = (flag for flag in all_flags() if flag.least is not None)
+    return [(flag.field, flag.least or 0, flag.most or _LARGEST) for flag in flags]
+
+
+@lru_cache(maxsize=1)
 def _choices() -> list[tuple[str, tuple[Any, ...]]]:
     """The fields that take one of some names, but for those that take them in any case."""
     in_any_case = ("attention_backend", "quantization")
@@ -126,8 +94,7 @@ def _with_keys() -> tuple[Flag, ...]:
     return tuple(flag for flag in all_flags() if flag.keys and flag.is_understood)
 
 
-def _check_number(name: str, value: Any, least: int) -> None:
-    most = _AT_MOST.get(name, _LARGEST)
+def _check_number(name: str, value: Any, least: int, most: int) -> None:
     if value is None or least <= value <= most:
         return
     if isinstance(value, float) and not math.isfinite(value):

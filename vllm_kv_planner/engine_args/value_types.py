@@ -46,12 +46,6 @@ def flag_name(field: str) -> str:
 def of_type(value: Any, annotation: str, name: str, *, null: bool = True) -> None:
     """Refuse an argument of the Python API that is not of this kind.
 
-    Args:
-        value: What was given.
-        annotation: ``str``, ``int`` or ``float``, as the fields are annotated.
-        name: What to call it.
-        null: Whether None will do.
-
     Raises:
         InputError: It is something else.
     """

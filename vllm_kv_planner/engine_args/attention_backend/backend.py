@@ -19,9 +19,6 @@ from .declaration import (
     KernelBlocks,
     KernelQuestion,
     Layouts,
-    divides,
-    largest_within,
-    smallest,
 )
 from .kv_dtypes import TURBOQUANT_BITS, turboquant, ultraquant
 
@@ -103,13 +100,14 @@ class AttentionBackend:
 
     def smallest_kernel_block(self) -> int:
         """Fewest tokens a kernel block may have."""
-        return smallest(self.kernel_blocks())
+        return min(self.kernel_block_sizes())
 
     def supports_block_size(self, block_size: int) -> bool:
         """Whether blocks of so many tokens can be cut into its kernel blocks."""
+        sizes = self.kernel_block_sizes()
         if self.declaration.exact_blocks:
-            return block_size in self.kernel_block_sizes()
-        return divides(self.kernel_blocks(), block_size)
+            return block_size in sizes
+        return not sizes or any(block_size % size == 0 for size in sizes)
 
     def preferred_block_size(self, default: int = 16) -> int:
         """Tokens per block it asks for: the default where it can."""
@@ -118,16 +116,20 @@ class AttentionBackend:
         return default if self.supports_block_size(default) else self.smallest_kernel_block()
 
     def largest_kernel_block(self, bytes_per_token: int, page_budget: int, fallback: int) -> int:
-        """Largest block, in tokens, that the layer's kernels run unsplit within the budget.
-
-        Args:
-            bytes_per_token: Of this layer.
-            page_budget: Bytes its page may have.
-            fallback: Tokens, where the backend takes any.
-        """
+        """Tokens of the largest block whose page fits; of the smallest one where none fits."""
         head_size_v = self.head_size if self.head_size_v is None else self.head_size_v
         question = self.layer_question(self.head_size, head_size_v, self.kv_cache_dtype, 1)
-        return largest_within(self.answer(question), bytes_per_token, page_budget, fallback)
+        room = page_budget // bytes_per_token
+        sizes = [
+            max(block.tokens, room // block.tokens * block.tokens)
+            if block.multiples
+            else block.tokens
+            for block in self.answer(question)
+        ]
+        if not sizes:
+            return fallback
+        fitting = [size for size in sizes if size * bytes_per_token <= page_budget]
+        return max(fitting) if fitting else min(sizes)
 
     def pack(self, spec: AttentionSpec) -> AttentionSpec:
         """The spec as this backend's kernels store it (vLLM's ``customize_spec``)."""
@@ -152,11 +154,7 @@ def layer_bytes_per_token(
 ) -> int:
     """One token of one layer in this KV cache dtype, packed by the backend.
 
-    Args:
-        backend: The model's first attention backend; its facts hold head size and KV heads.
-        dtype: The model's dtype.
-        kv_cache_dtype: Of the layer; ``auto`` is the model's dtype.
-        use_mla: Latent attention, whose packing is not looked at.
+    Latents are counted unpacked; ``auto`` is the model's dtype.
     """
     spec = one_token(backend, dtype, kv_cache_dtype, use_mla=use_mla)
     return spec.page_size_bytes if use_mla else backend.pack(spec).page_size_bytes

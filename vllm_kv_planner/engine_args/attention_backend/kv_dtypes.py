@@ -76,10 +76,6 @@ def check_known(kv_cache_dtype: str) -> str:
 def check_on_cuda(kv_cache_dtype: str, requested: str | None) -> None:
     """Refuse what no CUDA GPU can use, or not without asking for its backend.
 
-    Args:
-        kv_cache_dtype: Of a layer.
-        requested: ``--attention-backend``.
-
     Raises:
         UnsupportedError: With what would do.
     """
@@ -99,10 +95,7 @@ def boundary_skip_layers(
 ) -> tuple[str, ...]:
     """Layers that TurboQuant and UltraQuant leave unquantised, as decoder layer indices.
 
-    Args:
-        num_layers: Decoder layers of the model.
-        is_hybrid: Whether it has state layers; then every attention layer is quantised.
-        count: At either end; never more than half the model.
+    ``count`` of them at either end, never more than half the model; in hybrids none.
     """
     ends = min(count, num_layers // 2)
     if is_hybrid or ends <= 0:

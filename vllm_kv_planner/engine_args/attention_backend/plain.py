@@ -51,15 +51,8 @@ def flash_attn_version(
 ) -> int | None:
     """Version that vLLM resolves to; None where none runs.
 
-    Args:
-        capability: Of the GPU.
-        facts: Of the engine; None where vLLM asks without its config.
-        head_size: Width of a key, where the question is about a layer.
-        head_size_v: Width of a value, where the caller names it.
-        has_sink: Learned sinks.
-        block_size: Tokens per block, where the user fixed it.
-        hd256: Whether the caller can use version 4's own kernel for head size 256.
-        use_rswa: Reference sliding window attention.
+    ``facts`` is None where vLLM asks without its config; ``hd256`` says whether the caller can use
+    version 4's own kernel for head size 256.
     """
     major = capability[0]
     version = {9: 3, 10: 4}.get(major, 2)

@@ -56,14 +56,6 @@ def preferences_of(
 ) -> Preferences:
     """What the user asked for, filled in by the KV cache dtype and then by the model.
 
-    Args:
-        asked: By the user.
-        architecture: vLLM's, as it resolved the config's.
-        head_sizes: Of the model's kinds of layers (Gemma 4: windowed and full), in elements.
-        capability: Of the GPU.
-        kv_cache_dtype: Of the engine.
-        platform: ``rocm`` and ``xpu`` builds have no FlashAttention of vLLM.
-
     Raises:
         UnsupportedError: The model refuses what was asked for.
     """

@@ -94,12 +94,6 @@ def fixed_backend(
 ) -> AttentionBackend:
     """The backend that a model's own code insists on; vLLM does not validate it.
 
-    Args:
-        name: As the tables have it.
-        capability: Of the GPU.
-        facts: Of the engine.
-        request: What the layer needs; by default the model's own head size and KV cache dtype.
-
     Raises:
         UnknownNameError: No such backend.
     """
