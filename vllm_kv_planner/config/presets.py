@@ -35,7 +35,7 @@ from functools import lru_cache
 from typing import Any
 
 from ..errors import UnknownNameError
-from ..files.json_file import find_line, lines_text
+from ..files.json_file import find_line, lines_text, updated
 from ..records import dataclass, field
 
 PRESETS = "presets.jsonl"
@@ -68,7 +68,7 @@ def find_preset(name: str) -> Preset | None:
         if sibling is None:
             raise KeyError(f"{line['id']} is like {line['like']}, which is not bundled")
         kept = {k: v for k, v in sibling.config.items() if k not in line.get("drop", ())}
-        config = _merged(kept, config)
+        config = updated(kept, config)
     files = _expanded(line.get("files", {}))
     return Preset(line["id"], _expanded(config), line["source"], line["certainty"], files)
 
@@ -116,12 +116,9 @@ def known_names() -> list[str]:
     return [json.loads(line)["id"] for line in lines if line]
 
 
-@lru_cache(maxsize=1)
 def hub_aliases() -> dict[str, str]:
     """Names, in lower case, that the Hub itself leads to a bundled model, and its id."""
-    text = lines_text(__file__, PRESETS)
-    found: dict[str, str] = json.loads(text[: text.find(b"\n")])["aliases"]
-    return found
+    return _other_names("aliases")
 
 
 def known_aliases() -> Mapping[str, str]:
@@ -147,22 +144,12 @@ def _other_names(*kinds: str) -> dict[str, str]:
     return found
 
 
-def _merged(base: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in change.items():
-        old = merged.get(key)
-        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
-        merged[key] = _merged(old, value) if nested else value  # type: ignore[arg-type]
-    return merged
-
-
 def _expanded(value: Any) -> Any:
     """``value`` with the module-name patterns in it written out."""
     if isinstance(value, list):
         # Only objects can hold patterns; long lists of numbers or words are left alone.
-        return (
-            [_expanded(item) for item in value] if value and isinstance(value[0], dict) else value
-        )
+        has_objects = value and isinstance(value[0], dict)
+        return [_expanded(item) for item in value] if has_objects else value
     if not isinstance(value, dict):
         return value
     if "$names" in value:
@@ -181,14 +168,10 @@ def expand_name(pattern: str) -> Iterator[str]:
     choices, _, after = rest.partition("}")
     tails = list(expand_name(after))
     for choice in choices.split(","):
-        first, dash, last = choice.partition("-")
-        if dash and first.isdigit() and last.isdigit():
-            words = [str(number) for number in range(int(first), int(last) + 1)]
-        else:
-            words = [choice]
-        for word in words:
-            for tail in tails:
-                yield before + word + tail
+        first, _, last = choice.partition("-")
+        is_range = first.isdigit() and last.isdigit()
+        for word in range(int(first), int(last) + 1) if is_range else (choice,):
+            yield from (f"{before}{word}{tail}" for tail in tails)
 
 
 _ENOUGH = 0.6

@@ -49,6 +49,16 @@ def lines_text(beside: str, name: str, *, lowered: bool = False) -> bytes:
 _LOADED: dict[str, tuple[bytes, bytes]] = {}
 
 
+def updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``values`` with the changes in them, objects key by key."""
+    result = dict(values)
+    for key, value in changes.items():
+        old = result.get(key)
+        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
+        result[key] = updated(old, value) if nested else value  # type: ignore[arg-type]
+    return result
+
+
 __all__ = [
     "MAX_FILE_BYTES",
     "parse_config",

@@ -11,7 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 
 from ..errors import UnsupportedError
-from ..records import dataclass
+from ..records import dataclass, replace
 from .group import KVCacheGroup, Layers, bytes_per_block
 from .groups import group_layers
 from .specs import RequestLimits, SlidingWindowSpec
@@ -37,23 +37,63 @@ class WorkerBlocks:
     Attributes:
         groups: Its share of the model's groups.
         bytes_per_block: What one block id costs here.
+        available_bytes: Memory for its KV cache (what ``num_gpu_blocks_override`` would take).
         blocks_per_request: Blocks of one request at ``max_model_len``, all groups together.
-        num_blocks: Blocks its memory holds (or ``num_gpu_blocks_override``).
-        needed_bytes: Memory for one request at ``max_model_len``.
-        usable_bytes: Memory less the null block, which is never handed out.
     """
 
     groups: tuple[KVCacheGroup, ...]
     bytes_per_block: int
-    blocks_per_request: int
-    num_blocks: int
-    needed_bytes: int
-    usable_bytes: int
+    available_bytes: int
+    blocks_per_request: int = 0
+
+    @classmethod
+    def of(
+        cls, worker: Worker, groups: Sequence[KVCacheGroup], layout: str, override: int | None
+    ) -> WorkerBlocks:
+        """Project the model's groups on the worker; for no length of requests yet."""
+        mine = tuple(group.on_worker(worker.layers) for group in groups)
+        per_block = bytes_per_block(mine, layout)
+        available = worker.available_bytes if override is None else override * per_block
+        return cls(groups=mine, bytes_per_block=per_block, available_bytes=available)
+
+    def serving(self, limits: RequestLimits) -> WorkerBlocks:
+        """The same for requests of this length."""
+        return replace(self, blocks_per_request=self.needed(limits))
+
+    def needed(self, limits: RequestLimits) -> int:
+        """Blocks of one request, all groups together."""
+        return sum(group.blocks_per_request(limits) for group in self.groups)
+
+    @property
+    def num_blocks(self) -> int:
+        """Blocks its memory holds."""
+        return max(self.available_bytes, 0) // self.bytes_per_block
+
+    @property
+    def needed_bytes(self) -> int:
+        """Memory for one request at ``max_model_len``."""
+        return self.blocks_per_request * self.bytes_per_block
+
+    @property
+    def usable_bytes(self) -> int:
+        """Memory less the null block, which is never handed out."""
+        return self.available_bytes - self.bytes_per_block
 
     @property
     def fits(self) -> bool:
         """Whether one request of ``max_model_len`` can be served at all."""
         return self.needed_bytes <= self.usable_bytes
+
+    def longest_that_fits(self, limits: RequestLimits, model_max_len: int) -> int:
+        """Largest ``max_model_len``, up to ``model_max_len``, that one request fits with, or 0."""
+        usable = self.usable_bytes // self.bytes_per_block
+
+        def needed(length: int) -> int:
+            return self.needed(limits.at_length(length))
+
+        if needed(model_max_len) <= usable:
+            return model_max_len
+        return bisect_right(range(1, model_max_len + 1), usable, key=needed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,12 +156,12 @@ def plan_kv_cache(
     if limits.decode_context_parallel_size > 1:
         check_windows(model_groups)
     stages = [
-        WorkerGroups.of(worker, model_groups, layout, num_gpu_blocks_override) for worker in workers
+        WorkerBlocks.of(worker, model_groups, layout, num_gpu_blocks_override) for worker in workers
     ]
     longest = min(stage.longest_that_fits(limits, model_max_len) for stage in stages)
     if auto_fit and longest < limits.max_model_len:
         limits = limits.at_length(max(longest, 1))
-    blocks = tuple(stage.blocks(limits) for stage in stages)
+    blocks = tuple(stage.serving(limits) for stage in stages)
     num_blocks = min(worker.num_blocks for worker in blocks)
     tightest = min(
         range(len(blocks)), key=lambda i: (blocks[i].num_blocks, -blocks[i].bytes_per_block)
@@ -152,53 +192,6 @@ def check_windows(groups: Sequence[KVCacheGroup]) -> None:
                     "DCP not support sliding window: leave --decode-context-parallel-size at 1 "
                     "for this model"
                 )
-
-
-@dataclass(frozen=True)
-class WorkerGroups:
-    """A worker's groups with its memory, before a request length is fixed."""
-
-    groups: tuple[KVCacheGroup, ...]
-    bytes_per_block: int
-    num_blocks: int
-    available_bytes: int
-
-    @classmethod
-    def of(
-        cls, worker: Worker, groups: Sequence[KVCacheGroup], layout: str, override: int | None
-    ) -> WorkerGroups:
-        """Project the model's groups on the worker and divide its memory."""
-        mine = tuple(group.on_worker(worker.layers) for group in groups)
-        per_block = bytes_per_block(mine, layout)
-        available = worker.available_bytes if override is None else override * per_block
-        return cls(mine, per_block, max(available, 0) // per_block, available)
-
-    def blocks_per_request(self, limits: RequestLimits) -> int:
-        """Blocks of one request, all groups together."""
-        return sum(group.blocks_per_request(limits) for group in self.groups)
-
-    def blocks(self, limits: RequestLimits) -> WorkerBlocks:
-        """The worker's blocks for requests of this length."""
-        per_request = self.blocks_per_request(limits)
-        return WorkerBlocks(
-            groups=self.groups,
-            bytes_per_block=self.bytes_per_block,
-            blocks_per_request=per_request,
-            num_blocks=self.num_blocks,
-            needed_bytes=per_request * self.bytes_per_block,
-            usable_bytes=self.available_bytes - self.bytes_per_block,
-        )
-
-    def longest_that_fits(self, limits: RequestLimits, model_max_len: int) -> int:
-        """Largest ``max_model_len``, up to ``model_max_len``, that one request fits with, or 0."""
-        usable = (self.available_bytes - self.bytes_per_block) // self.bytes_per_block
-
-        def needed(length: int) -> int:
-            return self.blocks_per_request(limits.at_length(length))
-
-        if needed(model_max_len) <= usable:
-            return model_max_len
-        return bisect_right(range(1, model_max_len + 1), usable, key=needed)
 
 
 def no_cache(limits: RequestLimits, model_max_len: int) -> KVCachePlan:

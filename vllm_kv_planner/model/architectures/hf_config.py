@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ...files.json_file import read_json
+from ...files.json_file import read_json, updated
 from ..class_rules import check_divisions, check_types, check_values
 from ..config import Config
 from ..defaults import defaults_for
@@ -200,13 +200,3 @@ def overridden(config: Mapping[str, Any], overrides: Mapping[str, Any]) -> Mappi
 def is_nested_config(key: str) -> bool:
     """Whether a class makes a config of its own of this key's object."""
     return key.endswith("_config") and not key.startswith(("quantization_", "compression_"))
-
-
-def updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> Mapping[str, Any]:
-    """``values`` with the changes in them, objects key by key."""
-    result = dict(values)
-    for key, value in changes.items():
-        old = result.get(key)
-        nested = isinstance(value, Mapping) and isinstance(old, Mapping)
-        result[key] = updated(old, value) if nested else value  # type: ignore[arg-type]
-    return result
