@@ -81,7 +81,7 @@ def draft_phases(rank: Rank, held: Parts, workspace: Parts) -> list[Phase]:
     forward = forward_phase(own, (*held, *shared))
     phases = [replace(forward, name="draft")]
     if rank.uses_v2:
-        live = (*held, *workspace, *parts(draft_hidden_states=width), *_logits(rank, own))
+        live = (*held, *workspace, *parts(draft_hidden_states=width), *_draft_logits(rank, own))
         phases.append(Phase("draft logits", live, sum(size for _, size in live) // 50))
     return phases
 
@@ -93,7 +93,7 @@ def drafting(rank: Rank, draft: Draft) -> Rank:
     return replace(rank, setup=replace(rank.setup, model=draft.model))
 
 
-def _logits(rank: Rank, own: Rank) -> Parts:
+def _draft_logits(rank: Rank, own: Rank) -> Parts:
     """Logits over the draft's words; spread over the target's where these are more."""
     words = own.vocab
     if rank.setup.draft is not None and rank.setup.draft.method in READS_INNER_STATES:

@@ -127,18 +127,12 @@ _TOP_K = ("num_experts_per_tok", "moe_topk", "top_k_experts", "moe_k", "num_expe
 _EXPERT_WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "expert_hidden_dim")
 _MLP_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "ffn_intermediate_size")
 _NOT_GATED = frozenset(
-    {
-        *("PhiForCausalLM", "GPT2LMHeadModel", "OPTForCausalLM", "FalconForCausalLM"),
-        *("RWForCausalLM", "GPTNeoXForCausalLM", "BloomForCausalLM", "GPTJForCausalLM"),
-        *(
-            "Starcoder2ForCausalLM",
-            "GPTBigCodeForCausalLM",
-            "NemotronForCausalLM",
-            "MPTForCausalLM",
-        ),
-        *("NemotronHForCausalLM", "BertModel", "RobertaModel", "PersimmonForCausalLM"),
-    }
-)
+    f"{name}ForCausalLM"
+    for name in (
+        *("Phi", "OPT", "Falcon", "RW", "GPTNeoX", "Bloom", "GPTJ", "Starcoder2"),
+        *("GPTBigCode", "Nemotron", "MPT", "NemotronH"),
+    )
+) | {"BertModel", "GPT2LMHeadModel", "PersimmonForCausalLM", "RobertaModel"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,7 +191,9 @@ def layer_shapes(setup: EngineSetup) -> LayerShapes:
     """
     text, model, tp = setup.model.text_config, setup.model, setup.args.tensor_parallel_size
     hidden = model.hidden_size
-    kv_heads = max(1, model.num_kv_heads // tp)
+    head_size = 0
+    if model.num_attention_heads and not model.use_mla:
+        head_size = max(model.head_size, _int(text, "global_head_dim") or 0)
     width = _int(text, *_MLP_WIDTH)
     gated = model.architecture not in _NOT_GATED
     inner = (width or 4 * hidden) // tp
@@ -205,8 +201,8 @@ def layer_shapes(setup: EngineSetup) -> LayerShapes:
     experts = _experts(setup, gated)
     return LayerShapes(
         hidden=hidden,
-        query=model.num_attention_heads * _head_size(setup) // tp,
-        key_value=2 * kv_heads * _head_size(setup),
+        query=model.num_attention_heads * head_size // tp,
+        key_value=2 * max(1, model.num_kv_heads // tp) * head_size,
         mlp_up=inner * (2 if gated else 1),
         mlp_down_in=inner,
         mixer_in=mixer_in // tp,
@@ -216,14 +212,6 @@ def layer_shapes(setup: EngineSetup) -> LayerShapes:
         has_dense_layers=experts is None or _some_dense(text),
         is_guess=width is None,
     )
-
-
-def _head_size(setup: EngineSetup) -> int:
-    model = setup.model
-    if model.use_mla or not model.num_attention_heads:
-        return 0
-    wider = _int(model.text_config, "global_head_dim") or 0
-    return max(model.head_size, wider)
 
 
 def _experts(setup: EngineSetup, gated: bool) -> ExpertShapes | None:
@@ -251,7 +239,7 @@ def _experts(setup: EngineSetup, gated: bool) -> ExpertShapes | None:
 
 
 def _some_dense(text: Mapping[str, Any]) -> bool:
-    """Whether a mixture of experts also has plain layers, by the names HF configs use."""
+    """Whether a mixture of experts also has plain layers."""
     first = _int(text, "first_k_dense_replace", "num_dense_layers", "moe_layer_start_index")
     every = _int(text, "decoder_sparse_step", "interleave_moe_layer_step", "moe_layer_freq") or 1
     return bool(first or every > 1 or text.get("mlp_only_layers") or text.get("enable_moe_block"))

@@ -34,6 +34,18 @@ _MOE_V2 = frozenset(
 )
 
 
+class _Between:
+    """A rule of the minor versions from ``first`` on, and before ``before``."""
+
+    def __init__(
+        self, first: tuple[int, int] = FIRST, *, before: tuple[int, int] = (LAST[0] + 1, 0)
+    ) -> None:
+        self.first, self.before = first, before
+
+    def __get__(self, rules: VersionRules, owner: type) -> bool:
+        return self.first <= rules.version < self.before
+
+
 @dataclass(frozen=True)
 class VersionRules:
     """One minor version's rules; ``patch`` counts in the few that a later patch changed."""
@@ -51,10 +63,8 @@ class VersionRules:
         """Share of the GPU an engine asks for."""
         return 0.92 if self.version >= (0, 20) else 0.9
 
-    @property
-    def sampler_sorts(self) -> bool:
-        """Top-k and top-p sort the vocabulary (before Triton's kernel came)."""
-        return self.version < (0, 17)
+    sampler_sorts = _Between(before=(0, 17))
+    """Top-k and top-p sort the vocabulary (before Triton's kernel came)."""
 
     @property
     def pads_videos(self) -> bool:
@@ -86,77 +96,39 @@ class VersionRules:
             return ()
         return ("TRITON_FLASH_ATTN", "TRITON_FLASHINFER", "FLASHINFER_MLA_SPARSE_SM90")
 
-    @property
-    def few_rows_sort(self) -> bool:
-        """Model Runner V1 still sorts when fewer than 8 rows are sampled."""
-        return self.version < (0, 31)
+    few_rows_sort = _Between(before=(0, 31))
+    """Model Runner V1 still sorts when fewer than 8 rows are sampled."""
+    flashinfer_where_installed = _Between(before=(0, 12))
+    """FlashInfer's sampler runs where the image brings it, which nobody can see from here."""
+    flashinfer_samples = _Between((0, 21))
+    """FlashInfer's sampler is on by default."""
+    v2_warms_sampler = _Between((0, 33))
+    """Model Runner V2 profiles its sampler with every parameter set, not only greedily."""
+    keeps_expert_workspaces = _Between((0, 13))
+    """Fused experts' buffers come from vLLM's workspace manager and stay allocated."""
+    counts_runner_buffers = _Between((0, 27))
+    """Memory is read from the device (``total_consumed``), so the runner's buffers count.
 
-    @property
-    def flashinfer_where_installed(self) -> bool:
-        """FlashInfer's sampler runs where the image brings it, which nobody can see from here."""
-        return self.version < (0, 12)
+    Before, only the weights, the torch peak above them and memory outside torch counted.
+    """
+    measures_lookups = _Between((0, 19), before=(0, 33))
+    """Compiling measures the embedding's kernel on a table of its own (to PyTorch 2.13)."""
+    keeps_measured_table = _Between((0, 28), before=(0, 32))
+    """What measuring the lookup allocated is not given back to the device.
 
-    @property
-    def flashinfer_samples(self) -> bool:
-        """FlashInfer's sampler is on by default."""
-        return self.version >= (0, 21)
-
-    @property
-    def v2_warms_sampler(self) -> bool:
-        """Model Runner V2 profiles its sampler with every parameter set, not only greedily."""
-        return self.version >= (0, 33)
-
-    @property
-    def keeps_expert_workspaces(self) -> bool:
-        """Fused experts' buffers come from vLLM's workspace manager and stay allocated."""
-        return self.version >= (0, 13)
-
-    @property
-    def counts_runner_buffers(self) -> bool:
-        """Memory is read from the device (``total_consumed``), so the runner's buffers count.
-
-        Before, only the weights, the torch peak above them and memory outside torch counted.
-        """
-        return self.version >= (0, 27)
-
-    @property
-    def measures_lookups(self) -> bool:
-        """Compiling measures the embedding's kernel on a table of its own (to PyTorch 2.13)."""
-        return (0, 19) <= self.version < (0, 33)
-
-    @property
-    def keeps_measured_table(self) -> bool:
-        """What measuring the lookup allocated is not given back to the device.
-
-        Seen in cold starts of 0.28 (RTX 5090, RTX 4090 D) and 0.29 (RTX PRO 4500), not of 0.27.1
-        (RTX 4090); from 0.32 on large blocks are kept whole and all given back.
-        """
-        return (0, 28) <= self.version < (0, 32)
-
-    @property
-    def split_limited(self) -> bool:
-        """The profile run keeps freed large blocks whole, so that all of them are given back."""
-        return self.version >= (0, 32)
-
-    @property
-    def blas_workspace_before_profile(self) -> bool:
-        """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
-        return self.version >= (0, 33)
-
-    @property
-    def hybrids_cache_prefixes(self) -> bool:
-        """Prefix caching is on by default for models with states, too."""
-        return self.version >= (0, 28)
-
-    @property
-    def steps_in_flight_hold_blocks(self) -> bool:
-        """A window's blocks are counted for every step in flight, not for one."""
-        return self.version >= (0, 26)
-
-    @property
-    def refuses_sequences_without_state(self) -> bool:
-        """More sequences than blocks: no start, where states and full CUDA graphs are there."""
-        return self.version >= (0, 19)
+    Seen in cold starts of 0.28 (RTX 5090, RTX 4090 D) and 0.29 (RTX PRO 4500), not of 0.27.1
+    (RTX 4090); from 0.32 on large blocks are kept whole and all given back.
+    """
+    split_limited = _Between((0, 32))
+    """The profile run keeps freed large blocks whole, so that all of them are given back."""
+    blas_workspace_before_profile = _Between((0, 33))
+    """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
+    hybrids_cache_prefixes = _Between((0, 28))
+    """Prefix caching is on by default for models with states, too."""
+    steps_in_flight_hold_blocks = _Between((0, 26))
+    """A window's blocks are counted for every step in flight, not for one."""
+    refuses_sequences_without_state = _Between((0, 19))
+    """More sequences than blocks: no start, where states and full CUDA graphs are there."""
 
     def deducts_graphs(self, uses_v2: bool) -> bool:
         """The CUDA graph estimate comes off the KV cache."""
