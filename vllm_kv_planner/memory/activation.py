@@ -9,14 +9,20 @@ from __future__ import annotations
 
 from ..errors import printable
 from ..records import dataclass
-from .draft import draft_buffers, draft_phases, inner_states, rejection_phase
 from .encoder import encoder_profile
 from .experts import eplb_buffers, eplb_phases, expert_workspace
 from .forward import compilation_phase, forward_phase
 from .overheads import Overheads
 from .phase import Parts, Phase, parts
 from .rank import Rank
-from .sampler import lean_sampler, sampler_phase
+from .sampler import (
+    draft_buffers,
+    draft_phases,
+    inner_states,
+    lean_sampler,
+    rejection_phase,
+    sampler_phase,
+)
 
 
 @dataclass(frozen=True)

@@ -24,9 +24,9 @@ from typing import Any
 
 from ..engine_args.caching import needs_piecewise
 from ..records import dataclass
-from .draft import draft_of
 from .overheads import GraphCosts
 from .rank import Rank
+from .sampler import draft_of
 
 _BY_NUMBER = {0: "NONE", 1: "PIECEWISE", 2: "FULL"}
 _BY_LEVEL = {"0": "NONE", "1": "PIECEWISE"}
