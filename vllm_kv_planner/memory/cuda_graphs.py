@@ -27,6 +27,7 @@ from ..records import dataclass
 from .overheads import GraphCosts
 from .rank import Rank
 from .sampler import draft_of
+from .widths import head_widths
 
 _BY_NUMBER = {0: "NONE", 1: "PIECEWISE", 2: "FULL"}
 _BY_LEVEL = {"0": "NONE", "1": "PIECEWISE"}
@@ -244,7 +245,8 @@ def pool_activation_bytes(rank: Rank, tokens: int) -> int:
     shapes = rank.shapes
     width = 3 * rank.hidden + shapes.mlp_up + shapes.mlp_down_in
     if shapes.experts is not None:
-        width = 4 * rank.hidden + shapes.query + shapes.key_value
+        # the constants of ``overheads.json`` were fitted with the widest head in every KV head
+        width = 4 * rank.hidden + sum(head_widths(rank.setup.model, rank.tp))
     return tokens * width * rank.element
 
 

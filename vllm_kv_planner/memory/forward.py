@@ -16,7 +16,8 @@ from __future__ import annotations
 
 from .experts import expert_workspace, transient_expert_bytes
 from .phase import Parts, Phase, parts
-from .rank import LatentShapes, Rank
+from .rank import Rank
+from .widths import LatentShapes
 
 _CONTEXT_TOKENS = 64 * 1024
 _SHARE_UNSURE = 0.15
@@ -81,7 +82,7 @@ def _attention(rank: Rank) -> Parts:
     return parts(
         residual=hidden,
         normed=hidden,
-        qkv=_width(rank, shapes.query + shapes.key_value),
+        qkv=_width(rank, shapes.projected),
         rotated=_width(rank, shapes.query + shapes.key_value // 2),
         attention_output=_width(rank, shapes.query),
     )

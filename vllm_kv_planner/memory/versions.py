@@ -38,7 +38,7 @@ class _Between:
     """A rule of the minor versions from ``first`` on, and before ``before``."""
 
     def __init__(
-        self, first: tuple[int, int] = FIRST, *, before: tuple[int, int] = (LAST[0] + 1, 0)
+        self, first: tuple[int, int] = FIRST, *, before: tuple[int, int] = (VLLM_MINOR[0] + 1, 0)
     ) -> None:
         self.first, self.before = first, before
 

@@ -1,0 +1,66 @@
+"""Widths of a layer come from the modules that hold its weights, not from names in the config."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.memory_engines import LLAMA, rank_of, setup_of
+from vllm_kv_planner.config.find import find_config
+from vllm_kv_planner.memory.weights.architectures import family
+from vllm_kv_planner.memory.widths import LayerShapes
+
+
+def shapes(model: str, **flags: object) -> LayerShapes:
+    return rank_of(setup_of(model, **flags)).shapes
+
+
+@pytest.mark.parametrize(
+    ("model", "expected"),
+    [
+        # one matrix up, no gate
+        ("BAAI/bge-m3", {"mlp_up": 4096, "mlp_down_in": 4096}),
+        # full layers have 16 wide heads and two KV heads
+        ("google/gemma-4-26B-A4B", {"query": 8192, "key_value": 2048, "projected": 10240}),
+        # queries are projected with a gate of their width; the routers' steps lie beside the mixer
+        (
+            "nvidia/Qwen3.6-27B-NVFP4",
+            {"query": 6144, "key_value": 2048, "projected": 14336, "mixer_in": 16480},
+        ),
+        # dense layers are wider than an expert, and one expert is shared
+        (
+            "meta-llama/Llama-4-Maverick-17B-128E-Instruct",
+            {"mlp_up": 32768, "mlp_down_in": 16384},
+        ),
+        # every layer has its own width
+        ("nvidia/Llama-3_3-Nemotron-Super-49B-v1", {"mlp_up": 57344, "is_guess": False}),
+        # 1,856 wide, without a gate, and no layer with an MLP of its own
+        ("nvidia/Nemotron-3-Nano", {"mlp_up": 0, "has_dense_layers": False}),
+        # twice the hidden size, as the config says; not ``expand`` times ``intermediate_size``
+        ("tiiuae/falcon-mamba-7b", {"mixer_in": 16384, "mixer_out": 8192, "mlp_up": 0}),
+    ],
+)
+def test_widths_are_those_of_the_weights(model: str, expected: dict[str, object]) -> None:
+    found = shapes(model)
+    assert {name: getattr(found, name) for name in expected} == expected
+
+
+def test_shared_and_routed_experts() -> None:
+    found = shapes("meta-llama/Llama-4-Maverick-17B-128E-Instruct", tensor_parallel_size=2).experts
+    assert found is not None
+    assert (found.count, found.top_k, found.up, found.down_in) == (128, 1, 8192, 4096)
+    assert (found.shared_up, found.shared_down_in) == (8192, 4096)
+
+
+def test_what_every_gpu_holds_whole_is_not_divided() -> None:
+    one, two = (
+        shapes("bigcode/gpt_bigcode-santacoder", max_model_len=2048, tensor_parallel_size=size)
+        for size in (1, 2)
+    )
+    assert one.mlp_up == two.mlp_up
+    assert one.query == 2 * two.query
+
+
+def test_architectures_without_weights_are_read_off_the_config() -> None:
+    config = {**find_config(LLAMA).config, "architectures": ["SolarForCausalLM"]}
+    assert family("SolarForCausalLM") is None
+    assert rank_of(setup_of(config)).shapes == shapes(LLAMA)
