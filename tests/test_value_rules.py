@@ -41,6 +41,8 @@ V4 = "deepseek-ai/DeepSeek-V4-Flash"
 K3 = "moonshotai/Kimi-K3"
 LLAVA = "llava-hf/llava-v1.6-mistral-7b-hf"
 MIXED = "nvidia/Qwen3.6-27B-NVFP4"
+MAMBA2 = "mistralai/Mamba-Codestral-7B-v0.1"
+VL_AWQ = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
 M2 = "MiniMaxAI/MiniMax-M2"
 MINISTRAL = "mistralai/Ministral-3-3B-Instruct-2512"
 LLAMA3_1 = "meta-llama/Llama-3.1-8B-Instruct"
@@ -78,6 +80,8 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (K3, {"text_config.moe_router_activation_func": "odd"}, "must be sigmoid or softmax"),
         (LLAVA, {"projector_hidden_act": "odd"}, "projector_hidden_act must be gelu or"),
         (LLAVA, {"vision_feature_select_strategy": None}, "must be default or full, is null"),
+        (MAMBA2, {"num_heads": 7}, r"expand x hidden_size \(\d+\) and num_heads x head_dim"),
+        (QWEN3_NEXT, {"rope_theta": None}, "rope_theta must be a number, is null"),
         (M2, {"rotary_dim": None}, "rotary_dim must be a number and from 1 on, is null"),
         (OWN_CLASS, {"rope_scaling": {"type": "odd_kind"}}, "rope_type must be one of"),
         (
@@ -177,10 +181,11 @@ def test_compressed_tensors_with_a_scheme() -> None:
     ("base", "change", "says"),
     [
         ("nvidia/MiniMax-M2.7-NVFP4", {"ignore": None}, "ignore must be a list of layer names"),
+        (VL_AWQ, {"modules_to_not_convert": []}, "The input size is not aligned"),
         (MIXED, {"quantized_layers": {"lm_head": {"quant_algo": None}}}, "lm_head.quant_algo must"),
     ],
 )
-def test_modelopt_blocks(base: str, change: dict[str, Any], says: str) -> None:
+def test_quantisation_blocks(base: str, change: dict[str, Any], says: str) -> None:
     places = {f"quantization_config.{key}": value for key, value in change.items()}
     with pytest.raises(PlannerError, match=says):
         planned(changed(base, places))

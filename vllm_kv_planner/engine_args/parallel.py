@@ -4,9 +4,8 @@ Restates ``ModelConfig.verify_with_parallel_config`` (vllm/config/model.py), ``P
 validators (vllm/config/parallel.py), ``get_pp_indices`` (vllm/distributed/utils.py) and the
 divisions in vllm/model_executor/layers; of weights in blocks and groups
 ``validate_fp8_block_shape``, ``validate_fp8_block_shape_moe`` (quantization/utils/fp8_utils.py
-there), ``refine_fp8_moe_block_shape`` (fused_moe/oracle/fp8.py) and
-``AutoAWQLinearMethod.create_weights`` (quantization/auto_awq.py), for the layers that a config
-names by size: plain attention, MLPs, experts and shared experts.
+there), ``refine_fp8_moe_block_shape`` (fused_moe/oracle/fp8.py) and ``create_weights``
+(quantization/auto_awq.py), for what a config names by size: attention, MLPs, experts, towers.
 """
 
 from __future__ import annotations
@@ -22,9 +21,7 @@ from .facts import ModelFacts, kv_heads_per_rank
 
 # Their own attention divides KV heads by the ranks, and nothing else.
 _NO_KV_REPLICATION = (
-    "GptOssForCausalLM",
-    "InklingForCausalLM",
-    "InklingForConditionalGeneration",
+    *("GptOssForCausalLM", "InklingForCausalLM", "InklingForConditionalGeneration"),
     "Param2MoEForCausalLM",
 )
 _VOCAB_PADDING = 64  # DEFAULT_VOCAB_PADDING_SIZE, vocab_parallel_embedding.py
@@ -176,6 +173,7 @@ def _check_divisions(tp: int, facts: ModelFacts) -> None:
 _SMALLEST_REFINED = 32  # finer blocks than the checkpoint's, for experts only
 _PADDED_MLPS = ("deepseek_v4", "deepseek_v4_text", "deepseek_v41", "deepseek_v41_text")
 """Types whose MLPs are rounded up to whole blocks (``models/deepseek_v4/`` ``DeepseekV4MLP``)."""
+_QUANTIZED_TOWERS = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")  # by the checkpoint's blocks
 _IGNORED = ("modules_to_not_convert", "ignored_layers", "ignore")
 
 
@@ -223,11 +221,13 @@ def _check_groups(checkpoint: Checkpoint, facts: ModelFacts, head_size: int, ran
     ignored = " ".join(_ignored(checkpoint))
     if group is None or "attn" in ignored or "mlp" in ignored:
         return
+    tower = facts.config.get("vision_config") if "visual" not in ignored else None
+    if facts.config.get("model_type") in _QUANTIZED_TOWERS and isinstance(tower, Mapping):
+        widths += filter(None, (_size(tower, key) for key in ("hidden_size", "intermediate_size")))
     if any(width // ranks % group for width in (*widths, *_mlp_widths(facts))):
         raise InputError(
-            "The input size is not aligned with the quantized weight shape (groups of "
-            f"{group}). This can be caused by too large tensor parallel size; use a smaller "
-            "--tensor-parallel-size"
+            f"The input size is not aligned with the quantized weight shape (groups of {group}). "
+            "This can be caused by too large tensor parallel size: lower --tensor-parallel-size"
         )
 
 

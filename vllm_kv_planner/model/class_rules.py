@@ -10,7 +10,8 @@ class's ``validate_architecture``; huggingface_hub 2.4 ``dataclasses.py`` ``type
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from math import prod
 from typing import Any
 
 from .config import Config
@@ -53,6 +54,12 @@ _VLLM_DIVIDES: Mapping[str, tuple[tuple[str, str], ...]] = {
 """Pairs that vLLM's own classes insist on (``models/gpt_bigcode.py``, ``whisper.py``, ``clip.py``,
 ``siglip.py``, ``intern_vit.py``, ``bert.py``, and ``distributed/utils.py`` ``divide`` in the
 towers of ``qwen2_vl.py`` to ``qwen3_vl.py``)."""
+_MAMBA = (("mamba_expand", "hidden_size"), ("mamba_n_heads", "mamba_d_head"))
+_SAME_PRODUCTS: Mapping[str, tuple[tuple[str, ...], ...]] = {
+    "mamba2": (("expand", "hidden_size"), ("num_heads", "head_dim")),
+    **dict.fromkeys(("bamba", "granitemoehybrid", "falcon_h1"), _MAMBA),
+}
+"""Numbers whose products the class wants equal (``validate_architecture``)."""
 _TYPES: Mapping[str, tuple[type, ...]] = {
     "null": (type(None),),
     "bool": (bool,),
@@ -109,8 +116,24 @@ def check_values(full: Config, model_type: str) -> None:
         ConfigError: Naming the key, its value and what is valid.
     """
     check_divisions(full, model_type)
+    _check_products(full, _SAME_PRODUCTS.get(model_type, ()))
     if class_line(model_type).get("layer_types"):
         _check_layer_types(full, model_type)
+
+
+def _check_products(full: Config, sides: Iterable[tuple[str, ...]]) -> None:
+    """Both products are the same; one of the inner width itself stands for the first."""
+    if type(full.data.get("mamba_d_ssm")) is int:  # Falcon-H1
+        sides = [("mamba_d_ssm",), *list(sides)[1:]]
+    products = {}
+    for keys in sides:
+        numbers = [number for key in keys if type(number := full.data.get(key)) is int]
+        if len(numbers) < len(keys):
+            return
+        products[" x ".join(keys)] = prod(numbers)
+    if len(set(products.values())) > 1:
+        words = " and ".join(f"{keys} ({product})" for keys, product in products.items())
+        raise full.error(next(iter(sides))[0], f"contradicts: {words} must be the same")
 
 
 def _check_layer_types(full: Config, model_type: str) -> None:

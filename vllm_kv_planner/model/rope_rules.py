@@ -175,8 +175,9 @@ def _check_numbers(rope: Config, kind: str, text: Config, *, is_deepseek: bool) 
     for key in _NUMBERS:
         if rope.data.get(key) is not None:
             rope.float(key, maximum=1e30)
-    if "rope_theta" in rope.data and rope.data["rope_theta"] is None:
-        raise rope.refused("rope_theta", None, "must be a number")
+    holder = rope if "rope_theta" in rope.data else text
+    if holder.data.get("rope_theta", 0) is None:
+        raise holder.refused("rope_theta", None, "must be a number")
     has_yarn = kind in _YARN or (is_deepseek and kind not in ("default", "mrope"))
     for key in ("mscale", "mscale_all_dim") if is_deepseek and has_yarn else ():
         if key in rope.data and not isinstance(rope.data[key], (int, float)):
