@@ -52,6 +52,14 @@ def by_type(
     return layers
 
 
+def hybrid(
+    model: ModelReader, types: Iterable[str], full: CacheLayer, linear: CacheLayer
+) -> list[CacheLayer]:
+    """A decoder of attention and states: one of these in every block."""
+    make = {"full_attention": repeated(full), "linear_attention": repeated(linear)}
+    return by_type(model, types, make)
+
+
 def no_cache(index: int) -> Iterable[CacheLayer]:
     """A block without a cache: MLP, experts."""
     return ()
@@ -71,7 +79,6 @@ def everywhere(model: ModelReader, *templates: CacheLayer) -> list[CacheLayer]:
 def attention(model: ModelReader, *, head_size: int | None = None) -> Attention:
     """Full attention with the config's head counts; the head width by vLLM's general rule."""
     return Attention(
-        index=0,
         num_heads=model.num_attention_heads,
         num_kv_heads=model.num_kv_heads,
         head_size=model.head_size if head_size is None else head_size,
@@ -90,7 +97,6 @@ def latent(
     parts = ("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim")
     widths = {"prefill_widths": tuple(text.int(key, default=0, minimum=0) for key in parts)}
     return kind(
-        index=0,
         num_heads=text.int(f"{prefix}num_attention_heads"),
         kv_lora_rank=text.int(f"{prefix}kv_lora_rank", default=512),
         qk_rope_head_dim=text.int(f"{prefix}qk_rope_head_dim", default=64, minimum=0),

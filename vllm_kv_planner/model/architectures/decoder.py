@@ -58,7 +58,6 @@ def attention(model: ModelReader) -> Attention:
         raise model.text.error("num_attention_heads", "is not given")
     both_ways = bool(options.get("both_ways")) and not model.is_causal
     return Attention(
-        index=0,
         num_heads=model.num_attention_heads,
         num_kv_heads=KV_HEADS[options.get("kv_heads", "general")](model),
         head_size=divided(model) if options.get("head_size") == "divided" else model.head_size,
@@ -178,7 +177,6 @@ def transformers(model: ModelReader) -> list[CacheLayer]:
     """
     if model.options.get("latent"):
         latent = LatentAttention(
-            index=0,
             num_heads=model.num_attention_heads,
             kv_lora_rank=model.text.int("kv_lora_rank"),
             qk_rope_head_dim=model.text.int("qk_rope_head_dim"),
@@ -220,7 +218,6 @@ def encoder_decoder(model: ModelReader) -> list[Attention]:
         config = config.sub(key)
     heads = config.int("decoder_attention_heads", "num_attention_heads")
     own = Attention(
-        index=0,
         num_heads=heads,
         num_kv_heads=heads,
         head_size=config.int("d_model", "hidden_size") // heads,

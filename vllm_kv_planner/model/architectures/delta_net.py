@@ -17,14 +17,22 @@ from ..layers.base import CacheLayer
 from ..layers.delta_net import GatedDeltaNet, KimiDeltaAttention
 from ..layers.mamba import LinearAttention
 from ..layers.sparse import Indexer, PoolTail
-from .blocks import attention, block_types, by_type, even_head_size, every_nth, latent, repeated
+from .blocks import (
+    attention,
+    block_types,
+    by_type,
+    even_head_size,
+    every_nth,
+    hybrid,
+    latent,
+    repeated,
+)
 
 
 def qwen_delta_net(model: ModelReader) -> GatedDeltaNet:
     """The delta net of Qwen3-Next and Qwen3.5."""
     text = model.text
     return GatedDeltaNet(
-        index=0,
         num_key_heads=text.int("linear_num_key_heads", default=16, minimum=0),
         num_value_heads=text.int("linear_num_value_heads", default=32, minimum=0),
         key_head_dim=text.int("linear_key_head_dim", default=128, minimum=0),
@@ -50,11 +58,7 @@ def qwen(model: ModelReader) -> Sequence[CacheLayer]:
     plain = attention(model, head_size=text.int("head_dim", default=256))
     if not text.bool("is_causal", default=True):
         plain = replace(plain, attn_type="encoder_only")
-    make = {
-        "full_attention": repeated(plain),
-        "linear_attention": repeated(qwen_delta_net(model)),
-    }
-    return by_type(model, qwen_types(model), make)
+    return hybrid(model, qwen_types(model), plain, qwen_delta_net(model))
 
 
 def olmo(model: ModelReader) -> Sequence[CacheLayer]:
@@ -70,7 +74,6 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
         "linear_key_head_dim", default=text.int("hidden_size") * 3 // (4 * key_heads)
     )
     delta_net = GatedDeltaNet(
-        index=0,
         num_key_heads=key_heads,
         num_value_heads=text.int("linear_num_value_heads", default=heads, minimum=0),
         key_head_dim=key_dim,
@@ -79,8 +82,7 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
         exports_checkpoints=False,
     )
     plain = attention(model, head_size=even_head_size(model))
-    make = {"full_attention": repeated(plain), "linear_attention": repeated(delta_net)}
-    return by_type(model, block_types(model, "layer_types", default=types), make)
+    return hybrid(model, block_types(model, "layer_types", default=types), plain, delta_net)
 
 
 FULL, LINEAR = "full_attention", "linear_attention"
@@ -91,7 +93,6 @@ def kimi(model: ModelReader) -> Sequence[CacheLayer]:
     linear = model.text.sub("linear_attn_config")
     k3 = linear.bool("use_full_rank_gate", default=False)
     delta = KimiDeltaAttention(
-        index=0,
         num_heads=linear.int("num_heads"),
         head_dim=linear.int("head_dim"),
         conv_kernel=linear.int("short_conv_kernel_size"),
@@ -103,7 +104,7 @@ def kimi(model: ModelReader) -> Sequence[CacheLayer]:
     count = model.num_hidden_layers
     types = [LINEAR if index + 1 in listed else FULL for index in range(count)]
     full = latent(model, heeds_skip_layers=False)
-    return by_type(model, types, {FULL: repeated(full), LINEAR: repeated(delta)})
+    return hybrid(model, types, full, delta)
 
 
 def bailing_v3(model: ModelReader) -> Sequence[CacheLayer]:
@@ -116,12 +117,11 @@ def bailing_v3(model: ModelReader) -> Sequence[CacheLayer]:
         FULL if (index + 1) % size == 0 or index >= grouped else LINEAR for index in range(count)
     ]
     delta = KimiDeltaAttention(
-        index=0,
         num_heads=model.num_attention_heads,
         head_dim=text.int("head_dim", default=128),
         conv_kernel=text.int("short_conv_kernel_size", default=4),
     )
-    return by_type(model, types, {FULL: repeated(latent(model)), LINEAR: repeated(delta)})
+    return hybrid(model, types, latent(model), delta)
 
 
 def bailing_v25(model: ModelReader) -> Sequence[CacheLayer]:
@@ -133,24 +133,21 @@ def bailing_v25(model: ModelReader) -> Sequence[CacheLayer]:
     ]
     even = text.int("hidden_size") // text.int("num_attention_heads")
     linear = LinearAttention(
-        index=0,
         num_heads=model.num_attention_heads,
         head_dim=text.int("head_dim", default=even),
     )
-    return by_type(model, types, {FULL: repeated(latent(model)), LINEAR: repeated(linear)})
+    return hybrid(model, types, latent(model), linear)
 
 
 def alice(model: ModelReader) -> Sequence[CacheLayer]:
     """AliceAI: grouped-query attention beside delta attention."""
     text = model.text
     delta = KimiDeltaAttention(
-        index=0,
         num_heads=text.int("linear_num_key_heads"),
         head_dim=text.int("linear_key_head_dim"),
         conv_kernel=text.int("linear_conv_kernel_dim"),
     )
-    make = {FULL: repeated(attention(model)), LINEAR: repeated(delta)}
-    return by_type(model, block_types(model), make)
+    return hybrid(model, block_types(model), attention(model), delta)
 
 
 def glm5_next(model: ModelReader) -> Sequence[CacheLayer]:
@@ -162,7 +159,6 @@ def glm5_next(model: ModelReader) -> Sequence[CacheLayer]:
     if bound is None and source.bool("safe_gate", default=True):
         bound = -5.0
     delta = KimiDeltaAttention(
-        index=0,
         num_heads=source.int("num_heads", "linear_num_heads", default=64),
         head_dim=source.int("head_dim" if linear else "linear_head_dim", default=128),
         conv_kernel=source.int("short_conv_kernel_size", "linear_conv_kernel_dim", default=4),
@@ -176,8 +172,8 @@ def glm5_next(model: ModelReader) -> Sequence[CacheLayer]:
     head_dim = text.int("index_head_dim", default=128)
     full = latent(model, use_sparse=True, leads_index_group=True)
     indexed = repeated(
-        Indexer(index=0, head_dim=head_dim, tokens_per_key=pool),
-        PoolTail(index=0, head_dim=head_dim, tokens_per_key=pool),
+        Indexer(head_dim=head_dim, tokens_per_key=pool),
+        PoolTail(head_dim=head_dim, tokens_per_key=pool),
         full,
     )
     count = model.num_hidden_layers

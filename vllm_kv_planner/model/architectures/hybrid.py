@@ -14,7 +14,16 @@ from ...records import replace
 from ..description import ModelReader
 from ..layers.base import CacheLayer
 from ..layers.mamba import Mamba1, Mamba2, ShortConv
-from .blocks import attention, block_types, by_type, even_head_size, everywhere, no_cache, repeated
+from .blocks import (
+    attention,
+    block_types,
+    by_type,
+    even_head_size,
+    everywhere,
+    hybrid,
+    no_cache,
+    repeated,
+)
 
 
 def mamba1(model: ModelReader) -> Sequence[CacheLayer]:
@@ -22,7 +31,6 @@ def mamba1(model: ModelReader) -> Sequence[CacheLayer]:
     text = model.text
     expanded = text.int("expand", default=2) * text.int("hidden_size", default=768)
     layer = Mamba1(
-        index=0,
         intermediate_size=text.int("intermediate_size", default=expanded),
         state_size=text.int("state_size", default=16),
         conv_kernel=text.int("conv_kernel", default=4, minimum=0),
@@ -35,7 +43,6 @@ def mamba2(model: ModelReader) -> Sequence[CacheLayer]:
     text = model.text
     expanded = text.int("expand", default=2) * text.int("hidden_size", default=4096)
     layer = Mamba2(
-        index=0,
         intermediate_size=text.int("intermediate_size", default=expanded),
         n_groups=text.int("n_groups", default=8),
         num_heads=text.int("num_heads", default=128),
@@ -67,15 +74,12 @@ def jamba(model: ModelReader) -> Sequence[CacheLayer]:
         for index in range(model.num_hidden_layers)
     ]
     mamba = Mamba1(
-        index=0,
         intermediate_size=text.int("mamba_expand", default=2) * text.int("hidden_size"),
         state_size=text.int("mamba_d_state", default=16),
         conv_kernel=text.int("mamba_d_conv", default=4, minimum=0),
     )
     plain = attention(model, head_size=even_head_size(model))
-    return by_type(
-        model, types, {"full_attention": repeated(plain), "linear_attention": repeated(mamba)}
-    )
+    return hybrid(model, types, plain, mamba)
 
 
 def mamba_of_blocks(model: ModelReader) -> Mamba2:
@@ -85,7 +89,6 @@ def mamba_of_blocks(model: ModelReader) -> Mamba2:
     heads = text.int("mamba_n_heads", default=128)
     head_dim = text.get("mamba_d_head")
     return Mamba2(
-        index=0,
         intermediate_size=inner,
         n_groups=text.int("mamba_n_groups", default=1),
         num_heads=heads,
@@ -130,7 +133,6 @@ def zamba2(model: ModelReader) -> Sequence[CacheLayer]:
     inner = text.int("mamba_expand", default=2) * hidden
     heads = text.int("n_mamba_heads", default=8)
     mamba = Mamba2(
-        index=0,
         intermediate_size=inner,
         n_groups=text.int("mamba_ngroups", default=1),
         num_heads=heads,
@@ -169,7 +171,6 @@ def lfm2(model: ModelReader) -> Sequence[CacheLayer]:
         full = text.list_of_ints("full_attn_idxs", default=range(count))
         types = ["full_attention" if index in full else "conv" for index in range(count)]
     conv = ShortConv(
-        index=0,
         channels=text.int(str(model.options.get("conv_channels", "hidden_size"))),
         conv_kernel=text.int("conv_L_cache", default=3),
     )
@@ -199,7 +200,6 @@ def nemotron_h(model: ModelReader) -> Sequence[CacheLayer]:
     heads = text.int("mamba_num_heads", default=128)
     head_dim = text.int("mamba_head_dim", default=64)
     mamba = Mamba2(
-        index=0,
         intermediate_size=heads * head_dim,
         n_groups=text.int("mamba_n_groups", "n_groups", default=8),
         num_heads=heads,

@@ -133,7 +133,6 @@ def expanded(model: ModelReader) -> Attention:
     text = model.text
     width = text.int("qk_nope_head_dim", default=0, minimum=0)
     return Attention(
-        index=0,
         num_heads=model.num_attention_heads,
         num_kv_heads=model.num_attention_heads,
         head_size=width + text.int("qk_rope_head_dim", default=0, minimum=0),

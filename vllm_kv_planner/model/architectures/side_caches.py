@@ -41,14 +41,11 @@ def minimax_m3(model: ModelReader) -> Sequence[CacheLayer]:
         index_dim = given.int("sparse_index_dim") if any(frequencies) else index_dim
     plain = attention(model, head_size=text.int("head_dim", default=128))
     chosen = MiniMaxSparseAttention(
-        index=0,
         num_heads=plain.num_heads,
         num_kv_heads=plain.num_kv_heads,
         head_size=plain.head_size,
     )
-    keys = IndexKeys(
-        index=0, head_dim=index_dim, is_indexer=True, fixed="MINIMAX_M3_SPARSE_INDEXER"
-    )
+    keys = IndexKeys(head_dim=index_dim, is_indexer=True, fixed="MINIMAX_M3_SPARSE_INDEXER")
     dense, sparse = repeated(plain), repeated(keys, chosen)
     flags = [*frequencies, *[0] * count][:count]
     return [
@@ -68,7 +65,6 @@ def qwen4(model: ModelReader) -> Sequence[CacheLayer]:
     types = block_types(model, "layer_types", default=default)
     delta_net = qwen_delta_net(model)
     ngrams = NgramConv(
-        index=0,
         channels=text.int("hidden_size") * text.int("hc_count", default=4),
         state_length=(text.int("ple_conv_kernel_size", default=4) - 1)
         * text.int("ngram_size", default=3),
@@ -96,14 +92,9 @@ def qwen4_attention(model: ModelReader) -> list[CacheLayer]:
     head_dim = text.int("indexer_head_dim")
     group = text.int("indexer_compress_ratio")
     return [
-        OpenGroupKeys(
-            index=0, head_dim=head_dim, tokens_per_key=group, keeps_positions=uses_mrope(model)
-        ),
-        IndexKeys(
-            index=0, head_dim=head_dim, tokens_per_key=group, fixed="QWEN4_EXP_EXP_QSA_STATE"
-        ),
+        OpenGroupKeys(head_dim=head_dim, tokens_per_key=group, keeps_positions=uses_mrope(model)),
+        IndexKeys(head_dim=head_dim, tokens_per_key=group, fixed="QWEN4_EXP_EXP_QSA_STATE"),
         SparseAttention(
-            index=0,
             num_heads=plain.num_heads,
             num_kv_heads=plain.num_kv_heads,
             head_size=plain.head_size,
@@ -175,7 +166,7 @@ def inkling(model: ModelReader) -> Sequence[CacheLayer]:
     kv_heads = text.int("num_key_value_heads", default=4)
     width = text.int("head_dim", default=text.int("hidden_size", default=1536) // heads)
     full = InklingAttention(
-        index=0, num_heads=heads, num_kv_heads=kv_heads, head_size=width, fixed="FLASH_ATTN"
+        num_heads=heads, num_kv_heads=kv_heads, head_size=width, fixed="FLASH_ATTN"
     )
     window = replace(
         full,

@@ -66,7 +66,6 @@ def mimo_v2(model: ModelReader) -> list[Attention]:
     """Sliding layers have heads, widths and sinks of their own; values are narrower than keys."""
     text = model.text
     full = DiffKVAttention(
-        index=0,
         num_heads=model.num_attention_heads,
         num_kv_heads=model.num_kv_heads,
         head_size=text.int("head_dim"),
@@ -74,7 +73,6 @@ def mimo_v2(model: ModelReader) -> list[Attention]:
         use_mm_prefix=model.use_mm_prefix,
     )
     sliding = DiffKVAttention(
-        index=0,
         num_heads=text.int("swa_num_attention_heads"),
         num_kv_heads=text.int("swa_num_key_value_heads"),
         head_size=text.int("swa_head_dim"),

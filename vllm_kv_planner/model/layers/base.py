@@ -127,11 +127,12 @@ class CacheLayer:
     """One layer that vLLM registers for a cache.
 
     Attributes:
-        index: Decoder layer it belongs to; pipeline stages are cut along these.
+        index: Decoder layer it belongs to; pipeline stages are cut along these. Rules make a layer
+            without, and number its copies.
         fixed: Backend that its class, or the model's code, insists on.
     """
 
-    index: int
+    index: int = 0
     fixed: str | None = None
 
     def backend_request(self, context: CacheContext) -> BackendRequest | None:
