@@ -123,11 +123,7 @@ def known_names() -> list[str]:
 def _on_disk_or_hub(typed: str, name: str, revision: str | None, offline: bool) -> FoundConfig:
     """The config from the cache, the presets or the Hub, in the order of the module's docstring.
 
-    Args:
-        typed: As the user wrote it; a repository may be cached under its former or short name.
-        name: The id it stands for.
-        revision: Of the repository.
-        offline: Whether the Hub may not be asked.
+    ``typed`` is as the user wrote it: a repository may be cached under its former or short name.
     """
     cached = _cached(typed, revision) or (_cached(name, revision) if name != typed else None)
     if cached and (offline or revision is None or hf_cache.is_commit(revision)):

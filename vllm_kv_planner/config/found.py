@@ -93,9 +93,7 @@ _KEYS = ("quantization_config", "compression_config")
 def named_quantization(name: str, config: Mapping[str, Any]) -> str | None:
     """What the model's name says of its weights where nothing else does.
 
-    Args:
-        name: The Hub id, or a path.
-        config: config.json, with what the side file states.
+    ``config`` includes what the side file states.
     """
     parts = [part for part in re.split(r"[/\\]", name) if part not in ("", "config.json")]
     found = _NAMED.search(parts[-1]) if parts else None

@@ -69,13 +69,6 @@ def keep(repo_id: str, revision: str, commit: str, filename: str, raw: bytes | N
     Each file is written whole or not at all. A branch that the cache knows already stays where
     it points, as other files of that commit may be all there is. A cache that cannot be written
     to keeps nothing.
-
-    Args:
-        repo_id: ``ORG/NAME``.
-        revision: Branch, tag or commit that was asked for.
-        commit: The commit hash that it stands for.
-        filename: In the repository.
-        raw: Its bytes.
     """
     repo = _repository(repo_id)
     try:

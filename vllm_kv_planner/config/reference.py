@@ -174,10 +174,6 @@ def largest_rank(adapter: Mapping[str, Any]) -> int | None:
 def find_adapter(reference: str, *, offline: bool) -> Mapping[str, Any] | None:
     """``adapter_config.json`` of a folder, or of a repository in the cache or on the Hub.
 
-    Args:
-        reference: A path, or a Hub id.
-        offline: Never ask the Hub.
-
     Raises:
         ConfigError: It is there and not readable, or the folder is not.
     """

@@ -21,10 +21,6 @@ LONGEST_NUMBER = 100
 def read_yaml(path: str, flag: str) -> object:
     """What the file holds: plain values, lists and dictionaries; None where it is empty.
 
-    Args:
-        path: The file.
-        flag: Names it in messages, such as ``--config``.
-
     Raises:
         InputError: The file is missing, too large or no YAML, or PyYAML is not installed.
     """

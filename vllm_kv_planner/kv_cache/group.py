@@ -45,10 +45,7 @@ def is_block_compact(layout: str) -> bool:
 
 
 def supported_by_all(backends: Sequence[tuple[str, ...] | None]) -> tuple[str, ...]:
-    """Layouts that every backend can read, best first.
-
-    Args:
-        backends: Per attention backend its layouts, most preferred first; None takes any.
+    """Layouts that every backend can read, best first; a backend of None takes any.
 
     Raises:
         UnsupportedError: No layout suits all of them.

@@ -144,10 +144,7 @@ def group_layers(
 ) -> list[KVCacheGroup]:
     """Groups of the whole model, as the engine forms them.
 
-    Args:
-        layers: Every cache layer of every pipeline stage, in order.
-        layout: The resolved KV cache layout.
-        hybrid_kv_cache_manager: Off, windows and chunks are stored like full attention.
+    Without the hybrid manager windows and chunks are stored like full attention.
 
     Raises:
         UnsupportedError: Pages that no rule of vLLM brings together.

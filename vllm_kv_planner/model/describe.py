@@ -57,19 +57,11 @@ def describe(
     is_pooling: bool = False,
     name: str = "",
 ) -> ModelDescription:
-    """What a model is, from its config alone.
+    """What a model is, from its config alone; arguments are the flags of their names.
 
-    Args:
-        config: The object of config.json.
-        where: Name of the config, for messages.
-        hf_overrides: ``--hf-overrides``.
-        language_model_only: No image, audio or video will be passed (``--language-model-only``, or
-            every limit of ``--limit-mm-per-prompt`` at 0).
-        disable_sliding_window: ``--disable-sliding-window``.
-        runner: ``--runner``.
-        convert: ``--convert``.
-        is_pooling: The checkpoint has a sentence-transformers pooling configuration.
-        name: The model's, where it has one.
+    ``where`` names the config in messages. ``language_model_only``: no image, audio or video will
+    be passed (or every limit of ``--limit-mm-per-prompt`` is 0). ``is_pooling``: the checkpoint has
+    a sentence-transformers pooling configuration.
 
     Raises:
         UnsupportedError: Nobody wrote a rule for the architecture.

@@ -66,10 +66,7 @@ def class_defaults(model_type: str) -> Mapping[str, Any]:
 def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
     """The language model's config, as its class has it (vLLM's ``get_hf_text_config``).
 
-    Args:
-        top: The whole config.
-        model_type: Its type.
-        fallback_type: Type of the nested config, where neither it nor the outer class says.
+    ``fallback_type`` is the nested config's where neither it nor the outer class says one.
     """
     return as_transformers(*_innermost(top, model_type, fallback_type))
 
@@ -77,10 +74,7 @@ def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
 def check_class(top: Config, model_type: str, fallback_type: str) -> None:
     """Refuse what the classes of a config and of the parts in it refuse.
 
-    Args:
-        top: The whole config, before ``--hf-overrides``: those come after the classes' checks.
-        model_type: Its type.
-        fallback_type: As for ``language_config``.
+    ``--hf-overrides`` come after the classes' checks, so ``top`` is without.
 
     Raises:
         ConfigError: Naming the key, its value and what is valid.

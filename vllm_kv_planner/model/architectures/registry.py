@@ -143,12 +143,7 @@ def resolve(
 ) -> Resolved:
     """The first architecture with a rule, by its own name or as a conversion of its base model.
 
-    Args:
-        architectures: From the config.
-        runner: ``--runner``: ``auto``, ``generate`` or ``pooling``.
-        convert: ``--convert``: ``auto``, ``none``, ``embed`` or ``classify``.
-        is_pooling: The checkpoint has a sentence-transformers pooling configuration.
-        where: For messages.
+    ``is_pooling``: the checkpoint has a sentence-transformers pooling configuration.
 
     Raises:
         UnsupportedError: None of them has a rule.
