@@ -12,8 +12,6 @@ from collections.abc import Callable, Mapping
 from ...records import replace
 from ..description import ModelReader
 from ..layers.attention import Attention
-from ..layers.base import CacheLayer
-from ..layers.latent import LatentAttention
 from .general import convertor, of_layer
 
 Window = Callable[[ModelReader, int], int | None]
@@ -170,18 +168,12 @@ KV_HEADS: Mapping[str, Callable[[ModelReader], int]] = {
 }
 
 
-def transformers(model: ModelReader) -> list[CacheLayer]:
-    """Attention in every layer, with the general facts of each; window by layer type.
+def transformers(model: ModelReader) -> list[Attention]:
+    """transformers' own model: attention in every layer, with its own facts; window by type.
 
-    Option ``latent``: its attention is one that vLLM recognises as latent.
+    Source: vLLM 0.33 ``model_executor/models/transformers/base.py``
+    ``_create_attention_instances``.
     """
-    if model.options.get("latent"):
-        latent = LatentAttention(
-            num_heads=model.num_attention_heads,
-            kv_lora_rank=model.text.int("kv_lora_rank"),
-            qk_rope_head_dim=model.text.int("qk_rope_head_dim"),
-        )
-        return [replace(latent, index=index) for index in range(model.num_hidden_layers)]
     return [with_own_heads(model, layer) for layer in windowed(model, by_type_or_model)]
 
 

@@ -16,12 +16,7 @@ from ...records import replace
 from ..description import ModelReader
 from ..layers.attention import Attention
 from ..layers.base import CacheLayer
-from ..layers.deepseek_v4 import (
-    CompressedIndex,
-    CompressedLatents,
-    OpenGroups,
-    WindowedLatents,
-)
+from ..layers.deepseek_v4 import CompressedIndex, CompressedLatents, OpenGroups, WindowedLatents
 from ..layers.deepseek_v41 import DeepSeekV41Family, OpenPairs
 from ..layers.latent import (
     LatentAfterSparse,
@@ -128,6 +123,19 @@ def latents(model: ModelReader) -> Sequence[CacheLayer]:
     return everywhere(model, latent(model))
 
 
+def transformers(model: ModelReader) -> Sequence[CacheLayer]:
+    """transformers' own model, whose attention vLLM recognises as latent (Mistral 4, Youtu).
+
+    Source: vLLM 0.33 ``model_executor/models/transformers/base.py``.
+    """
+    layer = LatentAttention(
+        num_heads=model.num_attention_heads,
+        kv_lora_rank=model.text.int("kv_lora_rank"),
+        qk_rope_head_dim=model.text.int("qk_rope_head_dim"),
+    )
+    return everywhere(model, layer)
+
+
 def expanded(model: ModelReader) -> Attention:
     """What the latent stands for: every head's own key, values padded to its width."""
     text = model.text
@@ -182,11 +190,8 @@ INDEXED_RATIO = 4
 
 def deepseek_v4(model: ModelReader) -> Sequence[CacheLayer]:
     """Windowed latents in every layer; compressed ones, with their open groups, in most."""
-    return [
-        layer
-        for index, ratio in enumerate(compression(model))
-        for layer in v4_layer(model, index, ratio)
-    ]
+    ratios = enumerate(compression(model))
+    return [layer for index, ratio in ratios for layer in v4_layer(model, index, ratio)]
 
 
 def v4_layer(model: ModelReader, index: int, ratio: int) -> Iterable[CacheLayer]:
@@ -236,8 +241,7 @@ def known(model: ModelReader, ratios: Sequence[int]) -> list[int]:
     text = model.text
     if len(ratios) < model.num_hidden_layers:
         raise text.error("compress_ratios", f"lists {len(ratios)} layers")
-    allowed = RATIO_OF_TYPE.values()
-    unknown = sorted(set(ratios) - set(allowed))
+    unknown = sorted(set(ratios) - set(RATIO_OF_TYPE.values()))
     if unknown:
         raise UnsupportedError(f"{text.where}: compress ratio {unknown[0]} is not one of 0, 4, 128")
     return list(ratios)
