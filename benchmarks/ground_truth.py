@@ -10,8 +10,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-from vllm_kv_planner.cli.plan_command import make_parser
-from vllm_kv_planner.cli.planner_flags import request_for
+from vllm_kv_planner.cli.planner_flags import command_parser, request_for
 from vllm_kv_planner.config.find import FoundConfig, find_config
 from vllm_kv_planner.engine_args.arguments import prepare_arguments
 from vllm_kv_planner.engine_args.engine_args import EngineArgs, EngineEnvironment
@@ -113,7 +112,7 @@ def asked_case(file: str, record: Record) -> Case | Left:
         return Left(record, record.get("notes") or "its flags are not known")
     try:
         words = ["--gpu", asked["gpu"], "--vllm-version", asked["vllm_version"], *asked["flags"]]
-        given = make_parser().parse_args(
+        given = command_parser("plan").parse_args(
             prepare_arguments([asked["model"], *words, "--no-calibration"])
         )
         model = asked["model"]

@@ -9,7 +9,7 @@ import pytest
 
 from vllm_kv_planner import plan
 from vllm_kv_planner.capacity.sweep.run import sweep
-from vllm_kv_planner.cli.plan_command import make_parser
+from vllm_kv_planner.cli.planner_flags import command_parser
 from vllm_kv_planner.engine_args import flag_table
 from vllm_kv_planner.engine_args.flag_table import all_flags, all_spellings, older_flag, older_names
 from vllm_kv_planner.engine_args.serve_command import parse_serve_command
@@ -193,7 +193,7 @@ def test_keys_of_older_versions_in_the_words_of_today(line: str, fields: object)
 
 def test_a_misspelt_flag_of_the_command_itself_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="did you mean --format"):
-        make_parser().parse_args(["gpt2", "--formt", "json"])
+        command_parser("plan").parse_args(["gpt2", "--formt", "json"])
 
 
 def test_unknown_keys_of_a_config_file(tmp_path: Path) -> None:
@@ -248,7 +248,9 @@ def test_flags_of_versions_beside_a_model_in_python_and_in_sweeps() -> None:
     with pytest.raises(UnknownNameError, match="it came with 0"):
         plan("gpt2", vllm_version="0.20", prefix_match_unit=16)
     with pytest.raises(UnknownNameError, match="it came with 0"):
-        make_parser().parse_args(["gpt2", "--vllm-version", "v0.20.1", "--prefix-match-unit", "16"])
+        command_parser("plan").parse_args(
+            ["gpt2", "--vllm-version", "v0.20.1", "--prefix-match-unit", "16"]
+        )
     rows = sweep(
         "gpt2", vllm_versions=["0.20", "0.27"], grid={"prefix_match_unit": [None, 16]}, workers=1
     )
@@ -286,5 +288,5 @@ def test_the_table_of_versions_agrees_with_the_flags_of_today() -> None:
 )
 def test_words_that_stand_for_one_another(name: str, meant: str) -> None:
     with pytest.raises(UnknownNameError) as caught:
-        make_parser().parse_args(["gpt2", name, "4"])
+        command_parser("plan").parse_args(["gpt2", name, "4"])
     assert f"did you mean {meant.split(maxsplit=1)[0]}" in str(caught.value)

@@ -6,23 +6,9 @@ from collections.abc import Sequence
 
 from ..errors import InputError, PlannerError
 from ..files.written import check_apart
-from .explain_command import gaps, log_parser, read_logs
+from .explain_command import gaps, read_logs
 from .output import rendered, say
-from .planner_flags import usual_path
-
-DESCRIPTION = (
-    "Learn from vLLM start-up logs what the planner cannot derive: memory outside "
-    "PyTorch, CUDA graphs, free memory at start and the GPU's total, by device and version."
-)
-EPILOG = """\
-Later plans for the same device use the file and name it; plan --no-calibration ignores it.
-
-examples:
-  vllm-kv-planner calibrate vllm.log --gpu H100
-  vllm-kv-planner calibrate logs/*.log --gpu L40S --calibration ours.json
-
-exit codes: 0 learned, 2 the input is wrong (then nothing is written)
-"""
+from .planner_flags import command_parser, usual_path
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -32,7 +18,7 @@ def run(arguments: Sequence[str]) -> int:
     from ..calibration.store import add
     from ..explain.learn import Learned, learn
 
-    given = log_parser("calibrate", DESCRIPTION, EPILOG).parse_args(list(arguments))
+    given = command_parser("calibrate").parse_args(list(arguments))
     if given.no_calibration:
         raise InputError("--no-calibration: calibrate writes that file; leave the flag out")
     filled = gaps(given)

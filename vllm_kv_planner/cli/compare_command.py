@@ -7,10 +7,9 @@ from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import prepare_arguments
-from ..engine_args.flags import FlagParser, add_engine_flags
 from ..errors import InputError, printable
-from .output import FORMATS, rendered, say
-from .planner_flags import add_custom_flags, add_planner_flags, command_parser
+from .output import rendered, say
+from .planner_flags import CUSTOM_FLAGS, command_parser, custom_model, request_for
 
 if TYPE_CHECKING:
     import argparse
@@ -20,24 +19,13 @@ if TYPE_CHECKING:
     from ..planning.request import PlanRequest
 
 
-EPILOG = """\
-examples:
-  vllm-kv-planner compare
-  vllm-kv-planner compare Qwen/Qwen3-32B google/gemma-3-27b-it --gpu H200 -tp 2
-  vllm-kv-planner compare gpt2 --custom-model ours=layers:32,kv-heads:8,head-dim:128 --length 4K
-
-exit codes: 0 every model was answered, whether it fits or not; 1 some were not, and their rows say
-why; 2 the input is wrong
-"""
-
-
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan each, print; returns the exit code."""
     from ..capacity.compare import LENGTHS, compare
 
     if "--" in arguments:
         raise InputError("compare takes models and flags, no pasted command behind --")
-    given = make_parser().parse_args(prepare_arguments(list(arguments)))
+    given = command_parser("compare").parse_args(prepare_arguments(list(arguments)))
     lengths = [length_of(text) for text in given.length or ()]
     comparison = compare(rows_of(given), lengths or LENGTHS)
     say(rendered(comparison, given.format))
@@ -58,36 +46,6 @@ def length_of(text: str) -> int:
         raise InputError(f"--length: {error}; repeat the flag for several") from None
 
 
-def make_parser() -> FlagParser:
-    """Our own flags first, then vLLM's."""
-    parser = command_parser(
-        "compare",
-        description="Models side by side: KV cache per token and request, requests at once.",
-        usage="[MODEL...] [--gpu NAME] [vLLM engine flags]",
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "model_tags",
-        metavar="MODEL",
-        nargs="*",
-        help="Hub ids, directories or files (default: common open models)",
-    )
-    own = parser.add_argument_group("planner")
-    add_planner_flags(own)
-    own.add_argument("--length", metavar="N", action="append", help="tokens (8K and 32K); repeat")
-    own.add_argument("--format", choices=FORMATS, default="text", help="how to print")
-    add_custom_flags(parser)
-    own.add_argument(
-        "--custom-model",
-        metavar="NAME=layers:N,kv-heads:N,head-dim:N",
-        action="append",
-        default=[],
-        help="a hand-made model under a name; repeat",
-    )
-    add_engine_flags(parser)
-    return parser
-
-
 def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
     """What to plan, model by model; a model nobody knows is answered already.
 
@@ -98,7 +56,6 @@ def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
     from ..engine_args.engine_args import read_environment
     from ..engine_args.flags import engine_args_from, unsure_notes
     from ..records import replace
-    from .planner_flags import request_for
 
     args = engine_args_from(given)
     environment = read_environment(os.environ)
@@ -114,7 +71,6 @@ def rows_of(given: argparse.Namespace) -> list[PlanRequest | ComparedModel]:
 def named_models(given: argparse.Namespace) -> Iterator[FoundConfig | ComparedModel]:
     """The models of the command line, in its order: named ones, then hand-made ones."""
     from ..capacity.compare import COMMON_MODELS, found_or_refused
-    from .planner_flags import custom_model
 
     alone = custom_model(given, None)
     hand_made = [*map(parse_custom_model, given.custom_model)]
@@ -139,7 +95,6 @@ def parse_custom_model(text: str) -> FoundConfig:
     """
     from ..config.found import custom_config
     from ..records import replace
-    from .planner_flags import CUSTOM_FLAGS
 
     name, equals, facts = text.partition("=")
     if not (name.strip() and equals):

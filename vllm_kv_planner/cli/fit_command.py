@@ -6,18 +6,10 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..engine_args.arguments import parse_quantity, prepare_arguments
-from ..engine_args.flags import FlagParser, add_engine_flags, ignored_flags
+from ..engine_args.flags import ignored_flags
 from ..errors import InputError
-from .output import FORMATS, rendered, say
-from .planner_flags import (
-    add_custom_flags,
-    add_planner_flags,
-    command_parser,
-    request_of,
-    request_of_command,
-    split_at_dashes,
-)
+from .output import rendered, say
+from .planner_flags import parsed, request_of, request_of_command
 
 if TYPE_CHECKING:
     import argparse
@@ -27,45 +19,15 @@ if TYPE_CHECKING:
     from ..planning.request import PlanRequest
 
 
-EPILOG = """\
-examples:
-  vllm-kv-planner fit meta-llama/Llama-3.1-8B-Instruct --gpu L4,H100 --context 32K --concurrency 20
-  vllm-kv-planner fit openai/gpt-oss-120b --gpu any --kv-cache-dtype auto,fp8 --price H100=2.5
-  vllm-kv-planner fit Qwen/Qwen3-32B --gpu L40S --question max-model-len -tp 2
-  vllm-kv-planner fit --question suggest --gpu L4 -- vllm serve google/gemma-2-9b-it
-
-exit codes: 0 some set-up does it, 1 none does, 2 the input is wrong
-"""
-
-
 def run(arguments: Sequence[str]) -> int:
     """Parse, search, print; returns the exit code."""
-    ours, pasted = split_at_dashes(list(arguments), make_parser)
-    given = make_parser().parse_args(prepare_arguments(ours))
+    given, pasted = parsed("fit", arguments)
     request, named, gpus = asked(given, pasted)
     if given.question == "set-ups":
         return _set_ups(given, request, _wanted(given, request, named, gpus))
     if given.question == "suggest":
         return _suggest(given, request, gpus)
     return _question(given, request, _wanted(given, request, named, gpus), gpus)
-
-
-def make_parser() -> FlagParser:
-    """Our own flags first, then vLLM's."""
-    parser = command_parser(
-        "fit",
-        description="Set-ups that serve what you need, ranked; and single questions about one.",
-        usage="MODEL [--gpu NAME,...] [vLLM engine flags]\n--gpu NAME -- vllm serve MODEL [flags]",
-        epilog=EPILOG,
-    )
-    parser.add_argument("model_tags", metavar="MODEL", nargs="*", help="Hub id, directory or file")
-    add_fit_flags(parser.add_argument_group("what to serve, and on what"))
-    own = parser.add_argument_group("planner")
-    add_planner_flags(own, gpu=False)
-    own.add_argument("--format", choices=FORMATS, default="text", help="how to print")
-    add_custom_flags(parser)
-    add_engine_flags(parser, omit=("--kv-cache-dtype",))
-    return parser
 
 
 def asked(
@@ -202,89 +164,6 @@ def _with_cache(request: PlanRequest, given: argparse.Namespace) -> PlanRequest:
     if len(dtypes) > 1:
         raise InputError(f"--question {given.question}: name one --kv-cache-dtype")
     return request.with_args(kv_cache_dtype=dtypes[0]) if dtypes else request
-
-
-QUESTIONS = ("set-ups", "max-model-len", "min-utilization", "min-gpus", "suggest")
-
-
-def add_fit_flags(group: argparse._ActionsContainer) -> None:
-    """What to serve, and on what; then what of it to show."""
-    _add_limits(group)
-    _add_choices(group)
-
-
-def _add_limits(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--gpu",
-        metavar="NAME,...",
-        action="append",
-        help="kinds of GPU to try; any (default): the whole catalogue; repeat",
-    )
-    group.add_argument("--max-gpus", metavar="N", type=int, help="of all machines (all they hold)")
-    group.add_argument(
-        "--gpu-counts", metavar="N,...", help="only so many, such as 1,2,4,8 (any number)"
-    )
-    group.add_argument("--max-nodes", metavar="N", type=int, default=1, help="machines (1)")
-    group.add_argument(
-        "--gpus-per-node", metavar="N", type=int, default=8, help="GPUs in a machine (8)"
-    )
-    group.add_argument(
-        "--context", metavar="N", type=quantity, help="tokens a request may have (max-model-len)"
-    )
-    group.add_argument(
-        "--concurrency", metavar="N", type=quantity, default=1, help="such requests at once (1)"
-    )
-    group.add_argument(
-        "--kv-cache-dtype",
-        dest="kv_cache_dtypes",
-        metavar="DTYPE,...",
-        action="append",
-        help="KV cache dtypes allowed, the preferred first (auto)",
-    )
-    group.add_argument(
-        "--variant", metavar="MODEL", action="append", help="another model that would do; repeat"
-    )
-    group.add_argument(
-        "--price",
-        metavar="GPU=X",
-        action="append",
-        help="price of one GPU: the cheapest come first; repeat",
-    )
-
-
-def _add_choices(group: argparse._ActionsContainer) -> None:
-    group.add_argument(
-        "--launcher",
-        choices=("mp", "ray"),
-        default="mp",
-        help="what starts several machines: vLLM itself (mp), or Ray",
-    )
-    group.add_argument(
-        "--borderline",
-        action="store_true",
-        help="offer also what fits only if the prediction is exact",
-    )
-    group.add_argument(
-        "--more-gpus",
-        action="store_true",
-        help="offer also more GPUs of a kind than are enough, where they hold more requests",
-    )
-    group.add_argument("--top", metavar="N", type=int, default=10, help="set-ups to show (10)")
-    group.add_argument(
-        "--question",
-        choices=QUESTIONS,
-        default="set-ups",
-        help="or one question: the longest context, the smallest gpu-memory-utilization or the "
-        "fewest GPUs of each kind; suggest: what each single flag would buy",
-    )
-
-
-def quantity(text: str) -> int:
-    """``32K`` as vLLM reads it, the refusal in one line."""
-    try:
-        return parse_quantity(text)
-    except InputError as error:
-        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def several(given: Sequence[str] | None) -> list[str]:

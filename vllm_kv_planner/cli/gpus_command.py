@@ -13,32 +13,11 @@ if TYPE_CHECKING:
     from ..gpu.gpu import GPU
 
 WIDTH = 80
-EPILOG = """\
-A name may also say how many (8xH100), which MIG slice (H100 1g.10gb), or be a label of Kubernetes
-or an instance type of a cloud (nvidia-tesla-a100, p5.48xlarge): plan --gpu takes them all.
-
-examples:
-  vllm-kv-planner gpus
-  vllm-kv-planner gpus 4090
-  vllm-kv-planner gpus mi300x --format json
-
-exit codes: 0 listed, 2 nobody knows the word
-"""
 
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, look up, print; returns the exit code."""
-    parser = command_parser(
-        "gpus",
-        description="GPUs known by name: memory, capability, and where the total comes from.",
-        usage="[WORD] [--format text|json|csv]",
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "word", metavar="WORD", nargs="*", help="part of a name, or a kind: laptop, rocm, ..."
-    )
-    parser.add_argument("--format", choices=("text", "json", "csv"), default="text")
-    given = parser.parse_args(list(arguments))
+    given = command_parser("gpus").parse_args(list(arguments))
     say(_rendered(_records(" ".join(given.word)), given.format))
     return 0
 

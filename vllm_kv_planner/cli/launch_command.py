@@ -6,35 +6,14 @@ import sys
 from collections.abc import Sequence
 from typing import IO, TYPE_CHECKING
 
-from ..engine_args.flags import FlagParser
 from ..errors import InputError
 from .output import say, tell
-from .planner_flags import (
-    add_planner_flags,
-    command_parser,
-    request_of_command,
-    split_at_dashes,
-)
+from .planner_flags import command_parser, request_of_command, split_at_dashes
 
 if TYPE_CHECKING:
     import argparse
 
     from ..capacity.launch import Launch
-
-EPILOG = """\
-examples:
-  vllm-kv-planner launch -- vllm serve Qwen/Qwen3-8B --max-model-len 32K --port 8000
-  vllm-kv-planner launch --gpu L4 --yes -- VLLM_LOGGING_LEVEL=DEBUG vllm serve google/gemma-2-9b-it
-  vllm-kv-planner launch --dry-run -- python -m vllm.entrypoints.openai.api_server --model gpt2
-
-The plan goes to stderr, so that stdout is the command's alone; with --dry-run it goes to stdout.
-Where it fits, the command takes this process's place: signals and exit code are its own.
-Without --gpu it is planned for this machine's GPU, without one there for H100; without
---vllm-version for the vLLM that lies beside the program, else 0.33.
-
-exit codes: the command's own once it is started; 1 it does not fit, or not surely and nobody
-said yes; 2 the input is wrong
-"""
 
 
 def run(arguments: Sequence[str]) -> int:
@@ -44,7 +23,7 @@ def run(arguments: Sequence[str]) -> int:
     ours, pasted = split_at_dashes(list(arguments))
     if not pasted and not {"-h", "--help"} & set(ours):
         raise InputError("the command stands behind --: launch [flags] -- vllm serve MODEL ...")
-    given = make_parser().parse_args(ours)
+    given = command_parser("launch").parse_args(ours)
     command = read_command(pasted)
     if not given.dry_run:
         command.program()  # nobody waits for a plan of what cannot be started
@@ -58,22 +37,6 @@ def run(arguments: Sequence[str]) -> int:
     if not given.dry_run:
         launch.start()
     return 0
-
-
-def make_parser() -> FlagParser:
-    """Our own flags only: vLLM's stand in the command."""
-    parser = command_parser(
-        "launch",
-        description="Plan a vllm serve command, then start it where it fits.",
-        usage="[--gpu NAME] [--yes] [--dry-run] -- [NAME=VALUE...] vllm serve MODEL [flags]",
-        epilog=EPILOG,
-    )
-    own = parser.add_argument_group("launch")
-    own.add_argument("--yes", "-y", action="store_true", help="start also where it is borderline")
-    own.add_argument("--dry-run", "-n", action="store_true", help="plan and print, start nothing")
-    own.add_argument("--model", metavar="ID", help="the model at a path that is not here")
-    add_planner_flags(parser.add_argument_group("planner"))
-    return parser
 
 
 class Words:

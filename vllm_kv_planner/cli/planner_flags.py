@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import re
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Collection, Sequence
+from typing import TYPE_CHECKING, Any
 
+from ..engine_args.arguments import parse_quantity, prepare_arguments
 from ..engine_args.engine_args import read_environment
-from ..engine_args.flags import FlagParser, engine_args_from, unsure_notes
+from ..engine_args.flags import FlagParser, add_engine_flags, engine_args_from, unsure_notes
 from ..engine_args.rules import check_modules
 from ..errors import ConfigError, InputError, UnknownNameError
-from ..version import VLLM
+from ..files.json_file import read_json
 
 if TYPE_CHECKING:
-    import argparse
-    from collections.abc import Callable, Collection, Sequence
-
     from ..calibration.calibration import Calibration
     from ..config.find import FoundConfig
     from ..engine_args.engine_args import EngineArgs, EngineEnvironment
@@ -25,78 +25,79 @@ _SERVER = re.compile(r"\bvllm serve\b|-m (vllm|dynamo)\.")
 CUSTOM_LENGTH = 8192
 """Tokens, where ``--custom`` comes without ``--max-model-len``."""
 
-CUSTOM_FLAGS = {
-    "layers": "decoder layers",
-    "kv-heads": "KV heads of a layer",
-    "head-dim": "width of a head",
-    "heads": "query heads (default: as many as KV heads)",
-}
+CUSTOM_FLAGS = ("layers", "kv-heads", "head-dim", "heads")
 
 
-def command_parser(command: str, *, description: str, usage: str, epilog: str) -> FlagParser:
-    """An empty parser of a subcommand; ``usage`` after the program and command, lines split."""
-    import argparse
+def command_parser(command: str) -> FlagParser:
+    """The parser of a subcommand, as ``commands.json`` describes it.
 
-    program = f"vllm-kv-planner {command}"
-    indented = "\n       ".join(f"{program} {line}" for line in usage.splitlines())
-    return FlagParser(
+    A row of flags there holds ``argparse``'s own words; a text stands for rows that commands share.
+    """
+    table = read_json(__file__, "commands.json")
+    own, program = table["commands"][command], f"vllm-kv-planner {command}"
+    parser = FlagParser(
         prog=program,
-        description=description,
-        epilog=epilog,
+        description=own["description"],
+        epilog="\n".join([*own["epilog"], ""]),
         formatter_class=argparse.RawDescriptionHelpFormatter,
-        usage=indented,
+        usage="\n       ".join(f"{program} {line}" for line in own.get("usage", ())) or None,
         allow_abbrev=False,
     )
+    for group in own["groups"]:
+        _add_group(parser, table["custom"] if group == "custom" else group, table["shared"])
+    if "engine_flags_but" in own:
+        add_engine_flags(parser, omit=own["engine_flags_but"])
+    return parser
 
 
-def add_planner_flags(group: argparse._ActionsContainer, *, gpu: bool = True) -> None:
-    """Flags beside vLLM's: the device as it is, and who plans."""
-    if gpu:
-        group.add_argument(
-            "--gpu",
-            metavar="NAME",
-            help="GPU of every rank: H100 (default), L4, ...; auto asks NVML",
-        )
-    group.add_argument("--gpu-memory", metavar="SIZE", help="its memory, such as 80GiB")
-    group.add_argument("--free-memory", metavar="SIZE", help="free on a shared GPU at the start")
-    group.add_argument("--other-processes", metavar="SIZE", help="or: what others hold of it")
-    add_calibration_flags(group)
-    group.add_argument(
-        "--planner",
-        choices=("auto", "standalone", "vllm"),
-        default="auto",
-        help="rules restated (standalone), or vLLM's own code",
-    )
-    group.add_argument("--vllm-version", metavar="V", help=f"vLLM to plan for ({VLLM})")
+def _add_group(parser: FlagParser, group: dict[str, Any], shared: dict[str, Any]) -> None:
+    into: argparse._ActionsContainer = parser
+    if "title" in group:
+        into = parser.add_argument_group(group["title"], group.get("about"))
+    for row in group["flags"]:
+        for flag in shared[row] if isinstance(row, str) else [row]:
+            options = {name: value for name, value in flag.items() if name != "names"}
+            if "type" in flag:
+                options["type"] = _TYPES[flag["type"]]
+            into.add_argument(*flag["names"], **options)
 
 
-def add_custom_flags(parser: argparse.ArgumentParser) -> None:
-    """The flags of a hand-made model."""
-    custom = parser.add_argument_group("a hand-made model in place of MODEL")
-    custom.add_argument("--custom", action="store_true", help="describe the model by hand")
-    for name, help_text in CUSTOM_FLAGS.items():
-        custom.add_argument(f"--{name}", type=int, metavar="N", help=help_text)
+def quantity(text: str) -> int:
+    """``32K`` as vLLM reads it, the refusal in one line."""
+    try:
+        return parse_quantity(text)
+    except InputError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+_TYPES: dict[str, Callable[[str], Any]] = {"int": int, "float": float, "quantity": quantity}
+
+
+def parsed(command: str, arguments: Sequence[str]) -> tuple[argparse.Namespace, list[str]]:
+    """The flags before ``--``, read, and the pasted command behind it."""
+    ours, pasted = split_at_dashes(list(arguments), command)
+    return command_parser(command).parse_args(prepare_arguments(ours)), pasted
 
 
 def split_at_dashes(
-    arguments: list[str], make_parser: Callable[[], FlagParser] | None = None
+    arguments: list[str], command: str | None = None
 ) -> tuple[list[str], list[str]]:
     """What stands before ``--``, and the pasted command behind it.
 
     Where somebody forgot the dashes, ``plan vllm serve X --gpu L4``, the command's own flags are
-    told from vLLM's by their names, of which ``make_parser`` knows those of the command.
+    told from vLLM's by their names, where ``command`` is given.
     """
     if "--" in arguments:
         at = arguments.index("--")
         return arguments[:at], arguments[at + 1 :]
-    if make_parser is None or not is_pasted(arguments):
+    if command is None or not is_pasted(arguments):
         return arguments, []
     from ..engine_args.flag_table import all_spellings
 
     vllms = frozenset(all_spellings())
     takes = {
         name: action.nargs != 0
-        for action in make_parser()._actions
+        for action in command_parser(command)._actions
         for name in action.option_strings
         if name not in vllms
     }
@@ -280,17 +281,6 @@ def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | 
         head_dim=values["head-dim"],
         heads=values["heads"],
     )
-
-
-def add_calibration_flags(parser: argparse._ActionsContainer, *, ignorable: bool = True) -> None:
-    """Where the lessons are."""
-    parser.add_argument(
-        "--calibration",
-        metavar="FILE",
-        help="lessons of calibrate (default: the user's own file)",
-    )
-    if ignorable:
-        parser.add_argument("--no-calibration", action="store_true", help="use no lessons")
 
 
 def calibration_of(given: argparse.Namespace) -> Calibration | None:

@@ -9,11 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from ..engine_args.arguments import prepare_arguments
 from ..engine_args.engine_args import EngineArgs
-from ..engine_args.flags import FlagParser, add_engine_flags
 from ..errors import InputError, printable
 from ..files.written import check_apart
 from .output import tell
-from .planner_flags import add_custom_flags, add_planner_flags, command_parser, request_of
+from .planner_flags import command_parser, request_of
 
 if TYPE_CHECKING:
     import argparse
@@ -26,25 +25,10 @@ if TYPE_CHECKING:
 CUSTOM = "custom"
 """What the model's column says of a hand-made one."""
 
-EPILOG = """\
-examples:
-  vllm-kv-planner sweep meta-llama/Llama-3.1-8B-Instruct Qwen/Qwen3-32B --gpu L4,H100 \\
-      --grid tensor_parallel_size=1,2,4 --grid max_model_len=8K,32K --output rows.csv
-  vllm-kv-planner sweep --file sweep.yaml --output rows.parquet --resume
-  vllm-kv-planner sweep gpt2 --grid kv_cache_dtype=auto,fp8 --planner vllm --ray auto
-
-Every NAME of --grid is a flag of vLLM, or model, gpu, vllm_version; the value none leaves the
-flag out. In the file a list is an axis, anything else holds for all rows, and setups: lists
-groups of flags, each tried with all the axes.
-
-exit codes: 0 every set-up has its row (its error column says where it cannot be planned),
-1 none could be planned, 2 the input is wrong, 130 interrupted (--resume goes on)
-"""
-
 
 def run(arguments: Sequence[str]) -> int:
     """Parse, plan, write rows; returns the exit code."""
-    given = make_parser().parse_args(prepare_arguments(list(arguments)))
+    given = command_parser("sweep").parse_args(prepare_arguments(list(arguments)))
     if given.output is None and (given.resume or given.overwrite or given.retry_errors):
         raise InputError("--resume, --overwrite and --retry-errors are about the file of --output")
     if given.output is not None and given.format is not None:
@@ -52,43 +36,6 @@ def run(arguments: Sequence[str]) -> int:
     read = {name: value for name, value in vars(given).items() if name != "output"}
     check_apart({"--output": given.output}, [read])
     return planned(sweep_of(given), given)
-
-
-def make_parser() -> FlagParser:
-    """Our own flags first, then vLLM's."""
-    parser = command_parser(
-        "sweep",
-        description="KV cache memory, blocks and concurrency of many vLLM engines.",
-        usage="MODEL... [--gpu NAME,NAME] [--grid NAME=VALUE,VALUE]... [--output FILE] [vLLM flags]"
-        "\n--file SWEEP.yaml [--output FILE]",
-        epilog=EPILOG,
-    )
-    parser.add_argument(
-        "model_tags", metavar="MODEL", nargs="*", help="Hub ids, directories or files"
-    )
-    own = parser.add_argument_group("sweep")
-    own.add_argument("--gpu", dest="gpus", metavar="NAME,...", help="GPUs to plan for (H100)")
-    own.add_argument(
-        "--grid", action="append", default=[], metavar="NAME=VALUE,...", help="an axis; repeatable"
-    )
-    own.add_argument("--file", metavar="YAML", help="axes, values and set-ups from a file")
-    own.add_argument(
-        "--output", "-o", metavar="FILE", help=".csv, .jsonl or .parquet; else to stdout"
-    )
-    own.add_argument("--format", choices=("csv", "jsonl"), help="of rows on stdout (csv)")
-    own.add_argument("--resume", action="store_true", help="go on with FILE: plan what it lacks")
-    own.add_argument("--overwrite", action="store_true", help="begin FILE anew")
-    own.add_argument(
-        "--retry-errors", action="store_true", help="with --resume: rows with an error once more"
-    )
-    own.add_argument("--workers", type=int, metavar="N", help="processes (one a core)")
-    own.add_argument(
-        "--ray", metavar="ADDRESS", help="plan on a Ray cluster: auto, HOST:PORT, ray://..., local"
-    )
-    add_planner_flags(parser.add_argument_group("planner"), gpu=False)
-    add_custom_flags(parser)
-    add_engine_flags(parser)
-    return parser
 
 
 def sweep_of(given: argparse.Namespace) -> Sweep:
