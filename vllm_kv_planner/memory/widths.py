@@ -28,12 +28,9 @@ _TOP_K = ("num_experts_per_tok", "moe_topk", "top_k_experts", "moe_k", "num_expe
 _EXPERT_WIDTH = ("moe_intermediate_size", "expert_ffn_hidden_size", "expert_hidden_dim")
 _MLP_WIDTH = ("intermediate_size", "ffn_hidden_size", "ffn_dim", "n_inner", "ffn_intermediate_size")
 _NOT_GATED = frozenset(
-    f"{name}ForCausalLM"
-    for name in (
-        *("Phi", "OPT", "Falcon", "RW", "GPTNeoX", "Bloom", "GPTJ", "Starcoder2"),
-        *("GPTBigCode", "Nemotron", "MPT", "NemotronH"),
-    )
-) | {"BertModel", "GPT2LMHeadModel", "PersimmonForCausalLM", "RobertaModel"}
+    ("RWForCausalLM", "NemotronForCausalLM", "MPTForCausalLM", "PersimmonForCausalLM")
+)
+"""Of the architectures whose weights have no rule."""
 
 
 @dataclass(frozen=True, kw_only=True)
