@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks.contradictions import Case, shortened
+from benchmarks.contradictions import LLAMA3, Case, shortened
 from benchmarks.fuzz_configs import asked
 from tests.vllm_python import CUDA, interpreter
 from vllm_kv_planner import VLLMPlanner, plan
@@ -39,6 +39,14 @@ def vllm() -> Iterator[VLLMPlanner]:
         (GPT_OSS, "num_local_experts", 0, False),
         (GPT_OSS, "rope_scaling", {"rope_type": "yarn", "factor": 32.0}, True),
         (MAMBA, "conv_kernel", 0, False),
+        ("mistralai/Mamba-Codestral-7B-v0.1", "num_heads", 7, True),
+        (
+            "meta-llama/Llama-3.1-8B-Instruct",
+            "rope_scaling",
+            {**LLAMA3, "low_freq_factor": 0},
+            True,
+        ),
+        ("google/gemma-2-9b-it", "query_pre_attn_scalar", -1, True),
     ],
 )
 def test_both_refuse_the_same(

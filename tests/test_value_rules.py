@@ -43,6 +43,8 @@ LLAVA = "llava-hf/llava-v1.6-mistral-7b-hf"
 MIXED = "nvidia/Qwen3.6-27B-NVFP4"
 MAMBA2 = "mistralai/Mamba-Codestral-7B-v0.1"
 VL_AWQ = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
+MISTRAL3 = "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
+FP8_LLAMA = "RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic"
 M2 = "MiniMaxAI/MiniMax-M2"
 MINISTRAL = "mistralai/Ministral-3-3B-Instruct-2512"
 LLAMA3_1 = "meta-llama/Llama-3.1-8B-Instruct"
@@ -82,6 +84,9 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (LLAVA, {"vision_feature_select_strategy": None}, "must be default or full, is null"),
         (MAMBA2, {"num_heads": 7}, r"expand x hidden_size \(\d+\) and num_heads x head_dim"),
         (QWEN3_NEXT, {"rope_theta": None}, "rope_theta must be a number, is null"),
+        ("google/gemma-2-9b-it", {"query_pre_attn_scalar": -1}, "must be a number and above 0, is"),
+        (V4, {"compress_rope_theta": 0}, "compress_rope_theta must be a number and above 0, is 0"),
+        (MISTRAL3, {"vision_config.rope_theta": None}, "rope_theta must be a number, is null"),
         (M2, {"rotary_dim": None}, "rotary_dim must be a number and from 1 on, is null"),
         (OWN_CLASS, {"rope_scaling": {"type": "odd_kind"}}, "rope_type must be one of"),
         (
@@ -181,6 +186,7 @@ def test_compressed_tensors_with_a_scheme() -> None:
     ("base", "change", "says"),
     [
         ("nvidia/MiniMax-M2.7-NVFP4", {"ignore": None}, "ignore must be a list of layer names"),
+        (FP8_LLAMA, {"ignore": None}, "ignore must be a list of layer names"),
         (VL_AWQ, {"modules_to_not_convert": []}, "The input size is not aligned"),
         (MIXED, {"quantized_layers": {"lm_head": {"quant_algo": None}}}, "lm_head.quant_algo must"),
     ],
@@ -198,6 +204,7 @@ def test_refusals_that_vllm_does_not_share_have_names() -> None:
         ({"rope_theta": -1.0}, "a negative number"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 0}}, "a RoPE factor of 0"),
         ({"rope_scaling": {"rope_type": "linear", "factor": 2e9}}, None),
+        ({"num_hidden_layers": 1001}, "more than any model has"),
         ({"hidden_act": "relu"}, None),
     ):
         with pytest.raises(PlannerError) as refusal:

@@ -175,6 +175,8 @@ def _compressed(method: str, checkpoint: Checkpoint) -> None:
     """What ``QuantizationArgs`` of compressed-tensors refuses; groups that no scheme takes."""
     from .compressed_schemes import no_dtype, no_scheme, wrong_type
 
+    if not isinstance(checkpoint.get("ignore", []), list):
+        raise InputError("quantization_config: ignore must be a list of layer names")
     groups = checkpoint.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
         if isinstance(group, Mapping) and not isinstance(group.get("targets"), list):

@@ -173,7 +173,7 @@ def _check_tower(tower: Config) -> None:
     _check_sides(tower, ("patch_size", "image_size", "temporal_patch_size"), _LARGEST_SIDE)
     _check_sides(tower, ("spatial_merge_size", "pooling_kernel_size"), _MOST_MERGED)
     for key, value in tower.data.items():
-        if type(value) is int and value < 0 and key.endswith(_WIDTHS):
+        if type(value) is int and value < 0 and key.endswith(_WIDTHS) and key != "window_size":
             raise tower.refused(key, value, "must be from 0 on, as the width of a weight")
     deep = tower.data.get("deepstack_visual_indexes")
     if deep is not None and len(tower.list_of_ints("deepstack_visual_indexes")) > 1000:

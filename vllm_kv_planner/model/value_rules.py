@@ -8,7 +8,7 @@
     checked: its default stands.
 ``words``
     The name of a list under ``lists``, or the words themselves, that may stand there.
-``least``, ``most``, ``multiple_of``
+``least``, ``most``, ``above``, ``multiple_of``
     Bounds of a number.
 ``experts``
     In place of a key: vLLM counts at least one routed expert.
@@ -122,9 +122,11 @@ def _check(rule: Rule, config: Config, key: str) -> None:
     least, limit = rule.get("least", float("-inf")), rule.get("most", float("inf"))
     step = rule.get("multiple_of", 1)
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not is_number or not least <= value <= limit or value % step:
+    above = rule.get("above", float("-inf"))
+    if not is_number or not least <= value <= limit or value <= above or value % step:
         bounds = [
             *([f"from {least} on"] if "least" in rule else []),
+            *([f"above {above}"] if "above" in rule else []),
             *([f"at most {limit}"] if "most" in rule else []),
             *([f"a multiple of {step}"] if "multiple_of" in rule else []),
         ]
