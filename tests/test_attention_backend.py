@@ -18,8 +18,7 @@ from vllm_kv_planner.engine_args.attention_backend import (
 )
 from vllm_kv_planner.engine_args.attention_backend.declaration import Situation
 from vllm_kv_planner.engine_args.attention_backend.kv_dtypes import check_known
-from vllm_kv_planner.engine_args.attention_backend.select import choose
-from vllm_kv_planner.engine_args.attention_backend.tables import declared, names_in
+from vllm_kv_planner.engine_args.attention_backend.select import choose, declared, names_in
 from vllm_kv_planner.engine_args.flag_table import flag_of
 from vllm_kv_planner.errors import UnknownNameError, UnsupportedError
 from vllm_kv_planner.model.layers.base import BackendRequest

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 from ..engine_args.arguments import parse_quantity, prepare_arguments
 from ..engine_args.engine_args import read_environment
 from ..engine_args.flags import FlagParser, add_engine_flags, engine_args_from, unsure_notes
-from ..engine_args.rules import check_modules
 from ..errors import ConfigError, InputError, UnknownNameError
 from ..files.json_file import read_json
 
@@ -150,6 +149,8 @@ def request_of(given: argparse.Namespace, model: str | None) -> PlanRequest:
         also["max_model_len"] = CUSTOM_LENGTH
         notes.append(f"a hand-made model has no length of its own: {CUSTOM_LENGTH:,} tokens taken")
     args = engine_args_from(given, **also)
+    from ..engine_args.rules import check_modules
+
     notes += check_modules(getattr(given, "lora_modules", None) or (), args)
     return request_for(given, args, found, read_environment(os.environ), notes)
 
@@ -165,6 +166,7 @@ def request_of_command(
         PlannerError: The input is wrong; one line says what and where.
     """
     from ..config.find import find_config
+    from ..engine_args.rules import check_modules
     from ..engine_args.serve_command import parse_serve_command
 
     check_before_dashes(given, (*own, "model"))

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError
+from ..files.json_file import read_json
 from ..gpu.gpu import Platform
 from ..model.config import Config
 from ..model.defaults import largest_item
@@ -119,35 +120,6 @@ class OutsideFacts:
 _SEQUENCE, _TOKEN = ("CLS", "LAST", "MEAN"), ("ALL", "STEP")
 
 
-def _words(text: str) -> frozenset[str]:
-    return frozenset(text.split())
-
-
-# Classes whose default is another than LAST.
-_BY_FIRST_TOKEN = _words(
-    """
-    BertForSequenceClassification BertModel BertSpladeSparseEmbeddingModel BgeM3EmbeddingModel
-    CamembertForSequenceClassification CamembertModel ColBERTJinaRobertaModel ColBERTLfm2Model
-    ColBERTModernBertModel ColModernVBertForRetrieval ColPaliForRetrieval ColQwen3 ColQwen3_5
-    ColUltraVBertForRetrieval ElectraForSequenceClassification ElectraModel GteModel
-    GteNewForSequenceClassification GteNewModel HF_ColBERT Lfm2BidirectionalModel
-    ModernBertForSequenceClassification ModernBertModel ModernVBertModel NomicBertModel
-    OpsColQwen3Model Qwen3VLNemotronEmbedModel RobertaForMaskedLM RobertaForSequenceClassification
-    RobertaModel SiglipModel XLMRobertaForSequenceClassification XLMRobertaModel
-    """
-)
-_BY_MEAN = _words("EmbeddingGemma2Model")
-_BY_STEP = _words("Qwen2ForProcessRewardModel")
-# Classes that attend in both directions though they pool otherwise.
-_BOTH_DIRECTIONS = _words(
-    """
-    BertForMaskedLM BertForTokenClassification ModernBertForTokenClassification
-    OpenAIPrivacyFilterForTokenClassification RobertaForTokenClassification
-    XLMRobertaForTokenClassification
-    """
-)
-
-
 def pooling_facts(
     architecture: str, runner_type: str, pooler_config: Mapping[str, Any] | None
 ) -> PoolingFacts | None:
@@ -157,15 +129,15 @@ def pooling_facts(
     """
     if runner_type != "pooling":
         return None
-    default = "CLS" if architecture in _BY_FIRST_TOKEN else "LAST"
-    default = "MEAN" if architecture in _BY_MEAN else default
+    classes = read_json(__file__, "pooling.json")
+    default = next((kind for kind in ("CLS", "MEAN") if architecture in classes[kind]), "LAST")
     asked = _asked(pooler_config or {})
-    step = "STEP" if architecture in _BY_STEP else "ALL"
+    step = "STEP" if architecture in classes["STEP"] else "ALL"
     return PoolingFacts(
         seq_pooling_type=asked.get("seq_pooling_type") or default,
         tok_pooling_type=asked.get("tok_pooling_type") or step,
         default_seq_pooling_type=default,
-        attn_type="encoder_only" if architecture in _BOTH_DIRECTIONS else "decoder",
+        attn_type="encoder_only" if architecture in classes["both directions"] else "decoder",
     )
 
 

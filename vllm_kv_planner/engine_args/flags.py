@@ -229,18 +229,14 @@ def metavar_of(flag: Flag) -> str:
     )
 
 
-def _read_int(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise InputError(f"{text[:40]!r} is not a whole number") from None
+def _number(kind: type, words: str) -> Callable[[str], Any]:
+    def read(text: str) -> Any:
+        try:
+            return kind(text)
+        except ValueError:
+            raise InputError(f"{text[:40]!r} is not {words}") from None
 
-
-def _read_float(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError:
-        raise InputError(f"{text[:40]!r} is not a number") from None
+    return read
 
 
 def _read_json_value(text: str) -> Any:
@@ -277,8 +273,8 @@ def _read_json_or_text(text: str) -> Any:
 _READERS: dict[str, Callable[[str], Any]] = {
     "text": str,
     "lower_text": lambda text: text.lower().replace("-", "_"),
-    "int": _read_int,
-    "float": _read_float,
+    "int": _number(int, "a whole number"),
+    "float": _number(float, "a number"),
     "quantity": parse_quantity,
     "quantity_or_auto": parse_quantity_or_auto,
     "json": _read_json,
