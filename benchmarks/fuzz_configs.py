@@ -33,8 +33,8 @@ from benchmarks.contradictions import contradictions, known_kind
 from vllm_kv_planner import PlannerError, VLLMPlanner, plan
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.config.presets import find_preset, known_names
+from vllm_kv_planner.files.json_file import parse_config
 from vllm_kv_planner.model.architectures.registry import model_types
-from vllm_kv_planner.model.config import parse_config
 from vllm_kv_planner.model.defaults import defaults_for
 
 Json = dict[str, Any]

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vllm_kv_planner.errors import ConfigError
-from vllm_kv_planner.model.config import Config, parse_config, shown
+from vllm_kv_planner.files.json_file import parse_config, shown
+from vllm_kv_planner.model.config import Config
 
 # Values that make no sense
 

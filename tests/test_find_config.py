@@ -11,7 +11,8 @@ import pytest
 
 from tests.hub_server import BRANCH_COMMIT, COMMIT, Hub
 from vllm_kv_planner import plan
-from vllm_kv_planner.config.find import find_config, known_names
+from vllm_kv_planner.config.find import find_config
+from vllm_kv_planner.config.presets import known_names
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError
 
 pytest_plugins = ["tests.hub_fixtures"]

@@ -14,7 +14,8 @@ import pytest
 from tests.work import bytes_in
 from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import ConfigError
-from vllm_kv_planner.model.config import Config, parse_config, read_config_file
+from vllm_kv_planner.files.json_file import parse_config, read_config_file
+from vllm_kv_planner.model.config import Config
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner.config import presets
-from vllm_kv_planner.config.find import find_config, known_names
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.config.found import named_quantization
+from vllm_kv_planner.config.presets import known_names
 from vllm_kv_planner.model.config import Config
 from vllm_kv_planner.model.defaults import defaults_for
 

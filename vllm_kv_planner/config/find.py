@@ -37,7 +37,7 @@ from .reference import (
     shown,
 )
 
-__all__ = ["QUANT_FILE", "FoundConfig", "find_config", "found_config", "is_offline", "known_names"]
+__all__ = ["FoundConfig", "find_config", "found_config", "is_offline"]
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?", re.ASCII)
 _PATH = re.compile(r"[/~]|\.{1,2}[/\\]|\.{1,2}$|[A-Za-z]:[/\\]|\\\\")
@@ -113,11 +113,6 @@ def found_config(model: object, revision: object = None) -> FoundConfig:
     if revision is not None and not isinstance(revision, str):
         raise InputError(f"--revision: {shown_value(revision)} is not text")
     return find_config(model, revision=revision)
-
-
-def known_names() -> list[str]:
-    """Ids of the bundled models, sorted."""
-    return presets.known_names()
 
 
 def _on_disk_or_hub(typed: str, name: str, revision: str | None, offline: bool) -> FoundConfig:

@@ -15,8 +15,8 @@ import urllib.request
 from email.message import Message
 from typing import IO, Any
 
-from ..errors import ConfigError
-from ..files.json_file import MAX_FILE_BYTES, parse_config, printable, read_regular_file
+from ..errors import ConfigError, printable
+from ..files.json_file import MAX_FILE_BYTES, parse_config, read_regular_file
 from ..records import dataclass
 from .exchange import Deadline, Exchange
 from .hf_cache import hf_home

@@ -10,8 +10,8 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import ConfigError, UnknownNameError
-from ..files.json_file import printable, read_config_file
+from ..errors import ConfigError, UnknownNameError, printable
+from ..files.json_file import read_config_file
 from . import hf_cache
 from .found import ADAPTER_FILE
 

@@ -59,16 +59,6 @@ def updated(values: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, 
     return result
 
 
-__all__ = [
-    "MAX_FILE_BYTES",
-    "parse_config",
-    "printable",
-    "read_config_file",
-    "read_json_file",
-    "read_regular_file",
-    "shown",
-]
-
 # Bounds on one file. The largest config.json known (nvidia/MiniMax-M3-NVFP4, which lists the
 # quantization of every expert) is 3 MB with 60,000 values, nested 5 deep.
 MAX_FILE_BYTES = 10_000_000
@@ -103,8 +93,7 @@ def read_config_file(path: str) -> dict[str, Any]:
     Raises ConfigError when it cannot be read, is no regular file (a pipe or device could
     hang or never end), is too large, or does not hold one JSON object.
     """
-    config = read_json_file(path, dict)
-    assert isinstance(config, dict)
+    config: dict[str, Any] = read_json_file(path, dict)
     return config
 
 
@@ -137,8 +126,7 @@ def parse_config(raw: bytes, where: str) -> dict[str, Any]:
     ``Infinity`` and ``NaN`` pass here, as published configs hold them in fields no planner
     reads (Nemotron-H's ``time_step_limit``); ``Config`` refuses them where a number is read.
     """
-    config = _parse(raw, where, dict)
-    assert isinstance(config, dict)
+    config: dict[str, Any] = _parse(raw, where, dict)
     return config
 
 

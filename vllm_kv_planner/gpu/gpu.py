@@ -81,11 +81,6 @@ class GPU:
         return self.compute_capability or NOT_CUDA if self.platform == "cuda" else NOT_CUDA
 
     @property
-    def is_integrated(self) -> bool:
-        """Whether its memory is the host's, in CUDA's word."""
-        return self.unified_memory
-
-    @property
     def host_wants_bytes(self) -> int:
         """What a host that uses the GPU's memory, too, should have: a sixth, 8 GiB or a third.
 
@@ -96,8 +91,8 @@ class GPU:
         where the GPU is given no more than a part of the box's memory (Strix Halo).
         """
         total, box = self.total_memory_bytes, (self.nominal_gb or 0) * GIB
-        parted = self.is_integrated and total < box * _SHARES_ALL
-        if parted or not (self.is_integrated or self.coherent_memory):
+        parted = self.unified_memory and total < box * _SHARES_ALL
+        if parted or not (self.unified_memory or self.coherent_memory):
             return 0
         return max(total // 6, min(8 * GIB, total // 3))
 

@@ -10,8 +10,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, BinaryIO
 
-from ..errors import InputError
-from ..files.json_file import printable
+from ..errors import InputError, printable
 from ..masking import masked_text
 from ..records import replace
 from .arguments import read_arguments, read_config_line

@@ -12,9 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
-from ..files.json_file import parse_config, printable, read_config_file, shown
-
-__all__ = ["Config", "parse_config", "printable", "read_config_file", "shown"]
+from ..files.json_file import shown
 
 # The largest value taken for a whole number, by key; far above any model that exists. Work grows
 # with the layers.

@@ -33,8 +33,8 @@ from functools import cache
 from typing import Any
 
 from ..config.find import FoundConfig
-from ..errors import UnsupportedError
-from ..files.json_file import printable, read_json, shown
+from ..errors import UnsupportedError, printable
+from ..files.json_file import read_json, shown
 from ..records import dataclass, replace
 from .architectures.registry import Row, rule
 from .config import Config

@@ -108,11 +108,11 @@ def group_info(group: KVCacheGroup, max_model_len: int, limits: RequestLimits) -
 
 def host_info(setup: EngineSetup) -> HostInfo | None:
     """The host's share, where it uses the GPU's memory, too."""
-    if not (setup.gpu.is_integrated or setup.gpu.coherent_memory):
+    if not (setup.gpu.unified_memory or setup.gpu.coherent_memory):
         return None
     total = setup.gpu.total_memory_bytes
     return HostInfo(
-        unified_memory=setup.gpu.is_integrated,
+        unified_memory=setup.gpu.unified_memory,
         total_bytes=total,
         left_bytes=total - int(total * setup.args.gpu_memory_utilization),
         wanted_bytes=setup.gpu.host_wants_bytes,

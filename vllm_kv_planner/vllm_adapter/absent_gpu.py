@@ -81,7 +81,7 @@ def describe_gpu(gpu: GPU) -> AbsentGPU:
         nvml_total_bytes=gpu.batch_defaults_memory_bytes,
         torch_total_bytes=gpu.total_memory_bytes,
         num_sms=gpu.num_sms or 108,
-        is_integrated=gpu.is_integrated,
+        is_integrated=gpu.unified_memory,
         shared_memory_bytes=shared_memory(gpu.compute_capability, gpu.platform),
         gcn_architecture=gcn_architecture(gpu),
     )

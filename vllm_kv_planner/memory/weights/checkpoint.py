@@ -13,8 +13,7 @@ from ...config.find import is_offline
 from ...config.found import FoundConfig
 from ...engine_args.engine_args import EngineArgs
 from ...engine_args.setup import Keyed
-from ...errors import ConfigError
-from ...files.json_file import printable
+from ...errors import ConfigError, printable
 from ...kv_cache.spec import cdiv
 from ...model.description import ModelDescription
 from ...records import replace

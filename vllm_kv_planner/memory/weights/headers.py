@@ -14,8 +14,8 @@ from collections import Counter
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
-from ...errors import ConfigError
-from ...files.json_file import printable, shown
+from ...errors import ConfigError, printable
+from ...files.json_file import shown
 from ...records import dataclass, field
 from .safetensors_header import (
     MAX_HEADER_BYTES,

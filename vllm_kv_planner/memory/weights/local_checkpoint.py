@@ -11,8 +11,7 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import ConfigError
-from ...files.json_file import printable
+from ...errors import ConfigError, printable
 from ...records import dataclass, field
 from .headers import (
     INDEX_FILE,

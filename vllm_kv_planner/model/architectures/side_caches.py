@@ -22,7 +22,6 @@ from ..layers.sparse import (
     OpenGroupKeys,
     OpenRegion,
     RegionSummaries,
-    SparseAttention,
 )
 from .blocks import attention, block_types, repeated
 from .delta_net import qwen_delta_net
@@ -94,13 +93,7 @@ def qwen4_attention(model: ModelReader) -> list[CacheLayer]:
     return [
         OpenGroupKeys(head_dim=head_dim, tokens_per_key=group, keeps_positions=uses_mrope(model)),
         IndexKeys(head_dim=head_dim, tokens_per_key=group, fixed="QWEN4_EXP_EXP_QSA_STATE"),
-        SparseAttention(
-            num_heads=plain.num_heads,
-            num_kv_heads=plain.num_kv_heads,
-            head_size=plain.head_size,
-            heeds_skip_layers=True,
-            fixed="QWEN4_EXP_QSA_TRITON",
-        ),
+        replace(plain, fixed="QWEN4_EXP_QSA_TRITON"),
     ]
 
 

@@ -58,6 +58,7 @@ class Attention(CacheLayer):
         use_per_head_quant_scales: The checkpoint's KV scales are per head.
         kv_sharing: It reads another layer's cache and keeps none.
         no_cache_config: Its class passes no cache config: unquantised whatever is asked for.
+        heeds_skip_layers: Whether ``--kv-cache-dtype-skip-layers`` means its class too.
     """
 
     num_heads: int
@@ -72,6 +73,7 @@ class Attention(CacheLayer):
     use_per_head_quant_scales: bool = False
     kv_sharing: bool = False
     no_cache_config: bool = False
+    heeds_skip_layers: bool = True
 
     def kv_heads_per_rank(self, context: CacheContext) -> int:
         """KV heads on one rank: divided by TP, replicated once there are fewer than ranks."""
@@ -81,6 +83,8 @@ class Attention(CacheLayer):
         """The layer's own KV dtype: skipped layers stay in the model's."""
         if self.no_cache_config:
             return "auto"
+        if not self.heeds_skip_layers:
+            return context.kv_cache_dtype
         skip = context.kv_cache_dtype_skip_layers
         windowed = self.sliding_window is not None and "sliding_window" in skip
         return "auto" if windowed or str(self.index) in skip else context.kv_cache_dtype
@@ -177,9 +181,7 @@ BFLOAT16 = 2
 class InklingAttention(Attention):
     """Full or windowed attention; windows keep the model's block size."""
 
-    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
-        """The engine's, skipped layers or not."""
-        return context.kv_cache_dtype
+    heeds_skip_layers: bool = False
 
     def windowed(
         self, context: CacheContext, backend: Backend | None, window: int

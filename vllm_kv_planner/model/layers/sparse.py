@@ -143,25 +143,10 @@ class IndexKeys(CacheLayer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class SparseAttention(Attention):
-    """Grouped-query attention to chosen blocks, in backends of its own.
-
-    Attributes:
-        heeds_skip_layers: Whether ``--kv-cache-dtype-skip-layers`` means this class too.
-    """
+class MiniMaxSparseAttention(Attention):
+    """MiniMax-M3's attention to chosen blocks: on Blackwell 10.x also in NVFP4."""
 
     heeds_skip_layers: bool = False
-
-    def layer_kv_cache_dtype(self, context: CacheContext) -> str:
-        """The layer's own KV dtype."""
-        if self.heeds_skip_layers:
-            return super().layer_kv_cache_dtype(context)
-        return context.kv_cache_dtype
-
-
-@dataclass(frozen=True, kw_only=True)
-class MiniMaxSparseAttention(SparseAttention):
-    """MiniMax-M3's: on Blackwell 10.x also in NVFP4."""
 
     def fixed_backend(self, context: CacheContext) -> str | None:
         """By format."""
@@ -201,9 +186,6 @@ class OpenGroupKeys(CacheLayer):
             dtype_bytes=BFLOAT16,
         )
         return as_packed(spec, backend)
-
-
-BFLOAT16 = 2
 
 
 @dataclass(frozen=True, kw_only=True)
