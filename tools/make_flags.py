@@ -78,7 +78,7 @@ def reading(action: argparse.Action) -> tuple[str, bool, Any]:
 def keys_of(cls: Any, found: dict[str, Any]) -> None:
     """The fields that a JSON object of this class may have, and what each may be.
 
-    Types are in the words of ``engine_args/config_values.py``.
+    Types are in the words of ``engine_args/value_types.py``.
     """
     from pydantic.fields import FieldInfo  # noqa: PLC0415
 

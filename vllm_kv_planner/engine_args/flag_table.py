@@ -31,7 +31,7 @@ class Flag:
     """vLLM's name for the value; a field of EngineArgs where the flag is understood."""
     takes: Takes
     type: str
-    """How its value is read: a name of ``flag_values``."""
+    """How its value is read: a name of the readers in ``flags.py``."""
     can_unset: bool
     """'' and None on the command line mean unset."""
     choices: tuple[str | int, ...]
