@@ -40,7 +40,7 @@ def test_a_table_and_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert table[1].split()[:4] == ["1", "1", "x", "H100-SXM-80GB"]
     commands = [line for line in lines if line.startswith("vllm serve ")]
     assert f"vllm serve {LLAMA} --max-model-len 32768 --kv-cache-dtype fp8" in commands
-    assert "not fewer: " in out
+    assert "fewer are not enough: " in out
     assert "\033" not in out
 
 
@@ -60,10 +60,10 @@ def test_wide_tables_stay_narrow(capsys: pytest.CaptureFixture[str]) -> None:
 def test_nothing_does_it(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, *ASKED[:3], "L4", *ASKED[4:], "--max-gpus", "2")
     assert code == 1
-    assert "no set-up does it" in out
+    assert "no set-up fits" in out
     assert "nearest: 2 x L4-24GB" in out
     assert re.search(r"--max-model-len \d+: fits: ", out)
-    assert "not with\n  L4-24GB: 2 GPUs: KV cache for " in out
+    assert "does not fit on\n  L4-24GB: 2 GPUs: KV cache for " in out
 
 
 def test_json_is_the_whole_answer(capsys: pytest.CaptureFixture[str]) -> None:
@@ -224,7 +224,7 @@ def test_notebooks_show_a_short_table() -> None:
     shown = found._repr_html_()
     assert shown.partition("<details>")[0].count("<tr>") == 1 + len(found.offers)
     assert "<pre># 1\nvllm serve" in shown
-    assert "no set-up does it" in fit(LLAMA, gpu="T4", max_gpus=1)._repr_html_()
+    assert "no set-up fits" in fit(LLAMA, gpu="T4", max_gpus=1)._repr_html_()
     assert "<b>Qwen" not in fit("gpt2", gpu="L4")._repr_html_()
 
 

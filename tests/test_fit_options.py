@@ -101,8 +101,8 @@ def test_flags_given_stay(model: str) -> None:
     ("asked", "words"),
     [
         ({"gpu": "H1000"}, "unknown GPU"),
-        ({"gpu": []}, "is no GPU's name"),
-        ({"gpu": 3}, "is no GPU's name"),
+        ({"gpu": []}, "is not the name of a GPU"),
+        ({"gpu": 3}, "is not the name of a GPU"),
         ({"gpu": [3]}, "neither the name of a GPU"),
         ({"max_gpus": 0}, "--max-gpus: 0 is not a whole number from 1"),
         ({"max_gpus": True}, "--max-gpus: True"),

@@ -30,7 +30,7 @@ def test_the_command_prints_a_table(capsys: pytest.CaptureFixture[str]) -> None:
     assert " ".join(lines[2].split()).startswith("100 x 512 in 8,192 31.25 GiB 1.95 GiB")
     out = run(["google/gemma-3-27b-it", "--gpu", "H200"], capsys)
     assert max(map(len, out.splitlines()[:6])) <= 120
-    assert "padding" in out and "windows let go of up to" in out
+    assert "padding" in out and "windows free up to" in out
 
 
 def test_json_csv_and_markdown(capsys: pytest.CaptureFixture[str]) -> None:

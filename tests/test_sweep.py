@@ -163,10 +163,10 @@ def test_a_sweep_into_a_file_from_python(tmp_path: Path) -> None:
         ({"max_model_length": 1}, "max-model-len"),
         ({"grid": {"max_num_seqs": [1]}, "max_num_seqs": 2}, "for all rows already"),
         ({"setups": [3]}, r"setups\[0\]"),
-        ({"gpus": [3]}, "no model or GPU"),
+        ({"gpus": [3]}, "neither a model, a GPU"),
         (
             {"gpus": [find_gpu("L4"), replace(find_gpu("L4"), num_sms=1)]},
-            "two different ones are called",
+            "two different models or GPUs are called",
         ),
         ({"vllm_versions": ["x"]}, "not a version"),
         ({"planner": "me"}, "one of auto"),

@@ -49,7 +49,7 @@ def test_a_file_is_neither_lost_nor_mixed(
     path.write_bytes(before + before.split(b"\n")[1] + b"\n")
     assert "a row twice" in refused(capsys, *same)
     path.write_bytes(before + b"a,b\n")
-    assert "line 4 is no row" in refused(capsys, *same)
+    assert "line 4 is not a row" in refused(capsys, *same)
     path.write_bytes(before)
     run("gpt2", *MEMORY, "--grid", "tp=1,2,3", *output, "--resume")
     assert path.read_bytes().startswith(before) and len(table(path)) == 3

@@ -127,7 +127,7 @@ def test_a_yaml_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
         ("model: !!python/object/apply:os.system ['true']", "is not YAML"),
         ("a: &a [*a]", "alias refers to what it is a part of"),
         ("x" * ((1 << 20) + 1), "larger than 1 MiB"),
-        ("model: gpt2\nmax_model_len: 2026-01-01", "no value of a flag"),
+        ("model: gpt2\nmax_model_len: 2026-01-01", "not a value of a flag"),
     ],
 )
 def test_files_that_are_refused(

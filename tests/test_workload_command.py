@@ -47,7 +47,7 @@ def test_json_has_every_figure(capsys: pytest.CaptureFixture[str]) -> None:
     assert (series["step"][0], series["used_blocks"][0], series["waiting"][0]) == (0, 20, 15)
 
 
-def test_fewer_seats_than_blocks(capsys: pytest.CaptureFixture[str]) -> None:
+def test_fewer_slots_than_blocks(capsys: pytest.CaptureFixture[str]) -> None:
     found = as_json([*FIVE, "--max-num-seqs", "3"], capsys)
     assert found["running_loaded"]["most"] == 3  # type: ignore[index]
     assert set(found["limits"]) == {"max_num_seqs"}  # type: ignore[call-overload]

@@ -30,8 +30,8 @@ def short(step: StepRecord) -> tuple[object, ...]:
     )
 
 
-def test_chunked_prefill_and_seats() -> None:
-    """8 tokens a step, 2 seats: B's prompt is cut, C waits for tokens and then for a seat."""
+def test_chunked_prefill_and_slots() -> None:
+    """8 tokens a step, 2 slots: B's prompt is cut, C waits for tokens and then for a slot."""
     settings = engine([full()], 10, max_num_seqs=2, max_num_batched_tokens=8)
     steps = steps_of(settings, [request(6, 3), request(5, 2), request(4, 1)])
     assert [short(step) for step in steps] == [
@@ -42,7 +42,7 @@ def test_chunked_prefill_and_seats() -> None:
     ]
 
 
-def test_the_last_one_in_is_thrown_out_first() -> None:
+def test_the_last_one_in_is_preempted_first() -> None:
     """5 blocks, one for each prompt: C goes first, then B, which comes back before C."""
     steps = steps_of(engine([full()], 5), [request(4, 8), request(4, 8), request(4, 2)])
     both = ({0: 1, 1: 1}, (), (), (), (2, 1, 4))
@@ -98,7 +98,7 @@ def test_least_recently_used_blocks_are_taken_first() -> None:
 
 
 def test_a_preempted_request_finds_its_own_blocks() -> None:
-    """B is thrown out with one full block, which A has not needed when B comes back."""
+    """B is preempted with one full block, which A has not needed when B comes back."""
     settings = engine([full()], 4, enable_prefix_caching=True)
     steps = steps_of(settings, [request(4, 6), request(4, 6)])
     again = [step for step in steps if 1 in step.admitted][1:]
@@ -145,7 +145,7 @@ def test_kept_states_stop_the_prefill() -> None:
 
 
 def test_asynchronous_steps_end_a_step_later() -> None:
-    """A's last output is not back when step 2 is scheduled: it still has its seat and blocks."""
+    """A's last output is not back when step 2 is scheduled: it still has its slot and blocks."""
     settings = engine([full()], 10, async_scheduling=True)
     steps = steps_of(settings, [request(4, 2), request(4, 1, 2)])
     assert [short(step) for step in steps] == [

@@ -148,7 +148,7 @@ def state_of(pool: BlockPool) -> tuple[int, int]:
 def test_every_request_gets_its_tokens_and_every_block_comes_back(
     settings: EngineSettings, trace: list[TraceRequest], concurrency: int | None
 ) -> None:
-    """Whatever was thrown out in between; no step is larger than it may be."""
+    """Whatever was preempted in between; no step is larger than it may be."""
     wanted = {
         number: min(each.prompt_tokens + each.output_tokens, MAX_MODEL_LEN) - 1
         for number, each in enumerate(trace)

@@ -74,9 +74,9 @@ def test_keys_of_a_result_are_stable() -> None:
 def test_the_limit_is_named() -> None:
     """Seats where there are few, blocks where requests are long."""
     trace = [TraceRequest(0, 100, 50)] * 40
-    seats = run_workload(small(max_num_seqs=4), trace)
-    assert seats.limit.startswith("max_num_seqs 4: ")
-    assert seats.sustained.p50 == 4
+    slots = run_workload(small(max_num_seqs=4), trace)
+    assert slots.limit.startswith("max_num_seqs 4: ")
+    assert slots.sustained.p50 == 4
     blocks = run_workload(small(), trace)
     assert blocks.limit.startswith("KV cache: ")
     assert max(blocks.limits, key=lambda name: blocks.limits[name]) == "kv_blocks"

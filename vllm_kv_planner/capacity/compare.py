@@ -118,8 +118,7 @@ def compare(
 ) -> ModelComparison:
     """The comparison of requests; rows that are answered already stay as they are.
 
-    Raises:
-        InputError: A length that cannot be, or what no model could be planned with.
+    A model that cannot be planned becomes a row with its reason; a wrong length is an InputError.
     """
     checked = checked_lengths(lengths)
     gpu = None
@@ -148,12 +147,8 @@ def compare(
 
 
 def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
-    """The lengths, which are positive whole numbers, each once.
-
-    Raises:
-        InputError: Which is not.
-    """
-    from ..config.found import LONGEST
+    """The lengths, which are positive whole numbers, each once."""
+    from ..config.custom import LONGEST
     from ..engine_args.value_types import shown
 
     if not isinstance(lengths, Sequence) or isinstance(lengths, str):
@@ -186,11 +181,7 @@ def refused_row(model: str, reason: str) -> ComparedModel:
 def compared(
     request: PlanRequest, lengths: tuple[int, ...], *, memory_known: bool
 ) -> tuple[ComparedModel, Plan]:
-    """One model's row, and the plan it was taken from.
-
-    Raises:
-        PlannerError: The engine cannot be planned.
-    """
+    """One model's row, and the plan it was taken from."""
     if not memory_known:
         request = with_stand_in(request)
     # a hand-made model takes any length, and has no maximum of its own

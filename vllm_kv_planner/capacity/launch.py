@@ -56,11 +56,7 @@ class Command:
         return {**os.environ, **self.variables}
 
     def program(self) -> str:
-        """The program's file.
-
-        Raises:
-            InputError: There is none of that name.
-        """
+        """The program's file."""
         name = self.words[0]
         path = shutil.which(name, path=self.environment().get("PATH"))
         if path is None:
@@ -88,11 +84,7 @@ def _quoted(word: str) -> str:
 
 
 def read_command(given: str | Sequence[str]) -> Command:
-    """The command as a shell would start it, from one text or from its words.
-
-    Raises:
-        InputError: There is no command, or it needs a shell (a pipe, a redirection, a ``&``).
-    """
+    """The command as a shell would start it, from one text or its words; no pipes, no ``&``."""
     if not isinstance(given, str | list | tuple) or any(type(word) is not str for word in given):
         raise InputError(f"command: {shown(given)} is neither a text nor a list of texts")
     words = [given] if isinstance(given, str) else list(given)
@@ -230,7 +222,7 @@ def plan_launch(
         gpu: The GPU of every rank; None: the first one of this machine, else H100.
         planner: ``standalone``, ``vllm`` or ``auto``.
         vllm_version: None: the one installed beside the program, else 0.33.
-        machine: Free memory of a shared GPU, and lessons of earlier starts.
+        machine: Free memory of a shared GPU, and the calibration of earlier starts.
 
     Raises:
         PlannerError: The command is no vLLM server, or cannot be planned; one line says why.

@@ -59,13 +59,7 @@ class GroupHeld:
 def held_by_request(
     worker: WorkerBlocks, limits: RequestLimits, *, tokens: int
 ) -> tuple[GroupHeld, ...]:
-    """Every group's part of a request of ``tokens`` tokens.
-
-    Args:
-        worker: The rank.
-        limits: Of a request of the engine's ``max_model_len``.
-        tokens: Computed so far, at most ``max_model_len``.
-    """
+    """Every group's part of a request with ``tokens`` of ``limits.max_model_len`` computed."""
     return tuple(
         held_of_group(group, worker.bytes_per_block, limits, tokens) for group in worker.groups
     )
@@ -231,7 +225,7 @@ class PagingComparison(Answer):
             yield f"fit: requests at once in {size} of KV memory"
         freed = max(each.freed_bytes for each in self.scenarios)
         if freed:
-            yield f"windows let go of up to {freed / GIB:,.2f} GiB, which no block holds any more"
+            yield f"windows free up to {freed / GIB:,.2f} GiB, which no block holds any more"
 
 
 SCENARIO = tuple(Column(name, form="count") for name in ("requests", "tokens", "max_model_len"))

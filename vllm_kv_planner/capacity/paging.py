@@ -68,12 +68,8 @@ CLASSIC = (
 
 
 def parse_scenario(text: str) -> Scenario:
-    """The scenario that a person wrote; ``8K`` is 8,192 as on vLLM's command line.
-
-    Raises:
-        InputError: Not of that form.
-    """
-    from ..engine_args.arguments import parse_quantity
+    """The scenario that a person wrote; ``8K`` is 8,192 as on vLLM's command line."""
+    from ..engine_args.quantities import parse_quantity
 
     match = _FORM.fullmatch(text.strip())
     if match is None:
@@ -91,11 +87,7 @@ def parse_scenario(text: str) -> Scenario:
 
 
 def scenario_of(value: object) -> Scenario:
-    """What the Python API takes for a scenario.
-
-    Raises:
-        InputError: It is none.
-    """
+    """What the Python API takes for a scenario."""
     from ..engine_args.value_types import shown
 
     if isinstance(value, Scenario):
@@ -141,11 +133,7 @@ def paging(
 
 
 def check_one_length(max_model_len: object, scenarios: Sequence[Scenario]) -> None:
-    """Refuse a length that no scenario would use.
-
-    Raises:
-        InputError: Every scenario states its own.
-    """
+    """Refuse a length that no scenario would use."""
     if max_model_len is not None and all(each.max_model_len is not None for each in scenarios):
         raise InputError(
             "--max-model-len: every scenario states its own (100x512@8K); leave one of them out"
@@ -153,11 +141,7 @@ def check_one_length(max_model_len: object, scenarios: Sequence[Scenario]) -> No
 
 
 def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> PagingComparison:
-    """The same for a request that is made already.
-
-    Raises:
-        PlannerError: As ``paging``.
-    """
+    """The same for a request that is made already."""
     if not 0 < len(scenarios) <= MOST_SCENARIOS:
         raise InputError(f"{len(scenarios)} scenarios; give 1 to {MOST_SCENARIOS:,}")
     lengths = dict.fromkeys(each.max_model_len for each in scenarios)
@@ -193,11 +177,7 @@ def engines_of(
 
 
 def engine_of(request: PlanRequest, max_model_len: int | None) -> StandalonePlan:
-    """The engine that a scenario runs in; its length may exceed the model's.
-
-    Raises:
-        PlannerError: It cannot be planned.
-    """
+    """The engine that a scenario runs in; its length may exceed the model's."""
     if request.planner == "vllm":
         raise UnsupportedError(
             "--planner vllm tells sums of the cache layers, not the layers: leave it at auto"
@@ -212,11 +192,7 @@ def engine_of(request: PlanRequest, max_model_len: int | None) -> StandalonePlan
 
 
 def paged(cache: StandalonePlan, scenario: Scenario, *, memory_known: bool) -> PagedScenario:
-    """One scenario in its engine.
-
-    Raises:
-        InputError: Its requests are longer than the engine's ``max_model_len``.
-    """
+    """One scenario in its engine."""
     length = cache.planned_limits.max_model_len
     if scenario.tokens > length:
         raise InputError(
@@ -270,13 +246,7 @@ def requests_that_fit(num_gpu_blocks: int, each: Sequence[GroupHeld]) -> int:
 def notes_of(
     engines: Sequence[StandalonePlan], rows: Sequence[PagedScenario], unknown: str | None
 ) -> Iterator[str]:
-    """What the reader should know of these engines.
-
-    Args:
-        engines: One for each length.
-        rows: Their scenarios.
-        unknown: Why the KV memory is not known; None where it is.
-    """
+    """What the reader should know of these engines; ``unknown``: why the KV memory is not known."""
     setup = engines[0].setup
     derived = setup.resolved.length.derived
     long = [
@@ -299,7 +269,7 @@ def notes_of(
         yield f"max_model_len {lengths} does not start here: {refusal(refused[0].blocks)}"
     most = setup.resolved.batch.max_num_seqs
     if any(row.fit_paged is not None and row.fit_paged > most for row in rows):
-        yield f"max_num_seqs {most:,} is what a step takes, where more would fit"
+        yield f"more requests fit than the {most:,} of max_num_seqs, which run at once at most"
 
 
 def listed(lengths: Iterable[int]) -> str:

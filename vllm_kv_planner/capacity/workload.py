@@ -111,31 +111,23 @@ def simulate(
 
 
 def checked_trace(trace: Iterable[TraceRequest]) -> Iterator[TraceRequest]:
-    """The requests of a trace.
-
-    Raises:
-        InputError: It is no such thing; also while it is read.
-    """
+    """The requests of a trace, each looked at as it is read."""
     from ..engine_args.value_types import shown
 
     if not isinstance(trace, Iterable):
-        raise InputError(f"trace: {shown(trace)} is no sequence of TraceRequest")
+        raise InputError(f"trace: {shown(trace)} is not a sequence of TraceRequest")
 
     def requests() -> Iterator[TraceRequest]:
         for each in trace:
             if not isinstance(each, TraceRequest):
-                raise InputError(f"trace: {shown(each)} is no TraceRequest")
+                raise InputError(f"trace: {shown(each)} is not a TraceRequest")
             yield each
 
     return requests()
 
 
 def check_run(concurrency: int | None, step_time: float | None, scheduler: str) -> None:
-    """Refuse what no run can have.
-
-    Raises:
-        InputError: Which, and what is valid.
-    """
+    """Refuse what no run can have."""
     from ..engine_args.value_types import shown
 
     if concurrency is not None and (
@@ -274,7 +266,7 @@ class SeenTrace:
         step.used_blocks = record.used_blocks
         step.tokens = sum(record.scheduled.values())
         step.limit = likely_limit(record, step.tokens, settings)
-        # Steps that compute nothing have no record: who comes back unseen was thrown out there.
+        # Steps that compute nothing have no record: who comes back unseen was preempted there.
         unseen = [number for number in record.admitted if there[number].running]
         step.preempted = [there[number] for number in (*unseen, *record.preempted)]
         for request in step.preempted:
@@ -333,5 +325,5 @@ def likely_limit(record: StepRecord, tokens: int, settings: EngineSettings) -> s
     if tokens >= settings.token_budget:
         return "tokens"
     if record.running >= settings.max_num_seqs:
-        return "seats"
+        return "slots"
     return "blocks"

@@ -85,7 +85,7 @@ class BlockPool:
         while count:
             oldest, _ = oldest_one(last=False)
             if isinstance(oldest, Block):
-                forget(oldest)
+                evict(oldest)
                 oldest.holders = 0
                 taken.append(oldest)
                 count -= 1
@@ -118,9 +118,7 @@ class BlockPool:
     def give_back_own(self, named: int, nameless: int) -> None:
         """Let go of blocks that only one request held, and nobody will look up.
 
-        Args:
-            named: How many would have a name: they are reused late.
-            nameless: How many would have none: they are reused at once.
+        ``named`` would have a name, so that they are reused late; ``nameless`` are reused at once.
         """
         if named:
             self._named[Run(named)] = None
@@ -145,7 +143,7 @@ class BlockPool:
             if block is None:
                 continue
             if block.key is not None:
-                forget(block)
+                evict(block)
             block.key = key
             block.home = home
             there = home.get(key)
@@ -157,7 +155,7 @@ class BlockPool:
                 home[key] = [there, block]
 
 
-def forget(block: Block) -> None:
+def evict(block: Block) -> None:
     """Take a block's name away."""
     key, home = block.key, block.home
     if key is None or home is None:

@@ -158,12 +158,8 @@ class KVCache:
     ) -> bool:
         """Give a waiting request the blocks found and those of its first step, if all fits.
 
-        Args:
-            request: The request.
-            tokens: Tokens that its first step computes.
-            hits: Blocks found in each group.
-            found: Tokens they hold.
-            others: Whether others run already, for which some blocks stay free.
+        ``hits`` hold the first ``found`` tokens; the step computes ``tokens`` more. Where
+        ``others`` run already, some blocks stay free (``watermark``).
         """
         free = self.pool.free - (self.watermark if others else 0)
         if self.reserve_full_prompt:
@@ -230,6 +226,6 @@ class KVCache:
         return True
 
     def release(self, request: Request, *, for_good: bool) -> None:
-        """Let go of all of a request's blocks, which ends or is thrown out."""
+        """Let go of all of a request's blocks, which ends or is preempted."""
         for group in self.groups:
             group.give_back_all(request, for_good=for_good)

@@ -1,4 +1,4 @@
-"""vLLM's scheduling rules, step by step: who runs, who waits, who is thrown out.
+"""vLLM's scheduling rules, step by step: who runs, who waits, who is preempted.
 
 Source: vLLM 0.33 ``v1/core/sched/scheduler.py`` ``Scheduler.schedule``, ``update_from_output``,
 ``_preempt_request``; ``v1/core/sched/async_scheduler.py``; ``v1/engine/core.py`` ``step`` and
@@ -154,7 +154,7 @@ class Engine:
         return tokens
 
     def make_room(self, request: Request, tokens: int, step: Step) -> bool:
-        """Get the request its blocks; False if it is thrown out itself."""
+        """Get the request its blocks; False if it is preempted itself."""
         while not self.extend(request, tokens):
             victim = self.running.pop(self.waiting.victim(self.running))
             self.preempt(victim)
@@ -169,7 +169,7 @@ class Engine:
         return self.cache.extend(request, tokens)
 
     def preempt(self, request: Request) -> None:
-        """Throw a request out: it waits first in line and computes everything again."""
+        """Preempt a request: it waits first in line and computes everything again."""
         self.cache.release(request, for_good=False)
         request.running = False
         request.lost = request.computed
@@ -186,7 +186,7 @@ class Engine:
             if step.budget <= 0:
                 step.limit = "tokens"
             elif len(self.running) >= self.settings.max_num_seqs:
-                step.limit = "seats"
+                step.limit = "slots"
             elif self.waiting.first().stale:
                 skipped.append(self.waiting.pop())
             else:
@@ -267,11 +267,7 @@ class Watch:
         self._stuck = 0  # turns in a row that gave nothing to do
 
     def check(self, engine: Engine, step: Step | None) -> None:
-        """Refuse to go on for ever.
-
-        Raises:
-            InputError: Nothing can be scheduled any more, or nothing ever ends.
-        """
+        """Refuse to go on for ever."""
         self._check_ends(engine)
         is_stuck = step is not None and not step.tokens
         has_work = bool(engine.waiting or engine.running)
@@ -288,7 +284,7 @@ class Watch:
             )
 
     def _check_ends(self, engine: Engine) -> None:
-        """Refuse requests that begin again and again, each throwing the other or itself out.
+        """Refuse requests that begin again and again, each preempting the other or itself.
 
         The first running request gets its tokens in every step it may run in, so that it ends
         within ``max_model_len`` of them; asynchronous turns may be empty in between.
@@ -301,6 +297,6 @@ class Watch:
         if engine.calls - self.last_end > STUCK_AFTER + 4 * settings.max_model_len * every:
             request = engine.running[0] if engine.running else engine.waiting.first()
             raise InputError(
-                f"request {request.number}: does not end within {engine.cache.total:,} blocks, it "
-                "loses them and begins again: vLLM would go on for ever"
+                f"request {request.number}: does not end within {engine.cache.total:,} blocks: "
+                "it is preempted and begins again, and vLLM would go on for ever"
             )

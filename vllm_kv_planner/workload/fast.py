@@ -21,7 +21,7 @@ from .engine import Engine
 from .queues import Request, Step
 from .types import EngineSettings
 
-by_seat = attrgetter("seat")
+by_admission = attrgetter("admission")
 
 
 def can_be_fast(settings: EngineSettings) -> bool:
@@ -38,7 +38,7 @@ class FastEngine(Engine):
     """``Engine`` that leaves quiet requests alone.
 
     Attributes:
-        awake: Requests looked at in every step, in the order of their seats.
+        awake: Requests looked at in every step, in the order of admission.
         quiet: How many of the running ones are quiet.
     """
 
@@ -49,8 +49,8 @@ class FastEngine(Engine):
         self.quiet = 0
         self._calendar: dict[int, list[Request]] = {}
         self._ticks: list[int] = []
-        self._seats = 0
-        self._last_quiet_seat = -1
+        self._admissions = 0
+        self._last_quiet = -1
         self._has_states = bool(self.cache.with_states)
         self._stays_blocked = settings.enable_chunked_prefill and not self._has_states
         self._drops_blocks = any(not each.keeps_all for each in self.cache.groups)
@@ -86,13 +86,11 @@ class FastEngine(Engine):
         return turned
 
     def skip(self, step: Step, most: int | None) -> int:
-        """Leave out steps like the last one, at most so many; how many were left out.
+        """Leave out steps like the last one, with which nothing ended; how many were left out.
 
-        Args:
-            step: The last one; nothing has ended since.
-            most: Steps until the next request arrives; None: none will.
+        ``most``: steps until the next request arrives; None: none will.
         """
-        if self.waiting and (step.preempted or step.limit not in ("seats", "blocks")):
+        if self.waiting and (step.preempted or step.limit not in ("slots", "blocks")):
             return 0
         if self.awake or not 0 < self.quiet <= self.settings.token_budget:
             return 0
@@ -115,8 +113,8 @@ class FastEngine(Engine):
         before = len(self.running)
         prefills = super().admit_first(step)
         if len(self.running) > before:
-            self._seats += 1
-            request.seat = self._seats
+            self._admissions += 1
+            request.admission = self._admissions
             self.awake.append(request)
         elif step.limit == "blocks" and self.cache.has_no_room:
             request.blocked_at = pool.changes
@@ -129,7 +127,7 @@ class FastEngine(Engine):
         return self.cache.extend(request, tokens)
 
     def preempt(self, request: Request) -> None:
-        """Throw a request out, from wherever it is."""
+        """Preempt a request, wherever it is."""
         if request.since >= 0:
             self._wake(request, self.calls)
         self.awake.remove(request)
@@ -172,15 +170,15 @@ class FastEngine(Engine):
             if threshold:
                 tokens = min(tokens, threshold)
             wanted += tokens
-            is_last = is_last and (tokens <= 1 or request.seat > self._last_quiet_seat)
+            is_last = is_last and (tokens <= 1 or request.admission > self._last_quiet)
         return is_last or wanted <= budget
 
     def _run_awake(self, step: Step, due: list[Request]) -> None:
-        """Schedule who is awake, and get blocks for who needs one, in the order of seats."""
+        """Schedule who is awake, and get blocks for who needs one, in the order of admission."""
         tick = self.calls
-        for request in sorted([*self.awake, *due], key=by_seat) if due else self.awake[:]:
+        for request in sorted([*self.awake, *due], key=by_admission) if due else self.awake[:]:
             if not request.running:
-                break  # thrown out, and so is everybody behind
+                break  # preempted, and so is everybody behind
             if request.since >= 0:
                 self._advance(request, tick)
                 if self.make_room(request, 1, step):
@@ -209,8 +207,8 @@ class FastEngine(Engine):
             step.sampling.add(request)
         awake = self.awake
         awake.append(request)
-        if len(awake) > 1 and awake[-2].seat > request.seat:
-            awake.sort(key=by_seat)
+        if len(awake) > 1 and awake[-2].admission > request.admission:
+            awake.sort(key=by_admission)
 
     def _wake_all(self) -> None:
         """Look at everybody: somebody may get nothing in this step."""
@@ -238,7 +236,7 @@ class FastEngine(Engine):
                 del step.scheduled[request]
                 step.sampling.discard(request)
             self.quiet += 1
-            self._last_quiet_seat = max(self._last_quiet_seat, request.seat)
+            self._last_quiet = max(self._last_quiet, request.admission)
             request.since = tick
             request.last = tick + left
             if self._drops_blocks:

@@ -115,16 +115,7 @@ class Feed:
 
 
 def check_request(number: int, each: TraceRequest, before: float | None) -> None:
-    """Refuse requests that cannot be.
-
-    Args:
-        number: Of the request.
-        each: The request.
-        before: When the last one arrived; None where arrivals do not count.
-
-    Raises:
-        InputError: Which, and why.
-    """
+    """Refuse requests that cannot be; ``before``: the last arrival, None in a closed loop."""
     for tokens in (each.prompt_tokens, each.output_tokens):
         if not isinstance(tokens, int) or tokens < 1:
             raise InputError(

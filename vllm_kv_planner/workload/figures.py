@@ -49,11 +49,13 @@ def headline(result: Outcome) -> list[str]:
         half = f"half of all up to {duration(times.p50, result)}, " if times.p50 else ""
         waited += f" ({half}95 % of all up to {duration(times.p95, result)}, "
         waited += f"the longest {duration(times.most, result)})"
-    thrown = f"{result.preemptions:,} preemption{'' if result.preemptions == 1 else 's'}"
+    preempted = f"{result.preemptions:,} preemption{'' if result.preemptions == 1 else 's'}"
     if result.preemptions:
         again = share(result.recomputed_tokens, result.computed_tokens)
-        thrown += f", of {result.preempted_requests:,} requests; {again} of the work is done again"
-    sentences.append(f"{waited}; {thrown}.")
+        preempted += (
+            f", of {result.preempted_requests:,} requests; {again} of the work is done again"
+        )
+    sentences.append(f"{waited}; {preempted}.")
     if result.cached_tokens:
         sentences.append(
             f"{share(result.cached_tokens, result.queried_tokens)} of the prompts' tokens "
@@ -141,10 +143,10 @@ def waiting_figures(result: Outcome) -> Iterator[Figure]:
     waited = share(result.waited, ran)
     yield Figure("waited", "Requests that wait", result.waited, waited, "a step or more")
     yield from spread("wait_steps", "  steps", result.wait_steps, "requests")
-    count, thrown = f"{result.preemptions:,}", "nobody is thrown out"
+    count, preempted = f"{result.preemptions:,}", "no request is preempted"
     if result.preemptions:
-        thrown = f"of {result.preempted_requests:,} requests, which compute everything again"
-    yield Figure("preemptions", "Preemptions", result.preemptions, count, thrown)
+        preempted = f"of {result.preempted_requests:,} requests, which compute everything again"
+    yield Figure("preemptions", "Preemptions", result.preemptions, count, preempted)
     again = share(result.recomputed_tokens, result.computed_tokens)
     yield Figure(
         "recomputed_tokens",

@@ -27,11 +27,8 @@ if TYPE_CHECKING:
 def planned_settings(
     request: PlanRequest, flags: SchedulerFlags | None = None, plan: Plan | None = None
 ) -> tuple[EngineSettings, Plan]:
-    """What the engine's scheduler works with, and the plan it comes from.
-
-    Raises:
-        PlannerError: The engine cannot be planned, does not fit, or has no rule here.
-    """
+    """What the engine's scheduler works with, and the plan it comes from."""
+    from ..planning.versions import VLLM_VERSION
     from ..records import replace
     from ..version import VLLM_VERSION
 
@@ -58,11 +55,7 @@ def may_start(plan: Plan) -> bool:
 
 
 def settings_of(setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags) -> EngineSettings:
-    """The settings of a resolved engine.
-
-    Raises:
-        UnsupportedError: What is not simulated, and what can be asked instead.
-    """
+    """The settings of a resolved engine."""
     args, resolved = setup.args, setup.resolved
     check_simulated(setup)
     blocks = plan_blocks(setup, (0,) * len(setup.cache.stages), setup.limits)
@@ -113,11 +106,7 @@ def assumed(setup: EngineSetup) -> tuple[str, ...]:
 
 
 def check_simulated(setup: EngineSetup) -> None:
-    """Refuse engines whose steps depend on more than lengths.
-
-    Raises:
-        UnsupportedError: Which, and what can be asked instead.
-    """
+    """Refuse engines whose steps depend on more than lengths."""
     args, facts = setup.args, setup.facts
     refused = (
         (setup.resolved.speculative is not None, "speculative decoding: how many drafts are right"),
@@ -161,9 +150,6 @@ def block_sizes(
     """The scheduler's block size, and how many tokens one block name stands for.
 
     Source: vLLM 0.33 ``kv_cache_utils.resolve_kv_cache_block_sizes``.
-
-    Raises:
-        UnsupportedError: Names finer than a recurrent state's block.
     """
     sizes = [group.block_size for group in groups]
     if len(sizes) <= 1:
@@ -197,12 +183,7 @@ def hits_inside_blocks(groups: tuple[GroupSettings, ...], finest: int, ranks: in
 
 
 def check_groups(groups: tuple[GroupSettings, ...]) -> None:
-    """Refuse what has no rule here.
-
-    Raises:
-        UnsupportedError: Which, and what can be asked instead.
-        InputError: A request of the full length cannot be held.
-    """
+    """Refuse what has no rule here."""
     for group in groups:
         if group.spec.kind == "cross_attention":
             raise UnsupportedError("workload: encoder-decoder models are not simulated")

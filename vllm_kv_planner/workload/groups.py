@@ -55,12 +55,8 @@ class Group:
     ) -> int:
         """Free blocks it takes to give the request ``tokens`` slots; found ones that are free too.
 
-        Args:
-            request: The request.
-            tokens: Slots it should have in all.
-            computed: Tokens that are computed, those found included.
-            hits: Blocks found for it.
-            capped: Whether blocks that will be given back on the way count only once.
+        ``computed`` tokens are there, those found in ``hits`` included. ``capped``: blocks that
+        will be given back on the way count only once.
         """
         required = -(-tokens // self.block_size)
         if capped and self.admission_cap is not None:
@@ -118,7 +114,7 @@ class Group:
         self.pool.name(request.tables[self.index][first:last], keys, self.names)
 
     def give_back_all(self, request: Request, *, for_good: bool) -> None:
-        """The request ends (``for_good``) or is thrown out: its last blocks are reused first."""
+        """The request ends (``for_good``) or is preempted: its last blocks are reused first."""
         self.pool.give_back(reversed(request.tables[self.index]))
         request.tables[self.index] = []
         request.named[self.index] = 0
@@ -168,7 +164,7 @@ class FullGroup(Group):
     """Every token keeps its slot until the request ends (``FullAttentionManager``).
 
     Names of blocks that only one request can have are looked up by nobody else: they are given when
-    it is thrown out, and never if it just ends.
+    it is preempted, and never if it just ends.
     """
 
     keeps_all = True
@@ -181,7 +177,7 @@ class FullGroup(Group):
             super().name_range(request, first, last)
 
     def give_back_all(self, request: Request, *, for_good: bool) -> None:
-        """The request ends (``for_good``) or is thrown out: its last blocks are reused first."""
+        """The request ends (``for_good``) or is preempted: its last blocks are reused first."""
         if not self.is_cached or request.preemptions:
             super().give_back_all(request, for_good=for_good)
             return

@@ -96,15 +96,7 @@ _RANGE = re.compile(r"([0-9.]+[kKmMgG]?)-([0-9.]+[kKmMgG]?)")
 
 
 def parse_lengths(text: str, flag: str = "lengths") -> Lengths:
-    """The distribution that ``text`` describes.
-
-    Args:
-        text: ``1000``, ``500-1500``, ``lognormal:mean=1000,sigma=0.8``, …
-        flag: Named in a refusal.
-
-    Raises:
-        InputError: No distribution, or one that cannot be; names what is valid.
-    """
+    """The distribution that ``text`` describes; a refusal names ``flag`` and what is valid."""
     try:
         return _parsed(text.strip())
     except InputError as error:
@@ -219,5 +211,6 @@ def _number(name: str, text: str, *, least: float, most: float = 1e12) -> float:
     except ValueError:
         found = math.nan
     if not least <= found <= most:
-        raise InputError(f"{name} {text.strip()[:20]!r} is no number from {least:g} to {most:,.0f}")
+        valid = f"{least:g} to {most:,.0f}"
+        raise InputError(f"{name} {text.strip()[:20]!r} is not a number from {valid}")
     return found

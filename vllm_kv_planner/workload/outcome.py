@@ -37,7 +37,7 @@ class SeriesPoint(NamedTuple):
         used_blocks: Blocks held by requests, at most.
         running: Requests that run, at most.
         waiting: Requests that wait, at most.
-        preemptions: Requests thrown out, all together.
+        preemptions: Preemptions, all together.
     """
 
     step: int
@@ -73,8 +73,8 @@ class Outcome:
         waited_for: All waiting, one request for one step counted as one, by what held back the
             first of those that waited, as ``limits``.
         wait_steps: Steps from arrival to the first admission, over all requests.
-        preemptions: Requests thrown out, each time counted.
-        preempted_requests: Requests thrown out at least once.
+        preemptions: How often requests were preempted.
+        preempted_requests: Requests preempted at least once.
         prompt_tokens: Of all requests that ran.
         output_tokens: Generated.
         computed_tokens: Scheduled, recomputation included.

@@ -69,14 +69,14 @@ class Request:
         eligible: First ``schedule()`` that may run it again (pipeline stages).
         in_prefill: Whether its last step left some of its prompt to compute.
         running: Whether it is in the running queue.
-        lost: Tokens that were computed when it was thrown out last.
-        preemptions: How often it was thrown out.
+        lost: Tokens that were computed when it was preempted last.
+        preemptions: How often it was preempted.
         junction: Where other requests' shared prefix ends, if some group has not kept it; else 0.
         keys: Names of its blocks.
         tables: Its blocks, a group at a time.
         named: How many of a table's first blocks have their name already.
         states: Of groups of recurrent states.
-        seat: Grows in the order of admission.
+        admission: Grows in the order of admission.
         since: From which ``schedule()`` on its counts advance by themselves (``fast.py``); -1: they
             do not.
         wake: The ``schedule()`` that has to look at it next.
@@ -85,10 +85,10 @@ class Request:
     """
 
     __slots__ = (
-        *("arrival", "computed", "eligible", "end", "in_flight", "in_prefill"),
-        *("joined", "junction", "keys", "known", "lost"),
-        *("named", "number", "placeholders", "preemptions", "prompt", "running", "seat", "stale"),
-        *("blocked_at", "last", "since", "states", "tables", "wake"),
+        *("admission", "arrival", "blocked_at", "computed", "eligible", "end", "in_flight"),
+        *("in_prefill", "joined", "junction", "keys", "known", "last", "lost", "named", "number"),
+        *("placeholders", "preemptions", "prompt", "running", "since", "stale", "states"),
+        *("tables", "wake"),
     )
 
     def __init__(self, arrived: Arrived, end: int, groups: int, hash_block_size: int) -> None:
@@ -96,7 +96,7 @@ class Request:
         self.known = self.prompt
         self.end = end
         self.computed = self.in_flight = self.placeholders = self.stale = self.lost = 0
-        self.eligible = self.seat = self.preemptions = self.junction = 0
+        self.eligible = self.admission = self.preemptions = self.junction = 0
         self.running = self.in_prefill = False
         self.since = self.blocked_at = -1
         self.wake = self.last = 0
@@ -123,13 +123,13 @@ class Step:
         scheduled: Tokens of each request that runs.
         sampling: Those of them that get an output: all but unfinished prefills.
         admitted: Requests that came out of the waiting queue, with the tokens found for them.
-        preempted: Requests thrown out.
+        preempted: Requests that lost their blocks.
         finished: Requests that ended with this step's output, once that is back.
         running: Requests in the running queue.
         waiting: Requests left waiting.
         used_blocks: Blocks held.
         tokens: Of all requests together.
-        limit: What kept the first waiting request out: ``blocks``, ``seats``, ``tokens``,
+        limit: What kept the first waiting request out: ``blocks``, ``slots``, ``tokens``,
             ``interval``; or empty.
         budget: Tokens that may still be given out.
         threshold: Most tokens of one prompt; 0: no limit.
@@ -233,7 +233,7 @@ class WaitingQueue:
 
     @staticmethod
     def victim(running: list[Request]) -> int:
-        """Whom to throw out: the last one in."""
+        """Whom to preempt: the last one in."""
         return len(running) - 1
 
 
@@ -271,5 +271,5 @@ class SortedQueue(WaitingQueue):
 
     @staticmethod
     def victim(running: list[Request]) -> int:
-        """Whom to throw out: the first of those that arrived last."""
+        """Whom to preempt: the first of those that arrived last."""
         return max(range(len(running)), key=lambda at: (running[at].arrival, -at))

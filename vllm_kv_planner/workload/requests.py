@@ -69,11 +69,7 @@ class Arrivals:
 def parse_arrivals(
     text: str | None, rate: float | None = None, burstiness: float | None = None
 ) -> Arrivals:
-    """The arrivals of the flags ``--arrivals``, ``--rate`` and ``--burstiness``.
-
-    Raises:
-        InputError: They do not go together, or one of them makes no sense.
-    """
+    """The arrivals of the flags ``--arrivals``, ``--rate`` and ``--burstiness``."""
     kind, colon, number = (text or ("all" if rate is None else "poisson")).partition(":")
     burst = 1
     if kind == "burst":
@@ -132,11 +128,7 @@ class SharedPrefix:
 def generated_requests(
     prompt: Lengths, output: Lengths, count: int, *, seed: int = 0
 ) -> Iterator[TraceRequest]:
-    """``count`` requests with lengths drawn, all of them there from the start.
-
-    Raises:
-        InputError: A count that cannot be.
-    """
+    """``count`` requests with lengths drawn, all of them there from the start."""
     if not 1 <= count <= MOST_REQUESTS:
         raise InputError(f"--requests {count}: 1 to {MOST_REQUESTS:,}")
     prompts, outputs = _stream(seed, "prompt"), _stream(seed, "output")
@@ -154,11 +146,7 @@ def with_arrivals(
 
 
 def with_pace(requests: Iterable[TraceRequest], scale: float) -> Iterator[TraceRequest]:
-    """The requests ``scale`` times as fast: 2 halves the time between them.
-
-    Raises:
-        InputError: A factor that cannot be.
-    """
+    """The requests ``scale`` times as fast: 2 halves the time between them."""
     if not (1e-6 <= scale <= 1e6):
         raise InputError(f"--scale {scale}: a factor from 1e-6 to 1e6; 2 is twice as fast")
     return (each._replace(arrival=each.arrival / scale) for each in requests)
@@ -167,11 +155,7 @@ def with_pace(requests: Iterable[TraceRequest], scale: float) -> Iterator[TraceR
 def with_shared_prefix(
     requests: Iterable[TraceRequest], shared: SharedPrefix, *, seed: int = 0
 ) -> Iterator[TraceRequest]:
-    """The requests, each behind one of the shared prefixes.
-
-    Raises:
-        InputError: A prefix that cannot be.
-    """
+    """The requests, each behind one of the shared prefixes."""
     if not 0 <= shared.tokens <= 1_000_000_000:
         raise InputError(f"--shared-prefix {shared.tokens}: 0 to 1,000,000,000 tokens")
     if not 1 <= shared.count <= 1_000_000:

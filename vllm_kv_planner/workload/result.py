@@ -61,11 +61,7 @@ class WorkloadResult(Outcome, Answer):
         return Table(columns=tuple(map(Column, names)), rows=rows)
 
     def document(self, requests: tuple[str, ...] = ()) -> Document:
-        """The answer in sentences, its course as a chart, every figure, and notes.
-
-        Args:
-            requests: What the requests were, a line each.
-        """
+        """The answer in sentences, its course as a chart, every figure, and notes."""
         first, *more = headline(self)
         rows = tuple((each.label, each.text, each.meaning) for each in figures(self) if each.label)
         return Document(
@@ -145,12 +141,7 @@ tspan.waiting { stroke: none; fill: var(--waiting); }
 
 
 def to_html(result: Outcome, lines: Sequence[str]) -> str:
-    """The whole page.
-
-    Args:
-        result: What to show.
-        lines: What the requests were, a line each.
-    """
+    """The whole page; ``lines`` say what the requests were."""
     title = f"Workload of {result.plan.model.id} on {result.plan.gpu.num_gpus} x "
     title = escape(title + result.plan.gpu.name)
     said = headline(result)

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from ..kv_cache.spec import cdiv
 from ..kv_cache.specs import MambaSpec
 from ..records import dataclass
-from .blocks import BlockPool, Table, forget
+from .blocks import BlockPool, Table, evict
 from .groups import Group, free_ones
 from .queues import Request, StateOf
 from .types import EngineSettings, GroupSettings
@@ -29,15 +29,10 @@ def checkpoint_position(tokens: int, block_size: int) -> int:
 def can_checkpoint(
     start: int, end: int, position: int, names: int, block_size: int, grid: int | None
 ) -> bool:
-    """Whether one step from ``start`` to ``end`` can leave a state at ``position`` on its way.
+    """Whether one step from ``start`` up to ``end`` can leave a state of ``position`` tokens.
 
-    Args:
-        start: First token of the step.
-        end: One past its last.
-        position: Tokens that the state stands for.
-        names: Tokens of one block name.
-        block_size: Tokens of a block of states.
-        grid: Token grid that the kernel can export states on; None: it cannot.
+    ``names`` are the tokens of one block name; ``grid`` is what the kernel can export states on,
+    None where it cannot.
     """
     if grid is None:
         return False
@@ -151,7 +146,7 @@ class StateGroup(Group):
         state.retired = last
 
     def give_back_all(self, request: Request, *, for_good: bool) -> None:
-        """And forget what was known of its states."""
+        """And drop what was known of its states."""
         super().give_back_all(request, for_good=for_good)
         request.states[self.index] = None
 
@@ -183,7 +178,7 @@ class StateGroup(Group):
             return
         wanted = (checkpoint_position(request.prompt, self.alignment), request.junction)
         if position not in wanted:
-            forget(block)
+            evict(block)
             return
         key_index = position // self.hash_block_size - 1
         if block.key != request.keys.at(key_index):

@@ -11,7 +11,7 @@ from .types import EngineSettings
 
 CAUSES = {
     "blocks": "kv_blocks",
-    "seats": "max_num_seqs",
+    "slots": "max_num_seqs",
     "tokens": "max_num_batched_tokens",
     "interval": "prefill_schedule_interval",
     "": "none",
@@ -34,7 +34,7 @@ def limit_sentence(
     if cause == "kv_blocks":
         return f"KV cache: {share} blocks ({settings.num_gpu_blocks - 1:,} in all)"
     if cause == "max_num_seqs":
-        return f"max_num_seqs {settings.max_num_seqs:,}: {share} a seat"
+        return f"max_num_seqs {settings.max_num_seqs:,}: {share} a sequence slot"
     if cause == "prefill_schedule_interval":
         return f"prefill_schedule_interval {settings.prefill_schedule_interval}: {share} its turn"
     return f"max_num_batched_tokens {settings.token_budget:,}: {share} room in a step"
@@ -66,13 +66,7 @@ class Statistics:
         )
 
     def add_step(self, step: Step, *, is_fed: bool, clock: int) -> None:
-        """A step was scheduled.
-
-        Args:
-            step: The step.
-            is_fed: Whether more requests are to come.
-            clock: The time at which it was scheduled.
-        """
+        """A step was scheduled at the time ``clock``; ``is_fed``: more requests are to come."""
         for request, found in step.admitted:
             self._add_admitted(request, found, clock)
         if step.preempted:
@@ -95,15 +89,7 @@ class Statistics:
         is_fed: bool,
         preemptions: int = 0,
     ) -> None:
-        """So many steps that were all alike.
-
-        Args:
-            steps: How many.
-            seen: Requests running, requests waiting, blocks used, tokens computed.
-            limit: What kept the first waiting request out.
-            is_fed: Whether more requests are to come.
-            preemptions: Requests thrown out.
-        """
+        """So many alike steps; ``seen``: requests running, waiting, blocks, tokens."""
         running, waiting, used, tokens = seen
         self._running.add(running, steps)
         self._waiting.add(waiting, steps)

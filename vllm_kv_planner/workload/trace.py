@@ -38,12 +38,8 @@ TokenCounter = Callable[[str], int]
 def token_counter(tokenizer: str | None) -> TokenCounter:
     """Counts a text's tokens as vLLM's ShareGPT benchmark does, special tokens included.
 
-    Args:
-        tokenizer: Hub id or directory, loaded with transformers; None: guessed, one token for
-            every four characters begun. A tokenizer that comes as code is refused.
-
-    Raises:
-        InputError: transformers is not installed, or has no such tokenizer.
+    ``tokenizer`` is a Hub id or directory, loaded with transformers; one that comes as code is
+    refused. None: guessed, one token for every four characters begun.
     """
     if tokenizer is None:
         return guessed_tokens
@@ -111,7 +107,7 @@ def conversation_reader(
     def read(row: Mapping[str, Any]) -> TraceRequest | str:
         turns = row.get("conversations")
         if not isinstance(turns, list):
-            problem = "are missing" if turns is None else f"{shown(turns)} is no list"
+            problem = "are missing" if turns is None else f"{shown(turns)} is not a list"
             raise InputError(f"conversations {problem}")
         if len(turns) < 2:
             return FEW_TURNS
@@ -140,15 +136,12 @@ def hashed_prefix(row: Mapping[str, Any], prompt: int, block: int) -> tuple[Segm
 
     Ids beyond the prompt's end are left out, as vLLM's ``timed_trace`` benchmark leaves them out
     (benchmarks/datasets/datasets.py ``TimedTrace._expand_prompt``).
-
-    Raises:
-        InputError: They are no list of numbers or texts.
     """
     ids = row.get("hash_ids")
     if ids is None:
         return ()
     if not isinstance(ids, list):
-        raise InputError(f"hash_ids {shown(ids)} is no list")
+        raise InputError(f"hash_ids {shown(ids)} is not a list")
     segments = []
     for at, each in zip(range(0, prompt, block), ids, strict=False):
         if type(each) is not int and type(each) is not str:
@@ -160,11 +153,7 @@ def hashed_prefix(row: Mapping[str, Any], prompt: int, block: int) -> tuple[Segm
 def named_prefix(
     row: Mapping[str, Any], prompt: int, tokens: str | None, name: str | None
 ) -> tuple[Segment, ...]:
-    """``prefix_tokens`` tokens that all requests with the same ``prefix_id`` begin with.
-
-    Raises:
-        InputError: It is longer than the prompt, or its id is neither a number nor a text.
-    """
+    """``prefix_tokens`` tokens that all requests with the same ``prefix_id`` begin with."""
     if tokens is None or row.get(tokens) in (None, ""):
         return ()
     length = token_count(row, tokens)
@@ -247,11 +236,7 @@ class Trace:
             raise InputError(f"{self.where}: {error}") from None
 
     def __iter__(self) -> Iterator[TraceRequest]:
-        """The requests; the first arrives at 0, and none before its predecessor.
-
-        Raises:
-            InputError: A row that makes no sense; names the file and the line.
-        """
+        """The requests; the first arrives at 0, and none before its predecessor."""
         found = self._requests()
         return from_zero(in_order(found, self.where)) if self._timed else found
 
@@ -286,11 +271,7 @@ class Trace:
 
 
 def column_reader(form: TraceFormat, row: Mapping[str, Any], time: str | None) -> Reader:
-    """The reader of rows that look like ``row``.
-
-    Raises:
-        InputError: A column is missing.
-    """
+    """The reader of rows that look like ``row``."""
     prompt_column = needed_column(row, form.prompt, "the prompt's length")
     output_column = needed_column(row, form.output, "the answer's length")
     unit = 1.0
@@ -324,11 +305,7 @@ def _of_model(read: Reader, column: str, model: str) -> Reader:
 
 
 def in_order(requests: Iterable[TraceRequest], where: str) -> Iterator[TraceRequest]:
-    """The requests by arrival time, where they are nearly sorted.
-
-    Raises:
-        InputError: One comes more than ``REORDERED`` requests too late.
-    """
+    """The requests by arrival time; one more than ``REORDERED`` requests late is refused."""
     waiting: list[tuple[float, int, TraceRequest]] = []
     last = 0.0
     for number, request in enumerate(requests):

@@ -121,11 +121,7 @@ def plain(name: str) -> str:
 
 
 def find_format(columns: Iterable[str], forced: str | None = None) -> TraceFormat:
-    """The format whose marks are among the columns, or the one that is asked for.
-
-    Raises:
-        InputError: No such format.
-    """
+    """The format whose marks are among the columns, or the one that is asked for."""
     if forced is not None:
         for each in FORMATS:
             if each.name == forced:
@@ -142,11 +138,7 @@ def column_named(row: Mapping[str, Any], names: tuple[str, ...]) -> str | None:
 
 
 def needed_column(row: Mapping[str, Any], names: tuple[str, ...], what: str) -> str:
-    """The row's own spelling of the column with ``what``.
-
-    Raises:
-        InputError: It has none; names what it has, and what is valid.
-    """
+    """The row's own spelling of the column with ``what``."""
     found = column_named(row, names)
     if found is None:
         has = printable(", ".join(str(column)[:30] for column in list(row)[:12]))
@@ -161,35 +153,27 @@ _DATE = re.compile(r"(\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:\.(\d{1,12}))?(Z|[+-]
 
 
 def token_count(row: Mapping[str, Any], column: str) -> int:
-    """A whole number of tokens, 0 included.
-
-    Raises:
-        InputError: It is none.
-    """
+    """A whole number of tokens, 0 included."""
     value = row.get(column)
     if type(value) is str:
         value = _number_of(value, column)
     if type(value) is float and value.is_integer():  # pandas writes 374.0 where a row is empty
         value = int(value)
     if type(value) is not int or not 0 <= value <= MOST_TOKENS:
-        problem = "is missing" if value is None else f"{shown(value)} is no number of tokens"
+        problem = "is missing" if value is None else f"{shown(value)} is not a number of tokens"
         raise InputError(f"{column} {problem}: valid: 0 to {MOST_TOKENS:,}")
     return value
 
 
 def seconds(row: Mapping[str, Any], column: str, unit: float) -> float:
-    """A time, as a number of ``unit`` seconds or as a date, in seconds.
-
-    Raises:
-        InputError: It is neither, or it is negative.
-    """
+    """A time, as a number of ``unit`` seconds or as a date, in seconds."""
     value = row.get(column)
     if type(value) is str:
         value = _date(value) if "-" in value[1:] and ":" in value else _number_of(value, column)
         if value is None:
-            raise InputError(f"{column} {shown(row[column])} is no date: YYYY-MM-DD HH:MM:SS.f")
+            raise InputError(f"{column} {shown(row[column])} is not a date: YYYY-MM-DD HH:MM:SS.f")
     if type(value) not in (int, float) or value is None:
-        problem = "is missing" if value is None else f"{shown(value)} is no time"
+        problem = "is missing" if value is None else f"{shown(value)} is not a time"
         raise InputError(f"{column} {problem}")
     if not 0 <= value <= MOST_SECONDS / unit:
         hint = "; in milliseconds? name the column timestamp_ms" if value > 0 else ""
@@ -204,7 +188,7 @@ def _number_of(text: str, column: str) -> float | int:
             return int(text) if text.isdecimal() else float(text)
         except ValueError:
             pass
-    raise InputError(f"{column} {shown(text)} is no number" if text else f"{column} is empty")
+    raise InputError(f"{column} {shown(text)} is not a number" if text else f"{column} is empty")
 
 
 def _date(text: str) -> float | None:

@@ -64,19 +64,11 @@ class TraceInput:
         return self._guarded(lambda: self._file.peek(size)[:size])
 
     def read(self, size: int) -> bytes:
-        """Up to ``size`` bytes; empty at the end.
-
-        Raises:
-            InputError: The file cannot be read on, or is no gzip after all.
-        """
+        """Up to ``size`` bytes; empty at the end."""
         return self._guarded(lambda: self._file.read1(size))
 
     def lines(self) -> Iterator[str]:
-        """Every line with its end, as text.
-
-        Raises:
-            InputError: A line that is too long or is no text; names it.
-        """
+        """Every line with its end, as text."""
         number = 0
         while line := self._guarded(lambda: self._file.readline(MOST_BYTES_OF_LINE + 1)):
             number += 1
@@ -130,11 +122,7 @@ class _Unpacked(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        """The next unpacked bytes.
-
-        Raises:
-            InputError: There are too many of them.
-        """
+        """The next unpacked bytes; refuses too many of them."""
         count = self._gzip.readinto(buffer)
         self._bytes_out += count
         if self._bytes_out > max(MOST_UNPACKED, MOST_TIMES * self._packed.bytes_read):
@@ -207,11 +195,7 @@ class _Text:
 
 
 def array_items(file: TraceInput) -> Iterator[tuple[int, Any]]:
-    """The items of the array, each with the line it begins on.
-
-    Raises:
-        InputError: It is no JSON, it ends early, or an item is too large.
-    """
+    """The items of the array, each with the line it begins on."""
     text = _Text(file)
     if text.skip() != "[":
         raise text.refusal("no JSON array")
@@ -265,11 +249,7 @@ MOST_COLUMNS = 1000
 
 
 def read_rows(file: TraceInput) -> Iterator[Row]:
-    """The rows of whatever the file looks like; lazy.
-
-    Raises:
-        InputError: A row that cannot be read; names the line.
-    """
+    """The rows of whatever the file looks like; lazy."""
     begins = file.peek(8192).lstrip()[:1]
     if begins == b"[":
         return _checked(array_items(file), file.where)

@@ -47,7 +47,7 @@ class StepRecord:
         scheduled: Tokens of every request that runs in this step, by its number.
         admitted: Requests that came out of the waiting queue in this step, in that order;
             resumed ones (after a preemption) included.
-        preempted: Requests thrown out in this step, in that order.
+        preempted: Requests preempted in this step, in that order.
         finished: Requests that ended with this step's output.
         cached_tokens: Prefix-cache hit of every request of ``admitted``, in tokens.
         running: Requests in the running queue after scheduling.
@@ -107,12 +107,7 @@ class SchedulerFlags:
 
     @classmethod
     def of(cls, given: Mapping[str, Any] | None) -> SchedulerFlags:
-        """The flags by name.
-
-        Raises:
-            InputError: A value that cannot be.
-            UnknownNameError: A name that is none of these.
-        """
+        """The flags by name."""
         if given is not None and not isinstance(given, Mapping):
             raise _wrong("scheduler_flags", given, "a mapping of names to values")
         known = [each.name for each in fields(cls)]

@@ -34,13 +34,8 @@ def shapes(num_gpus: int, constraints: Constraints, *, is_moe: bool) -> Iterator
 
     Whether the model can be divided so is not asked here: the planner refuses what vLLM would.
     Experts divided among the ranks of one engine (``--enable-expert-parallel``) come after the
-    same shape without, and are for models that cannot be divided so.
-
-    Args:
-        num_gpus: GPUs of all machines together.
-        constraints: What is fixed, and what a machine holds.
-        is_moe: Whether the model has experts: its replicas then divide them, for vLLM keeps
-            the replicas of such a model in step (``--enable-expert-parallel``).
+    same shape without, and are for models that cannot be divided so. The replicas of a model with
+    experts always divide them, for vLLM keeps such replicas in step.
     """
     args = constraints.args
     contexts = args.prefill_context_parallel_size
@@ -137,12 +132,7 @@ class Candidate:
 
 
 def candidates(constraints: Constraints, is_moe: Sequence[bool]) -> Iterator[Candidate]:
-    """Every set-up of the constraints, best first.
-
-    Args:
-        constraints: What is allowed.
-        is_moe: For every model named, whether it has experts.
-    """
+    """Every set-up of the constraints, best first."""
     counts = constraints.counts
     # without prices fewer GPUs always come first, so that few of many numbers need be listed
     together = [counts] if constraints.prices else [[number] for number in counts]

@@ -111,7 +111,7 @@ def another_max_num_seqs(start: Start) -> Iterator[Change]:
     """As many as are asked for, where it allows fewer; else the largest smaller one that fits."""
     now, flag = start.measured.max_num_seqs, "max_num_seqs"
     if now < start.each:
-        yield start.change(flag, start.each, "larger steps")
+        yield start.change(flag, start.each, "steps take more memory")
         return
     sizes = {1 << power for power in range(12, -1, -1)} | {start.measured.most_seqs or 1}
     smaller = [size for size in sorted(sizes, reverse=True) if start.each <= size < now]
@@ -165,7 +165,7 @@ def without_video(start: Start) -> Iterator[Change]:
     """No videos, which are the largest thing that some encoders are profiled with."""
     limits, flag = start.request.args.limit_mm_per_prompt, "limit_mm_per_prompt"
     if limits.get("video", 1) != 0 and not start.request.args.language_model_only:
-        yield start.change(flag, {**limits, "video": 0}, "no videos")
+        yield start.change(flag, {**limits, "video": 0}, "videos are refused")
 
 
 def text_only(start: Start) -> Iterator[Change]:
@@ -176,7 +176,7 @@ def text_only(start: Start) -> Iterator[Change]:
     if request.args.language_model_only:
         return
     if described(request.found, request.args).is_multimodal:
-        yield start.change("language_model_only", True, "no images, audio or video")
+        yield start.change("language_model_only", True, "images, audio and video are refused")
 
 
 def eager(start: Start) -> Iterator[Change]:
@@ -188,7 +188,7 @@ def eager(start: Start) -> Iterator[Change]:
 def quantised_cache(start: Start) -> Iterator[Change]:
     """A cache of half the bytes."""
     if start.request.args.kv_cache_dtype in ("auto", "bfloat16", "float16"):
-        yield start.change("kv_cache_dtype", "fp8", "some accuracy")
+        yield start.change("kv_cache_dtype", "fp8", "some accuracy is lost")
 
 
 def shorter_context(start: Start) -> Iterator[Change]:

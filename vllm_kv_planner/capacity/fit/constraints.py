@@ -105,12 +105,7 @@ class Wanted:
     top: int = 10
 
     def constraints(self, args: EngineArgs) -> Constraints:
-        """The same, resolved for an engine.
-
-        Raises:
-            InputError: A value that makes no sense.
-            UnknownNameError: A GPU that nobody knows.
-        """
+        """The same, resolved for an engine."""
         if self.launcher not in LAUNCHERS:
             raise InputError(f"--launcher {shown(self.launcher)}: one of {', '.join(LAUNCHERS)}")
         prices = prices_of(self.prices)
@@ -138,11 +133,7 @@ class Wanted:
 
 
 def whole(name: str, value: object, *, most: int) -> int:
-    """``value``, which must be a whole number from 1 to ``most``.
-
-    Raises:
-        InputError: It is not.
-    """
+    """``value``, if it is a whole number from 1 to ``most``; an InputError otherwise."""
     if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= most:
         flag = "--" + name.replace("_", "-")
         raise InputError(f"{flag}: {shown(value)} is not a whole number from 1 to {most:,}")
@@ -150,18 +141,12 @@ def whole(name: str, value: object, *, most: int) -> int:
 
 
 def gpus_of(names: object, prices: Mapping[str, float]) -> tuple[GPU, ...]:
-    """The devices that a caller names: one, several, or ``any``.
-
-    With prices, ``any`` means those that have one.
-
-    Raises:
-        InputError: Neither names nor GPUs, or one without a price where others have one.
-        UnknownNameError: Nobody knows the name; says the nearest.
-    """
+    """The devices that a caller names: one, several, or ``any`` (that has a price, if any has)."""
     if isinstance(names, (str, GPU)):
         names = [names]
     if not isinstance(names, Sequence) or not names:
-        raise InputError(f"gpu: {shown(names)} is no GPU's name, list of names, or {ANY_GPU!r}")
+        valid = f"the name of a GPU, a list of names, or {ANY_GPU!r}"
+        raise InputError(f"gpu: {shown(names)} is not {valid}")
     found: dict[str, GPU] = {}
     for name in names:
         for gpu in _gpus(name, prices):
@@ -184,11 +169,7 @@ def _gpus(name: object, prices: Mapping[str, float]) -> tuple[GPU, ...]:
 
 
 def counts_of(given: object) -> tuple[int, ...]:
-    """Numbers of GPUs.
-
-    Raises:
-        InputError: Not a list of whole numbers.
-    """
+    """Numbers of GPUs."""
     if given is None:
         return ()
     if not isinstance(given, Sequence) or isinstance(given, str) or not given:
@@ -197,12 +178,7 @@ def counts_of(given: object) -> tuple[int, ...]:
 
 
 def prices_of(given: object) -> dict[str, float]:
-    """Prices by the GPU's short name.
-
-    Raises:
-        InputError: Not a number above 0.
-        UnknownNameError: Nobody knows the GPU.
-    """
+    """Prices by the GPU's short name."""
     if given is None:
         return {}
     if not isinstance(given, Mapping):
@@ -217,11 +193,7 @@ def prices_of(given: object) -> dict[str, float]:
 
 
 def names_of(name: str, given: object) -> tuple[str, ...]:
-    """One text or several, as a tuple without repeats.
-
-    Raises:
-        InputError: Anything else.
-    """
+    """One text or several, as a tuple without repeats."""
     if isinstance(given, str):
         given = (given,)
     if not isinstance(given, Sequence) or not all(isinstance(each, str) for each in given):

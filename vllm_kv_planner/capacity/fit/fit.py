@@ -165,16 +165,7 @@ def _request(
 
 
 def fit_request(request: PlanRequest, wanted: Wanted, variants: Sequence[Model] = ()) -> FitResult:
-    """``fit`` of an engine whose flags are already read.
-
-    Args:
-        request: The engine; its ``max_model_len`` is the context asked for.
-        wanted: What it must do, and may use.
-        variants: Other models that would do as well.
-
-    Raises:
-        PlannerError: As ``fit``.
-    """
+    """``fit`` of an engine whose flags are read; its ``max_model_len`` is the context asked for."""
     constraints = wanted.constraints(request.args)
     if isinstance(variants, str) or not isinstance(variants, (list, tuple)):
         raise InputError("variants: a list of models, such as [MODEL, MODEL]")

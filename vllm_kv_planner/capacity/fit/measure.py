@@ -149,11 +149,7 @@ def _most_requests(memory: KVMemory, blocks: KVCachePlan, limits: RequestLimits)
 
 
 def measured_by_plan(request: PlanRequest) -> Measured:
-    """The same from whole plans; the pessimistic end is planned as ``--kv-cache-memory-bytes``.
-
-    Raises:
-        PlannerError: As ``plan_of``.
-    """
+    """The same from whole plans; the pessimistic end is planned as ``--kv-cache-memory-bytes``."""
     likely = plan_of(request)
     memory, cache = likely.memory, likely.kv_cache
     if memory.available_kv_cache_bytes is None:
@@ -207,11 +203,7 @@ class Measure:
         self._known: dict[Any, tuple[PlanRequest, Measured | PlannerError]] = {}
 
     def __call__(self, request: PlanRequest) -> Measured:
-        """What the request's set-up holds.
-
-        Raises:
-            PlannerError: It cannot be planned; one line says why.
-        """
+        """What the request's set-up holds; raises its PlannerError where it cannot be planned."""
         key = _key(request)
         if key not in self._known:
             answer: Measured | PlannerError
@@ -237,20 +229,13 @@ class Measure:
             return measured_by_plan(request)
 
     def weights_bytes(self, request: PlanRequest) -> int:
-        """Weights of the fullest GPU, whether they fit or not.
-
-        Raises:
-            PlannerError: They are not known.
-        """
+        """Weights of the fullest GPU, whether they fit or not."""
         return max(StandalonePlan(request).weights.loaded_bytes)
 
     def least_request_bytes(self, request: PlanRequest) -> int:
         """KV memory that one request takes at least, over one rank of every stage; 0: none.
 
         Whatever the batch: with nothing in flight. Weights play no part.
-
-        Raises:
-            PlannerError: The set-up cannot be planned.
         """
         made = StandalonePlan(request)
         stages = made.setup.cache.stages

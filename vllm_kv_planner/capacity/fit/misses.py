@@ -109,13 +109,10 @@ class Misses:
 def why_missed(
     found: Found, requests: int, concurrency: int, *, seqs_fixed: bool
 ) -> tuple[str, str]:
-    """Reason and sentence of a measured candidate that does not do it.
+    """Reason and sentence of a measured candidate that is no offer.
 
-    Args:
-        found: The candidate.
-        requests: What one of its engines had to hold.
-        concurrency: What all of them together had to.
-        seqs_fixed: Whether ``max_num_seqs`` was not the search's to choose.
+    One engine had to hold ``requests``, all of them together ``concurrency``; ``seqs_fixed``:
+    ``max_num_seqs`` was not the search's to choose.
     """
     measured, held = found.measured, found.sure_requests or 0
     if measured.max_num_seqs < requests and seqs_fixed:
@@ -156,13 +153,7 @@ class Bounds:
     def why_hopeless(
         self, candidate: Candidate, model: PlanRequest, concurrency: int
     ) -> Why | None:
-        """Why the candidate cannot hold so many requests; None where it may.
-
-        Args:
-            candidate: The set-up.
-            model: Its model's engine.
-            concurrency: Requests at once, all data-parallel engines together.
-        """
+        """Why the candidate cannot hold so many requests on all engines; None where it may."""
         args = model.args
         pretended = args.kv_cache_memory_bytes is not None or args.num_gpu_blocks_override
         if pretended or model.machine.calibration is not None:

@@ -55,11 +55,7 @@ def node_lines(
 ) -> tuple[str, ...]:
     """What to run on each machine, the first one's line first.
 
-    Args:
-        args: The set-up.
-        num_nodes: Machines.
-        launcher: ``mp``, vLLM's own: one line a machine; ``ray``: one line, on a running cluster.
-        environment: vLLM's variables.
+    vLLM's own launcher, ``mp``, takes a line for each machine, ``ray`` one for a running cluster.
 
     Source: vLLM 0.33 ``ParallelConfig`` (``nnodes``, ``node_rank``, ``master_addr``),
     ``entrypoints/cli/serve.py`` ``run_headless``; Ray: ``v1/engine/utils.py``

@@ -81,11 +81,7 @@ def suggest(
 def solved(
     question: str, request: PlanRequest, *, gpu: GPUNames, concurrency: int
 ) -> DeviceAnswers:
-    """``max-model-len`` or ``min-utilization`` of an engine whose flags are read.
-
-    Raises:
-        PlannerError: As ``longest_context``.
-    """
+    """``max-model-len`` or ``min-utilization`` of an engine whose flags are read."""
     flag, solve = _SOLVERS[question]
     whole("concurrency", concurrency, most=MOST_REQUESTS)
     if request.args.kv_cache_memory_bytes is not None and question == "min-utilization":
@@ -94,7 +90,7 @@ def solved(
     for device in gpus_of(gpu, {}):
         engine = request.on(device)
         value: int | float | None = None
-        message = "no value does it"
+        message = "no value is enough"
         try:
             engine = with_room_for(engine, concurrency, measure)
             value = solve(engine, concurrency, measure) or None
@@ -142,11 +138,7 @@ def _answer(
 
 
 def fewest_of(devices: Sequence[GPU], search: Callable[[GPU], FitResult]) -> DeviceAnswers:
-    """The best set-up of each device, as far as its number goes.
-
-    Raises:
-        PlannerError: No device can be planned for; the first refusal says why.
-    """
+    """The best set-up of each device, as far as its number goes."""
     results: list[FitResult] = []
     answers, refusals = [], []
     for device in devices:
@@ -172,7 +164,7 @@ def fewest_of(devices: Sequence[GPU], search: Callable[[GPU], FitResult]) -> Dev
 def _fewest(device: GPU, found: FitResult) -> DeviceAnswer:
     best = found.best
     if best is None:
-        message = found.misses[-1].message if found.misses else "no set-up does it"
+        message = found.misses[-1].message if found.misses else "no set-up fits"
         return _none(device, found.models[0], message)
     return DeviceAnswer(
         model=best.model,
@@ -198,11 +190,7 @@ def _none(device: GPU, model: str, message: str) -> DeviceAnswer:
 
 
 def suggested_for(request: PlanRequest, *, concurrency: int) -> Suggestions:
-    """``suggest`` for an engine whose flags are read.
-
-    Raises:
-        PlannerError: As ``suggest``.
-    """
+    """``suggest`` for an engine whose flags are read."""
     measure = Measure()
     found = suggestions_of(request, concurrency=concurrency, measure=measure)
     now = measure(request)

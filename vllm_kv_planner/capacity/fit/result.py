@@ -37,7 +37,7 @@ class DeviceAnswer:
         gpu: The device, by its short name.
         num_gpus: How many of them.
         value: The largest ``max_model_len`` in tokens, the smallest ``gpu_memory_utilization``,
-            or the fewest GPUs; None where none does it.
+            or the fewest GPUs; None where no value is enough.
         sure_requests: Requests that surely run at once there; None where nothing is cached.
         message: Why there is no value; empty where there is one.
         command: The ``vllm serve`` line; empty where there is none.
@@ -72,7 +72,7 @@ class DeviceAnswers(Answer):
 
     @property
     def answered(self) -> bool:
-        """Whether any device does it."""
+        """Whether any device has a value."""
         return any(each.value is not None for each in self.answers)
 
     def table(self) -> Table:
@@ -227,16 +227,16 @@ class FitResult(Answer):
         return plain
 
     def document(self) -> Document:
-        """Question, table, commands; where nothing does it, what came nearest."""
+        """Question, table, commands; where nothing fits, what came nearest."""
         sections = [Section(self._question())]
         if self.offers:
             sections += [Section(body=(self._short_table(),)), Section(body=(self._commands(),))]
         else:
-            sections.append(Section("no set-up does it", style="red"))
+            sections.append(Section("no set-up fits", style="red"))
         sections += [
             lines_of(self._why_not_fewer()),
             *self._nearest(),
-            *([Section("not with", (Lines(tuple(self._misses())),), "")] if self.misses else ()),
+            *(self._misses() if self.misses else ()),
             *(lines_of((note,)) for note in noted(self.notes)),
         ]
         return Document(sections=tuple(sections))
@@ -276,11 +276,11 @@ class FitResult(Answer):
         return Code(tuple(line for each in lines for line in each))
 
     def _why_not_fewer(self) -> dict[str, None]:
-        """Why the fewest of each device are not fewer, each once."""
+        """Why fewer of each device are not enough, each once."""
         several = len({offer.kv_cache_dtype for offer in self.offers}) > 1
         return dict.fromkeys(
             f"  {offer.gpus}{f' ({offer.kv_cache_dtype})' if several else ''}, "
-            f"not fewer: {offer.why_not_fewer}"
+            f"fewer are not enough: {offer.why_not_fewer}"
             for offer in self.offers
             if offer.why_not_fewer
         )
@@ -297,17 +297,19 @@ class FitResult(Answer):
         )
         if self.suggestions:
             lines = Lines(tuple(f"  {each.line}" for each in self.suggestions))
-            yield Section("one flag more on that one:", (lines,), "")
+            yield Section("one flag changed there:", (lines,), "")
 
-    def _misses(self) -> Iterator[str]:
+    def _misses(self) -> Iterator[Section]:
         """The nearest misses, each with its reason."""
         nearest = sorted(self.misses, key=lambda miss: -(miss.requests or 0))
         several = len(self.models) > 1
-        for miss in nearest[:MISSES_SHOWN]:
-            model = f"{miss.model} on " if several else ""
-            yield f"  {model}{miss.gpu}: {miss.message}"
+        lines = [
+            f"  {f'{miss.model} on ' if several else ''}{miss.gpu}: {miss.message}"
+            for miss in nearest[:MISSES_SHOWN]
+        ]
         if len(nearest) > MISSES_SHOWN:
-            yield f"  and {len(nearest) - MISSES_SHOWN} more"
+            lines.append(f"  and {len(nearest) - MISSES_SHOWN} more")
+        yield Section("does not fit on", (Lines(tuple(lines)),), "")
 
 
 MISSES_SHOWN = 8

@@ -34,8 +34,8 @@ class Search:
         constraints: What it must do and may use.
 
     Attributes:
-        offers: What does it, best first.
-        nearest: The measured candidate that came nearest, where nothing does.
+        offers: Set-ups that fit, best first.
+        nearest: The measured candidate that came nearest, where nothing fits.
         tried: Candidates looked at.
         is_complete: Whether these were all; False where there were offers enough before.
     """
@@ -56,11 +56,7 @@ class Search:
         self._hopeless: list[tuple[int, Candidate]] = []
 
     def run(self) -> None:
-        """Search.
-
-        Raises:
-            PlannerError: No set-up of any model can be planned; the first refusal says why.
-        """
+        """Search; raises the first refusal where no set-up of any model can be planned."""
         is_moe = [described(each.found, each.args).is_moe for each in self.models]
         for candidate in candidates(self.constraints, is_moe):
             if len(self.offers) >= self.constraints.top:

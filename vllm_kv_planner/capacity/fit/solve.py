@@ -23,11 +23,7 @@ def requests_of_each(request: PlanRequest, concurrency: int) -> int:
 
 
 def with_room_for(request: PlanRequest, concurrency: int, measure: Measurer) -> PlanRequest:
-    """The engine with steps of so many requests, where vLLM's default takes fewer.
-
-    Raises:
-        PlannerError: The set-up cannot be planned.
-    """
+    """The engine with steps of so many requests, where vLLM's default takes fewer."""
     each = requests_of_each(request, concurrency)
     args = request.args
     if args.max_num_seqs is not None or measure(request).max_num_seqs >= each:
@@ -39,11 +35,7 @@ def with_room_for(request: PlanRequest, concurrency: int, measure: Measurer) -> 
 
 
 def longest_length(request: PlanRequest, concurrency: int, measure: Measurer) -> int:
-    """The largest ``max_model_len`` of which so many requests surely run at once; 0: none.
-
-    Raises:
-        PlannerError: The set-up cannot be planned at any length.
-    """
+    """The largest ``max_model_len`` of which so many requests surely run at once; 0: none."""
     each = requests_of_each(request, concurrency)
     most = measure(request.with_args(max_model_len=None)).model_len
 
@@ -60,9 +52,6 @@ def smallest_utilization(request: PlanRequest, concurrency: int, measure: Measur
     """The smallest ``gpu_memory_utilization``, in hundredths, that surely holds so many requests.
 
     None where no share of the GPU does.
-
-    Raises:
-        PlannerError: The set-up cannot be planned.
     """
     each = requests_of_each(request, concurrency)
 
@@ -83,13 +72,7 @@ def at_utilization(request: PlanRequest, hundredths: int, measure: Measurer) -> 
 
 
 def last_that(holds: Callable[[int], bool], first: int, end: int) -> int:
-    """The last number from ``first`` on that holds, below ``end``; ``first`` is taken to.
-
-    Args:
-        holds: True up to some number, False from there on.
-        first: Holds.
-        end: Does not.
-    """
+    """The last number below ``end`` that holds, where ``first`` and all up to some number do."""
     while end - first > 1:
         middle = (first + end) // 2
         if holds(middle):
@@ -121,9 +104,6 @@ def best_batch(
     so the smallest is tried next: where it does not hold the requests, no batch does. In
     between, the largest ``max_num_seqs`` that works is taken, with the default step of tokens
     if that is possible at all, for both serve short requests better.
-
-    Raises:
-        PlannerError: The set-up cannot be planned.
     """
     first = measure(request)
     if first.holds(requests, surely=surely):

@@ -51,14 +51,7 @@ class Sweep:
         return all_columns(self.names)
 
     def rows(self, done: frozenset[str] = frozenset()) -> Generator[list[Row], None, None]:
-        """The rows in the grid's order, as many at a time as are ready.
-
-        Args:
-            done: Keys of rows that shall not be planned again.
-
-        Raises:
-            PlannerError: No worker can be started.
-        """
+        """The rows in the grid's order, but those ``done``; as many at a time as are ready."""
         key, names = row_keys(self.work), self.names
         numbered = (self.grid[number] for number in range(len(self.grid)))
         todo = (setup for setup in numbered if not done or key(setup) not in done)
@@ -80,11 +73,7 @@ class Sweep:
         return ProcessPool(self.work, max(1, min(wanted, rows)))
 
     def check_kept(self, kept: frozenset[str], path: str) -> None:
-        """Refuse to continue a file that holds rows of other set-ups.
-
-        Raises:
-            InputError: It does.
-        """
+        """Refuse to continue a file that holds rows of other set-ups."""
         key = row_keys(self.work)
         strange = set(kept)
         for number in range(len(self.grid)):
@@ -98,12 +87,7 @@ class Sweep:
             )
 
     def has_begun(self, torn: str, form: str) -> bool:
-        """Whether ``torn`` is the beginning of a row of one of the set-ups.
-
-        Args:
-            torn: What a file holds behind its last line feed.
-            form: The format of the file.
-        """
+        """Whether the torn last line of a file is the beginning of a row of one of the set-ups."""
         return any(
             head.startswith(torn) or torn.startswith(head)
             for number in range(len(self.grid))
@@ -160,11 +144,7 @@ def make_sweep(
     ray: str | None,
     engine_args: Mapping[str, Any],
 ) -> Sweep:
-    """The sweep of ``sweep()``'s arguments.
-
-    Raises:
-        PlannerError: It cannot begin; one line says why.
-    """
+    """The sweep of ``sweep()``'s arguments."""
     check_inputs(machine=machine, planner=planner)
     axes: dict[str, Sequence[Any]] = {}
     for name, given in (("gpu", gpus), ("vllm_version", vllm_versions), ("model", models)):
@@ -211,17 +191,9 @@ def finished(
 ) -> Sweep:
     """The sweep of these axes, its models and GPUs looked up.
 
-    Args:
-        axes: Values by name; those of ``OWN_NAMES`` vary slowest, and are the first columns.
-        setups: Groups of values that go together.
-        request: The request of a model's name, without a set-up's own values.
-        device: The GPU of a name.
-        planner: Who plans.
-        workers: How many.
-        ray: Where.
-
-    Raises:
-        PlannerError: No model can be had, or a GPU or version is none.
+    Values of ``OWN_NAMES`` vary slowest, and are the first columns; each of ``setups`` is a group
+    of values that go together. ``request`` gives a model's request without a set-up's own values,
+    ``device`` the GPU of a name.
     """
     if workers is not None and (type(workers) is not int or not 1 <= workers <= MOST_WORKERS):
         raise InputError(f"--workers {shown(workers)}: a whole number, 1 to {MOST_WORKERS:,}")
@@ -277,11 +249,7 @@ def _group(number: int, setup: Any, named: Mapping[str, dict[str, Any]]) -> Setu
 
 
 def _label(value: Any, objects: dict[str, Any]) -> str | None:
-    """What the column says of a model or GPU; objects are kept by it.
-
-    Raises:
-        InputError: Two different ones would be called the same.
-    """
+    """What the column says of a model or GPU; objects are kept by it, no two by the same."""
     if value is None:
         return None
     if isinstance(value, str | os.PathLike):
@@ -291,7 +259,7 @@ def _label(value: Any, objects: dict[str, Any]) -> str | None:
     elif isinstance(value, FoundConfig):
         label = value.id
     else:
-        raise InputError(f"{shown(value)} is no model or GPU, nor the name of one")
+        raise InputError(f"{shown(value)} is neither a model, a GPU, nor the name of one")
     if objects.setdefault(label, value) != value:
-        raise InputError(f"two different ones are called {label[:80]!r}")
+        raise InputError(f"two different models or GPUs are called {label[:80]!r}")
     return label

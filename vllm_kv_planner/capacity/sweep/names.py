@@ -27,12 +27,11 @@ _FIXED = {
 def canonical(name: str, where: str) -> str:
     """vLLM's name of a flag, however it is spelt, or one of ``OWN_NAMES``.
 
-    Raises:
-        UnknownNameError: Nobody knows it; names the nearest.
-        InputError: It changes nothing that is planned, or can be no part of a set-up.
+    Refuses what nobody knows (naming the nearest), what changes nothing that is planned, and what
+    can be no part of a set-up.
     """
     if not isinstance(name, str):  # of a caller's dictionary
-        raise InputError(f"{where}: {shown(name)} is no flag's name")
+        raise InputError(f"{where}: {shown(name)} is not the name of a flag")
     folded = name.lstrip("-").replace("-", "_")
     own = folded.removesuffix("s")
     if own in OWN_NAMES:
@@ -68,11 +67,7 @@ def _flags() -> dict[str, Flag]:
 
 
 def read_value(name: str, text: str, where: str) -> Any:
-    """The value of one name, as its flag reads it; None for ``none``.
-
-    Raises:
-        InputError: The flag does not take it.
-    """
+    """The value of one name, as its flag reads it; None for ``none``."""
     if name == "model":
         return text
     if text.lower() == NOT_GIVEN:
@@ -104,11 +99,7 @@ def _parser() -> Any:
 
 
 def read_axis(text: str) -> tuple[str, list[Any]]:
-    """``--grid NAME=VALUE,VALUE``: the name and its values.
-
-    Raises:
-        InputError: No name, no value, or one that the flag does not take.
-    """
+    """``--grid NAME=VALUE,VALUE``: the name and its values."""
     name, equals, values = text.partition("=")
     where = f"--grid {name[:60]}"
     if not equals or not name:
@@ -118,11 +109,7 @@ def read_axis(text: str) -> tuple[str, list[Any]]:
 
 
 def split_values(text: str, where: str) -> list[str]:
-    """Values between commas; those inside JSON are part of it.
-
-    Raises:
-        InputError: An empty value.
-    """
+    """Values between commas; those inside JSON are part of it."""
     parts = [""]
     depth, quoted, escaped = 0, False, False
     for letter in text:
@@ -144,11 +131,7 @@ def split_values(text: str, where: str) -> list[str]:
 
 
 def text_of(value: Any, where: str) -> str:
-    """A value of a YAML file as one would write it on the command line.
-
-    Raises:
-        InputError: It is of a kind that no flag takes (a date, a list of lists).
-    """
+    """A value of a YAML file as one would write it on the command line; no dates."""
     if value is None:
         return NOT_GIVEN
     if isinstance(value, bool):
@@ -159,15 +142,11 @@ def text_of(value: Any, where: str) -> str:
         return json.dumps(value, default=str)
     if isinstance(value, list) and all(isinstance(each, str | int) for each in value):
         return " ".join(map(str, value))
-    raise InputError(f"{where}: {str(value)[:60]!r} is no value of a flag")
+    raise InputError(f"{where}: {str(value)[:60]!r} is not a value of a flag")
 
 
 def read_values(name: str, values: Sequence[Any], where: str) -> list[Any]:
-    """The values of one name in a YAML file.
-
-    Raises:
-        InputError: One that its flag does not take.
-    """
+    """The values of one name in a YAML file."""
     if name == "vllm_version" and any(isinstance(each, float) for each in values):
         raise InputError(f"{where}: a version is text: write it in quotes, such as '0.30'")
     return [read_value(name, text_of(each, where), where) for each in values]
@@ -181,10 +160,6 @@ def read_sweep_file(path: str) -> tuple[dict[str, list[Any]], list[Setup]]:
 
     A list is an axis, anything else one value for all rows; ``setups`` holds mappings, each
     tried with all the axes.
-
-    Raises:
-        InputError: The file cannot be read, or something in it is wrong; says what and where.
-        UnknownNameError: A name that nobody knows; names the nearest.
     """
     content = read_yaml(path, "--file")
     if not isinstance(content, dict) or not content:
@@ -225,11 +200,7 @@ def _setup(content: Any, where: str) -> Setup:
 def merged(
     given: Mapping[str, Sequence[Any]], from_file: Mapping[str, Sequence[Any]]
 ) -> dict[str, list[Any]]:
-    """Axes of the command line and of the file together.
-
-    Raises:
-        InputError: Both name one.
-    """
+    """Axes of the command line and of the file together; no name may be in both."""
     both = next((name for name in given if name in from_file), None)
     if both is not None:
         raise InputError(f"{both}: given on the command line and in --file; once is enough")

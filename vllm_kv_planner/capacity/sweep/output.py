@@ -49,11 +49,7 @@ class Looked(NamedTuple):
 
 
 def look(path: str, form: str, columns: Sequence[str]) -> Looked:
-    """Read a file of rows to its end.
-
-    Raises:
-        InputError: It is no file of this sweep: other columns, another planner, or damaged.
-    """
+    """Read a file of rows to its end; refuses other columns, another version's rows, and damage."""
     rows = []
     end, torn = 0, b""
     for number, line in _lines(path):
@@ -145,7 +141,8 @@ KEY_DIGITS = 16
 
 def _no_row(path: str, number: int) -> InputError:
     return InputError(
-        f"{shown_path(path)}: line {number} is no row of a sweep; --overwrite, or another --output"
+        f"{shown_path(path)}: line {number} is not a row of a sweep; "
+        "--overwrite, or another --output"
     )
 
 
@@ -182,10 +179,8 @@ class Output:
 def open_output(output: Output, sweep: Sweep) -> tuple[frozenset[str], Sink]:
     """The keys of the rows that are in the file already, and where the others go.
 
-    Raises:
-        InputError: The file is there and neither to be continued nor overwritten, it holds
-            something else than rows of this sweep (then it is left as it is), or another sweep
-            writes into it.
+    Refuses a file that is there and neither to be continued nor overwritten, one that holds
+    something else than rows of this sweep (it is left as it is), and one that another sweep has.
     """
     form = format_of(output.path)
     lines = rows_file(output.path)
@@ -224,11 +219,7 @@ def rows_file(path: str) -> str:
 
 
 def _opened(path: str, mode: str) -> TextIO:
-    """The file, and the promise that no other sweep has it.
-
-    Raises:
-        InputError: Another has, or it cannot be opened.
-    """
+    """The file, locked: no other sweep may have it."""
     try:
         file: TextIO = open(path, mode, encoding="utf-8", newline="")  # type: ignore[assignment]  # noqa: SIM115
     except OSError as error:
@@ -286,8 +277,8 @@ def _check(
         sweep.check_kept(frozenset({looked.torn_key}), lines)
     elif looked.torn and not sweep.has_begun(looked.torn, format_of(output.path)):
         raise InputError(
-            f"{shown_path(lines)}: its last line is no row of this sweep, not even the beginning "
-            "of one; --overwrite, or another --output"
+            f"{shown_path(lines)}: its last line is not a row of this sweep, not even the "
+            "beginning of one; --overwrite, or another --output"
         )
 
 

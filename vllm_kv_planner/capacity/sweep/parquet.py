@@ -28,11 +28,7 @@ def journal_of(path: str) -> str:
 
 
 def need_pyarrow() -> None:
-    """Refuse before anything is planned.
-
-    Raises:
-        InputError: pyarrow is not installed.
-    """
+    """Refuse before anything is planned, where pyarrow is not installed."""
     try:
         import pyarrow.parquet  # noqa: F401
     except ImportError:
@@ -102,11 +98,7 @@ def _typed(row: Mapping[str, Any], schema: Any) -> dict[str, Any]:
 
 
 def look_at_parquet(path: str, columns: Sequence[str]) -> tuple[tuple[str, bool], ...]:
-    """The keys of a finished file's rows, and whether each has an error.
-
-    Raises:
-        InputError: It is no Parquet file of this sweep.
-    """
+    """The keys of a finished file's rows, and whether each has an error."""
     with _opened(path, columns) as old:
         batches = old.iter_batches(GROUP_ROWS, columns=[KEY, ERROR])
         rows = [row for batch in batches for row in batch.to_pylist()]

@@ -172,8 +172,7 @@ def available_memory() -> int:
 def inherited(number: int) -> dict[str, Any]:
     """What lets a process have one end of a pipe, and leaves Ctrl-C to whoever started the sweep.
 
-    Args:
-        number: The end's file descriptor; on Windows its handle.
+    ``number`` is the end's file descriptor; on Windows its handle.
     """
     if os.name != "nt":
         return {"pass_fds": [number], "start_new_session": True}
@@ -254,11 +253,7 @@ class ProcessPool:
             process.connection.send(chunk)
 
     def next(self) -> tuple[int, Answer | Died]:
-        """Wait for any worker.
-
-        Raises:
-            UnsupportedError: A worker cannot even start.
-        """
+        """Wait for any worker; a worker that cannot even start is an UnsupportedError."""
         while True:
             numbers = {each.connection: number for number, each in self._workers.items()}
             for connection in wait(list(numbers)):

@@ -24,16 +24,9 @@ class RayPool:
     def __init__(self, work: Work, address: str, size: int | None, *, planner: str) -> None:
         """Connect, or use the connection that this process has already.
 
-        Args:
-            work: What all rows have in common; sent to the cluster once.
-            address: As ``ray.init`` takes it: ``auto``, ``HOST:PORT``, ``ray://HOST:PORT``,
-                ``local`` for a cluster of this machine alone.
-            size: Actors; None: one a CPU, fewer where each holds a vLLM and memory is short.
-            planner: Who plans.
-
-        Raises:
-            UnsupportedError: Ray is not installed.
-            InputError: There is no cluster at the address.
+        ``address`` is as ``ray.init`` takes it: ``auto``, ``HOST:PORT``, ``ray://HOST:PORT``,
+        ``local`` for a cluster of this machine alone. ``size`` None: one actor a CPU, fewer where
+        each holds a vLLM and memory is short.
         """
         try:
             import ray
@@ -61,11 +54,7 @@ class RayPool:
         self._waiting[actor.run.remote(chunk)] = worker
 
     def next(self) -> tuple[int, Answer | Died]:
-        """Wait for any worker.
-
-        Raises:
-            UnsupportedError: No actor can start on the cluster.
-        """
+        """Wait for any worker; an actor that cannot even start is an UnsupportedError."""
         (done, *_), _ = self._ray.wait(list(self._waiting), num_returns=1)
         worker = self._waiting.pop(done)
         try:
@@ -95,11 +84,7 @@ class RayPool:
 
 
 def connect(ray: Any, address: str) -> None:
-    """Join the cluster, with this very package for its workers.
-
-    Raises:
-        InputError: There is none, or it does not answer.
-    """
+    """Join the cluster, with this very package for its workers."""
     _check_reachable(address)
     package = os.path.dirname(os.path.abspath(version.__file__))
     environment = {"py_modules": [package], "excludes": ["__pycache__"]}

@@ -111,12 +111,8 @@ class Lines:
     ) -> None:
         """Nothing is written yet.
 
-        Args:
-            stream: Takes the text.
-            form: Makes a line of a row.
-            head: Stands before the first row.
-            path: The file's name; it is closed in the end. None: the stream is the caller's.
-            anew: Drop what the file holds, once there is something to write.
+        ``head`` stands before the first row. ``path`` names the file, which is closed in the end;
+        None: the stream is the caller's. ``anew``: what it holds is dropped once there is a row.
         """
         self._stream = stream
         self._form = form
@@ -125,11 +121,7 @@ class Lines:
         self._anew = anew
 
     def write(self, rows: Iterable[Row]) -> None:
-        """Take whole rows.
-
-        Raises:
-            InputError: The file cannot take them; names it.
-        """
+        """Take whole rows."""
         text = self._head + "".join(map(self._form, rows))
         try:
             if self._anew:
@@ -155,11 +147,7 @@ class Lines:
 
 
 def format_of(path: str) -> str:
-    """What the end of a file's name asks for.
-
-    Raises:
-        InputError: None of ``FORMATS``.
-    """
+    """What the end of a file's name asks for."""
     name = path.rsplit(".", 1)[-1].lower()
     if name not in FORMATS:
         ends = ", ".join(f".{each}" for each in FORMATS)
@@ -196,15 +184,6 @@ def text_lines(
     path: str | None = None,
     anew: bool = False,
 ) -> Lines:
-    """Rows as CSV or JSON lines into a stream.
-
-    Args:
-        stream: Takes them.
-        form: ``csv`` or ``jsonl``.
-        columns: Their names.
-        head: Begin with CSV's header.
-        path: As ``Lines`` takes it.
-        anew: As ``Lines`` takes it.
-    """
+    """Rows as ``csv`` (with its header, if ``head``) or ``jsonl`` into a stream; see ``Lines``."""
     first = csv_line(columns) if head and form == "csv" else ""
     return Lines(stream, line_form(form, columns), first, path=path, anew=anew)

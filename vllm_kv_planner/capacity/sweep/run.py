@@ -93,11 +93,7 @@ def run_sweep(
     sink: Sink | None = None,
     progress: Progress | None = None,
 ) -> SweepResult:
-    """Plan all set-ups, into a file, into a sink of the caller's, or into the result.
-
-    Raises:
-        PlannerError: The file cannot be used, or no worker can be started.
-    """
+    """Plan all set-ups, into a file, into a sink of the caller's, or into the result."""
     if progress is not None and not callable(progress):
         raise InputError(f"progress: {shown(progress)} cannot be called")
     kept: frozenset[str] = frozenset()
@@ -167,7 +163,7 @@ def sweep(
         workers: Processes; None: one a core (fewer for ``planner="vllm"`` where memory is short).
         ray: Address of a Ray cluster whose CPUs plan instead: ``auto``, ``HOST:PORT``.
         planner: ``auto``, ``standalone`` or ``vllm``.
-        machine: Free memory of a shared GPU, and lessons of earlier starts.
+        machine: Free memory of a shared GPU, and the calibration of earlier starts.
         progress: Called with the number of rows that are done.
         **engine_args: Flags of all rows, by vLLM's names.
 

@@ -60,15 +60,7 @@ class Grid:
 
 
 def make_grid(axes: Mapping[str, Sequence[Any]], setups: Sequence[Setup] = ()) -> Grid:
-    """The product of the axes, and of them all with each of ``setups``.
-
-    Args:
-        axes: Values by name, in the order in which they shall vary, slowest first.
-        setups: Groups of values that go together, each tried with all the axes.
-
-    Raises:
-        InputError: An empty axis, a name both an axis and in a set-up, too many rows.
-    """
+    """The product of the axes, slowest first, and of them all with each of ``setups``."""
     made = []
     for name, values in axes.items():
         if not values:
@@ -127,11 +119,7 @@ class Work:
     changes: bool = False
 
     def request(self, setup: Setup) -> PlanRequest:
-        """The engine of a set-up.
-
-        Raises:
-            PlannerError: It cannot be; one line says why.
-        """
+        """The engine of a set-up, or the PlannerError that says why it cannot be."""
         base = self.models[setup["model"]]
         if isinstance(base, str):
             raise PlannerError(base)
@@ -201,7 +189,7 @@ def row_keys(work: Work) -> Callable[[Setup], str]:
     """The key of each set-up: 16 hexadecimal digits, the same in every run.
 
     It depends on all that is said of the row: the set-up, GPU sizes, the planner, vLLM's
-    environment, free memory and lessons. It does not depend on what the model's config says.
+    environment, free memory and calibration. It does not depend on what the model's config says.
     """
     from hashlib import blake2b
 
