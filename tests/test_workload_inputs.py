@@ -28,7 +28,7 @@ DRAWS = 20_000
 
 def draws(text: str, seed: int = 1, count: int = DRAWS) -> list[int]:
     lengths, random = parse_lengths(text), Random(seed)
-    return [lengths.draw(random) for _ in range(count)]
+    return [lengths(random) for _ in range(count)]
 
 
 @pytest.mark.parametrize(
@@ -147,7 +147,7 @@ def test_any_text_is_a_distribution_or_one_line(text: str) -> None:
     except InputError as refusal:
         assert str(refusal).isprintable()
     else:
-        assert lengths.draw(Random(0)) >= 1
+        assert lengths(Random(0)) >= 1
 
 
 def times(count: int, **given_: object) -> list[float]:

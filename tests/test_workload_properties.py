@@ -217,7 +217,7 @@ def test_figures_made_from_records_are_the_same(
     expected = result_of(simulate(settings, feed), feed)
     seen = SeenTrace(trace, concurrency=concurrency, step_time=None)
     seen.max_model_len = MAX_MODEL_LEN
-    assert list(seen.requests()) == trace
+    assert list(seen.stream()) == trace
     statistics = Statistics(settings)
     for record in steps_of(settings, trace, concurrency):
         seen.add(record, statistics, settings)
@@ -246,7 +246,7 @@ def result_of(statistics: Statistics, feed: Feed | SeenTrace) -> dict[str, Any]:
 
     result = statistics.result(
         None,  # type: ignore[arg-type]
-        feed.counts,
+        feed,
         scheduler="standalone",
         concurrency=None,
         step_time=None,

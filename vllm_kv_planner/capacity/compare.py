@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from ..errors import InputError, PlannerError, WeightsUnknownError
@@ -17,7 +18,7 @@ from ..planning.request import UNKNOWN_MACHINE, Machine, PlanRequest, check_inpu
 from ..planning.types import REFUSED
 from ..records import replace
 from .compared import ComparedModel, ModelComparison, RequestFigures
-from .known_memory import is_given, is_known, sizes_only, with_stand_in
+from .paging import is_given, is_known, sizes_only, with_stand_in
 
 if TYPE_CHECKING:
     from ..config.find import FoundConfig
@@ -132,10 +133,9 @@ def compare(
         notes.update(dict.fromkeys(row.said))
         try:
             answer, plan = compared(row, checked, memory_known=is_known(row))
+            gpu = gpu or plan.gpu
         except PlannerError as refusal:
             answer = refused(row, checked, str(refusal))
-        else:
-            gpu = gpu or plan.gpu
         models.append(answer)
     return ModelComparison(
         gpu=None if gpu is None else gpu.name,
@@ -148,7 +148,7 @@ def compare(
 
 def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
     """The lengths, which are positive whole numbers, each once."""
-    from ..config.custom import LONGEST
+    from ..config.found import LONGEST
     from ..engine_args.value_types import shown
 
     if not isinstance(lengths, Sequence) or isinstance(lengths, str):
@@ -164,11 +164,8 @@ def checked_lengths(lengths: Sequence[int]) -> tuple[int, ...]:
 def refused(request: PlanRequest, lengths: tuple[int, ...], reason: str) -> ComparedModel:
     """The row of a model that cannot be planned: its sizes, where only the memory is not known."""
     if not is_given(request):
-        try:
+        with suppress(PlannerError):
             row, _ = compared(sizes_only(request), lengths, memory_known=False)
-        except PlannerError:
-            pass
-        else:
             return replace(row, reason=reason)
     return refused_row(request.found.id, reason)
 
@@ -193,8 +190,8 @@ def compared(
         from .fit.suggestions import with_changes
 
         plan = with_changes(request, plan)
-    if memory_known and plan.memory.available_kv_cache_bytes is None:
-        raise WeightsUnknownError(plan.limits[0])
+        if plan.memory.available_kv_cache_bytes is None:
+            raise WeightsUnknownError(plan.limits[0])
     memory, cache = plan.memory, plan.kv_cache
     figures = [plan_at(request, plan, length) for length in lengths]
     row = ComparedModel(

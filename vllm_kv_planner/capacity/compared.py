@@ -9,7 +9,7 @@ from ..planning.types import ChangeInfo
 from ..records import dataclass
 from ..report.answer import Answer
 from ..report.document import Column, Document, Section, Table, lines_of, noted, table_of
-from .known_memory import HAND_MADE
+from .paging import HAND_MADE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,13 +106,11 @@ class ModelComparison(Answer):
         """Two tables, what a request takes and what a GPU holds; then who was not planned."""
         gpus = "one GPU" if self.gpu is None else f"{self.num_gpus} x {self.gpu}"
         requests = table_of(self.models, self._request_columns())
+        engines = table_of(self.models, self._engine_columns())
         return Document(
             sections=(
                 Section("KV cache of one request, on one GPU", (requests,)),
-                Section(
-                    f"Requests at once, on {gpus}",
-                    (table_of(self.models, self._engine_columns()),),
-                ),
+                Section(f"Requests at once, on {gpus}", (engines,)),
                 lines_of((*self._remarks(), *noted(self.notes))),
             )
         )
@@ -142,10 +140,8 @@ class ModelComparison(Answer):
 
     def _remarks(self) -> Iterator[str]:
         """What the figures mean, and the models without any."""
-        yield (
-            "requests at once: as vLLM logs it with that --max-model-len; "
-            "below 1x it does not start"
-        )
+        said = "requests at once: as vLLM logs it with that --max-model-len"
+        yield f"{said}; below 1x it does not start"
         for each in self.models:
             if each.reason is not None:
                 what = "not planned" if each.bytes_per_token is None else "memory not known"

@@ -36,11 +36,9 @@ OTHER_ENVIRONMENT = ("docker", "podman", "nerdctl", "sudo", "ssh", "srun", "kube
 
 @dataclass(frozen=True, kw_only=True)
 class Command:
-    """What will be started.
+    """What will be started: the program with its arguments, and the assignments before it.
 
-    Attributes:
-        words: The program and its arguments, untouched; they may hold secrets.
-        variables: Assignments before it; so may they.
+    Both are untouched, and may hold secrets.
     """
 
     words: tuple[str, ...] = field(repr=False)
@@ -168,13 +166,7 @@ BORDERLINE = "borderline"
 
 @dataclass(frozen=True, kw_only=True)
 class Launch:
-    """A command, and the plan of the engine that it starts.
-
-    Attributes:
-        command: What will be started.
-        request: The engine.
-        plan: Its plan.
-    """
+    """A command, the engine that it starts, and that engine's plan."""
 
     command: Command
     request: PlanRequest

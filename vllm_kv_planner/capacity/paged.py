@@ -239,7 +239,4 @@ SIZES = (
     Column("saved_share", "share", "percent"),
 )
 POOL = (Column("freed_bytes", form="gib"), Column("kv_cache_bytes", form="gib"))
-FIT = (
-    Column("fit_contiguous", "fit unpaged", "count"),
-    Column("fit_paged", "fit paged", "count"),
-)
+FIT = (Column("fit_contiguous", "fit unpaged", "count"), Column("fit_paged", "fit paged", "count"))

@@ -14,7 +14,6 @@ from ..planning.request import UNKNOWN_MACHINE, Machine, PlanRequest, plan_reque
 from ..planning.standalone import StandalonePlan
 from ..planning.verdict import refusal
 from ..records import dataclass, replace
-from .known_memory import HAND_MADE, is_given, is_known, sizes_only, with_stand_in
 from .paged import GroupHeld, PagedScenario, PagingComparison, held_by_request
 
 if TYPE_CHECKING:
@@ -69,7 +68,7 @@ CLASSIC = (
 
 def parse_scenario(text: str) -> Scenario:
     """The scenario that a person wrote; ``8K`` is 8,192 as on vLLM's command line."""
-    from ..engine_args.quantities import parse_quantity
+    from ..engine_args.arguments import parse_quantity
 
     match = _FORM.fullmatch(text.strip())
     if match is None:
@@ -77,12 +76,10 @@ def parse_scenario(text: str) -> Scenario:
             f"scenario {text[:40]!r}: REQUESTSxTOKENS@MAX_MODEL_LEN, such as 100x512@8K"
         )
     try:
-        requests, tokens, length = (
-            None if part is None else parse_quantity(part) for part in match.groups()
-        )
+        requests, tokens = map(parse_quantity, match.groups()[:2])
+        length = None if match[3] is None else parse_quantity(match[3])
     except InputError as error:
         raise InputError(f"scenario {text[:40]!r}: {error}") from None
-    assert requests is not None and tokens is not None
     return Scenario(requests=requests, tokens=tokens, max_model_len=length)
 
 
@@ -147,12 +144,14 @@ def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> Pagin
     lengths = dict.fromkeys(each.max_model_len for each in scenarios)
     unknown = None if is_known(request) else HAND_MADE
     try:
-        engines = engines_of(request if unknown is None else with_stand_in(request), lengths)
+        planned = request if unknown is None else with_stand_in(request)
+        engines = {length: engine_of(planned, length) for length in lengths}
     except PlannerError as refusal:
         if unknown is not None or is_given(request):
             raise
         try:
-            engines = engines_of(sizes_only(request), lengths)
+            planned = sizes_only(request)
+            engines = {length: engine_of(planned, length) for length in lengths}
         except PlannerError:
             raise refusal from None
         unknown = f"memory not known: {refusal}"
@@ -167,13 +166,6 @@ def compare_paging(request: PlanRequest, scenarios: Sequence[Scenario]) -> Pagin
         scenarios=tuple(rows),
         notes=(*request.said, *notes_of([*engines.values()], rows, unknown)),
     )
-
-
-def engines_of(
-    request: PlanRequest, lengths: Iterable[int | None]
-) -> dict[int | None, StandalonePlan]:
-    """The engine of every ``max_model_len``."""
-    return {length: engine_of(request, length) for length in lengths}
 
 
 def engine_of(request: PlanRequest, max_model_len: int | None) -> StandalonePlan:
@@ -249,11 +241,8 @@ def notes_of(
     """What the reader should know of these engines; ``unknown``: why the KV memory is not known."""
     setup = engines[0].setup
     derived = setup.resolved.length.derived
-    long = [
-        cache.planned_limits.max_model_len
-        for cache in engines
-        if cache.planned_limits.max_model_len > derived
-    ]
+    lengths = [cache.planned_limits.max_model_len for cache in engines]
+    long = [length for length in lengths if length > derived]
     if long:
         yield (
             f"max_model_len {listed(long)}: more than the model's own {int(derived):,}; vLLM takes "
@@ -265,8 +254,8 @@ def notes_of(
         yield unknown
     refused = [cache for cache in engines if not cache.blocks.fits]
     if refused and unknown is None:
-        lengths = listed([cache.planned_limits.max_model_len for cache in refused])
-        yield f"max_model_len {lengths} does not start here: {refusal(refused[0].blocks)}"
+        which = listed(cache.planned_limits.max_model_len for cache in refused)
+        yield f"max_model_len {which} does not start here: {refusal(refused[0].blocks)}"
     most = setup.resolved.batch.max_num_seqs
     if any(row.fit_paged is not None and row.fit_paged > most for row in rows):
         yield f"more requests fit than the {most:,} of max_num_seqs, which run at once at most"
@@ -275,3 +264,34 @@ def notes_of(
 def listed(lengths: Iterable[int]) -> str:
     """``8,192 and 32,768``."""
     return " and ".join(f"{each:,}" for each in lengths)
+
+
+STAND_IN_BYTES = 1 << 30
+"""KV memory that a plan needs to be made; nothing that depends on it is shown."""
+
+HAND_MADE = (
+    "a hand-made model's weights are not known, so neither is what fits: --kv-cache-memory-bytes N"
+)
+
+
+def is_known(request: PlanRequest) -> bool:
+    """Whether the KV memory is given, or the model has weights to predict it from."""
+    return request.found.source != "custom" or is_given(request)
+
+
+def is_given(request: PlanRequest) -> bool:
+    """Whether the user states the KV memory."""
+    return request.args.kv_cache_memory_bytes is not None
+
+
+def with_stand_in(request: PlanRequest) -> PlanRequest:
+    """The request in a form that can be planned whatever its weights are."""
+    return request.with_args(kv_cache_memory_bytes=STAND_IN_BYTES)
+
+
+def sizes_only(request: PlanRequest) -> PlanRequest:
+    """The same by the rules restated here, after a refusal: vLLM has had its say."""
+    from ..records import replace
+
+    planner = "vllm" if request.planner == "vllm" else "standalone"
+    return replace(with_stand_in(request), planner=planner)

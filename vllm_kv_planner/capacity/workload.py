@@ -72,7 +72,7 @@ def run_workload(
     feed = Feed(trace, settings, concurrency=concurrency, step_time=step_time)
     return simulate(settings, feed, progress).result(
         plan,
-        feed.counts,
+        feed,
         scheduler=scheduler,
         concurrency=concurrency,
         step_time=step_time,
@@ -130,19 +130,12 @@ def check_run(concurrency: int | None, step_time: float | None, scheduler: str) 
     """Refuse what no run can have."""
     from ..engine_args.value_types import shown
 
-    if concurrency is not None and (
-        isinstance(concurrency, bool)
-        or not isinstance(concurrency, int)
-        or not 1 <= concurrency <= MOST_CLIENTS
-    ):
-        raise InputError(
-            f"concurrency {shown(concurrency)}: a whole number of clients, 1 to {MOST_CLIENTS:,}"
-        )
-    if step_time is not None and (
-        isinstance(step_time, bool)
-        or not isinstance(step_time, int | float)
-        or not 1e-6 <= step_time <= 3600
-    ):
+    is_whole = type(concurrency) is int and 1 <= concurrency <= MOST_CLIENTS
+    if concurrency is not None and not is_whole:
+        valid = f"a whole number of clients, 1 to {MOST_CLIENTS:,}"
+        raise InputError(f"concurrency {shown(concurrency)}: {valid}")
+    is_time = type(step_time) in (int, float) and 1e-6 <= (step_time or 0) <= 3600
+    if step_time is not None and not is_time:
         raise InputError(f"step_time {shown(step_time)}: seconds of one step, 1e-6 to 3600")
     if scheduler not in ("standalone", "vllm"):
         raise InputError(f"scheduler {shown(scheduler)}: standalone or vllm")
@@ -163,7 +156,7 @@ def run_with_vllm(
     seen = SeenTrace(trace, concurrency=concurrency, step_time=step_time)
     with VLLMRun(
         request,
-        seen.requests(),
+        seen.stream(),
         concurrency=concurrency,
         step_time=step_time,
         scheduler_flags=scheduler_flags,
@@ -181,7 +174,7 @@ def run_with_vllm(
         plan = run.plan
     return statistics.result(
         plan,
-        seen.counts,
+        seen,
         scheduler="vllm",
         concurrency=concurrency,
         step_time=step_time,
@@ -207,20 +200,13 @@ def settings_told(told: Mapping[str, Any]) -> EngineSettings:
     )
 
 
-class SeenTrace:
-    """A trace on its way to vLLM, and what the records say became of it.
-
-    Attributes:
-        read: Requests read.
-        refused: Of them, prompts that are too long.
-        cut: Of them, those whose outputs end at ``max_model_len``.
-        ended: Requests that have ended.
-    """
+class SeenTrace(Counts):
+    """A trace on its way to vLLM, and what the records say became of it."""
 
     def __init__(
         self, trace: Iterable[TraceRequest], *, concurrency: int | None, step_time: float | None
     ) -> None:
-        self.read = self.refused = self.cut = self.ended = 0
+        super().__init__()
         self.max_model_len = 1 << 60
         self._trace = trace
         self._clients = concurrency
@@ -233,19 +219,14 @@ class SeenTrace:
         self._free_since: deque[int] = deque()
         self._leaving: deque[tuple[int, ...]] = deque()
 
-    @property
-    def counts(self) -> Counts:
-        """Of the requests read so far."""
-        return Counts(self.read, self.refused, self.cut)
-
-    def requests(self) -> Iterator[TraceRequest]:
+    def stream(self) -> Iterator[TraceRequest]:
         """The trace; its requests are noted as they pass."""
         before = 0.0 if self._clients is None else None
         for number, each in enumerate(self._trace):
             check_request(number, each, before)
             if before is not None:
                 before = each.arrival
-            self.read += 1
+            self.requests += 1
             yield each
             if each.prompt_tokens >= self.max_model_len:
                 self.refused += 1
@@ -305,7 +286,7 @@ class SeenTrace:
             return True
         if self._clients is None:
             return self._last_join > self._clock
-        return self.read - self.refused > self._clients + self.ended
+        return self.requests - self.refused > self._clients + self.ended
 
     def _note_join(self, request: Request) -> None:
         """When a request joined that is admitted now: an idle engine jumps to that time."""

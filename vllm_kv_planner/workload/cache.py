@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from ..kv_cache.specs import (
     ChunkedLocalAttentionSpec,
     CircularBufferSpec,
+    KVCacheSpec,
     MambaSpec,
     SlidingWindowSpec,
 )
@@ -21,6 +22,13 @@ from .queues import Request
 from .states import StateGroup
 from .types import EngineSettings, GroupSettings
 
+KINDS: tuple[tuple[type[KVCacheSpec], type[Group]], ...] = (
+    (SlidingWindowSpec, WindowGroup),
+    (ChunkedLocalAttentionSpec, ChunkGroup),
+    (CircularBufferSpec, RingGroup),
+    (MambaSpec, StateGroup),
+)
+"""The rules of every kind of group that does not keep all its tokens until its request ends."""
 Hit = tuple[list[Table], int, int]
 """Blocks found in each group, tokens found, and where a longer prefix ends that not all keep."""
 
@@ -29,42 +37,26 @@ def make_group(
     index: int, group: GroupSettings, settings: EngineSettings, pool: BlockPool
 ) -> Group:
     """The rules of a group, by its spec."""
-    spec = group.spec
-    kind: type[Group] = FullGroup
-    if isinstance(spec, SlidingWindowSpec):
-        kind = WindowGroup
-    elif isinstance(spec, ChunkedLocalAttentionSpec):
-        kind = ChunkGroup
-    elif isinstance(spec, CircularBufferSpec):
-        kind = RingGroup
-    elif isinstance(spec, MambaSpec) and settings.enable_prefix_caching:
-        kind = StateGroup
+    kinds = (kind for spec, kind in KINDS if isinstance(group.spec, spec))
+    kind = next(kinds, FullGroup)
+    if kind is StateGroup and not settings.enable_prefix_caching:
+        kind = FullGroup
     return kind(index, group, settings, pool)
 
 
 def make_families(groups: Sequence[Group]) -> list[list[Group]]:
     """Groups of one spec are looked up together; those that keep everything first."""
-    families: list[list[Group]] = []
+    families: dict[KVCacheSpec, list[Group]] = {}
     for group in groups:
-        if not group.is_cached:
-            continue
-        for family in families:
-            if family[0].spec == group.spec:
-                family.append(group)
-                break
-        else:
-            families.append([group])
-    return sorted(families, key=lambda family: not family[0].keeps_all)
+        if group.is_cached:
+            families.setdefault(group.spec, []).append(group)
+    return sorted(families.values(), key=lambda family: not family[0].keeps_all)
 
 
 class KVCache:
-    """Blocks of all groups.
+    """Blocks of all groups, ``total`` in number.
 
-    Attributes:
-        pool: The blocks.
-        groups: The groups' rules, in order.
-        total: Blocks that requests can hold.
-        has_no_room: Whether the last request not admitted did not fit as a whole.
+    ``has_no_room`` says that the last request that was not admitted did not fit as a whole.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -146,12 +138,10 @@ class KVCache:
         self, request: Request, tokens: int, computed: int, hits: list[Table], *, capped: bool
     ) -> int:
         """Free blocks that ``tokens`` slots take, all groups together."""
-        needed = 0
-        for group in self.groups:
-            needed += group.blocks_needed(
-                request, tokens, computed, hits[group.index], capped=capped
-            )
-        return needed
+        return sum(
+            group.blocks_needed(request, tokens, computed, hits[group.index], capped=capped)
+            for group in self.groups
+        )
 
     def admit(
         self, request: Request, tokens: int, hits: list[Table], found: int, *, others: bool

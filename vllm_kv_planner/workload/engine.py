@@ -19,12 +19,8 @@ from .types import EngineSettings
 class Engine:
     """The engine core: the queues, the KV cache, and the steps in flight.
 
-    Attributes:
-        cache: The KV cache.
-        waiting: Requests that wait.
-        running: Requests that run, in the order they were admitted.
-        in_flight: Steps whose output is not back, oldest first.
-        calls: How often ``schedule()`` was called.
+    ``running`` is in the order of admission, ``in_flight`` (steps whose output is not back) oldest
+    first; ``calls`` counts ``schedule()``.
     """
 
     def __init__(self, settings: EngineSettings) -> None:
@@ -262,8 +258,7 @@ class Watch:
     """Looks at every turn of an engine, for workloads that would never end, in vLLM as here."""
 
     def __init__(self) -> None:
-        self.last_end = 0
-        """``Engine.calls`` when a request last ended, or there was none."""
+        self.last_end = 0  # ``Engine.calls`` when a request last ended, or there was none
         self._stuck = 0  # turns in a row that gave nothing to do
 
     def check(self, engine: Engine, step: Step | None) -> None:

@@ -35,12 +35,7 @@ def can_be_fast(settings: EngineSettings) -> bool:
 
 
 class FastEngine(Engine):
-    """``Engine`` that leaves quiet requests alone.
-
-    Attributes:
-        awake: Requests looked at in every step, in the order of admission.
-        quiet: How many of the running ones are quiet.
-    """
+    """``Engine`` that leaves quiet requests alone; ``awake`` is in the order of admission."""
 
     def __init__(self, settings: EngineSettings) -> None:
         super().__init__(settings)
@@ -90,17 +85,15 @@ class FastEngine(Engine):
 
         ``most``: steps until the next request arrives; None: none will.
         """
-        if self.waiting and (step.preempted or step.limit not in ("slots", "blocks")):
-            return 0
-        if self.awake or not 0 < self.quiet <= self.settings.token_budget:
-            return 0
-        if len(self.in_flight) != self.lag:
+        if (
+            (self.waiting and (step.preempted or step.limit not in ("slots", "blocks")))
+            or self.awake
+            or not 0 < self.quiet <= self.settings.token_budget
+            or len(self.in_flight) != self.lag
+        ):
             return 0
         steps = self._ticks[0] - self.calls - 1
-        if most is not None:
-            steps = min(steps, most)
-        if steps <= 0:
-            return 0
+        steps = max(steps if most is None else min(steps, most), 0)
         self.calls += steps
         return steps
 
@@ -247,18 +240,13 @@ class FastEngine(Engine):
 
     def _sleep(self, request: Request, tick: int, ahead: int = 0) -> None:
         """Note which ``schedule()``, from ``tick`` on, has to look at a quiet request."""
-        wake = request.last
         computed = request.computed + ahead
-        for quiet_steps in self._quiet_steps:
-            wake = min(wake, tick + quiet_steps(computed, self.lag))
-        self._call(request, wake)
+        quiet = (quiet_steps(computed, self.lag) for quiet_steps in self._quiet_steps)
+        self._call(request, min(request.last, tick + min(quiet)))
 
     def _call(self, request: Request, wake: int) -> None:
         """Let this ``schedule()`` look at a quiet request."""
         request.wake = wake
-        there = self._calendar.get(wake)
-        if there is None:
-            self._calendar[wake] = [request]
+        if wake not in self._calendar:
             heapq.heappush(self._ticks, wake)
-        else:
-            there.append(request)
+        self._calendar.setdefault(wake, []).append(request)

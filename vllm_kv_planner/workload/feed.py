@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from math import ceil
-from typing import NamedTuple
 
 from ..errors import InputError
 from .engine import Engine
@@ -15,32 +14,25 @@ LATEST = 1e12
 """Arrivals lie before it, in seconds or in steps."""
 
 
-class Counts(NamedTuple):
-    """Requests of a trace.
+class Counts:
+    """Requests of a trace, counted as they are read.
 
     Attributes:
         requests: All that were read.
         refused: Of them, prompts that are too long, which vLLM refuses.
         cut: Of them, those whose outputs end at ``max_model_len``.
+        ended: Of them, those that are over.
     """
 
-    requests: int
-    refused: int
-    cut: int
+    def __init__(self) -> None:
+        self.requests = self.refused = self.cut = self.ended = 0
 
 
-class Feed:
+class Feed(Counts):
     """Hands the requests of a trace to an engine, one step after the other.
 
-    Time counts steps in which something was computed. Where the engine has nothing to do, it jumps
-    to the next arrival.
-
-    Attributes:
-        clock: The time, in steps.
-        requests: Requests read so far.
-        refused: Of them, prompts that are too long, which vLLM refuses.
-        cut: Of them, those whose outputs end at ``max_model_len``.
-        ended: Of them, those that are over, the refused ones included.
+    ``clock`` counts steps in which something was computed. Where the engine has nothing to do, it
+    jumps to the next arrival. Refused requests count as ended.
     """
 
     def __init__(
@@ -51,18 +43,14 @@ class Feed:
         concurrency: int | None = None,
         step_time: float | None = None,
     ) -> None:
-        self.clock = self.requests = self.refused = self.cut = self.ended = 0
+        super().__init__()
+        self.clock = 0
         self._max_model_len = settings.max_model_len
         self._closed = concurrency is not None
         self._due = concurrency or 0
         self._step_time = step_time or 1.0
         self._rest = self._accepted(iter(trace))
         self._next = next(self._rest, None)
-
-    @property
-    def counts(self) -> Counts:
-        """Of the requests read so far."""
-        return Counts(self.requests, self.refused, self.cut)
 
     @property
     def is_over(self) -> bool:

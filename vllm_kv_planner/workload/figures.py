@@ -17,16 +17,19 @@ LIMITS = {
 """What people read for the names of ``Outcome.limits``."""
 
 
-class Figure(NamedTuple):
-    """One figure.
+SPREADS = (
+    ("sustained", "Running at once", "steps between ramp-up and drain"),
+    ("running", "  all in all", "steps"),
+    ("running_loaded", "  under load", "steps that leave some waiting"),
+    ("waiting", "Waiting", "steps"),
+    ("used_blocks", "Blocks in use", "steps"),
+    ("step_tokens", "Tokens of a step", "steps"),
+)
+"""Spreads of an ``Outcome``: its name, what people read, and what they are counted over."""
 
-    Attributes:
-        name: Key of programs.
-        label: What people read.
-        value: As it is.
-        text: As people read it.
-        meaning: In some words.
-    """
+
+class Figure(NamedTuple):
+    """One figure: programs read ``name`` and ``value``, people ``label``, ``text``, ``meaning``."""
 
     name: str
     label: str
@@ -76,9 +79,8 @@ def how_many(result: Outcome) -> str:
         return f"{said}none is left waiting, and there are never more than {result.running.most:,}."
     if 2 * full >= result.steps:
         return f"{said}limited by {causes(result.limits)}."
-    return f"{said}{share(full, result.steps)} of the steps leave some waiting, for " + (
-        f"{causes(result.limits)}."
-    )
+    waiting = f"{share(full, result.steps)} of the steps leave some waiting"
+    return f"{said}{waiting}, for {causes(result.limits)}."
 
 
 def between(values: Spread) -> str:
@@ -124,15 +126,8 @@ def figures(result: Outcome) -> Iterator[Figure]:
     if result.step_time is not None:
         steps += f" ({duration(result.steps, result)})"
     yield Figure("steps", "Engine steps", result.steps, steps, "in which something was scheduled")
-    middle = "steps between ramp-up and drain"
-    yield from spread("sustained", "Running at once", result.sustained, middle)
-    yield from spread("running", "  all in all", result.running, "steps")
-    if result.running_loaded is not None:
-        meaning = "steps that leave some waiting"
-        yield from spread("running_loaded", "  under load", result.running_loaded, meaning)
-    yield from spread("waiting", "Waiting", result.waiting, "steps")
-    yield from spread("used_blocks", "Blocks in use", result.used_blocks, "steps")
-    yield from spread("step_tokens", "Tokens of a step", result.step_tokens, "steps")
+    for name, label, over in SPREADS:
+        yield from spread(name, label, getattr(result, name), over)
     yield from waiting_figures(result)
     yield Figure("limit", "", result.limit, "", "")
 
@@ -147,14 +142,10 @@ def waiting_figures(result: Outcome) -> Iterator[Figure]:
     if result.preemptions:
         preempted = f"of {result.preempted_requests:,} requests, which compute everything again"
     yield Figure("preemptions", "Preemptions", result.preemptions, count, preempted)
-    again = share(result.recomputed_tokens, result.computed_tokens)
-    yield Figure(
-        "recomputed_tokens",
-        "Recomputed",
-        result.recomputed_tokens,
-        again,
-        "of all scheduled tokens",
-    )
+    again = result.recomputed_tokens
+    meaning = "of all scheduled tokens"
+    text = share(again, result.computed_tokens)
+    yield Figure("recomputed_tokens", "Recomputed", again, text, meaning)
     rate = result.prefix_hit_rate
     found = "-" if rate is None else share(result.cached_tokens, result.queried_tokens)
     yield Figure("prefix_hit_rate", "Prefix cache hits", rate, found, "of the prompts' tokens")
@@ -169,11 +160,9 @@ def engine_figures(result: Outcome) -> Iterator[Figure]:
     yield Figure("gpu", "GPU", plan.gpu.name, gpus, "")
     version = f"vLLM {plan.planner.vllm_version}"
     yield Figure("scheduler", "Scheduler", result.scheduler, result.scheduler, f"{who}, {version}")
-    tokens = f"{plan.kv_cache.kv_cache_size_tokens:,} tokens"
-    blocks = f"{result.usable_blocks:,}"
-    yield Figure(
-        "usable_blocks", "KV blocks", result.usable_blocks, blocks, f"GPU KV cache: {tokens}"
-    )
+    tokens = f"GPU KV cache: {plan.kv_cache.kv_cache_size_tokens:,} tokens"
+    blocks = result.usable_blocks
+    yield Figure("usable_blocks", "KV blocks", blocks, f"{blocks:,}", tokens)
     for name in ("max_model_len", "max_num_seqs", "max_num_batched_tokens"):
         value = getattr(plan.engine, name)
         yield Figure(name, name, value, f"{value:,}", "")
@@ -194,8 +183,10 @@ def request_figures(result: Outcome) -> Iterator[Figure]:
         yield Figure(name, label, value, f"{value:,}", f"{mean:,.1f} a request")
 
 
-def spread(name: str, label: str, values: Spread, over: str) -> Iterator[Figure]:
+def spread(name: str, label: str, values: Spread | None, over: str) -> Iterator[Figure]:
     """One line for people, six figures for programs; all but the mean have no text."""
+    if values is None:
+        return
     text = between(values)
     usual = f"5 to 95 % of the {over}; mean {values.mean:,.1f}, most {values.most:,}"
     yield Figure(f"{name}.mean", label, values.mean, text, usual)

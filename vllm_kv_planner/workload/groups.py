@@ -144,13 +144,8 @@ class Group:
     def found(self, request: Request, index: int, members: Sequence[Group]) -> Table | None:
         """The block at this position of every member; None where one lacks it."""
         key = request.keys.at((index + 1) * self.keys_per_block - 1)
-        blocks: Table = []
-        for member in members:
-            block = known(member.names, key)
-            if block is None:
-                return None
-            blocks.append(block)
-        return blocks
+        blocks: Table = [known(member.names, key) for member in members]
+        return None if None in blocks else blocks
 
     def worth_looking(self, request: Request, longest: int) -> int:
         """Blocks that may be found: only a request that ran before finds its own."""
@@ -198,9 +193,7 @@ def free_ones(blocks: Table) -> int:
 
 def cut(found: list[Table], count: int, block_size: int) -> tuple[list[Table], int]:
     """The first ``count`` blocks of each member, and their tokens."""
-    for table in found:
-        del table[count:]
-    return found, count * block_size
+    return [table[:count] for table in found], count * block_size
 
 
 class RingGroup(Group):
@@ -271,22 +264,14 @@ class WindowGroup(Group):
             run += 1
             blocks.append(here)
             if run >= self.blocks_for_a_hit:
-                return self.behind_nulls(blocks, index, members)
-        tables, _ = self.behind_nulls(blocks, 0, members)
-        count = len(tables[0])
+                nulls: Table = [None] * index  # of what lies before the run
+                tables = [[*nulls, *found] for found in zip(*reversed(blocks), strict=True)]
+                return tables, len(tables[0]) * size
+        count = len(blocks)
         while count * size % self.alignment:
             count -= 1
-        return cut(tables, count, size)
-
-    def behind_nulls(
-        self, blocks: list[Table], first: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
-        """The run, gathered from the right, at its place behind null blocks."""
-        tables: list[Table] = [[None] * first for _ in members]
-        for here in reversed(blocks):
-            for table, block in zip(tables, here, strict=True):
-                table.append(block)
-        return tables, len(tables[0]) * self.block_size
+        blocks = blocks[::-1][:count]
+        return [[here[at] for here in blocks] for at in range(len(members))], count * size
 
 
 class ChunkGroup(Group):
@@ -312,11 +297,11 @@ class ChunkGroup(Group):
     ) -> tuple[list[Table], int]:
         """Chunks that are over count as found; the next token's chunk is looked up."""
         first = longest // self.chunk * self.chunk // self.block_size
-        found: list[Table] = [[None] * first for _ in members]
+        tables: list[Table] = [[None] * first for _ in members]
         for index in range(first, self.worth_looking(request, longest)):
-            blocks = self.found(request, index, members)
-            if blocks is None:
+            found = self.found(request, index, members)
+            if found is None:
                 break
-            for table, block in zip(found, blocks, strict=True):
+            for table, block in zip(tables, found, strict=True):
                 table.append(block)
-        return found, len(found[0]) * self.block_size
+        return tables, len(tables[0]) * self.block_size

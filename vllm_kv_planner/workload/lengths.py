@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
 from ..engine_args.arguments import parse_quantity
 from ..errors import InputError, printable
-from ..records import dataclass
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
     from random import Random
 
 MOST_TOKENS = 1_000_000_000
@@ -29,67 +28,36 @@ VALID = (
 )
 
 
-class Lengths:
-    """A distribution of token counts."""
-
-    def draw(self, random: Random) -> int:
-        """One length, at least 1."""
-        raise NotImplementedError
+Lengths = Callable[["Random"], int]
+"""Draws one length in tokens, at least 1."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Uniform(Lengths):
-    """Every whole number from ``low`` to ``high``, both included, equally often."""
-
-    low: int
-    high: int
-
-    def draw(self, random: Random) -> int:
-        """One length; nothing is drawn where only one is possible."""
-        return self.low if self.low == self.high else random.randint(self.low, self.high)
+def uniform(low: int, high: int) -> Lengths:
+    """Every whole number from ``low`` to ``high``; nothing is drawn where only one is possible."""
+    return lambda random: low if low == high else random.randint(low, high)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Choice(Lengths):
-    """One of some lengths, each as often as its weight says."""
+def curve(kind: str, first: float, second: float, given: dict[str, float]) -> Lengths:
+    """A continuous distribution, rounded, and held between ``min`` and ``max`` of ``given``.
 
-    lengths: tuple[int, ...]
-    cumulative: tuple[float, ...]
-
-    def draw(self, random: Random) -> int:
-        """One of the lengths."""
-        return random.choices(self.lengths, cum_weights=self.cumulative)[0]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Curve(Lengths):
-    """A continuous distribution, rounded and cut.
-
-    Attributes:
-        kind: ``normal`` (mean, standard deviation), ``lognormal`` (mean and standard deviation of
-            the logarithm) or ``exponential`` (mean, unused).
-        first: First parameter.
-        second: Second parameter.
-        least: Shorter draws count as this.
-        most: Longer draws count as this.
+    Its parameters: of ``normal`` the mean and standard deviation, of ``lognormal`` those of the
+    logarithm, of ``exponential`` the mean.
     """
+    least, most = int(given.get("min", 1)), int(given.get("max", MOST_TOKENS))
+    if least > most:
+        raise InputError("min is above max")
 
-    kind: str
-    first: float
-    second: float
-    least: int
-    most: int
-
-    def draw(self, random: Random) -> int:
-        """One length between the bounds."""
-        if self.kind == "normal":
-            drawn = random.normalvariate(self.first, self.second)
-        elif self.kind == "lognormal":
+    def draw(random: Random) -> int:
+        if kind == "normal":
+            drawn = random.normalvariate(first, second)
+        elif kind == "lognormal":
             # exp() of more than 700 has no float; a billion tokens is exp(20.7)
-            drawn = math.exp(min(random.normalvariate(self.first, self.second), 100.0))
+            drawn = math.exp(min(random.normalvariate(first, second), 100.0))
         else:
-            drawn = random.expovariate(1 / self.first)
-        return min(max(round(drawn), self.least), self.most)
+            drawn = random.expovariate(1 / first)
+        return min(max(round(drawn), least), most)
+
+    return draw
 
 
 _RANGE = re.compile(r"([0-9.]+[kKmMgG]?)-([0-9.]+[kKmMgG]?)")
@@ -113,10 +81,10 @@ def _parsed(text: str) -> Lengths:
         return read(rest)
     between = _RANGE.fullmatch(text)
     low, high = between.groups() if between is not None else (text, text)
-    made = Uniform(low=_tokens(low), high=_tokens(high))
-    if made.low > made.high:
+    first, last = _tokens(low), _tokens(high)
+    if first > last:
         raise InputError("the range ends before it begins")
-    return made
+    return uniform(first, last)
 
 
 def _choice(text: str) -> Lengths:
@@ -131,18 +99,18 @@ def _choice(text: str) -> Lengths:
         weights.append(_number("weight", weight, least=0) if at else 1.0)
     if not sum(weights) > 0:
         raise InputError("every weight is 0")
-    return Choice(lengths=tuple(lengths), cumulative=tuple(accumulate(weights)))
+    cumulative = tuple(accumulate(weights))
+    return lambda random: random.choices(lengths, cum_weights=cumulative)[0]
 
 
 def _normal(text: str) -> Lengths:
     given = _parameters(text, "mean", "std")
-    first = _needed(given, "mean", "normal")
-    return _curve("normal", first, _needed(given, "std", "normal"), given)
+    return curve("normal", _needed(given, "mean", "normal"), _needed(given, "std", "normal"), given)
 
 
 def _exponential(text: str) -> Lengths:
     given = _parameters(text, "mean")
-    return _curve("exponential", _needed(given, "mean", "exponential"), 0.0, given)
+    return curve("exponential", _needed(given, "mean", "exponential"), 0.0, given)
 
 
 def _lognormal(text: str) -> Lengths:
@@ -158,7 +126,7 @@ def _lognormal(text: str) -> Lengths:
         sigma = given["sigma"]
     # the mean of exp(N(mu, sigma)) is exp(mu + sigma^2 / 2), its median exp(mu)
     mu = math.log(given["median"]) if "median" in given else math.log(given["mean"]) - sigma**2 / 2
-    return _curve("lognormal", mu, sigma, given)
+    return curve("lognormal", mu, sigma, given)
 
 
 _NAMED: dict[str, Callable[[str], Lengths]] = {
@@ -167,13 +135,6 @@ _NAMED: dict[str, Callable[[str], Lengths]] = {
     "lognormal": _lognormal,
     "exponential": _exponential,
 }
-
-
-def _curve(kind: str, first: float, second: float, given: dict[str, float]) -> Lengths:
-    least, most = int(given.get("min", 1)), int(given.get("max", MOST_TOKENS))
-    if least > most:
-        raise InputError("min is above max")
-    return Curve(kind=kind, first=first, second=second, least=least, most=most)
 
 
 def _parameters(text: str, *names: str) -> dict[str, float]:

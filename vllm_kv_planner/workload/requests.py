@@ -132,9 +132,7 @@ def generated_requests(
     if not 1 <= count <= MOST_REQUESTS:
         raise InputError(f"--requests {count}: 1 to {MOST_REQUESTS:,}")
     prompts, outputs = _stream(seed, "prompt"), _stream(seed, "output")
-    return (
-        TraceRequest(0.0, prompt.draw(prompts), output.draw(outputs)) for _ in repeat(None, count)
-    )
+    return (TraceRequest(0.0, prompt(prompts), output(outputs)) for _ in repeat(None, count))
 
 
 def with_arrivals(

@@ -80,7 +80,6 @@ class RequestSource:
         Raises:
             InputError: Flags that do not go together, or a trace that cannot be read.
         """
-        self._check_types()
         self._check()
         arrivals = parse_arrivals(self.arrivals, self.rate, self.burstiness)
         replaced = any(each is not None for each in (self.arrivals, self.rate, self.concurrency))
@@ -144,7 +143,6 @@ class RequestSource:
         trace: Trace | None,
     ) -> OpenSource:
         """The stream with its arrivals and prefixes; no ``arrivals``: the trace's own."""
-        unit = "step" if self.step_time is None else "second"
         if self.concurrency is not None:
             said = f"closed loop, {self.concurrency:,} clients"
         elif arrivals is None:
@@ -152,11 +150,10 @@ class RequestSource:
             said = f"as in the trace{pace}"
         else:
             stream = with_arrivals(stream, arrivals, seed=self.seed)
-            said = arrivals.described(unit)
+            said = arrivals.described("step" if self.step_time is None else "second")
         if self.shared_prefix:
-            shared = SharedPrefix(
-                tokens=self.shared_prefix, count=1 if self.prefixes is None else self.prefixes
-            )
+            count = 1 if self.prefixes is None else self.prefixes
+            shared = SharedPrefix(tokens=self.shared_prefix, count=count)
             stream = with_shared_prefix(stream, shared, seed=self.seed)
             which = "one" if shared.count == 1 else f"one of {shared.count:,}"
             lengths += f", behind {which} shared prefix{'es' * (shared.count > 1)} of "
@@ -164,33 +161,25 @@ class RequestSource:
         total = self.requests if trace is not None else self.requests or USUAL_REQUESTS
         return OpenSource(requests=stream, lengths=lengths, arrivals=said, total=total, trace=trace)
 
-    def _check_types(self) -> None:
-        """Refuse what is of no type that the flag could have."""
+    def _check(self) -> None:
+        """Refuse flags of a wrong type, or that make no sense by themselves or together."""
         from ..engine_args.value_types import of_type
 
-        for name in ("prompt_tokens", "output_tokens", "arrivals", "trace_format", "trace_model"):
-            of_type(getattr(self, name), "str", name)
-        of_type(self.trace_tokenizer, "str", "trace_tokenizer")
-        for name in ("requests", "concurrency", "prefixes"):
-            of_type(getattr(self, name), "int", name)
-        for name in ("shared_prefix", "seed"):
-            of_type(getattr(self, name), "int", name, null=False)
-        for name in ("rate", "burstiness", "scale", "step_time"):
-            of_type(getattr(self, name), "float", name)
-
-    def _check(self) -> None:
-        """Refuse flags that make no sense by themselves or together."""
-        generated = (self.prompt_tokens, self.output_tokens)
-        if self.trace is not None and generated != (None, None):
+        for kind, names in TYPES.items():
+            for name in names:
+                of_type(getattr(self, name), kind, name, null=name not in ("shared_prefix", "seed"))
+        if self.trace is not None and (self.prompt_tokens, self.output_tokens) != (None, None):
             raise InputError("--trace brings its own lengths: no --prompt-tokens, --output-tokens")
-        if self.trace is None:
-            self._check_no_trace_flags()
+        values = ((flag, getattr(self, name)) for flag, name in OF_TRACES)
+        given = (flag for flag, value in values if value is not None and value is not False)
+        if self.trace is None and (flag := next(given, None)) is not None:
+            raise InputError(f"{flag} is about a trace: add --trace FILE")
         if self.requests is not None and not 1 <= self.requests <= MOST_REQUESTS:
             raise InputError(f"--requests {self.requests}: 1 to {MOST_REQUESTS:,}")
         if self.concurrency is not None:
             if not 1 <= self.concurrency <= 1_000_000:
                 raise InputError(f"--concurrency {self.concurrency}: 1 to 1,000,000 clients")
-            if self.rate is not None or self.arrivals is not None or self.burstiness is not None:
+            if (self.rate, self.arrivals, self.burstiness) != (None, None, None):
                 raise InputError(
                     "--concurrency is a closed loop, where requests come when others end: "
                     "no --rate, --arrivals or --burstiness"
@@ -202,16 +191,23 @@ class RequestSource:
         if self.prefixes is not None and not self.shared_prefix:
             raise InputError("--prefixes needs --shared-prefix: the tokens of one")
 
-    def _check_no_trace_flags(self) -> None:
-        for flag, value in (
-            ("--trace-format", self.trace_format),
-            ("--trace-model", self.trace_model),
-            ("--tokenizer", self.trace_tokenizer),
-            ("--all-lengths", self.all_lengths or None),
-            ("--scale", self.scale),
-        ):
-            if value is not None:
-                raise InputError(f"{flag} is about a trace: add --trace FILE")
+
+OF_TRACES = (
+    ("--trace-format", "trace_format"),
+    ("--trace-model", "trace_model"),
+    ("--tokenizer", "trace_tokenizer"),
+    ("--all-lengths", "all_lengths"),
+    ("--scale", "scale"),
+)
+TYPES = {
+    "str": (
+        *("prompt_tokens", "output_tokens", "arrivals", "trace_format", "trace_model"),
+        "trace_tokenizer",
+    ),
+    "int": ("requests", "concurrency", "prefixes", "shared_prefix", "seed"),
+    "float": ("rate", "burstiness", "scale", "step_time"),
+}
+"""Fields of a source by their type."""
 
 
 @dataclass(frozen=True, kw_only=True)

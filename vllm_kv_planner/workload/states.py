@@ -205,7 +205,6 @@ class StateSplit:
     Source: vLLM 0.33 ``Scheduler._mamba_block_aligned_split`` (``v1/core/sched/scheduler.py``).
 
     Attributes:
-        block_size: Tokens of a block.
         common: The scheduler's block size.
         names: Tokens of one block name.
         most: Tokens that one prompt may have in a step.
@@ -246,10 +245,9 @@ class StateSplit:
         size = self.block_size
         end = start + tokens
         last_kept = checkpoint_position(request.known, size)
+        position = checkpoint_position(prefill_end, self.common)
         exported = self.exports and end >= prefill_end
-        exported = exported and can_checkpoint(
-            start, end, checkpoint_position(prefill_end, self.common), self.names, size, self.grid
-        )
+        exported = exported and can_checkpoint(start, end, position, self.names, size, self.grid)
         if exported:
             last_kept = 0
         if end < prefill_end:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 from ..planning.types import Plan
 from .feed import Counts
 from .outcome import SeriesTally, Spread, Tally
@@ -18,6 +20,11 @@ CAUSES = {
 }
 """What kept the first waiting request out, by the engine's word for it."""
 
+TOTALS = (
+    *("preemptions", "preempted_requests", "prompt_tokens", "output_tokens"),
+    *("recomputed_tokens", "cached_tokens", "queried_tokens"),
+)
+"""Figures of ``Outcome`` that are plain sums over the run."""
 RARELY = 0.01
 """Share of the steps below which waiting is not worth a limit."""
 
@@ -26,18 +33,18 @@ def limit_sentence(
     settings: EngineSettings, limits: dict[str, int], steps: int, running: Spread
 ) -> str:
     """What would let more requests run."""
-    waited = sum(limits.values())
-    if waited <= RARELY * steps:
+    if sum(limits.values()) <= RARELY * steps:
         return f"nothing: at most {running.most:,} requests were there at once, and all of them ran"
     cause = max(limits, key=lambda name: limits[name])
     share = f"in {100 * limits[cause] / steps:.0f} % of the steps the next request waited for"
-    if cause == "kv_blocks":
-        return f"KV cache: {share} blocks ({settings.num_gpu_blocks - 1:,} in all)"
-    if cause == "max_num_seqs":
-        return f"max_num_seqs {settings.max_num_seqs:,}: {share} a sequence slot"
-    if cause == "prefill_schedule_interval":
-        return f"prefill_schedule_interval {settings.prefill_schedule_interval}: {share} its turn"
-    return f"max_num_batched_tokens {settings.token_budget:,}: {share} room in a step"
+    interval = settings.prefill_schedule_interval
+    said = {
+        "kv_blocks": f"KV cache: {share} blocks ({settings.num_gpu_blocks - 1:,} in all)",
+        "max_num_seqs": f"max_num_seqs {settings.max_num_seqs:,}: {share} a sequence slot",
+        "prefill_schedule_interval": f"prefill_schedule_interval {interval}: {share} its turn",
+    }
+    room = f"max_num_batched_tokens {settings.token_budget:,}: {share} room in a step"
+    return said.get(cause, room)
 
 
 class Statistics:
@@ -53,24 +60,20 @@ class Statistics:
         self._running, self._waiting, self._used = Tally(), Tally(), Tally()
         self._tokens, self._wait, self._loaded, self._sustained = Tally(), Tally(), Tally(), Tally()
         self._series = SeriesTally()
-        self._limits: dict[str, int] = {}
-        self._waited_for: dict[str, int] = {}
+        self._limits: Counter[str] = Counter()
+        self._waited_for: Counter[str] = Counter()
         self._waited = 0
         self._has_started = False
-        self._totals = dict.fromkeys(
-            (
-                *("preemptions", "preempted_requests", "prompt_tokens", "output_tokens"),
-                *("recomputed_tokens", "cached_tokens", "queried_tokens"),
-            ),
-            0,
-        )
+        self._totals = dict.fromkeys(TOTALS, 0)
 
     def add_step(self, step: Step, *, is_fed: bool, clock: int) -> None:
         """A step was scheduled at the time ``clock``; ``is_fed``: more requests are to come."""
         for request, found in step.admitted:
             self._add_admitted(request, found, clock)
         if step.preempted:
-            self._add_preempted(step.preempted)
+            self._totals["preemptions"] += len(step.preempted)
+            first = sum(each.preemptions == 1 for each in step.preempted)
+            self._totals["preempted_requests"] += first
         if step.tokens:
             self.add_alike(
                 1,
@@ -99,8 +102,8 @@ class Statistics:
             self._sustained.add(running, steps)
         if waiting:
             self._loaded.add(running, steps)
-            self._limits[limit] = self._limits.get(limit, 0) + steps
-            self._waited_for[limit] = self._waited_for.get(limit, 0) + steps * waiting
+            self._limits[limit] += steps
+            self._waited_for[limit] += steps * waiting
         self._series.add(self.steps, used, running, waiting, preemptions, steps)
         self.steps += steps
 
@@ -122,10 +125,6 @@ class Statistics:
             totals["queried_tokens"] += request.prompt
             totals["cached_tokens"] += found
 
-    def _add_preempted(self, requests: list[Request]) -> None:
-        self._totals["preemptions"] += len(requests)
-        self._totals["preempted_requests"] += sum(each.preemptions == 1 for each in requests)
-
     def result(
         self,
         plan: Plan,
@@ -143,7 +142,9 @@ class Statistics:
         return WorkloadResult(
             plan=plan,
             scheduler=scheduler,
-            **counts._asdict(),
+            requests=counts.requests,
+            refused=counts.refused,
+            cut=counts.cut,
             steps=self.steps,
             step_time=step_time,
             concurrency=concurrency,

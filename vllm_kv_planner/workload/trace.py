@@ -32,17 +32,15 @@ from .types import Segment, TraceRequest
 CHARACTERS_PER_TOKEN = 4
 """Of English text, as OpenAI's guide to tokens says; code and other scripts take more tokens."""
 
-TokenCounter = Callable[[str], int]
 
-
-def token_counter(tokenizer: str | None) -> TokenCounter:
+def token_counter(tokenizer: str | None) -> Callable[[str], int]:
     """Counts a text's tokens as vLLM's ShareGPT benchmark does, special tokens included.
 
     ``tokenizer`` is a Hub id or directory, loaded with transformers; one that comes as code is
     refused. None: guessed, one token for every four characters begun.
     """
     if tokenizer is None:
-        return guessed_tokens
+        return lambda text: -(-len(text) // CHARACTERS_PER_TOKEN)
     try:
         with off_the_terminal():
             from transformers import AutoTokenizer
@@ -86,11 +84,6 @@ def off_the_terminal() -> Iterator[None]:
             sys.stdin = stdin
 
 
-def guessed_tokens(text: str) -> int:
-    """One token for every four characters begun."""
-    return -(-len(text) // CHARACTERS_PER_TOKEN)
-
-
 LEAST_TOKENS = 4
 MOST_PROMPT_TOKENS = 1024
 MOST_TOKENS_TOGETHER = 2048
@@ -100,7 +93,7 @@ OUT_OF_BOUNDS = "conversations that vLLM's benchmark leaves out for their length
 
 
 def conversation_reader(
-    count: TokenCounter, *, every_length: bool
+    count: Callable[[str], int], *, every_length: bool
 ) -> Callable[[Mapping[str, Any]], TraceRequest | str]:
     """A function from a conversation to its request, or to the reason for leaving it out."""
 
@@ -112,14 +105,10 @@ def conversation_reader(
         if len(turns) < 2:
             return FEW_TURNS
         prompt, output = count(_said(turns[0])), count(_said(turns[1]))
-        if not every_length and (
-            prompt < LEAST_TOKENS
-            or output < LEAST_TOKENS
-            or prompt > MOST_PROMPT_TOKENS
-            or prompt + output > MOST_TOKENS_TOGETHER
-        ):
-            return OUT_OF_BOUNDS
-        return TraceRequest(0.0, prompt, output)
+        usual = min(prompt, output) >= LEAST_TOKENS and prompt <= MOST_PROMPT_TOKENS
+        if every_length or (usual and prompt + output <= MOST_TOKENS_TOGETHER):
+            return TraceRequest(0.0, prompt, output)
+        return OUT_OF_BOUNDS
 
     return read
 
@@ -174,14 +163,9 @@ REORDERED = 10_000
 
 
 class TraceOptions(NamedTuple):
-    """How a trace is read.
+    """How a trace is read; as the flags ``trace_…`` and ``all_lengths`` of ``RequestSource``.
 
-    Attributes:
-        form: A format's name; None: told by the columns.
-        tokenizer: For conversations; None: tokens are guessed.
-        every_length: Whether conversations are taken whatever their length.
-        model: Only rows whose column ``Model`` says this.
-        timed: Whether the times are wanted; they are not looked at otherwise.
+    ``timed``: whether the times are wanted; they are not looked at otherwise.
     """
 
     form: str | None = None
@@ -195,12 +179,9 @@ class Trace:
     """An open trace; iterate over it once.
 
     Attributes:
-        where: The file's name.
-        form: Its format.
         clock: What its times count: ``seconds``, ``steps`` (seconds where a step time is given) or
             ``none``.
         left_out: Rows that are no request, by reason; complete when the iteration has ended.
-        notes: What the user must know.
     """
 
     def __init__(self, path: str, options: TraceOptions = TraceOptions()) -> None:  # noqa: B008
@@ -264,10 +245,11 @@ class Trace:
                     "--tokenizer MODEL counts them"
                 )
             return conversation_reader(count, every_length=options.every_length)
-        read = column_reader(self.form, row, time)
-        if options.model is None:
+        read, model = column_reader(self.form, row, time), options.model
+        if model is None:
             return read
-        return _of_model(read, needed_column(row, ("model",), "the model"), options.model)
+        column = needed_column(row, ("model",), "the model")
+        return lambda row: read(row) if row.get(column) == model else "requests to other models"
 
 
 def column_reader(form: TraceFormat, row: Mapping[str, Any], time: str | None) -> Reader:
@@ -290,18 +272,10 @@ def column_reader(form: TraceFormat, row: Mapping[str, Any], time: str | None) -
         now = 0.0 if time is None else seconds(row, time, unit)
         if block:
             return TraceRequest(now, prompt, output, hashed_prefix(row, prompt, block))
-        return TraceRequest(
-            now, prompt, output, named_prefix(row, prompt, prefix_tokens, prefix_id)
-        )
+        prefix = named_prefix(row, prompt, prefix_tokens, prefix_id)
+        return TraceRequest(now, prompt, output, prefix)
 
     return read
-
-
-def _of_model(read: Reader, column: str, model: str) -> Reader:
-    def only(row: Mapping[str, Any]) -> TraceRequest | str:
-        return read(row) if row.get(column) == model else "requests to other models"
-
-    return only
 
 
 def in_order(requests: Iterable[TraceRequest], where: str) -> Iterator[TraceRequest]:

@@ -21,7 +21,6 @@ class TraceFormat:
     """One format.
 
     Attributes:
-        name: For ``--trace-format``.
         marks: Columns that tell it from the others; all of them must be there.
         prompt: Names of the prompt's length, the first that is there counts.
         output: Names of the answer's length.

@@ -12,15 +12,11 @@ import os
 import re
 import stat
 import sys
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any, BinaryIO, cast
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, BinaryIO, cast
 
 from ..errors import InputError, printable
 from ..files.json_file import shown
-
-if TYPE_CHECKING:
-    from collections.abc import Callable
-
 
 MOST_BYTES_OF_LINE = 4 << 20
 """A request of a trace takes some hundred bytes; one of a million shared blocks ten million."""
@@ -33,11 +29,7 @@ BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 
 
 class TraceInput:
-    """An open trace: its bytes, and its name for messages.
-
-    Attributes:
-        where: The file's name, safe to print.
-    """
+    """An open trace: its bytes, and its name for messages, ``where``."""
 
     def __init__(self, path: str) -> None:
         self.where = "standard input" if path == "-" else printable(path[:200]) or "''"
@@ -67,19 +59,23 @@ class TraceInput:
         """Up to ``size`` bytes; empty at the end."""
         return self._guarded(lambda: self._file.read1(size))
 
+    def refusal(self, line: int, message: str) -> InputError:
+        """What is wrong, and on which line."""
+        return InputError(f"{self.where}, line {line:,}: {message}")
+
     def lines(self) -> Iterator[str]:
         """Every line with its end, as text."""
         number = 0
         while line := self._guarded(lambda: self._file.readline(MOST_BYTES_OF_LINE + 1)):
             number += 1
             if len(line) > MOST_BYTES_OF_LINE:
-                raise InputError(f"{self.where}, line {number:,}: longer than 4 MiB")
+                raise self.refusal(number, "longer than 4 MiB")
             if b"\0" in line:
-                raise InputError(f"{self.where}, line {number:,}: binary data, or UTF-16: no UTF-8")
+                raise self.refusal(number, "binary data, or UTF-16: no UTF-8")
             try:
                 yield line.decode("utf-8")
             except UnicodeDecodeError:
-                raise InputError(f"{self.where}, line {number:,}: not UTF-8 text") from None
+                raise self.refusal(number, "not UTF-8 text") from None
 
     def _guarded(self, read: Callable[[], bytes]) -> bytes:
         import zlib
@@ -190,8 +186,8 @@ class _Text:
         return self.line + self.text.count("\n", 0, self.at)
 
     def refusal(self, message: str) -> InputError:
-        """What is wrong, and on which line."""
-        return InputError(f"{self.file.where}, line {self.here():,}: {message}")
+        """What is wrong with the next character."""
+        return self.file.refusal(self.here(), message)
 
 
 def array_items(file: TraceInput) -> Iterator[tuple[int, Any]]:
@@ -252,18 +248,16 @@ def read_rows(file: TraceInput) -> Iterator[Row]:
     """The rows of whatever the file looks like; lazy."""
     begins = file.peek(8192).lstrip()[:1]
     if begins == b"[":
-        return _checked(array_items(file), file.where)
+        return _objects(array_items(file), file)
     if begins == b"{":
-        return _checked(_json_lines(file), file.where)
+        return _objects(_json_lines(file), file)
     return _csv_rows(file)
 
 
-def _checked(items: Iterator[tuple[int, Any]], where: str) -> Iterator[Row]:
+def _objects(items: Iterator[tuple[int, Any]], file: TraceInput) -> Iterator[Row]:
     for number, item in items:
         if not isinstance(item, dict):
-            raise InputError(
-                f"{where}, line {number:,}: {shown(item)} where a request is an object"
-            )
+            raise file.refusal(number, f"{shown(item)} where a request is an object")
         yield number, item
 
 
@@ -274,16 +268,13 @@ def _json_lines(file: TraceInput) -> Iterator[tuple[int, Any]]:
         try:
             yield number, json.loads(line)
         except RecursionError:
-            raise InputError(f"{file.where}, line {number:,}: nested too deep") from None
+            raise file.refusal(number, "nested too deep") from None
         except json.JSONDecodeError as error:
-            raise InputError(
-                f"{file.where}, line {number:,}: not one JSON object ({error.msg}, "
-                f"column {error.colno:,}); valid: one object a line, or one array of objects"
-            ) from None
+            what = f"not one JSON object ({error.msg}, column {error.colno:,})"
+            valid = "one object a line, or one array of objects"
+            raise file.refusal(number, f"{what}; valid: {valid}") from None
         except ValueError:  # Python refuses integers of more than 4300 digits
-            raise InputError(
-                f"{file.where}, line {number:,}: a number of thousands of digits"
-            ) from None
+            raise file.refusal(number, "a number of thousands of digits") from None
 
 
 def _csv_rows(file: TraceInput) -> Iterator[Row]:
@@ -297,24 +288,22 @@ def _csv_rows(file: TraceInput) -> Iterator[Row]:
     try:
         names = [name.strip() for name in next(csv.reader([header], delimiter=separator), [])]
     except csv.Error as error:
-        raise InputError(f"{file.where}, line 1: no CSV header ({error})") from None
+        raise file.refusal(1, f"no CSV header ({error})") from None
     if not any(names) or len(names) > MOST_COLUMNS:
-        raise InputError(f"{file.where}, line 1: no CSV header, and no JSON either")
+        raise file.refusal(1, "no CSV header, and no JSON either")
     if len(set(names)) < len(names):
-        raise InputError(f"{file.where}, line 1: a column is named twice")
+        raise file.refusal(1, "a column is named twice")
     reader = csv.reader(lines, delimiter=separator, strict=True)
     while True:
         try:
-            row = next(reader)
-        except StopIteration:
-            return
+            row = next(reader, None)
         except csv.Error as error:
-            raise InputError(f"{file.where}, line {1 + reader.line_num:,}: {error}") from None
+            raise file.refusal(1 + reader.line_num, str(error)) from None
+        if row is None:
+            return
         if not row:
             continue
         if len(row) != len(names):
-            raise InputError(
-                f"{file.where}, line {1 + reader.line_num:,}: {len(row):,} columns "
-                f"where the header names {len(names):,}"
-            )
+            what = f"{len(row):,} columns where the header names {len(names):,}"
+            raise file.refusal(1 + reader.line_num, what)
         yield 1 + reader.line_num, dict(zip(names, row, strict=True))

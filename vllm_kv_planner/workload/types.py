@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Mapping
+from typing import Any, NamedTuple
 
 from ..errors import InputError, UnknownNameError
-from ..kv_cache.specs import (
-    KVCacheSpec,
-)
+from ..kv_cache.specs import KVCacheSpec
 from ..records import dataclass, fields
 
 
@@ -66,14 +64,6 @@ class StepRecord:
     used_blocks: int
 
 
-class SchedulerRun(Protocol):
-    """Anything that runs a trace: our own event loop, or vLLM's scheduler."""
-
-    def steps(self) -> Iterator[StepRecord]:
-        """Every step until all requests have ended."""
-        ...
-
-
 @dataclass(frozen=True, kw_only=True)
 class SchedulerFlags:
     """vLLM's names and defaults (0.33 ``vllm/config/scheduler.py``), checked when made.
@@ -110,12 +100,10 @@ class SchedulerFlags:
         """The flags by name."""
         if given is not None and not isinstance(given, Mapping):
             raise _wrong("scheduler_flags", given, "a mapping of names to values")
-        known = [each.name for each in fields(cls)]
+        known = ", ".join(each.name for each in fields(cls))
         for name in given or {}:
-            if name not in known:
-                raise UnknownNameError(
-                    f"workload: scheduler flag {name}: one of {', '.join(known)}"
-                )
+            if name not in known.split(", "):
+                raise UnknownNameError(f"workload: scheduler flag {name}: one of {known}")
         return cls(**(given or {}))
 
 

@@ -12,15 +12,7 @@ from .constraints import Constraints
 
 @dataclass(frozen=True, kw_only=True)
 class Shape:
-    """One way to use some GPUs.
-
-    Attributes:
-        tensor_parallel_size: GPUs that share every layer.
-        pipeline_parallel_size: Stages.
-        data_parallel_size: Engines side by side.
-        enable_expert_parallel: Experts divided among the GPUs of all engines.
-        num_nodes: Machines.
-    """
+    """One way to use some GPUs, of ``num_nodes`` machines; the other names are vLLM's."""
 
     tensor_parallel_size: int
     pipeline_parallel_size: int
@@ -135,20 +127,17 @@ def candidates(constraints: Constraints, is_moe: Sequence[bool]) -> Iterator[Can
     """Every set-up of the constraints, best first."""
     counts = constraints.counts
     # without prices fewer GPUs always come first, so that few of many numbers need be listed
-    together = [counts] if constraints.prices else [[number] for number in counts]
+    together = [counts] if constraints.prices else [(number,) for number in counts]
+    models = {moe: [n for n, each in enumerate(is_moe) if each == moe] for moe in is_moe}
     for numbers in together:
         found = (
             each
             for num_gpus in numbers
-            for moe in sorted(set(is_moe))
+            for moe in sorted(models)
             for shape in shapes(num_gpus, constraints, is_moe=moe)
-            for each in _of_shape(constraints, num_gpus, shape, _models(is_moe, moe))
+            for each in _of_shape(constraints, num_gpus, shape, models[moe])
         )
         yield from sorted(found, key=lambda candidate: candidate.rank)
-
-
-def _models(is_moe: Sequence[bool], moe: bool) -> list[int]:
-    return [number for number, each in enumerate(is_moe) if each == moe]
 
 
 def _of_shape(

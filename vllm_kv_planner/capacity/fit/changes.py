@@ -35,13 +35,9 @@ MOST_RANKS = 16
 
 @dataclass(frozen=True, kw_only=True)
 class Change:
-    """A change of one flag, not yet planned.
+    """A change of one flag, not yet planned; names as of ``Suggestion``.
 
-    Attributes:
-        flag: vLLM's name of it; ``gpu`` for another device.
-        value: Its new value.
-        costs: What one gives for it.
-        request: The engine changed.
+    ``request`` is the engine changed.
     """
 
     flag: str
@@ -52,14 +48,7 @@ class Change:
 
 @dataclass(frozen=True, kw_only=True)
 class Start:
-    """What is to be changed.
-
-    Attributes:
-        request: The engine.
-        measured: What it holds.
-        concurrency: Requests at once asked for, all data-parallel engines together.
-        measure: Measures another engine.
-    """
+    """The engine to be changed, what it holds, and what all its replicas shall hold at once."""
 
     request: PlanRequest
     measured: Measured
@@ -135,16 +124,11 @@ def less_given_memory(start: Start) -> Iterator[Change]:
         return start.holds(start.request.with_args(**{flag: steps * MEMORY_STEP}))
 
     # less memory may be too little, more too much: the largest that holds lies below the given one
-    enough = next((n for n in _halves(given // MEMORY_STEP) if holds(n)), None)
+    most = given // MEMORY_STEP
+    enough = next((most >> by for by in range(most.bit_length()) if holds(most >> by)), None)
     if enough is not None:
-        value = last_that(holds, enough, min(2 * enough + 2, given // MEMORY_STEP + 1))
+        value = last_that(holds, enough, min(2 * enough + 2, most + 1))
         yield start.change(flag, value * MEMORY_STEP, "what the GPU has room for")
-
-
-def _halves(number: int) -> Iterator[int]:
-    while number > 0:
-        yield number
-        number //= 2
 
 
 def fewer_batched_tokens(start: Start) -> Iterator[Change]:

@@ -23,50 +23,29 @@ MOST_REQUESTS = 1_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class Constraints:
-    """What is asked for, checked when made.
+    """``Wanted``, resolved for an engine and checked; names of both mean the same.
 
     Attributes:
         args: vLLM's flags of every set-up, as far as ``fixed`` names them.
         fixed: The flags that the search leaves alone.
         gpus: The devices to try.
         max_gpus: GPUs of all machines together, at most.
-        gpu_counts: The only numbers of GPUs allowed; empty: every one.
-        gpus_per_node: GPUs in one machine.
-        concurrency: Requests of ``max_model_len`` that must run at once, all replicas together.
-        kv_cache_dtypes: KV cache dtypes allowed, the preferred one first.
-        prices: Price of one GPU by short name, in any one currency and time; empty: none known.
-        borderline: Whether set-ups that fit only if the prediction is exact are offered too.
-        more_gpus: Whether more GPUs of a device than are enough are offered too.
-        top: Set-ups to offer at most.
-
-    Raises:
-        InputError: A value that makes no sense.
+        counts: The numbers of GPUs to try, the smallest first.
+        prices: Price of one GPU by short name; empty: none known.
     """
 
     args: EngineArgs
     fixed: frozenset[str]
     gpus: tuple[GPU, ...]
-    max_gpus: int = 8
-    gpu_counts: tuple[int, ...] = ()
-    gpus_per_node: int = 8
-    concurrency: int = 1
-    kv_cache_dtypes: tuple[str, ...] = ("auto",)
-    prices: Mapping[str, float] = field(default_factory=dict, hash=False)
-    borderline: bool = False
-    more_gpus: bool = False
-    top: int = 10
-
-    @property
-    def counts(self) -> list[int]:
-        """The numbers of GPUs to try, the smallest first."""
-        allowed = self.gpu_counts or range(1, self.max_gpus + 1)
-        return sorted({number for number in allowed if number <= self.max_gpus})
-
-    def __post_init__(self) -> None:
-        whole("max_gpus", self.max_gpus, most=MOST_GPUS)
-        whole("gpus_per_node", self.gpus_per_node, most=MOST_GPUS)
-        whole("concurrency", self.concurrency, most=MOST_REQUESTS)
-        whole("top", self.top, most=10_000)
+    max_gpus: int
+    counts: tuple[int, ...]
+    gpus_per_node: int
+    concurrency: int
+    kv_cache_dtypes: tuple[str, ...]
+    prices: Mapping[str, float] = field(hash=False)
+    borderline: bool
+    more_gpus: bool
+    top: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,7 +84,7 @@ class Wanted:
     top: int = 10
 
     def constraints(self, args: EngineArgs) -> Constraints:
-        """The same, resolved for an engine."""
+        """The same, resolved for an engine; refuses values and GPUs that cannot be."""
         if self.launcher not in LAUNCHERS:
             raise InputError(f"--launcher {shown(self.launcher)}: one of {', '.join(LAUNCHERS)}")
         prices = prices_of(self.prices)
@@ -114,21 +93,25 @@ class Wanted:
         per_node = whole("gpus_per_node", self.gpus_per_node, most=MOST_GPUS)
         if gpus and all(gpu.machine_gpus for gpu in gpus):  # ``8xH100``, ``p5.48xlarge``
             per_node = max(gpu.machine_gpus or 0 for gpu in gpus)
-        room = nodes * per_node
-        most = room if self.max_gpus is None else whole("max_gpus", self.max_gpus, most=MOST_GPUS)
+        most = room = nodes * per_node
+        if self.max_gpus is not None:
+            most = min(room, whole("max_gpus", self.max_gpus, most=MOST_GPUS))
+        counts = counts_of(self.gpu_counts) or range(1, most + 1)
+        dtypes = names_of("--kv-cache-dtype", self.kv_cache_dtype)
+        whole("max_gpus", most, most=MOST_GPUS)
         return Constraints(
             args=args,
             fixed=fixed_of(args, self.named),
             gpus=gpus,
-            max_gpus=min(most, room),
-            gpu_counts=counts_of(self.gpu_counts),
-            gpus_per_node=per_node,
-            concurrency=self.concurrency,
-            kv_cache_dtypes=names_of("--kv-cache-dtype", self.kv_cache_dtype),
+            max_gpus=most,
+            counts=tuple(sorted({number for number in counts if number <= most})),
+            gpus_per_node=whole("gpus_per_node", per_node, most=MOST_GPUS),
+            concurrency=whole("concurrency", self.concurrency, most=MOST_REQUESTS),
+            kv_cache_dtypes=dtypes,
             prices=prices,
             borderline=self.borderline,
             more_gpus=self.more_gpus,
-            top=self.top,
+            top=whole("top", self.top, most=10_000),
         )
 
 

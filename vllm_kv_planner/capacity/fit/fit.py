@@ -18,7 +18,7 @@ from .misses import Found
 from .offer import Offer, node_lines
 from .result import FitResult
 from .search import Search
-from .suggestions import Suggestion
+from .suggestions import Suggestion, suggestions_of
 
 HAND_MADE = "MODEL"
 """In a command: a model that was described by hand."""
@@ -34,10 +34,7 @@ def offer_of(search: Search, found: Found, launcher: str) -> Offer:
     price = constraints.prices.get(candidate.gpu.short_name)
     named = replace(args, model=HAND_MADE) if found.request.found.source == "custom" else args
     lines = node_lines(
-        named,
-        num_nodes=shape.num_nodes,
-        launcher=launcher,
-        environment=found.request.environment,
+        named, num_nodes=shape.num_nodes, launcher=launcher, environment=found.request.environment
     )
     return Offer(
         model=found.request.found.id,
@@ -132,10 +129,14 @@ def fit(
     Raises:
         PlannerError: The input is wrong, or no set-up can be planned; one line says why.
     """
-    given = {**engine_args, "planner": planner, "vllm_version": vllm_version, "machine": machine}
-    request, named = _request(model, context, given)
+    flags = dict(engine_args)
+    if context is not None and flags.setdefault("max_model_len", context) != context:
+        raise InputError("context and max_model_len are the same thing: give one of them")
+    request = plan_request(
+        model, planner=planner, vllm_version=vllm_version, machine=machine, **flags
+    )
     wanted = Wanted(
-        named=named,
+        named=tuple(flags),
         gpu=gpu,
         max_gpus=max_gpus,
         gpu_counts=gpu_counts,
@@ -152,33 +153,16 @@ def fit(
     return fit_request(request, wanted, variants)
 
 
-def _request(
-    model: Model, context: int | None, given: dict[str, Any]
-) -> tuple[PlanRequest, tuple[str, ...]]:
-    """The engine that ``plan()``'s arguments describe, and the flags among them."""
-    if context is not None:
-        if given.get("max_model_len", context) != context:
-            raise InputError("context and max_model_len are the same thing: give one of them")
-        given["max_model_len"] = context
-    own = ("planner", "vllm_version", "machine")
-    return plan_request(model, **given), tuple(name for name in given if name not in own)
-
-
 def fit_request(request: PlanRequest, wanted: Wanted, variants: Sequence[Model] = ()) -> FitResult:
     """``fit`` of an engine whose flags are read; its ``max_model_len`` is the context asked for."""
     constraints = wanted.constraints(request.args)
     if isinstance(variants, str) or not isinstance(variants, (list, tuple)):
         raise InputError("variants: a list of models, such as [MODEL, MODEL]")
-    models = [request, *(_variant(request, each) for each in variants)]
-    search = Search(models, constraints)
+    others = map(found_config, variants)
+    models = [replace(request, found=f, args=replace(request.args, model=f.id)) for f in others]
+    search = Search([request, *models], constraints)
     search.run()
     return _result(search, wanted)
-
-
-def _variant(request: PlanRequest, model: Model) -> PlanRequest:
-    """The same engine with another model."""
-    found = found_config(model)
-    return replace(request, found=found, args=replace(request.args, model=found.id))
 
 
 def _result(search: Search, wanted: Wanted) -> FitResult:
@@ -190,8 +174,6 @@ def _result(search: Search, wanted: Wanted) -> FitResult:
         nearest = offer_of(search, search.nearest, wanted.launcher)
     suggestions: tuple[Suggestion, ...] = ()
     if nearest is not None:
-        from .suggestions import suggestions_of
-
         suggestions = suggestions_of(
             nearest.request, concurrency=constraints.concurrency, measure=search.measure
         )

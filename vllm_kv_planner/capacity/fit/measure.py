@@ -193,9 +193,8 @@ Measurer = Callable[[PlanRequest], Measured]
 class Measure:
     """Measures set-ups, each once.
 
-    Args:
-        fall_back: Ask vLLM's own code where the rules restated here do not know the engine, as
-            ``planner="auto"`` does; a search does not, for it would ask hundreds of times.
+    With ``fall_back``, vLLM's own code is asked where the rules restated here do not know the
+    engine, as ``planner="auto"`` does; a search does not, for it would ask hundreds of times.
     """
 
     def __init__(self, *, fall_back: bool = True) -> None:
@@ -206,13 +205,11 @@ class Measure:
         """What the request's set-up holds; raises its PlannerError where it cannot be planned."""
         key = _key(request)
         if key not in self._known:
-            answer: Measured | PlannerError
-            try:
-                answer = self._measured(request)
-            except PlannerError as refusal:
-                answer = refusal
             # the request too, so that the ids of its parts cannot come to mean others
-            self._known[key] = request, answer
+            try:
+                self._known[key] = request, self._measured(request)
+            except PlannerError as refusal:
+                self._known[key] = request, refusal
         answer = self._known[key][1]
         if isinstance(answer, PlannerError):
             raise answer
@@ -255,12 +252,7 @@ def _key(request: PlanRequest) -> Any:
         request.vllm_version,
         id(request.environment),
         id(request.machine),
-        _replicas(request),
+        # replicas know of each other only to share experts
+        args["data_parallel_size"] if described(request.found, request.args).is_moe else 1,
         *(repr(value) for name, value in args.items() if name != "data_parallel_size"),
     )
-
-
-def _replicas(request: PlanRequest) -> int:
-    """Data-parallel engines that know of each other: they share the experts, if there are any."""
-    is_moe = described(request.found, request.args).is_moe
-    return request.args.data_parallel_size if is_moe else 1

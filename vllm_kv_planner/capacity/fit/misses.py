@@ -26,13 +26,9 @@ from .offer import Miss
 
 @dataclass(frozen=True, kw_only=True)
 class Found:
-    """A candidate that was measured.
+    """A candidate that was measured, its batch chosen; ``measured`` is one engine of it.
 
-    Attributes:
-        candidate: Which.
-        request: With its batch chosen.
-        measured: What one engine of it holds.
-        surely: Whether it does what is asked for even at the pessimistic end.
+    ``surely``: it does what is asked for even at the pessimistic end.
     """
 
     candidate: Candidate
@@ -89,20 +85,17 @@ class Misses:
 
     def below(self, kind: Kind, num_gpus: int) -> Miss | None:
         """The nearest with fewer GPUs; None where none was tried."""
-        fewer = [
-            self._nearest[kind, number]
-            for number in range(1, num_gpus)
-            if (kind, number) in self._nearest
-        ]
+        keys = ((kind, number) for number in range(1, num_gpus))
+        fewer = [self._nearest[key] for key in keys if key in self._nearest]
         return max(fewer, key=lambda miss: (_requests(miss), miss.num_gpus), default=None)
 
     def of_devices(self, *, without: Collection[tuple[int, str]]) -> tuple[Miss, ...]:
         """For each model and device but some, the miss with the most GPUs."""
         found: dict[tuple[int, str], Miss] = {}
         for (kind, _), miss in self._nearest.items():
-            known = found.get(kind[:2])
-            if kind[:2] not in without and (known is None or _order(miss) > _order(known)):
-                found[kind[:2]] = miss
+            if kind[:2] not in without:
+                known = found.get(kind[:2], miss)
+                found[kind[:2]] = max(known, miss, key=lambda m: (m.num_gpus, _requests(m)))
         return tuple(found.values())
 
 
@@ -128,10 +121,6 @@ def why_missed(
 
 def _requests(miss: Miss) -> int:
     return -1 if miss.requests is None else miss.requests
-
-
-def _order(miss: Miss) -> tuple[int, int]:
-    return miss.num_gpus, _requests(miss)
 
 
 Why = tuple[str, int | None, str]

@@ -47,11 +47,7 @@ def serve_line(args: EngineArgs, environment: EngineEnvironment | None = None) -
 
 
 def node_lines(
-    args: EngineArgs,
-    *,
-    num_nodes: int,
-    launcher: str,
-    environment: EngineEnvironment | None = None,
+    args: EngineArgs, *, num_nodes: int, launcher: str, environment: EngineEnvironment | None = None
 ) -> tuple[str, ...]:
     """What to run on each machine, the first one's line first.
 
@@ -184,15 +180,9 @@ class Offer:
     @property
     def parallel(self) -> str:
         """``TP4 PP2``; what is 1 is left out."""
-        sizes = {
-            "TP": self.tensor_parallel_size,
-            "PP": self.pipeline_parallel_size,
-            "DP": self.data_parallel_size,
-        }
-        words = [f"{name}{size}" for name, size in sizes.items() if size > 1]
-        if self.enable_expert_parallel:
-            words.append("EP")
-        return " ".join(words) or "-"
+        tp, pp, dp = self.tensor_parallel_size, self.pipeline_parallel_size, self.data_parallel_size
+        words = [f"{name}{n}" for name, n in (("TP", tp), ("PP", pp), ("DP", dp)) if n > 1]
+        return " ".join((*words, *(["EP"] if self.enable_expert_parallel else []))) or "-"
 
     @property
     def at_once(self) -> int | None:

@@ -97,9 +97,21 @@ def solved(
         except PlannerError as refusal:
             refusals.append(refusal)
             message = str(refusal)
+        held = None
         if value is not None:
             engine, message = engine.with_args(**{flag: value}), ""
-        answers.append(_answer(engine, value, message, measure))
+            held = measure(engine).pessimistic_requests
+        answers.append(
+            DeviceAnswer(
+                model=engine.found.id,
+                gpu=device.short_name,
+                num_gpus=engine.args.num_gpus,
+                value=value,
+                sure_requests=None if held is None else held * engine.args.data_parallel_size,
+                message=message,
+                command="" if value is None else serve_line(engine.args, engine.environment),
+            )
+        )
     if len(refusals) == len(answers):
         raise refusals[0]
     return DeviceAnswers(
@@ -117,75 +129,40 @@ _SOLVERS: dict[str, tuple[str, Solver]] = {
 }
 
 
-def _answer(
-    engine: PlanRequest, value: int | float | None, message: str, measure: Measure
-) -> DeviceAnswer:
-    gpu = engine.gpu
-    assert isinstance(gpu, GPU)
-    held = None
-    if value is not None:
-        held = measure(engine).pessimistic_requests
-        held = None if held is None else held * engine.args.data_parallel_size
-    return DeviceAnswer(
-        model=engine.found.id,
-        gpu=gpu.short_name,
-        num_gpus=engine.args.num_gpus,
-        value=value,
-        sure_requests=held,
-        message=message,
-        command="" if value is None else serve_line(engine.args, engine.environment),
-    )
-
-
 def fewest_of(devices: Sequence[GPU], search: Callable[[GPU], FitResult]) -> DeviceAnswers:
     """The best set-up of each device, as far as its number goes."""
-    results: list[FitResult] = []
-    answers, refusals = [], []
+    found: list[FitResult | PlannerError] = []
     for device in devices:
         try:
-            found = search(device)
+            found.append(search(device))
         except PlannerError as refusal:
-            refusals.append(refusal)
-            answers.append(_none(device, "", str(refusal)))
-            continue
-        results.append(found)
-        answers.append(_fewest(device, found))
-    if not results:
-        raise refusals[0]
+            found.append(refusal)
+    result = next((each for each in found if isinstance(each, FitResult)), found[0])
+    if isinstance(result, PlannerError):
+        raise result
     return DeviceAnswers(
         question="min-gpus",
-        concurrency=results[0].concurrency,
-        max_model_len=results[0].max_model_len,
-        answers=tuple(answers),
-        notes=results[0].notes,
+        concurrency=result.concurrency,
+        max_model_len=result.max_model_len,
+        answers=tuple(map(_fewest, devices, found)),
+        notes=result.notes,
     )
 
 
-def _fewest(device: GPU, found: FitResult) -> DeviceAnswer:
-    best = found.best
-    if best is None:
+def _fewest(device: GPU, found: FitResult | PlannerError) -> DeviceAnswer:
+    if isinstance(found, PlannerError):
+        model, best, message = "", None, str(found)
+    else:
+        model, best = found.models[0], found.best
         message = found.misses[-1].message if found.misses else "no set-up fits"
-        return _none(device, found.models[0], message)
     return DeviceAnswer(
-        model=best.model,
-        gpu=best.gpu,
-        num_gpus=best.num_gpus,
-        value=best.num_gpus,
-        sure_requests=best.sure_requests,
-        message="",
-        command=best.command,
-    )
-
-
-def _none(device: GPU, model: str, message: str) -> DeviceAnswer:
-    return DeviceAnswer(
-        model=model,
+        model=model if best is None else best.model,
         gpu=device.short_name,
-        num_gpus=0,
-        value=None,
-        sure_requests=None,
-        message=message,
-        command="",
+        num_gpus=0 if best is None else best.num_gpus,
+        value=None if best is None else best.num_gpus,
+        sure_requests=None if best is None else best.sure_requests,
+        message=message if best is None else "",
+        command="" if best is None else best.command,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any
 
 from ...records import dataclass, fields
@@ -81,10 +82,10 @@ class DeviceAnswers(Answer):
 
     def document(self) -> Document:
         """Question, table, commands."""
-        columns = [Column("gpu", "GPU"), Column("num_gpus", "GPUs", "count")]
-        columns = columns[: 1 if self.question == "min-gpus" else 2]
-        columns += [Column("value", ASKED[self.question], "count")]
-        columns += [Column("sure_requests", "at once", "count"), Column("message")]
+        number = () if self.question == "min-gpus" else (Column("num_gpus", "GPUs", "count"),)
+        value = Column("value", ASKED[self.question], "count")
+        at_once = Column("sure_requests", "at once", "count")
+        columns = (Column("gpu", "GPU"), *number, value, at_once, Column("message"))
         gpus: dict[str, list[str]] = {}
         for each in self.answers:
             if each.command:
@@ -92,22 +93,17 @@ class DeviceAnswers(Answer):
         lines = [
             line for command, mine in gpus.items() for line in (f"# {', '.join(mine)}", command)
         ]
+        models = " or ".join(dict.fromkeys(each.model for each in self.answers if each.model))
+        context = "" if self.max_model_len is None else f" of {self.max_model_len:,} tokens"
+        asked = f"{ASKED[self.question]} for {requests(self.concurrency)}{context} at once"
         return Document(
             sections=(
-                Section(self._asked()),
+                Section(f"{models}: {asked}"),
                 Section(body=(table_of(self.answers, columns),)),
                 *([Section(body=(Code(tuple(lines)),))] if lines else ()),
                 *(lines_of((note,)) for note in noted(self.notes)),
             )
         )
-
-    def _asked(self) -> str:
-        """The question on one line."""
-        plural = "" if self.concurrency == 1 else "s"
-        context = "" if self.max_model_len is None else f" of {self.max_model_len:,} tokens"
-        models = " or ".join(dict.fromkeys(each.model for each in self.answers if each.model))
-        requests = f"{self.concurrency:,} request{plural}{context}"
-        return f"{models}: {ASKED[self.question]} for {requests} at once"
 
 
 DEVICE = (
@@ -158,12 +154,9 @@ class Suggestions(Answer):
     def document(self) -> Document:
         """What there is, and what each change buys."""
         does = "fits" if self.fits else f"does not fit: {self.why_not}"
-        state = (
-            f"{self.model} on {self.num_gpus} x {self.gpu}, "
-            f"{self.concurrency:,} x {self.max_model_len:,} tokens: {does}"
-        )
-        lines = [f"  {each.line}" for each in self.suggestions]
-        lines = lines or ["  no single flag changes that"]
+        engine = f"{self.model} on {self.num_gpus} x {self.gpu}"
+        state = f"{engine}, {self.concurrency:,} x {self.max_model_len:,} tokens: {does}"
+        lines = [f"  {each.line}" for each in self.suggestions] or ["  no single flag changes that"]
         return Document(sections=(Section(state, (Lines((*lines, *noted(self.notes))),)),))
 
 
@@ -215,8 +208,10 @@ class FitResult(Answer):
 
     def table(self) -> Table:
         """One row an offer, everything in it."""
-        names = (each.name for each in fields(Offer))
-        columns = [Column(name, form=form(name)) for name in names if name not in NOT_IN_ROWS]
+        forms = {
+            each.name: "gib" if each.name.endswith("_bytes") else "count" for each in fields(Offer)
+        } | dict.fromkeys(TEXTS, "text")
+        columns = [Column(name, form=form) for name, form in forms.items() if name not in LEFT_OUT]
         return table_of(self.offers, columns)
 
     def to_dict(self) -> dict[str, Any]:
@@ -243,15 +238,11 @@ class FitResult(Answer):
 
     def _question(self) -> str:
         """What was asked for, on one line."""
-        context = "its own context"
-        if self.max_model_len is not None:
-            context = f"{self.max_model_len:,} tokens"
-        plural = "" if self.concurrency == 1 else "s"
-        gpus_plural = "" if self.max_gpus == 1 else "s"
-        return (
-            f"{' or '.join(self.models)}: {self.concurrency:,} request{plural} of {context} "
-            f"at once, up to {self.max_gpus} GPU{gpus_plural}"
-        )
+        length = self.max_model_len
+        context = "its own context" if length is None else f"{length:,} tokens"
+        asked = f"{requests(self.concurrency)} of {context} at once"
+        plural = "" if self.max_gpus == 1 else "s"
+        return f"{' or '.join(self.models)}: {asked}, up to {self.max_gpus} GPU{plural}"
 
     def _short_table(self) -> Table:
         """The columns that fit a terminal; model, price, KV dtype and doubt where they differ."""
@@ -272,8 +263,8 @@ class FitResult(Answer):
         numbers: dict[tuple[str, ...], list[str]] = {}
         for number, offer in enumerate(self.offers, 1):
             numbers.setdefault(offer.node_commands, []).append(str(number))
-        lines = [(f"# {', '.join(mine)}", *commands) for commands, mine in numbers.items()]
-        return Code(tuple(line for each in lines for line in each))
+        lines = ((f"# {', '.join(mine)}", *commands) for commands, mine in numbers.items())
+        return Code(tuple(chain.from_iterable(lines)))
 
     def _why_not_fewer(self) -> dict[str, None]:
         """Why fewer of each device are not enough, each once."""
@@ -312,8 +303,15 @@ class FitResult(Answer):
         yield Section("does not fit on", (Lines(tuple(lines)),), "")
 
 
+def requests(count: int) -> str:
+    """``1 request``, ``20 requests``."""
+    return f"{count:,} request{'' if count == 1 else 's'}"
+
+
 MISSES_SHOWN = 8
-NOT_IN_ROWS = ("request", "node_commands")
+LEFT_OUT = ("request", "node_commands")
+TEXTS = ("model", "gpu", "kv_cache_dtype", "limited_by", "why_not_fewer", "command")
+"""Fields of an offer that its row has no place for, and those that are no numbers."""
 SHORT = (
     Column("model", value=lambda offer: offer.model.rpartition("/")[2]),
     Column("gpus", "GPUs"),
@@ -329,11 +327,3 @@ SHORT = (
     Column("surely", value=lambda offer: "" if offer.surely else "borderline"),
 )
 """What a terminal shows of an offer, some of it only where offers differ in it."""
-
-
-def form(name: str) -> str:
-    """How a field of an offer is shown."""
-    if name.endswith("_bytes"):
-        return "gib"
-    texts = ("model", "gpu", "kv_cache_dtype", "limited_by", "why_not_fewer", "command")
-    return "text" if name in texts else "count"

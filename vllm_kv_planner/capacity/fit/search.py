@@ -27,11 +27,7 @@ MEASURED_HOPELESS = 8
 
 
 class Search:
-    """One search; what it learns on the way is kept as long as it lives.
-
-    Args:
-        models: The engine asked for, once for each model named.
-        constraints: What it must do and may use.
+    """One search; ``models`` are the engine asked for, once for each model named.
 
     Attributes:
         offers: Set-ups that fit, best first.
@@ -88,11 +84,8 @@ class Search:
         return "" if nearest is None else nearest.message
 
     def nearest_misses(self) -> tuple[Miss, ...]:
-        """For each model and device without an offer, the miss with the most GPUs.
-
-        None where the search stopped early: what it did not come to, it does not know.
-        """
-        if not self.is_complete:
+        """For each model and device without an offer, the miss with the most GPUs."""
+        if not self.is_complete:  # what it did not come to, it does not know
             return ()
         offered = {kind_of(each.candidate)[:2] for each in self.offers}
         return self._misses.of_devices(without=offered)
@@ -103,13 +96,9 @@ class Search:
         if candidate.num_gpus > fewest and not self.constraints.more_gpus:
             return True
         shape = candidate.shape
-        chosen = "enable_expert_parallel" not in self.constraints.fixed
-        return (
-            chosen
-            and shape.enable_expert_parallel
-            and shape.data_parallel_size == 1
-            and _without_expert_parallel(candidate) in self._whole_experts
-        )
+        divided = shape.enable_expert_parallel and shape.data_parallel_size == 1
+        chosen = divided and "enable_expert_parallel" not in self.constraints.fixed
+        return chosen and _without_expert_parallel(candidate) in self._whole_experts
 
     def _measured(self, candidate: Candidate) -> Found | None:
         """The candidate where it does what is asked for; else remember how near it came."""
@@ -123,14 +112,18 @@ class Search:
             if not measured.holds(requests) and self.constraints.borderline:
                 chosen, measured = best_batch(request, requests, fixed, self.measure, surely=False)
         except PlannerError as refusal:
-            self._refused(candidate, refusal)
+            self._refusals.setdefault(candidate.variant, refusal)
+            self._note(candidate, "refused", None, str(refusal))
             return None
         self._whole_experts.add(_without_expert_parallel(candidate))
         surely = measured.holds(requests)
         found = Found(candidate=candidate, request=chosen, measured=measured, surely=surely)
         if surely or (self.constraints.borderline and measured.holds(requests, surely=False)):
             return found
-        self._missed(found, requests)
+        self._near(found)
+        seqs_fixed = "max_num_seqs" in fixed
+        why = why_missed(found, requests, self.constraints.concurrency, seqs_fixed=seqs_fixed)
+        self._note(candidate, why[0], found.sure_requests or 0, why[1])
         return None
 
     def _beaten(self, found: Found) -> bool:
@@ -138,14 +131,13 @@ class Search:
 
         One with a less preferred KV cache dtype does not count.
         """
-        dtypes = self.constraints.kv_cache_dtypes
-        order = dtypes.index(found.candidate.kv_cache_dtype)
-        mine = found.sure_requests
+        dtypes, mine = self.constraints.kv_cache_dtypes, found.sure_requests
+        preferred = dtypes[: dtypes.index(found.candidate.kv_cache_dtype) + 1]
         for other in self.offers:
             same = (
                 other.candidate.variant == found.candidate.variant
                 and other.candidate.gpu is found.candidate.gpu
-                and dtypes.index(other.candidate.kv_cache_dtype) <= order
+                and other.candidate.kv_cache_dtype in preferred
             )
             if not same or (found.surely and not other.surely):
                 continue
@@ -189,16 +181,6 @@ class Search:
     def _near(self, found: Found) -> None:
         if self.nearest is None or found.nearness > self.nearest.nearness:
             self.nearest = found
-
-    def _missed(self, found: Found, requests: int) -> None:
-        self._near(found)
-        fixed = "max_num_seqs" in self.constraints.fixed
-        why = why_missed(found, requests, self.constraints.concurrency, seqs_fixed=fixed)
-        self._note(found.candidate, why[0], found.sure_requests or 0, why[1])
-
-    def _refused(self, candidate: Candidate, refusal: PlannerError) -> None:
-        self._refusals.setdefault(candidate.variant, refusal)
-        self._note(candidate, "refused", None, str(refusal))
 
     def _note(self, candidate: Candidate, reason: str, requests: int | None, message: str) -> None:
         model = self.models[candidate.variant].found.id

@@ -14,7 +14,7 @@ from ...records import dataclass, replace
 from ...units import GIB, gib
 from .changes import CHANGES, Change, Start
 from .constraints import MOST_REQUESTS, whole
-from .measure import Measure, Measured, Measurer
+from .measure import Measure, Measurer
 from .solve import HUNDREDTHS, at_utilization
 
 
@@ -137,22 +137,14 @@ def _start(request: PlanRequest, concurrency: int, measure: Measurer | None) -> 
         raise InputError("suggestions: a PlanRequest is needed; plan_request() makes one")
     measure = measure or Measure()
     concurrency = whole("concurrency", concurrency, most=MOST_REQUESTS)
+    measured = None
     if request.planner == "vllm":
         # seconds a plan, and a hundred of them: the rules restated here say the same, if they can
         restated = replace(request, planner="standalone")
         with suppress(UnsupportedError):
-            return Start(
-                request=restated,
-                measured=measure(restated),
-                concurrency=concurrency,
-                measure=measure,
-            )
-    return Start(
-        request=request,
-        measured=measure(request),
-        concurrency=concurrency,
-        measure=measure,
-    )
+            request, measured = restated, measure(restated)
+    measured = measured or measure(request)
+    return Start(request=request, measured=measured, concurrency=concurrency, measure=measure)
 
 
 def _suggested(start: Start) -> Iterator[Suggestion]:
@@ -170,17 +162,18 @@ def _suggested(start: Start) -> Iterator[Suggestion]:
 def suggested(start: Start, change: Change) -> Suggestion | None:
     """What one change buys; None where that is nothing."""
     before, after = start.measured, start.measure(change.request)
+    flag, value = change.flag, change.value
     engines = change.request.args.data_parallel_size
     concurrency = after.concurrency * engines
     had = before.concurrency * start.request.args.data_parallel_size
     fits = after.holds(-(-start.concurrency // engines))
     delta = after.available_bytes - before.available_bytes
-    if delta <= 0 and concurrency <= had and not (fits and not _held(start, before)):
+    if delta <= 0 and concurrency <= had and not (fits and not before.holds(start.each)):
         return None
     return Suggestion(
-        flag=change.flag,
-        value=change.value,
-        text=text_of(change),
+        flag=flag,
+        value=value,
+        text=f"--gpu {value}" if flag == "gpu" else flag_text(flag, value),
         costs=change.costs,
         fits=fits,
         available_kv_cache_bytes=after.available_bytes,
@@ -189,14 +182,3 @@ def suggested(start: Start, change: Change) -> Suggestion | None:
         concurrency_ratio=concurrency / had if had > 0 else None,
         max_model_len_that_fits=after.longest,
     )
-
-
-def _held(start: Start, before: Measured) -> bool:
-    return before.holds(start.each)
-
-
-def text_of(change: Change) -> str:
-    """The change as it stands on the command line."""
-    if change.flag == "gpu":
-        return f"--gpu {change.value}"
-    return flag_text(change.flag, change.value)

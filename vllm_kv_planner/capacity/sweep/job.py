@@ -88,11 +88,8 @@ class Sweep:
 
     def has_begun(self, torn: str, form: str) -> bool:
         """Whether the torn last line of a file is the beginning of a row of one of the set-ups."""
-        return any(
-            head.startswith(torn) or torn.startswith(head)
-            for number in range(len(self.grid))
-            for head in (self._head(self.grid[number], form),)
-        )
+        heads = (self._head(self.grid[number], form) for number in range(len(self.grid)))
+        return any(head.startswith(torn) or torn.startswith(head) for head in heads)
 
     def _head(self, setup: Setup, form: str) -> str:
         """A row's beginning as it stands in a file: all that says which set-up it is."""
@@ -147,9 +144,11 @@ def make_sweep(
     """The sweep of ``sweep()``'s arguments."""
     check_inputs(machine=machine, planner=planner)
     axes: dict[str, Sequence[Any]] = {}
-    for name, given in (("gpu", gpus), ("vllm_version", vllm_versions), ("model", models)):
+    own: dict[str, Any] = {"gpu": gpus, "vllm_version": vllm_versions, "model": models}
+    for name, given in own.items():
         if given is not None:
-            axes[name] = _several(given)
+            is_one = isinstance(given, str | bytes) or not isinstance(given, Sequence)
+            axes[name] = [given] if is_one else given
     axes |= {name: [value] for name, value in engine_args.items()}
     if not isinstance(grid, Mapping):
         raise InputError(f"grid: {shown(grid)} is not a mapping of names to lists of values")
@@ -201,7 +200,9 @@ def finished(
     for version in grid.values("vllm_version"):
         check_inputs(None, version)
     labels = grid.values("gpu")
-    gpus = {label: None if label is None else _device(label, device) for label in labels}
+    gpus = {label: None if label is None else device(label) for label in labels}
+    for gpu in gpus.values():
+        check_inputs(gpu)
     models: dict[str, PlanRequest | str] = {}
     for label in grid.values("model"):
         try:
@@ -224,18 +225,6 @@ def _grid(axes: Mapping[str, Sequence[Any]], setups: Sequence[Setup]) -> Grid:
     if not axes.get("model") and not (setups and all(setup.get("model") for setup in setups)):
         raise InputError("no model named: a Hub id, a directory or a config.json")
     return make_grid({**ordered, **axes}, setups)
-
-
-def _device(label: str, device: Callable[[str], str | GPU]) -> str | GPU:
-    gpu = device(label)
-    check_inputs(gpu)
-    return gpu
-
-
-def _several(values: Any) -> Sequence[Any]:
-    if isinstance(values, Sequence) and not isinstance(values, str | bytes):
-        return values
-    return [values]
 
 
 def _group(number: int, setup: Any, named: Mapping[str, dict[str, Any]]) -> Setup:

@@ -168,7 +168,9 @@ def read_sweep_file(path: str) -> tuple[dict[str, list[Any]], list[Setup]]:
     setups: list[Setup] = []
     for key, value in content.items():
         if key == SETUPS:
-            setups = _setups(value)
+            if not isinstance(value, list) or not value:
+                raise InputError(f"--file: {SETUPS} must be a list of name: value mappings")
+            setups = [_setup(each, f"--file: {SETUPS}[{n}]") for n, each in enumerate(value)]
             continue
         where = f"--file: {str(key)[:60]}"
         name = canonical(str(key), where)
@@ -176,12 +178,6 @@ def read_sweep_file(path: str) -> tuple[dict[str, list[Any]], list[Setup]]:
             raise InputError(f"{where}: {name} is there twice")
         axes[name] = read_values(name, value if isinstance(value, list) else [value], where)
     return axes, setups
-
-
-def _setups(content: Any) -> list[Setup]:
-    if not isinstance(content, list) or not content:
-        raise InputError(f"--file: {SETUPS} must be a list of name: value mappings")
-    return [_setup(each, f"--file: {SETUPS}[{number}]") for number, each in enumerate(content)]
 
 
 def _setup(content: Any, where: str) -> Setup:

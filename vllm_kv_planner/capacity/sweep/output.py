@@ -12,7 +12,20 @@ from ...errors import InputError
 from ...files.written import cannot_write, check_writable, shown_path, try_lock, whole_file
 from ...records import dataclass
 from ...version import __version__
-from .rows import ERROR, KEY, Sink, csv_line, declared_types, format_of, text_lines
+from .rows import (
+    ERROR,
+    KEY,
+    ParquetSink,
+    Sink,
+    csv_line,
+    declared_types,
+    format_of,
+    journal_of,
+    look_at_parquet,
+    need_pyarrow,
+    restore_journal,
+    text_lines,
+)
 
 if TYPE_CHECKING:
     from .job import Sweep
@@ -38,7 +51,7 @@ class Looked(NamedTuple):
     Attributes:
         rows: The keys of its whole rows, and whether each has an error.
         end: Bytes of the header and the whole rows.
-        torn: What stands behind them: a row that was never finished, empty where there is none.
+        torn: What stands behind them: a row that was never finished.
         torn_key: Its key, where all of it is there but the line feed.
     """
 
@@ -131,8 +144,7 @@ def _cells(line: bytes) -> list[str]:
 
 def _torn_key(torn: bytes, form: str, columns: Sequence[str]) -> str | None:
     kept = _read(torn, form, columns) if torn else None
-    whole = isinstance(kept, Kept) and len(kept.key) == KEY_DIGITS
-    return kept.key if isinstance(kept, Kept) and whole else None
+    return kept.key if isinstance(kept, Kept) and len(kept.key) == KEY_DIGITS else None
 
 
 KEY_DIGITS = 16
@@ -185,8 +197,6 @@ def open_output(output: Output, sweep: Sweep) -> tuple[frozenset[str], Sink]:
     form = format_of(output.path)
     lines = rows_file(output.path)
     if form == "parquet":
-        from .parquet import need_pyarrow
-
         need_pyarrow()
     for path in dict.fromkeys((output.path, lines)):
         check_writable(path)
@@ -211,11 +221,7 @@ def open_output(output: Output, sweep: Sweep) -> tuple[frozenset[str], Sink]:
 
 def rows_file(path: str) -> str:
     """The file that whole rows are in while a sweep runs."""
-    if format_of(path) != "parquet":
-        return path
-    from .parquet import journal_of
-
-    return journal_of(path)
+    return journal_of(path) if format_of(path) == "parquet" else path
 
 
 def _opened(path: str, mode: str) -> TextIO:
@@ -241,14 +247,10 @@ def _continued(
     text = "csv" if form == "csv" else "jsonl"
     finished: tuple[tuple[str, bool], ...] = ()
     if form == "parquet" and os.path.lexists(output.path):
-        from .parquet import look_at_parquet
-
         finished = look_at_parquet(output.path, sweep.columns)
     looked = Looked((), 0, "", None) if file is None else look(lines, text, sweep.columns)
     _check(output, sweep, finished, looked)
     if file is None and finished:
-        from .parquet import restore_journal
-
         restore_journal(output.path, sweep.columns)
         file = _opened(lines, "r+")
         looked = look(lines, text, sweep.columns)
@@ -306,7 +308,5 @@ def _sink(output: Output, sweep: Sweep, file: TextIO) -> Sink:
     )
     if form != "parquet":
         return sink
-    from .parquet import ParquetSink
-
     types = declared_types(sweep.names)
     return ParquetSink(output.path, sink, {name: types[name] for name in sweep.columns})

@@ -20,7 +20,7 @@ from contextlib import suppress
 from itertools import islice
 from multiprocessing import connection as connections
 from multiprocessing.connection import Connection, Pipe, wait
-from typing import Any, NamedTuple, Protocol, cast
+from typing import Any, Protocol, cast
 
 from ...errors import UnsupportedError
 from .work import Answer, Chunk, Outcome, Planning, Setup, Work
@@ -32,10 +32,8 @@ MOST_AHEAD = 4096
 """Rows begun beyond the first that is not done yet: what is held in memory at most."""
 
 
-class Died(NamedTuple):
-    """In place of an answer: the worker is gone."""
-
-    why: str
+class Died(str):
+    """In place of an answer: why the worker is gone."""
 
 
 class Pool(Protocol):
@@ -70,8 +68,8 @@ def in_order(pool: Pool, setups: Iterable[Setup]) -> Iterator[list[tuple[Setup, 
     first, begun, size = 0, 0, 1
     while True:
         while idle:
-            ahead = begun - first
-            chunk = [alone.popleft()] if alone else _take(todo, min(size, MOST_AHEAD - ahead))
+            most = max(0, min(size, MOST_AHEAD - (begun - first)))
+            chunk = [alone.popleft()] if alone else list(islice(todo, most))
             if not chunk:
                 break
             begun = max(begun, chunk[-1][0] + 1)
@@ -87,7 +85,7 @@ def in_order(pool: Pool, setups: Iterable[Setup]) -> Iterator[list[tuple[Setup, 
             if len(chunk) > 1:
                 alone.extend(chunk)
                 continue
-            answer = (0.0, [f"the worker process died: {answer.why}"])
+            answer = (0.0, [f"the worker process died: {answer}"])
         seconds, outcomes = answer
         size = chunk_size(seconds / len(chunk))
         for (number, setup), outcome in zip(chunk, outcomes, strict=True):
@@ -98,10 +96,6 @@ def in_order(pool: Pool, setups: Iterable[Setup]) -> Iterator[list[tuple[Setup, 
             first += 1
         if ready:
             yield ready
-
-
-def _take(todo: Iterator[Numbered], most: int) -> list[Numbered]:
-    return list(islice(todo, max(0, most)))
 
 
 def chunk_size(seconds_a_row: float) -> int:

@@ -90,10 +90,7 @@ def connect(ray: Any, address: str) -> None:
     environment = {"py_modules": [package], "excludes": ["__pycache__"]}
     try:
         ray.init(
-            address=address,
-            runtime_env=environment,
-            log_to_driver=False,
-            logging_level="error",
+            address=address, runtime_env=environment, log_to_driver=False, logging_level="error"
         )
     except (OSError, ValueError, RuntimeError, ImportError) as error:  # ConnectionError is OSError
         raise InputError(f"--ray {address[:200]}: {one_line(str(error))[:300]}") from None

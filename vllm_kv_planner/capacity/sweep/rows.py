@@ -9,15 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cache
+from itertools import islice
 from operator import attrgetter
 from typing import Any, NamedTuple, Protocol, TextIO
 
 from ...engine_args.engine_args import EngineArgs
 from ...errors import InputError, printable
-from ...files.written import cannot_write, shown_path
+from ...files.written import cannot_write, shown_path, whole_file
 from ...planning import types as plan_types
 from ...records import as_plain, fields, is_dataclass
 
@@ -114,11 +116,8 @@ class Lines:
         ``head`` stands before the first row. ``path`` names the file, which is closed in the end;
         None: the stream is the caller's. ``anew``: what it holds is dropped once there is a row.
         """
-        self._stream = stream
-        self._form = form
-        self._head = head
-        self._path = path
-        self._anew = anew
+        self._stream, self._form, self._head = stream, form, head
+        self._path, self._anew = path, anew
 
     def write(self, rows: Iterable[Row]) -> None:
         """Take whole rows."""
@@ -187,3 +186,109 @@ def text_lines(
     """Rows as ``csv`` (with its header, if ``head``) or ``jsonl`` into a stream; see ``Lines``."""
     first = csv_line(columns) if head and form == "csv" else ""
     return Lines(stream, line_form(form, columns), first, path=path, anew=anew)
+
+
+GROUP_ROWS = 20_000
+"""Rows of a row group: what is held in memory when the file is made."""
+
+
+def journal_of(path: str) -> str:
+    """The file that holds the rows until all are there."""
+    return f"{path}.partial.jsonl"
+
+
+def need_pyarrow() -> None:
+    """Refuse before anything is planned, where pyarrow is not installed."""
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError:
+        raise InputError("Parquet needs pyarrow: pip install pyarrow, or name a .csv") from None
+
+
+class ParquetSink:
+    """Rows into a journal of JSON lines; ``finish`` makes the Parquet file of it.
+
+    A Parquet file cannot be read before its footer is written, so a kill would lose it all. The
+    journal, ``ROWS.parquet.partial.jsonl``, holds whole rows at every moment; it is what
+    ``--resume`` continues, and it goes once the Parquet file is there.
+    """
+
+    def __init__(self, path: str, journal: Sink, types: Mapping[str, str]) -> None:
+        self._path, self._journal, self._types = path, journal, types
+
+    def write(self, rows: Iterable[Row]) -> None:
+        """Take whole rows."""
+        self._journal.write([[flat_cell(value) for value in row] for row in rows])
+
+    def finish(self) -> None:
+        """Make the file in place of an older one, then drop the journal."""
+        import pyarrow
+        from pyarrow.parquet import ParquetWriter
+
+        self._journal.finish()
+        schema, journal = schema_of(self._types), journal_of(self._path)
+        with (
+            open(journal, encoding="utf-8") as lines,
+            whole_file(self._path, binary=True) as file,
+            ParquetWriter(file, schema) as writer,
+        ):
+            while group := [json.loads(line) for line in islice(lines, GROUP_ROWS)]:
+                typed = [_typed(row, schema) for row in group]
+                writer.write_table(pyarrow.Table.from_pylist(typed, schema))
+        os.remove(journal)
+
+    def close(self) -> None:
+        """Close the journal."""
+        self._journal.close()
+
+
+def schema_of(types: Mapping[str, str]) -> Any:
+    """Arrow's types of the columns; what is neither number nor truth is text."""
+    import pyarrow
+
+    known = {"int": pyarrow.int64(), "float": pyarrow.float64(), "bool": pyarrow.bool_()}
+    plain = {name: declared.removesuffix(" | None") for name, declared in types.items()}
+    return pyarrow.schema([(name, known.get(plain[name], pyarrow.string())) for name in plain])
+
+
+def _typed(row: Mapping[str, Any], schema: Any) -> dict[str, Any]:
+    """Numbers in a text column as text: an axis of a flag that takes either."""
+    return {
+        each.name: str(value) if each.type == "string" and value is not None else value
+        for each in schema
+        for value in (row[each.name],)
+    }
+
+
+def look_at_parquet(path: str, columns: Sequence[str]) -> tuple[tuple[str, bool], ...]:
+    """The keys of a finished file's rows, and whether each has an error."""
+    with _opened(path, columns) as old:
+        batches = old.iter_batches(GROUP_ROWS, columns=[KEY, ERROR])
+        rows = [row for batch in batches for row in batch.to_pylist()]
+    return tuple((str(row[KEY]), bool(row[ERROR])) for row in rows)
+
+
+def restore_journal(path: str, columns: Sequence[str]) -> None:
+    """The journal of a finished file that was looked at, to be continued."""
+    line = line_form("jsonl", columns)
+    with _opened(path, columns) as old, whole_file(journal_of(path)) as file:
+        for batch in old.iter_batches(GROUP_ROWS):
+            file.writelines(line(list(row.values())) for row in batch.to_pylist())
+
+
+@contextmanager
+def _opened(path: str, columns: Sequence[str]) -> Iterator[Any]:
+    import pyarrow
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        with ParquetFile(path) as old:
+            if old.schema_arrow.names != list(columns):
+                raise InputError(
+                    f"{shown_path(path)}: other columns than this sweep's (other flags or axes, or "
+                    "no sweep's file at all); --overwrite, or another --output"
+                )
+            yield old
+    except pyarrow.ArrowException as error:
+        first = str(error).split("\n")[0][:100]
+        raise InputError(f"{shown_path(path)}: no Parquet file ({first}); --overwrite") from None

@@ -188,12 +188,7 @@ def sweep(
         ray=ray,
         engine_args=engine_args,
     )
-    file = _file(output, resume=resume, overwrite=overwrite, retry_errors=retry_errors)
+    file = None
+    if output is not None:
+        file = Output(path=output, resume=resume, overwrite=overwrite, retry_errors=retry_errors)
     return run_sweep(made, output=file, progress=progress)
-
-
-def _file(path: str | None, *, resume: bool, overwrite: bool, retry_errors: bool) -> Output | None:
-    """The file that the rows go to; None: they go into the result."""
-    if path is None:
-        return None
-    return Output(path=path, resume=resume, overwrite=overwrite, retry_errors=retry_errors)

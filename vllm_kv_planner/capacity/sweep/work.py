@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Mapping, Sequence
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 from ...engine_args.engine_args import EngineArgs
@@ -36,11 +37,13 @@ class Grid:
 
     axes: tuple[tuple[Setup, ...], ...]
 
+    @property
+    def size(self) -> int:
+        """How many there are; ``len()`` has a limit."""
+        return prod(map(len, self.axes))
+
     def __len__(self) -> int:
-        size = 1
-        for axis in self.axes:
-            size *= len(axis)
-        return size
+        return self.size
 
     def __getitem__(self, number: int) -> Setup:
         chosen = []
@@ -72,24 +75,19 @@ def make_grid(axes: Mapping[str, Sequence[Any]], setups: Sequence[Setup] = ()) -
             raise InputError(f"setups[{number}] names {both}, which is given for all rows already")
     if setups:
         made.append(tuple(distinct(setups)))
-    size = 1
-    for axis in made:
-        size *= len(axis)
-    if size > MOST_ROWS:
-        raise InputError(f"{size:,} set-ups; a sweep has at most {MOST_ROWS:,}")
-    return Grid(axes=tuple(made))
+    grid = Grid(axes=tuple(made))
+    if grid.size > MOST_ROWS:
+        raise InputError(f"{grid.size:,} set-ups; a sweep has at most {MOST_ROWS:,}")
+    return grid
 
 
 def distinct(values: Sequence[Any]) -> list[Any]:
     """The values without repetitions, in order; ``1`` and ``True`` and ``1.0`` differ."""
     found: dict[str, Any] = {}
     for value in values:
-        found.setdefault(repr(_sorted(value)), value)
+        plain = sorted(value.items()) if isinstance(value, Mapping) else value
+        found.setdefault(repr(plain), value)
     return list(found.values())
-
-
-def _sorted(value: Any) -> Any:
-    return sorted(value.items()) if isinstance(value, Mapping) else value
 
 
 Outcome = tuple[Any, ...] | str
@@ -123,7 +121,11 @@ class Work:
         base = self.models[setup["model"]]
         if isinstance(base, str):
             raise PlannerError(base)
-        flags = {name: _given(name, setup[name]) for name in setup if name not in OWN_NAMES}
+        flags = {  # None leaves a flag out: vLLM's default
+            name: getattr(_DEFAULTS, name) if value is None else value
+            for name, value in setup.items()
+            if name not in OWN_NAMES
+        }
         request = replace(base, gpu=self.gpus[setup.get("gpu")])
         version = setup.get("vllm_version")
         if version is not None:
@@ -132,11 +134,6 @@ class Work:
             check_version((name for name in flags if setup[name] is not None), version)
             request = replace(request, vllm_version=version)
         return request.with_args(**flags) if flags else request
-
-
-def _given(name: str, value: Any) -> Any:
-    """The value; vLLM's default where the set-up leaves the flag out (None)."""
-    return getattr(_DEFAULTS, name) if value is None else value
 
 
 _DEFAULTS = EngineArgs()
@@ -170,15 +167,11 @@ class Planning:
         start = time.monotonic()
         outcomes = []
         for setup in chunk:
-            self._only_one_vllm(setup.get("gpu"))
+            if setup.get("gpu") != self._gpu:
+                self.close()  # the vLLM of the GPU before: each holds some 2 GB
+            self._gpu = setup.get("gpu")
             outcomes.append(outcome(setup, self._work))
         return time.monotonic() - start, outcomes
-
-    def _only_one_vllm(self, gpu: str | None) -> None:
-        """End the vLLM of the GPU before: each holds some 2 GB."""
-        if gpu != self._gpu:
-            self.close()
-        self._gpu = gpu
 
     def close(self) -> None:
         """End the vLLM that answered here, if one did."""
