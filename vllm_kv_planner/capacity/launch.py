@@ -9,7 +9,8 @@ import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import NoReturn
 
 from ..engine_args.engine_args import read_environment
@@ -129,34 +130,15 @@ def installed_version(program: str) -> str | None:
 
     Both ``bin/vllm`` and ``bin/python`` of a virtual environment lie beside its packages.
     """
-    root = os.path.dirname(os.path.dirname(program))
-    real = os.path.dirname(os.path.dirname(os.path.realpath(program)))
-    for place in dict.fromkeys((root, real)):
-        found = set(_versions(os.path.join(place, "lib")))
+    for path in (Path(program), Path(os.path.realpath(program))):
+        names: list[str] = []
+        with suppress(OSError):
+            for packages in path.parent.parent.glob("lib/python3*/site-packages"):
+                names += os.listdir(packages)
+        found = {match[1] for match in map(_PACKAGE.fullmatch, names) if match is not None}
         if found:
             return found.pop() if len(found) == 1 else None
     return None
-
-
-def _versions(lib: str) -> Iterator[str]:
-    try:
-        for python in os.listdir(lib):
-            if python.startswith("python3"):
-                for each in os.listdir(os.path.join(lib, python, "site-packages")):
-                    match = _PACKAGE.fullmatch(each)
-                    if match is not None:
-                        yield match[1]
-    except OSError:
-        return
-
-
-def is_known(version: str) -> bool:
-    """Whether engines of this version can be planned."""
-    try:
-        version_rules(version)
-    except UnsupportedError:
-        return False
-    return True
 
 
 FITS = "fits"
@@ -272,13 +254,14 @@ def _on_this_machine(request: PlanRequest) -> PlanRequest:
 def _with_version(request: PlanRequest, command: Command) -> PlanRequest:
     if request.vllm_version is not None or request.planner == "vllm":
         return request
-    try:
+    version = None
+    with suppress(InputError):  # only planned, or not here
         version = installed_version(command.program())
-    except InputError:
-        return request  # only planned, or not here
     if version is None:
         return request
-    if is_known(version):
-        return replace(request, vllm_version=version)
-    note = f"vLLM {version} is installed beside the program; its own rules are not known"
-    return replace(request, notes=(*request.notes, note))
+    try:
+        version_rules(version)
+    except UnsupportedError:
+        note = f"vLLM {version} is installed beside the program; its own rules are not known"
+        return replace(request, notes=(*request.notes, note))
+    return replace(request, vllm_version=version)

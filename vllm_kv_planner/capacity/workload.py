@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
+from ..engine_args.value_types import shown
 from ..errors import InputError
 from ..planning.request import PlanRequest
 from ..workload.engine import Engine
@@ -19,7 +20,6 @@ from ..workload.statistics import Statistics
 from ..workload.types import EngineSettings, SchedulerFlags, StepRecord, TraceRequest
 
 if TYPE_CHECKING:
-    from ..planning.request import PlanRequest
     from ..planning.types import Plan
     from ..workload.result import WorkloadResult
 
@@ -112,8 +112,6 @@ def simulate(
 
 def checked_trace(trace: Iterable[TraceRequest]) -> Iterator[TraceRequest]:
     """The requests of a trace, each looked at as it is read."""
-    from ..engine_args.value_types import shown
-
     if not isinstance(trace, Iterable):
         raise InputError(f"trace: {shown(trace)} is not a sequence of TraceRequest")
 
@@ -128,8 +126,6 @@ def checked_trace(trace: Iterable[TraceRequest]) -> Iterator[TraceRequest]:
 
 def check_run(concurrency: int | None, step_time: float | None, scheduler: str) -> None:
     """Refuse what no run can have."""
-    from ..engine_args.value_types import shown
-
     is_whole = type(concurrency) is int and 1 <= concurrency <= MOST_CLIENTS
     if concurrency is not None and not is_whole:
         valid = f"a whole number of clients, 1 to {MOST_CLIENTS:,}"

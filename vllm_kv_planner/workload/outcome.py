@@ -12,13 +12,7 @@ from ..records import dataclass
 class Spread:
     """How a whole number was spread, over steps (each counts once) or over requests.
 
-    Attributes:
-        mean: The average.
-        least: The smallest.
-        p5: No more than 5 % lie below it.
-        p50: The median.
-        p95: No more than 5 % lie above it.
-        most: The largest.
+    ``p5``, ``p50`` (the median) and ``p95`` are percentiles by nearest rank.
     """
 
     mean: float
@@ -30,14 +24,9 @@ class Spread:
 
 
 class SeriesPoint(NamedTuple):
-    """Some consecutive steps, up to the next point's.
+    """Some consecutive steps from ``step`` on, up to the next point's.
 
-    Attributes:
-        step: The first of them.
-        used_blocks: Blocks held by requests, at most.
-        running: Requests that run, at most.
-        waiting: Requests that wait, at most.
-        preemptions: Preemptions, all together.
+    ``preemptions`` is their sum; blocks held and requests are the largest numbers there were.
     """
 
     step: int

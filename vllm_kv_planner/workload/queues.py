@@ -14,15 +14,9 @@ from .types import EngineSettings, Segment
 
 
 class Arrived(NamedTuple):
-    """A request that waits and has not been looked at yet.
+    """A request that waits and has not been looked at yet; names as of ``Request``.
 
-    Attributes:
-        number: Its place in the trace, from 0.
-        arrival: When it arrives, in steps; 0 in a closed loop.
-        joined: The first step that could have it.
-        prompt: Tokens of its prompt.
-        output: Tokens it generates.
-        prefix: What its prompt begins with.
+    ``output`` are the tokens that it generates, ``prefix`` is what its prompt begins with.
     """
 
     number: int
@@ -33,6 +27,7 @@ class Arrived(NamedTuple):
     prefix: tuple[Segment, ...]
 
 
+@dataclass(eq=False)
 class StateOf:
     """A request's recurrent states in one group (``states.py``), where prefix caching keeps them.
 
@@ -43,13 +38,10 @@ class StateOf:
         checkpoint: Tokens, and position, of a state exported in the middle of a step.
     """
 
-    __slots__ = ("checkpoint", "has_blocks", "last", "retired")
-
-    def __init__(self) -> None:
-        self.last: int | None = None
-        self.retired = 0
-        self.has_blocks = False
-        self.checkpoint: tuple[int, int] | None = None
+    last: int | None = None
+    retired: int = 0
+    has_blocks: bool = False
+    checkpoint: tuple[int, int] | None = None
 
 
 class Request:
@@ -68,14 +60,10 @@ class Request:
         stale: Tokens in flight from before a preemption.
         eligible: First ``schedule()`` that may run it again (pipeline stages).
         in_prefill: Whether its last step left some of its prompt to compute.
-        running: Whether it is in the running queue.
         lost: Tokens that were computed when it was preempted last.
-        preemptions: How often it was preempted.
         junction: Where other requests' shared prefix ends, if some group has not kept it; else 0.
-        keys: Names of its blocks.
         tables: Its blocks, a group at a time.
         named: How many of a table's first blocks have their name already.
-        states: Of groups of recurrent states.
         admission: Grows in the order of admission.
         since: From which ``schedule()`` on its counts advance by themselves (``fast.py``); -1: they
             do not.
@@ -125,9 +113,6 @@ class Step:
         admitted: Requests that came out of the waiting queue, with the tokens found for them.
         preempted: Requests that lost their blocks.
         finished: Requests that ended with this step's output, once that is back.
-        running: Requests in the running queue.
-        waiting: Requests left waiting.
-        used_blocks: Blocks held.
         tokens: Of all requests together.
         limit: What kept the first waiting request out: ``blocks``, ``slots``, ``tokens``,
             ``interval``; or empty.

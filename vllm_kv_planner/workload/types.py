@@ -135,23 +135,16 @@ class EngineSettings:
 
     Attributes:
         num_gpu_blocks: Blocks, the null block included.
-        groups: The KV cache groups.
-        max_model_len: Tokens of one request, outputs included.
         max_num_seqs: Requests that may run at once (``max_num_active_seqs`` where that is given).
-        max_num_batched_tokens: Tokens of one step.
         token_budget: Tokens that the scheduler gives out in a step: ``max_num_scheduled_tokens``
             where that is given, else the same.
-        enable_prefix_caching: Whether requests find each other's blocks.
-        enable_chunked_prefill: Whether a prompt may be computed over several steps.
         long_prefill_token_threshold: Most tokens of one prompt in a step that others wait for; 0:
             no such limit.
         long_prefill_token_threshold_adaptive: Whether that limit is at least everybody's equal
             share of a step.
         scheduling_policy: ``fcfs``, or ``priority``: all of one priority, so by arrival.
         prefill_schedule_interval: Steps from one that computes prompts to the next that may.
-        async_scheduling: Whether a step is scheduled before the last one's output is back.
         max_concurrent_batches: Steps in flight at once, at most.
-        pipeline_parallel_size: Stages; a request decodes once in so many steps.
         scheduler_block_size: Common multiple of the groups' block sizes.
         hash_block_size: Tokens that one block name stands for.
         watermark_blocks: Blocks kept free when others run already.

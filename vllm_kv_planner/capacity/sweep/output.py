@@ -6,6 +6,7 @@ import csv
 import json
 import os
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, NamedTuple, TextIO
 
 from ...errors import InputError
@@ -34,6 +35,8 @@ if TYPE_CHECKING:
 LONGEST_LINE = 4 << 20
 """Bytes; a row takes some thousand."""
 _VERSION = "planner.version"
+KEY_DIGITS = 16
+"""As ``work.row_keys`` makes them."""
 
 
 class Kept(NamedTuple):
@@ -81,7 +84,11 @@ def look(path: str, form: str, columns: Sequence[str]) -> Looked:
         if not csv_line(columns).startswith(text):
             raise _other_columns(path, 1)
         return Looked(tuple(rows), 0, "", None)
-    return Looked(tuple(rows), end, text, _torn_key(torn, form, columns))
+    torn_key = None
+    with suppress(InputError):
+        key = _read(torn, path, 0, form, columns).key
+        torn_key = key if len(key) == KEY_DIGITS else None
+    return Looked(tuple(rows), end, text, torn_key)
 
 
 def whole_rows(path: str, form: str, columns: Sequence[str]) -> Iterator[Kept]:
@@ -102,35 +109,29 @@ def _lines(path: str) -> Iterator[tuple[int, bytes]]:
 
 
 def _kept(line: bytes, path: str, number: int, form: str, columns: Sequence[str]) -> Kept:
-    kept = _read(line, form, columns)
-    if kept is None:
-        raise _no_row(path, number)
-    if isinstance(kept, str):
-        raise _other_columns(path, number)
+    """The row of a line; refuses what is none, other columns, and another version's."""
+    kept = _read(line, path, number, form, columns)
     if kept.version not in ("", __version__):
-        raise InputError(
-            f"{shown_path(path)}: line {number} was planned by version {kept.version[:20]}, this "
-            f"is {__version__}; --overwrite, or another --output"
+        raise _refusal(
+            path,
+            f"line {number} was planned by version {kept.version[:20]}, this is {__version__}",
         )
     return kept
 
 
-def _read(line: bytes, form: str, columns: Sequence[str]) -> Kept | str | None:
-    """The row of a line; a text where it has other columns, None where it is none."""
+def _read(line: bytes, path: str, number: int, form: str, columns: Sequence[str]) -> Kept:
     if form == "csv":
         row = _cells(line)
-        if len(row) != len(columns):
-            return None
-        named = dict(zip(columns, row, strict=True))
+        named = dict(zip(columns, row, strict=True)) if len(row) == len(columns) else None
     else:
         try:
             named = json.loads(line)
         except (ValueError, RecursionError):
-            return None
-        if not isinstance(named, dict):
-            return None
-        if list(named) != list(columns):
-            return "other columns"
+            named = None
+    if not isinstance(named, dict):
+        raise _no_row(path, number)
+    if list(named) != list(columns):
+        raise _other_columns(path, number)
     return Kept(line, *(str(named[name] or "") for name in (KEY, ERROR, _VERSION)))
 
 
@@ -142,27 +143,17 @@ def _cells(line: bytes) -> list[str]:
     return row
 
 
-def _torn_key(torn: bytes, form: str, columns: Sequence[str]) -> str | None:
-    kept = _read(torn, form, columns) if torn else None
-    return kept.key if isinstance(kept, Kept) and len(kept.key) == KEY_DIGITS else None
-
-
-KEY_DIGITS = 16
-"""As ``keys.row_keys`` makes them."""
+def _refusal(path: str, why: str) -> InputError:
+    return InputError(f"{shown_path(path)}: {why}; --overwrite, or another --output")
 
 
 def _no_row(path: str, number: int) -> InputError:
-    return InputError(
-        f"{shown_path(path)}: line {number} is not a row of a sweep; "
-        "--overwrite, or another --output"
-    )
+    return _refusal(path, f"line {number} is not a row of a sweep")
 
 
 def _other_columns(path: str, number: int) -> InputError:
-    return InputError(
-        f"{shown_path(path)}: line {number} has other columns than this sweep's (other flags or "
-        "axes, or no sweep's file at all); --overwrite, or another --output"
-    )
+    others = "(other flags or axes, or no sweep's file at all)"
+    return _refusal(path, f"line {number} has other columns than this sweep's {others}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -278,10 +269,8 @@ def _check(
     if looked.torn_key is not None:
         sweep.check_kept(frozenset({looked.torn_key}), lines)
     elif looked.torn and not sweep.has_begun(looked.torn, format_of(output.path)):
-        raise InputError(
-            f"{shown_path(lines)}: its last line is not a row of this sweep, not even the "
-            "beginning of one; --overwrite, or another --output"
-        )
+        why = "its last line is not a row of this sweep, not even the beginning of one"
+        raise _refusal(lines, why)
 
 
 def _drop(keys: frozenset[str], path: str, form: str, columns: Sequence[str]) -> None:
