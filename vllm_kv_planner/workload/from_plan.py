@@ -28,7 +28,6 @@ def planned_settings(
     request: PlanRequest, flags: SchedulerFlags | None = None, plan: Plan | None = None
 ) -> tuple[EngineSettings, Plan]:
     """What the engine's scheduler works with, and the plan it comes from."""
-    from ..planning.versions import VLLM_VERSION
     from ..records import replace
     from ..version import VLLM_VERSION
 
@@ -68,17 +67,14 @@ def settings_of(setup: EngineSetup, num_gpu_blocks: int, flags: SchedulerFlags) 
         mamba_cache_mode=resolved.caching.mamba_cache_mode,
         decode_context_parallel_size=args.decode_context_parallel_size,
     )
-    batch = resolved.batch
+    batch, tokens = resolved.batch, resolved.batch.max_num_batched_tokens
     return EngineSettings(
         num_gpu_blocks=num_gpu_blocks,
         groups=groups,
         max_model_len=resolved.length.max_model_len,
         max_num_seqs=args.max_num_active_seqs or batch.max_num_seqs,
-        max_num_batched_tokens=batch.max_num_batched_tokens,
-        token_budget=min(
-            args.max_num_scheduled_tokens or batch.max_num_batched_tokens,
-            batch.max_num_batched_tokens,
-        ),
+        max_num_batched_tokens=tokens,
+        token_budget=min(args.max_num_scheduled_tokens or tokens, tokens),
         enable_prefix_caching=resolved.caching.enable_prefix_caching,
         enable_chunked_prefill=resolved.caching.enable_chunked_prefill,
         long_prefill_token_threshold=args.long_prefill_token_threshold,
@@ -108,14 +104,12 @@ def assumed(setup: EngineSetup) -> tuple[str, ...]:
 def check_simulated(setup: EngineSetup) -> None:
     """Refuse engines whose steps depend on more than lengths."""
     args, facts = setup.args, setup.facts
+    connected = args.kv_transfer_config is not None or args.kv_offloading_size is not None
     refused = (
         (setup.resolved.speculative is not None, "speculative decoding: how many drafts are right"),
         (facts.runner_type != "generate", "pooling models: they generate nothing"),
         (facts.is_encoder_decoder, "encoder-decoder models: the encoder's input"),
-        (
-            args.kv_transfer_config is not None or args.kv_offloading_size is not None,
-            "KV connectors: what they hold",
-        ),
+        (connected, "KV connectors: what they hold"),
         (args.prefix_match_unit is not None, "--prefix-match-unit: hits inside a block"),
         (args.diffusion_config is not None, "diffusion models: their canvas"),
     )
@@ -130,13 +124,10 @@ def group_settings(
     """The groups, with the caps that vLLM admits requests with."""
     groups = []
     for spec in specs:
-        ranks = limits.decode_context_parallel_size if spec.dcp_sharded else 1
-        cap = None
-        if isinstance(spec, (SlidingWindowSpec, ChunkedLocalAttentionSpec)):
-            cap = spec.blocks_per_request(limits)
-        groups.append(
-            GroupSettings(spec=spec, block_size=spec.block_size * ranks, admission_cap=cap)
-        )
+        size = spec.block_size * (limits.decode_context_parallel_size if spec.dcp_sharded else 1)
+        capped = isinstance(spec, (SlidingWindowSpec, ChunkedLocalAttentionSpec))
+        cap = spec.blocks_per_request(limits) if capped else None
+        groups.append(GroupSettings(spec=spec, block_size=size, admission_cap=cap))
     return tuple(groups)
 
 

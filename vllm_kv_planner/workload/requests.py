@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator
-from itertools import repeat
+from itertools import count, repeat
 from typing import TYPE_CHECKING
 
 from ..errors import InputError
@@ -57,12 +57,8 @@ class Arrivals:
             return "all at once"
         pace = f"{self.rate:,g} a {unit}"
         if self.kind == "poisson":
-            shape = (
-                "Poisson"
-                if self.burstiness == 1
-                else f"gaps of a gamma distribution of shape {self.burstiness:g}"
-            )
-            return f"{shape}, {pace}"
+            gamma = f"gaps of a gamma distribution of shape {self.burstiness:g}"
+            return f"{'Poisson' if self.burstiness == 1 else gamma}, {pace}"
         return f"evenly, {pace}" if self.burst == 1 else f"in bursts of {self.burst:,}, {pace}"
 
 
@@ -99,11 +95,8 @@ def _gamma_gaps(random: Random, shape: float, scale: float) -> Iterator[float]:
 
 
 def _bursts(size: int, rate: float) -> Iterator[float]:
-    number = 0
-    while True:
-        # not a running sum: a million small gaps would drift
+    for number in count():  # not a running sum: a million small gaps would drift
         yield from repeat(number * size / rate, size)
-        number += 1
 
 
 MOST_REQUESTS = 1_000_000_000
@@ -111,14 +104,10 @@ MOST_REQUESTS = 1_000_000_000
 
 @dataclass(frozen=True, kw_only=True)
 class SharedPrefix:
-    """What prompts begin with, such as a system prompt.
+    """What prompts begin with, such as a system prompt; each request picks one of ``count``.
 
     It comes on top of the prompt's own tokens, as ``--random-prefix-len`` of vLLM 0.33's
     ``bench serve`` does (benchmarks/datasets/datasets.py ``generate_token_sequence``).
-
-    Attributes:
-        tokens: Its length.
-        count: How many different ones there are; each request picks one of them.
     """
 
     tokens: int

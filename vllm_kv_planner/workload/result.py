@@ -78,13 +78,7 @@ class WorkloadResult(Outcome, Answer):
 
 @dataclass(frozen=True, kw_only=True)
 class WorkloadReport(Answer):
-    """A result beside what was asked for.
-
-    Attributes:
-        result: What came out.
-        asked: The source of the requests, as plain values.
-        requests: The same for people, a line each.
-    """
+    """A result beside the source of its requests, as plain values and as lines for people."""
 
     result: WorkloadResult
     asked: dict[str, Any]

@@ -96,10 +96,7 @@ class Candidate:
     Attributes:
         rank: Where it stands among all; see ``rank_of``.
         variant: Number of its model among those named.
-        gpu: Every rank's device.
         num_gpus: Of all machines.
-        kv_cache_dtype: KV cache dtype.
-        shape: How the GPUs are shared out.
     """
 
     rank: Rank

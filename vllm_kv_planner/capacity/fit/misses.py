@@ -12,6 +12,7 @@ Two bounds rule some out without measuring them, both on the safe side
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import suppress
 from math import ceil
 
 from ...engine_args.setup import described
@@ -123,16 +124,14 @@ def _requests(miss: Miss) -> int:
     return -1 if miss.requests is None else miss.requests
 
 
+SIZES = tuple(f"{kind}_parallel_size" for kind in ("tensor", "pipeline", "data"))
+SIZES += ("prefill_context_parallel_size", "decode_context_parallel_size")
 Why = tuple[str, int | None, str]
 """Reason, requests at most, and the sentence of a miss."""
 
 
 class Bounds:
-    """The bounds of one search; what they rest on is the same for devices of one capability.
-
-    Args:
-        measure: The search's own.
-    """
+    """The bounds of one search; what they rest on is the same for devices of one capability."""
 
     def __init__(self, measure: Measure) -> None:
         self._measure = measure
@@ -176,18 +175,10 @@ class Bounds:
         gpu = candidate.gpu
         key = candidate.variant, gpu.platform, gpu.compute_capability
         if key not in self._weights:
-            whole = model.on(gpu).with_args(
-                tensor_parallel_size=1,
-                pipeline_parallel_size=1,
-                data_parallel_size=1,
-                prefill_context_parallel_size=1,
-                decode_context_parallel_size=1,
-                enable_expert_parallel=False,
-            )
-            try:
+            self._weights[key] = None
+            whole = model.on(gpu).with_args(**dict.fromkeys(SIZES, 1), enable_expert_parallel=False)
+            with suppress(PlannerError):
                 self._weights[key] = self._measure.weights_bytes(whole)
-            except PlannerError:
-                self._weights[key] = None
         return self._weights[key]
 
     def _least_request_bytes(self, candidate: Candidate, model: PlanRequest) -> int:
@@ -201,10 +192,8 @@ class Bounds:
             shape.tensor_parallel_size,
             shape.pipeline_parallel_size,
         )
-        if key not in self._request_bytes:
-            try:
+        with suppress(PlannerError):
+            if key not in self._request_bytes:
                 found = self._measure.least_request_bytes(candidate.request(model))
-            except PlannerError:
-                return 0
-            self._request_bytes[key] = found
-        return self._request_bytes[key]
+                self._request_bytes[key] = found
+        return self._request_bytes.get(key, 0)

@@ -17,22 +17,14 @@ from ...planning.request import Machine, PlanRequest, check_inputs, plan_request
 from ...planning.types import REFUSED
 from ...records import dataclass
 from .names import canonical
-from .pool import Pool, in_order
+from .pool import Pool, ProcessPool, default_workers, in_order
 from .rows import Row, all_columns, csv_line, flat_cell, plain, plan_columns
 from .work import OWN_NAMES, Grid, Outcome, Setup, Work, make_grid, row_keys
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sweep:
-    """Set-ups, what they have in common, and who plans them.
-
-    Attributes:
-        grid: The set-ups.
-        work: What they have in common.
-        planner: ``auto``, ``standalone`` or ``vllm``.
-        workers: Processes, or actors on a Ray cluster; None: one a core.
-        ray: Address of the Ray cluster; None: this machine without Ray.
-    """
+    """Set-ups, what they have in common, and who plans them; arguments as of ``sweep()``."""
 
     grid: Grid
     work: Work
@@ -67,19 +59,16 @@ class Sweep:
             from .ray_pool import RayPool
 
             return RayPool(self.work, self.ray, self.workers, planner=self.planner)
-        from .pool import ProcessPool, default_workers
-
         wanted = default_workers(self.planner) if self.workers is None else self.workers
         return ProcessPool(self.work, max(1, min(wanted, rows)))
 
     def check_kept(self, kept: frozenset[str], path: str) -> None:
         """Refuse to continue a file that holds rows of other set-ups."""
-        key = row_keys(self.work)
-        strange = set(kept)
-        for number in range(len(self.grid)):
+        key, strange = row_keys(self.work), set(kept)
+        for number in range(len(self.grid) if kept else 0):
+            strange.discard(key(self.grid[number]))
             if not strange:
                 return
-            strange.discard(key(self.grid[number]))
         if strange:
             raise InputError(
                 f"{shown_path(path)}: {len(strange):,} of its {len(kept):,} rows are of other "

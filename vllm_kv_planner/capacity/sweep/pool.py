@@ -108,17 +108,13 @@ def chunk_size(seconds_a_row: float) -> int:
 READY = "ready"
 
 
-def connection_of(file_descriptor: int) -> Any:
-    """This end of the pipe; on Windows pipes have a class, and a handle, of their own."""
-    kind: Any = getattr(connections, "PipeConnection", connections.Connection)
-    return kind(file_descriptor)
-
-
 def main(file_descriptor: int) -> None:
     """Receive the common work once, then a chunk and send its answer, again and again."""
     # leave the usual way, so that a vLLM started here ends too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    connection = connection_of(file_descriptor)
+    # on Windows pipes have a class, and a handle, of their own
+    kind: Any = getattr(connections, "PipeConnection", connections.Connection)
+    connection = kind(file_descriptor)
     try:
         planning = Planning(connection.recv())
         connection.send(READY)
@@ -164,15 +160,12 @@ def available_memory() -> int:
 
 
 def inherited(number: int) -> dict[str, Any]:
-    """What lets a process have one end of a pipe, and leaves Ctrl-C to whoever started the sweep.
-
-    ``number`` is the end's file descriptor; on Windows its handle.
-    """
+    """What lets a process have one end of a pipe, and leaves Ctrl-C to whoever began the sweep."""
     if os.name != "nt":
         return {"pass_fds": [number], "start_new_session": True}
     windows: Any = subprocess
     handles: Any = os
-    handles.set_handle_inheritable(number, True)
+    handles.set_handle_inheritable(number, True)  # there it is a handle, no file descriptor
     return {
         "startupinfo": windows.STARTUPINFO(lpAttributeList={"handle_list": [number]}),
         "creationflags": windows.CREATE_NEW_PROCESS_GROUP,
@@ -229,7 +222,7 @@ class _Worker:
 
 
 class ProcessPool:
-    """Processes that are started when they are first needed; see ``schedule.Pool``."""
+    """Processes that are started when they are first needed; see ``Pool``."""
 
     def __init__(self, work: Work, size: int) -> None:
         self.size = size

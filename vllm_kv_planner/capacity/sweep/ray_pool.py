@@ -19,7 +19,7 @@ _HOST_AND_PORT = re.compile(r"(?:ray://)?(\[[0-9a-fA-F:]+\]|[^:/]+):(\d{1,5})")
 
 
 class RayPool:
-    """Actors on a cluster; see ``schedule.Pool``."""
+    """Actors on a cluster; see ``pool.Pool``."""
 
     def __init__(self, work: Work, address: str, size: int | None, *, planner: str) -> None:
         """Connect, or use the connection that this process has already.

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from ...errors import InputError
 from ...files.json_file import shown
+from ...files.written import check_apart, path_of
 from ...planning.request import UNKNOWN_MACHINE, Machine
 from ...records import dataclass
 from ...report.answer import Answer
 from ...report.document import Column, Table, table_of
-from .job import Sweep
+from .job import Models, Sweep, make_sweep
 from .output import Output, open_output
 from .rows import ERROR, FITS, Row, Sink, flat_cell
 from .work import Setup
 
 if TYPE_CHECKING:
     from ...gpu.gpu import GPU
-    from .job import Models
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,14 +57,7 @@ class SweepResult(Answer):
 
 
 class Counts:
-    """Counts rows as they pass.
-
-    Attributes:
-        rows: All of them.
-        fit: Engines that fit.
-        errors: Rows without a plan.
-        first_error: Why the first of these has none.
-    """
+    """Counts rows as they pass; names as of ``SweepResult``."""
 
     def __init__(self, columns: Sequence[str]) -> None:
         self._fits = columns.index(FITS)
@@ -171,9 +164,6 @@ def sweep(
         PlannerError: The sweep cannot begin; one line says why. What goes wrong with one set-up
             is its row's ``error``.
     """
-    from ...files.written import check_apart, path_of
-    from .job import make_sweep
-
     output = None if output is None else path_of(output, "output")
     check_apart({"output": output}, [models, grid, setups, engine_args])
     made = make_sweep(
