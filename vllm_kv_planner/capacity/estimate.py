@@ -91,14 +91,12 @@ class KVCacheEstimate:
     @property
     def kv_heads(self) -> int | None:
         """KV heads of every layer, where all are plain."""
-        spec = self.kinds[0].spec if self.is_plain else None
-        return spec.num_kv_heads if isinstance(spec, FullAttentionSpec) else None
+        return getattr(self.kinds[0].spec, "num_kv_heads", None) if self.is_plain else None
 
     @property
     def head_size(self) -> int | None:
         """Width of a key in elements, where all layers are plain."""
-        spec = self.kinds[0].spec if self.is_plain else None
-        return spec.head_size if isinstance(spec, FullAttentionSpec) else None
+        return getattr(self.kinds[0].spec, "head_size", None) if self.is_plain else None
 
     @property
     def reserved_bytes(self) -> int:

@@ -15,6 +15,9 @@ from .blocks import NOT_HELD, BlockPool, Names, Table, known
 from .queues import Request
 from .types import EngineSettings, GroupSettings
 
+Found = tuple[list[Table], int]
+"""The blocks found in each of several groups, and how many tokens they hold."""
+
 
 class Group:
     """What all kinds have in common: every token keeps its slot, and full blocks get a name.
@@ -119,14 +122,8 @@ class Group:
         request.tables[self.index] = []
         request.named[self.index] = 0
 
-    def find(
-        self, request: Request, longest: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
-        """The longest prefix, up to ``longest`` tokens, that is kept in every one of ``members``.
-
-        Returns:
-            The blocks of each member, and how many tokens they hold.
-        """
+    def find(self, request: Request, longest: int, members: Sequence[Group]) -> Found:
+        """The longest prefix, up to ``longest`` tokens, that every one of ``members`` keeps."""
         keys = request.keys.between(0, self.worth_looking(request, longest), self.keys_per_block)
         found: list[Table] = []
         for member in members:
@@ -191,7 +188,7 @@ def free_ones(blocks: Table) -> int:
     return sum(block is not None and block.holders == NOT_HELD for block in blocks)
 
 
-def cut(found: list[Table], count: int, block_size: int) -> tuple[list[Table], int]:
+def cut(found: list[Table], count: int, block_size: int) -> Found:
     """The first ``count`` blocks of each member, and their tokens."""
     return [table[:count] for table in found], count * block_size
 
@@ -247,9 +244,7 @@ class WindowGroup(Group):
                 super().name_range(request, start, stop)
                 first = stop
 
-    def find(
-        self, request: Request, longest: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
+    def find(self, request: Request, longest: int, members: Sequence[Group]) -> Found:
         """From the right: the first run of blocks that makes a whole window."""
         run = 0
         size = self.block_size
@@ -292,9 +287,7 @@ class ChunkGroup(Group):
         """All chunks before the next token's."""
         return computed // self.chunk * self.chunk
 
-    def find(
-        self, request: Request, longest: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
+    def find(self, request: Request, longest: int, members: Sequence[Group]) -> Found:
         """Chunks that are over count as found; the next token's chunk is looked up."""
         first = longest // self.chunk * self.chunk // self.block_size
         tables: list[Table] = [[None] * first for _ in members]

@@ -16,7 +16,7 @@ from ..kv_cache.spec import cdiv
 from ..kv_cache.specs import MambaSpec
 from ..records import dataclass
 from .blocks import BlockPool, Table, evict
-from .groups import Group, free_ones
+from .groups import Found, Group, free_ones
 from .queues import Request, StateOf
 from .types import EngineSettings, GroupSettings
 
@@ -184,9 +184,7 @@ class StateGroup(Group):
         if block.key != request.keys.at(key_index):
             self.name_one(request, at, key_index)
 
-    def find(
-        self, request: Request, longest: int, members: Sequence[Group]
-    ) -> tuple[list[Table], int]:
+    def find(self, request: Request, longest: int, members: Sequence[Group]) -> Found:
         """The longest prefix whose last state is kept."""
         size = self.block_size
         for index in range(self.worth_looking(request, longest) - 1, -1, -1):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 from ..errors import InputError, printable
@@ -42,8 +43,6 @@ class TraceFormat:
     source: str = ""
 
 
-_LENGTHS = ("input_length", "output_length")
-
 FORMATS: tuple[TraceFormat, ...] = (
     # {"id": ..., "conversations": [{"from": "human", "value": ...}, {"from": "gpt", ...}, ...]}
     TraceFormat(name="sharegpt", marks=("conversations",), source="ShareGPT conversations"),
@@ -69,8 +68,8 @@ FORMATS: tuple[TraceFormat, ...] = (
     TraceFormat(
         name="bailian",
         marks=("chat_id", "hash_ids"),
-        prompt=_LENGTHS[:1],
-        output=_LENGTHS[1:],
+        prompt=("input_length",),
+        output=("output_length",),
         time=("timestamp",),
         hash_block=16,
         source="Qwen-Bailian's traces",
@@ -79,8 +78,8 @@ FORMATS: tuple[TraceFormat, ...] = (
     TraceFormat(
         name="mooncake",
         marks=("hash_ids",),
-        prompt=_LENGTHS[:1],
-        output=_LENGTHS[1:],
+        prompt=("input_length",),
+        output=("output_length",),
         time=("timestamp",),
         units=(("timestamp", 1e-3),),
         hash_block=512,
@@ -89,20 +88,12 @@ FORMATS: tuple[TraceFormat, ...] = (
     TraceFormat(
         name="columns",
         prompt=(
-            "prompt_tokens",
-            "input_length",
-            "input_tokens",
-            "prompt_len",
-            "input_len",
+            *("prompt_tokens", "input_length", "input_tokens", "prompt_len", "input_len"),
             "num_prefill_tokens",
         ),
         output=(
-            "output_tokens",
-            "output_length",
-            "completion_tokens",
-            "generated_tokens",
-            "output_len",
-            "num_decode_tokens",
+            *("output_tokens", "output_length", "completion_tokens", "generated_tokens"),
+            *("output_len", "num_decode_tokens"),
         ),
         time=("arrival", "timestamp", "arrived_at", "timestamp_ms", "arrival_ms"),
         units=(("timestamp_ms", 1e-3), ("arrival_ms", 1e-3)),
@@ -122,10 +113,9 @@ def plain(name: str) -> str:
 def find_format(columns: Iterable[str], forced: str | None = None) -> TraceFormat:
     """The format whose marks are among the columns, or the one that is asked for."""
     if forced is not None:
-        for each in FORMATS:
-            if each.name == forced:
-                return each
-        raise InputError(f"--trace-format {forced[:40]!r}: one of {', '.join(NAMES)}")
+        if forced not in NAMES:
+            raise InputError(f"--trace-format {forced[:40]!r}: one of {', '.join(NAMES)}")
+        return FORMATS[NAMES.index(forced)]
     there = {plain(column) for column in columns}
     return next(each for each in FORMATS if there.issuperset(each.marks))
 
@@ -183,10 +173,8 @@ def seconds(row: Mapping[str, Any], column: str, unit: float) -> float:
 def _number_of(text: str, column: str) -> float | int:
     text = text.strip()
     if len(text) <= 40 and "_" not in text:  # which Python takes for a thousands separator
-        try:
+        with suppress(ValueError):
             return int(text) if text.isdecimal() else float(text)
-        except ValueError:
-            pass
     raise InputError(f"{column} {shown(text)} is not a number" if text else f"{column} is empty")
 
 

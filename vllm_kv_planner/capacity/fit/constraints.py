@@ -50,23 +50,9 @@ class Constraints:
 
 @dataclass(frozen=True, kw_only=True)
 class Wanted:
-    """What a user asks of a search, beside the engine's own flags.
+    """What a user asks of a search, beside the engine's own flags: the arguments of ``fit()``.
 
-    Attributes:
-        named: Flags that the user gave, even if at vLLM's default: they stay as they are.
-        gpu: Names of GPUs to try, or ``any``: the catalogue, but for what is built into a
-            laptop or board. One set-up has one kind.
-        max_gpus: GPUs of all machines together; None: as many as the machines hold.
-        gpu_counts: The only numbers of GPUs allowed, such as 1, 2, 4 and 8; None: every one.
-        max_nodes: Machines.
-        gpus_per_node: GPUs in one machine; tensor parallelism stays inside it.
-        concurrency: Requests of ``max_model_len`` at once, all data-parallel engines together.
-        kv_cache_dtype: KV cache dtypes allowed, the preferred one first.
-        prices: Price of one GPU by name, in any one unit: the cheapest set-ups come first.
-        launcher: ``mp``, vLLM's own, or ``ray``: how set-ups over several machines are started.
-        borderline: Offer also what fits only if the prediction is exact.
-        more_gpus: Offer also more GPUs of a device than are enough, where they hold more requests.
-        top: Set-ups at most.
+    ``named`` are the flags that the user gave, even if at vLLM's default: they stay as they are.
     """
 
     named: Sequence[str] = ()

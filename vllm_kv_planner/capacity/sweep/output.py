@@ -158,14 +158,7 @@ def _other_columns(path: str, number: int) -> InputError:
 
 @dataclass(frozen=True, kw_only=True)
 class Output:
-    """A file of rows.
-
-    Attributes:
-        path: Its name; the end says which format (``.csv``, ``.jsonl``, ``.parquet``).
-        resume: Rows that are there are kept, and not planned again.
-        overwrite: Whatever is there goes, once there is a row to take its place.
-        retry_errors: With ``resume``: rows with an error are planned again.
-    """
+    """A file of rows, and what becomes of those in it: arguments of ``sweep()``."""
 
     path: str
     resume: bool = False
