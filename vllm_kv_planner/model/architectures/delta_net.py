@@ -28,6 +28,8 @@ from .blocks import (
     repeated,
 )
 
+FULL, LINEAR = "full_attention", "linear_attention"
+
 
 def qwen_delta_net(model: ModelReader) -> GatedDeltaNet:
     """The delta net of Qwen3-Next and Qwen3.5."""
@@ -46,10 +48,7 @@ def qwen_types(model: ModelReader) -> list[str]:
     if model.text.has("layer_types"):
         return block_types(model, "layer_types")
     interval = model.text.int("full_attention_interval", default=4)
-    every = every_nth(
-        model.num_hidden_layers, interval, nth="full_attention", others="linear_attention"
-    )
-    return list(every)
+    return every_nth(model.num_hidden_layers, interval, nth=FULL, others=LINEAR)
 
 
 def qwen(model: ModelReader) -> Sequence[CacheLayer]:
@@ -65,9 +64,9 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
     """OLMo hybrid: one attention layer in four, or the last where there are fewer."""
     text = model.text
     count = model.num_hidden_layers
-    types = every_nth(count, 4, nth="full_attention", others="linear_attention")
-    if types and "full_attention" not in types:
-        types[-1] = "full_attention"
+    types = every_nth(count, 4, nth=FULL, others=LINEAR)
+    if types and FULL not in types:
+        types[-1] = FULL
     heads = text.int("num_attention_heads")
     key_heads = text.int("linear_num_key_heads", default=heads)
     key_dim = text.int(
@@ -83,9 +82,6 @@ def olmo(model: ModelReader) -> Sequence[CacheLayer]:
     )
     plain = attention(model, head_size=even_head_size(model))
     return hybrid(model, block_types(model, "layer_types", default=types), plain, delta_net)
-
-
-FULL, LINEAR = "full_attention", "linear_attention"
 
 
 def kimi(model: ModelReader) -> Sequence[CacheLayer]:
@@ -176,8 +172,7 @@ def glm5_next(model: ModelReader) -> Sequence[CacheLayer]:
         PoolTail(head_dim=head_dim, tokens_per_key=pool),
         full,
     )
-    count = model.num_hidden_layers
-    default = [LINEAR if index % 4 != 3 else FULL for index in range(count)]
+    default = every_nth(model.num_hidden_layers, 4, nth=FULL, others=LINEAR)
     types = block_types(model, "layer_types", default=default)
     return by_type(
         model, types, {"indexed_attention": indexed, FULL: indexed, LINEAR: repeated(delta)}

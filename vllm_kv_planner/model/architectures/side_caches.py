@@ -23,7 +23,7 @@ from ..layers.sparse import (
     OpenRegion,
     RegionSummaries,
 )
-from .blocks import attention, block_types, repeated
+from .blocks import attention, block_types, every_nth, repeated
 from .delta_net import qwen_delta_net
 
 
@@ -57,10 +57,7 @@ def qwen4(model: ModelReader) -> Sequence[CacheLayer]:
     text = model.text
     count = model.num_hidden_layers
     interval = text.int("full_attention_interval", default=4)
-    default = [
-        "linear_attention" if (index + 1) % interval else "indexed_attention"
-        for index in range(count)
-    ]
+    default = every_nth(count, interval, nth="indexed_attention", others="linear_attention")
     types = block_types(model, "layer_types", default=default)
     delta_net = qwen_delta_net(model)
     ngrams = NgramConv(
