@@ -273,11 +273,7 @@ def _int(config: Mapping[str, Any], *names: str) -> int | None:
 
 
 def _of_config(setup: EngineSetup) -> LayerShapes:
-    """By the names that HF configs use.
-
-    What a config does not say is guessed only where the guess is the usual one, and ``is_guess``
-    then says so.
-    """
+    """By the names that HF configs use; ``is_guess`` where they say nothing of the MLP's width."""
     text, model, tp = setup.model.text_config, setup.model, setup.args.tensor_parallel_size
     hidden = model.hidden_size
     width = _int(text, *_MLP_WIDTH)
