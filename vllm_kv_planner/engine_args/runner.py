@@ -173,11 +173,9 @@ def resolve_runner(
     facts: ModelFacts,
     speculative: Speculative | None,
     environment: EngineEnvironment,
-    *,
-    has_triton: bool = True,
 ) -> Runner:
     """Raises InputError where ``--async-scheduling`` or a runner is asked for in vain."""
-    uses_v2, reason = _uses_v2(args, facts, speculative, environment, has_triton)
+    uses_v2, reason = _uses_v2(args, facts, speculative, environment)
     overlap, why_not = _async_scheduling(args, facts, speculative, uses_v2)
     if not uses_v2:
         _check_v1(args, facts, speculative, overlap)
@@ -239,7 +237,6 @@ def _uses_v2(
     facts: ModelFacts,
     speculative: Speculative | None,
     environment: EngineEnvironment,
-    has_triton: bool,
 ) -> tuple[bool, str | None]:
     forced = environment.use_v2_model_runner
     if args.attention_config.get("hisparse_config") is not None:
@@ -253,8 +250,6 @@ def _uses_v2(
         if forced and lacking:
             raise InputError(f"Model Runner V2 does not yet support: {', '.join(lacking)}")
         return forced, None if forced else "VLLM_USE_V2_MODEL_RUNNER=0"
-    if not has_triton:
-        return False, "Model Runner V2 requires Triton"
     if lacking:
         return False, f"Model Runner V2 does not yet support {', '.join(lacking)}"
     return True, None
