@@ -76,7 +76,7 @@ def test_speculative_shortcuts_and_refusals() -> None:
     for config, message in (
         ({"method": "eagle3", "num_speculative_tokens": 3}, "needs a draft model"),
         ({"method": "ngram"}, "must be provided"),
-        ({"method": "ngram", "num_speculative_tokens": 0}, "positive integer"),
+        ({"method": "ngram", "num_speculative_tokens": 0}, "a whole number above 0"),
     ):
         with pytest.raises(InputError, match=message):
             resolve_speculative(EngineArgs(speculative_config=config))
