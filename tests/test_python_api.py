@@ -242,7 +242,7 @@ def test_other_objects_than_models_and_requests(value: Any) -> None:
     if value not in ([], {}):
         with pytest.raises(InputError, match="trace"):
             run_workload(request, value)
-    with pytest.raises(InputError, match="no TraceRequest"):
+    with pytest.raises(InputError, match="is not a TraceRequest"):
         run_workload(request, [value])
     for flags in (5, "x", [1]):
         with pytest.raises(PlannerError, match=r"scheduler.flag"):
@@ -283,5 +283,5 @@ def test_callables_lists_and_planners_of_another_type(value: Any) -> None:
         plan_engine("gpt2", planner=value)
     with pytest.raises(PlannerError):
         paging("gpt2", scenarios=value)
-    with pytest.raises(PlannerError, match="is no flag's name"):
+    with pytest.raises(PlannerError, match="is not the name of a flag"):
         sweep(["gpt2"], gpus="L4", grid={7: [1]})  # type: ignore[dict-item]

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner.vllm_adapter.internals.drive import segment_tokens
+from vllm_kv_planner.vllm_adapter.internals.made_up_requests import segment_tokens
 from vllm_kv_planner.vllm_adapter.workload import step_record
 from vllm_kv_planner.vllm_adapter.workload_server import Conversation, Stopped
 

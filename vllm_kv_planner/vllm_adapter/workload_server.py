@@ -32,7 +32,7 @@ class Conversation:
 
     def trace(self) -> Iterator[Any]:
         """Rows, asked for when the run needs the next."""
-        from .internals.drive import Row
+        from .internals.made_up_requests import Row
 
         last = False
         while not last:
