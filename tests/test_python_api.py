@@ -31,6 +31,7 @@ from vllm_kv_planner import (
 )
 from vllm_kv_planner import plan as plan_of
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
+from vllm_kv_planner.planning.request import Machine
 from vllm_kv_planner.planning.types import ModelInfo
 from vllm_kv_planner.records import fields
 
@@ -285,3 +286,21 @@ def test_callables_lists_and_planners_of_another_type(value: Any) -> None:
         paging("gpt2", scenarios=value)
     with pytest.raises(PlannerError, match="is not the name of a flag"):
         sweep(["gpt2"], gpus="L4", grid={7: [1]})  # type: ignore[dict-item]
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [
+        {"gpu": "L4"},
+        {"planner": "standalone"},
+        {"vllm_version": "0.30"},
+        {"machine": Machine(other_processes_bytes=1 << 30)},
+        {"max_model_len": 512},
+    ],
+    ids=str,
+)
+def test_a_request_is_planned_as_it_is(beside: dict[str, Any]) -> None:
+    request = plan_request("gpt2", gpu="L4")
+    assert plan_of(request).kv_cache == plan_of("gpt2", gpu="L4").kv_cache
+    with pytest.raises(InputError, match=f"{next(iter(beside))}: a PlanRequest says it itself"):
+        plan_of(request, **beside)

@@ -37,8 +37,9 @@ def plan(
         PlannerError: The input is wrong or not plannable; one line says what and where.
     """
     if isinstance(model, PlanRequest):
-        beside = {"gpu": gpu, "vllm_version": vllm_version, **engine_args}
-        given = [name for name, value in beside.items() if value is not None]
+        own = {"gpu": gpu, "planner": planner, "vllm_version": vllm_version, "machine": machine}
+        given = [name for name, value in own.items() if value != _LEFT_OUT.get(name)]
+        given += engine_args
         if given:
             from .errors import InputError
 
@@ -59,3 +60,7 @@ def plan(
     from .capacity.fit.suggestions import with_changes
 
     return with_changes(request, answer)
+
+
+_LEFT_OUT = {"planner": "auto", "machine": UNKNOWN_MACHINE}
+"""What an argument beside a ``PlanRequest`` is where nobody gave it; None of the others."""

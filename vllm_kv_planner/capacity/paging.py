@@ -291,7 +291,5 @@ def with_stand_in(request: PlanRequest) -> PlanRequest:
 
 def sizes_only(request: PlanRequest) -> PlanRequest:
     """The same by the rules restated here, after a refusal: vLLM has had its say."""
-    from ..records import replace
-
     planner = "vllm" if request.planner == "vllm" else "standalone"
     return replace(with_stand_in(request), planner=planner)

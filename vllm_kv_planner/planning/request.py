@@ -18,7 +18,6 @@ if TYPE_CHECKING:
     import os
 
     from ..calibration.calibration import Calibration
-    from ..gpu.gpu import GPU
 
 
 PLANNERS = ("auto", "standalone", "vllm")
