@@ -111,7 +111,7 @@ def test_a_video_of_qwen3_vl_is_padded_on_0_11_0() -> None:
     """A published start on four RTX 3090: 2.31 GiB and 100,752 tokens (issue 27992)."""
     flags = {"gpu": "RTX 3090", "tensor_parallel_size": 4, "max_model_len": 65536}
     model = "Qwen/Qwen3-VL-30B-A3B-Instruct"
-    padded, plain = (plan(model, vllm_version=v, **flags) for v in ("0.11.0", "0.11.1"))
+    padded, plain = (plan(model, vllm_version=v, **flags) for v in ("0.11", "0.11.1"))
     memory = padded.memory
     found, other = memory.available_kv_cache_bytes, plain.memory.available_kv_cache_bytes
     assert found is not None and other is not None and memory.uncertainty_bytes is not None

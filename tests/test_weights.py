@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner import plan
-from vllm_kv_planner.config.find import FoundConfig
+from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.weights.architectures import family, rule, table
 
@@ -235,12 +234,41 @@ def test_a_draft_model_counts_whole() -> None:
 def test_the_allocator_counts_whole_segments() -> None:
     config = {**LLAMA_8B, "hidden_size": 3584, "num_attention_heads": 28, "num_key_value_heads": 4}
     config |= {"intermediate_size": 18944, "vocab_size": 152064, "num_hidden_layers": 28}
-    (rank,) = estimate(config).stages
+    (rank,) = estimate(config, version=(0, 20)).stages
     mib = 1 << 20
     # qkv 31.5 MiB lies in 32, gate_up 259 in 260, down 129.5 in 130; embedding and head 1039.5
     # in 1040; norms are 14 blocks of 512 bytes, scales one block each
     layers = 28 * (0.5 + 1 + 0.5) * mib + 28 * 4 * (512 - 4)
     assert rank.padding_bytes == layers + 2 * 0.5 * mib
+    # from 0.21 on none of 20 MiB and more is split: the output projection's 24.5 MiB count 26
+    (later,) = estimate(config, version=(0, 21)).stages
+    assert later.padding_bytes == rank.padding_bytes + 28 * 1.5 * mib
+    # its limit is set on CUDA alone
+    (amd,) = estimate(config, platform="rocm").stages
+    assert amd.padding_bytes == rank.padding_bytes
+
+
+def test_a_small_model_as_two_engines_printed() -> None:
+    """Qwen2.5-1.5B at 0.28, an RTX 4090 D and a card of compute capability 7.5: 2.98 GiB each."""
+    config = {
+        **{"architectures": ["Qwen2ForCausalLM"], "model_type": "qwen2", "hidden_size": 1536},
+        **{"intermediate_size": 8960, "num_hidden_layers": 28, "num_attention_heads": 12},
+        **{"num_key_value_heads": 2, "vocab_size": 151936, "tie_word_embeddings": True},
+        **{"max_position_embeddings": 32768},
+    }
+    (rank,) = estimate(config, version=(0, 28), capability=(8, 9)).stages
+    assert rank.loaded_bytes / GIB == pytest.approx(2.98, abs=0.015)
+    (before,) = estimate(config, version=(0, 20), capability=(8, 9)).stages
+    assert rank.loaded_bytes - before.loaded_bytes == pytest.approx(28 * 3.25 * (1 << 20), rel=0.05)
+
+
+def test_adapters_of_a_tied_head_as_the_engine_printed() -> None:
+    """Qwen3-4B on an RTX 4090 at 0.27.1: 7.63 GiB with one adapter of rank 16, 12.49 with 64."""
+    config = find_config("Qwen/Qwen3-4B").config
+    for slots, printed in ((1, 7.63), (64, 12.49)):
+        flags = {"enable_lora": True, "max_loras": slots, "max_lora_rank": 16}
+        (rank,) = estimate(config, version=(0, 27), capability=(8, 9), **flags).stages
+        assert rank.loaded_bytes / GIB == pytest.approx(printed, abs=0.006)
 
 
 def test_towers_are_left_out_when_no_picture_may_come() -> None:
@@ -292,8 +320,5 @@ def test_kimi_linear_has_no_low_rank_queries() -> None:
         **{"moe_intermediate_size": 1024, "moe_layer_freq": 1, "first_k_dense_replace": 1},
         **{"torch_dtype": "bfloat16", "model_max_length": 1048576, "linear_attn_config": delta},
     }
-    found = FoundConfig(id="a/kimi-linear", config=config, source="bundled")
-    given = plan(
-        found, gpu="H100", planner="standalone", tensor_parallel_size=2, max_model_len=8192
-    )
-    assert given.memory.weights_bytes == pytest.approx(49_160_321_932, rel=2e-4)
+    (rank,) = estimate(config, tensor_parallel_size=2).stages
+    assert rank.num_bytes == pytest.approx(49_160_321_932, rel=2e-4)

@@ -63,6 +63,7 @@ def estimate(
     dtype: str = "bfloat16",
     capability: tuple[int, int] = (9, 0),
     version: tuple[int, int] = (0, 33),
+    platform: str = "cuda",
     draft_method: str | None = None,
     draft: Mapping[str, Any] | None = None,
     **flags: Any,
@@ -78,6 +79,7 @@ def estimate(
         method=method,
         compute_capability=capability,
         version=version,
+        platform=platform,
         draft_method=draft_method,
         draft=None if draft is None else describe(draft, where="draft"),
     )

@@ -14,7 +14,7 @@ _LARGE = 10 * MIB  # from here on a request gets a segment of its own …
 _SEGMENT = 2 * MIB  # … in whole multiples of this
 _UNSPLIT_REST = MIB  # a remainder up to this stays with the block
 _SPLIT_LIMIT = 20 * MIB
-"""``max_split_size_mb`` that vLLM sets while profiling, from 0.32 on."""
+"""``max_split_size_mb`` that vLLM sets while loading (from 0.21 on), profiling (from 0.31 on)."""
 
 
 def round_up(value: int, multiple: int) -> int:
@@ -27,7 +27,7 @@ def allocated_bytes(size: int, *, split_limited: bool = False) -> int:
 
     A tensor of 10 MiB and more lies in a segment of whole 2 MiB. What is left of the segment is
     split off if it is more than 1 MiB, otherwise it counts with the tensor: 501 MiB count 502.
-    With a split limit (vLLM 0.32 and later) a block above it is never split.
+    With a split limit a block above it is never split.
     """
     if size <= 0:
         return 0

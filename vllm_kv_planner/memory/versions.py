@@ -16,6 +16,8 @@ from ..records import dataclass
 from ..version import VLLM, VLLM_MINOR
 
 FIRST = (0, 10)
+_PADDED = (0, 11)
+"""The one whose first patch pads Qwen3-VL's videos."""
 
 # The classes that ran on Model Runner V2 before it was everyone's default.
 _QWEN3 = frozenset({"Qwen3ForCausalLM"})
@@ -48,15 +50,19 @@ class _Between:
 
 @dataclass(frozen=True)
 class VersionRules:
-    """One minor version's rules; ``patch`` counts in the few that a later patch changed."""
+    """One minor version's rules; ``patch`` counts in the few that a later patch changed.
+
+    A version named without its patch is the first, as ``pip install vllm==0.11`` has it.
+    """
 
     version: tuple[int, int]
-    patch: int | None = None
+    patch: int = 0
 
     @property
     def name(self) -> str:
-        """``0.19``; ``0.11.0``, whose patch counts."""
-        return ".".join(map(str, (*self.version, *([0] if self.pads_videos else []))))
+        """``0.19``; ``0.11.1`` of the minor version whose patch counts."""
+        patch = (self.patch,) if self.version == _PADDED else ()
+        return ".".join(map(str, (*self.version, *patch)))
 
     @property
     def default_gpu_memory_utilization(self) -> float:
@@ -73,7 +79,7 @@ class VersionRules:
         Seen in 0.11.0's log (a budget of 153,600 tokens); ``get_max_video_tokens`` and
         ``profile_run`` of that version.
         """
-        return self.version == (0, 11) and self.patch == 0
+        return self.version == _PADDED and self.patch == 0
 
     @property
     def item_rule(self) -> ItemRule:
@@ -113,14 +119,22 @@ class VersionRules:
     """
     measures_lookups = _Between((0, 19), before=(0, 33))
     """Compiling measures the embedding's kernel on a table of its own (to PyTorch 2.13)."""
-    keeps_measured_table = _Between((0, 28), before=(0, 32))
+    keeps_measured_table = _Between((0, 28), before=(0, 31))
     """What measuring the lookup allocated is not given back to the device.
 
     Seen in cold starts of 0.28 (RTX 5090, RTX 4090 D) and 0.29 (RTX PRO 4500), not of 0.27.1
-    (RTX 4090); from 0.32 on large blocks are kept whole and all given back.
+    (RTX 4090); from 0.31 on large blocks are kept whole and all given back.
     """
-    split_limited = _Between((0, 32))
-    """The profile run keeps freed large blocks whole, so that all of them are given back."""
+    split_limited = _Between((0, 31))
+    """The profile run keeps freed large blocks whole, so that all of them are given back.
+
+    Source: ``v1/worker/gpu_worker.py`` ``determine_available_memory`` of 0.31.0; not of 0.30.0.
+    """
+    loads_split_limited = _Between((0, 21))
+    """So does loading the model: a weight of 20 MiB and more counts whole segments of 2 MiB.
+
+    Source: ``v1/worker/gpu_worker.py`` ``load_model`` of 0.21.0; not of 0.20.2. CUDA only.
+    """
     blas_workspace_before_profile = _Between((0, 33))
     """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
     hybrids_cache_prefixes = _Between((0, 28))
@@ -161,4 +175,4 @@ def version_rules(version: str) -> VersionRules:
         raise UnsupportedError(
             f"vLLM {version}: memory rules are known from {FIRST[0]}.{FIRST[1]} to {VLLM}"
         )
-    return VersionRules(numbers, int(found[3]) if found and found[3] else None)
+    return VersionRules(numbers, int(found[3] or 0) if found else 0)

@@ -21,6 +21,7 @@ from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
 from ...version import VLLM_MINOR
+from ..versions import VersionRules
 from .architectures import build, family, text_row
 from .architectures.facts import Facts, WeightTree
 from .draft import draft_tensors, own_quantization
@@ -39,6 +40,7 @@ def weights_per_rank(
     dtype: str,
     method: str | None,
     compute_capability: tuple[int, int] = (9, 0),
+    platform: str = "cuda",
     max_model_len: int = 0,
     version: tuple[int, int] = VLLM_MINOR,
     layers_per_stage: tuple[int, ...] | None = None,
@@ -49,8 +51,9 @@ def weights_per_rank(
     """Bytes of weights on each pipeline stage's ranks.
 
     ``dtype``: the engine's dtype, resolved. ``method``: the quantisation method, resolved
-    (``engine_args.quantization``). ``max_model_len``: tokens a request may have. Rotary caches of
-    EAGLE drafts follow it. ``version``: of vLLM: where older ones are known to differ, they do.
+    (``engine_args.quantization``). ``platform``: cuda, rocm or xpu. ``max_model_len``: tokens a
+    request may have. Rotary caches of EAGLE drafts follow it. ``version``: of vLLM: where older
+    ones are known to differ, they do.
     ``layers_per_stage``: as resolved (``ResolvedEngine.layers_per_stage``); even by default.
     ``draft_method``: how it drafts (``Speculative.method``), if it does. ``draft``: the draft
     model, where it has a checkpoint of its own. ``draft_quantization``: its quantisation method,
@@ -83,6 +86,7 @@ def weights_per_rank(
         beside=beside,
         num_redundant_experts=redundant if isinstance(redundant, int) else 0,
         compute_capability=compute_capability,
+        split_limited=platform == "cuda" and VersionRules(version).loads_split_limited,
         moe_backend=args.moe_backend,
         vit_tensor_parallel_size=1 if args.mm_encoder_tp_mode == "data" else size,
         version=version,
@@ -103,7 +107,8 @@ def weights_per_rank(
     slots = None
     if args.enable_lora:
         inner = text_row(description.architecture) or {}
-        slots = LoRASlots(args, rank, takes_embeddings=bool(inner.get("lora_embeddings")))
+        takes = bool(inner.get("lora_embeddings"))
+        slots = LoRASlots(args, rank, takes_embeddings=takes)
     return _estimate(args, tree, ranges, rank, slots, drafted)
 
 
@@ -137,10 +142,12 @@ def _estimate(
                 notes.append(f"--cpu-offload-gb leaves {moved:,} bytes a GPU in host memory")
         if slots is not None:
             tensors += [tensor for each in chosen for tensor in slots.tensors(each)]
+            if number == last and tree.tied:
+                tensors += slots.of_tied_head(tree.embedding)
         if number == last:
             held = {each.shared for each in tensors if each.shared is not None}
             tensors += [each for each in drafted if each.shared not in held]
-        stages.append(total(tensors, processed(tensors, rank)))
+        stages.append(total(tensors, processed(tensors, rank), split_limited=rank.split_limited))
     return WeightsEstimate(
         stages=tuple(stages),
         provenance=f"shapes of vLLM 0.33's layers ({rank.quantization.description})",
@@ -169,6 +176,7 @@ def setup_weights(
         dtype=resolved.dtype.name,
         method=setup.facts.quantization,
         compute_capability=setup.gpu.cuda_capability,
+        platform=setup.gpu.platform,
         max_model_len=resolved.length.max_model_len,
         version=version,
         layers_per_stage=resolved.layers_per_stage,

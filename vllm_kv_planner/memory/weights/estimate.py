@@ -63,14 +63,18 @@ class WeightsEstimate:
         return tuple(stage.loaded_bytes for stage in self.stages)
 
 
-def total(registered: Sequence[Tensor], loaded: Sequence[Tensor]) -> StageWeights:
+def total(
+    registered: Sequence[Tensor], loaded: Sequence[Tensor], *, split_limited: bool
+) -> StageWeights:
     """Added up, by part too: as registered, and as they lie once loaded."""
     parts: Counter[str] = Counter()
     for tensor in registered:
         parts[tensor.part] += tensor.num_bytes
     before = sum(parts.values())
     after = sum(tensor.num_bytes for tensor in loaded)
-    allocated = sum(allocated_bytes(tensor.num_bytes) for tensor in loaded)
+    allocated = sum(
+        allocated_bytes(tensor.num_bytes, split_limited=split_limited) for tensor in loaded
+    )
     return StageWeights(
         num_bytes=before,
         parts=dict(parts),

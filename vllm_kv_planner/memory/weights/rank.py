@@ -63,6 +63,8 @@ class Rank:
         beside: Groups of such GPUs that run the experts together, by data or prefill-context
             parallelism.
         compute_capability: (9, 0) for Hopper: some kernels pad what they are given.
+        split_limited: Loaded with a limit on what the allocator splits, see
+            ``VersionRules.loads_split_limited``.
         vit_tensor_parallel_size: GPUs that share the vision tower; 1 where every GPU holds all
             of it (``--mm-encoder-tp-mode data``).
     """
@@ -77,6 +79,7 @@ class Rank:
     moe_backend: str = "auto"
     vit_tensor_parallel_size: int = 1
     version: tuple[int, int] = (0, 33)
+    split_limited: bool = False
 
     @property
     def experts_cut_by(self) -> int:
