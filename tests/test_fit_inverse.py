@@ -31,7 +31,7 @@ def test_bisection(first: int, more: int) -> None:
         assert last_that(lambda n, border=border: n <= border, first, first + more) == border  # type: ignore[misc]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(MODELS),
     st.sampled_from(GPUS),
@@ -68,7 +68,7 @@ def test_the_longest_context(model: str, gpu: str, tp: int, dp: int, requests: i
     assert all(map(holds, range(max(longest // 20, 1), longest, max(longest // 20, 1))))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(
     st.sampled_from(MODELS),
     st.sampled_from(GPUS),

@@ -122,7 +122,7 @@ SMALL_GRID = st.tuples(
 )
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(SMALL_GRID, st.booleans())
 def test_nothing_better_is_missed(
     grid: tuple[str, tuple[str, ...], tuple[str, ...], int, int, int], more_gpus: bool

@@ -28,7 +28,7 @@ def changed(request: PlanRequest, suggestion: Suggestion) -> PlanRequest:
     return request.with_args(**{suggestion.flag: suggestion.value})
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=25, deadline=None)
 @given(st.sampled_from(MODELS), st.sampled_from(GPUS), FLAGS, st.sampled_from([1, 1, 4, 50]))
 def test_promises_are_kept(model: str, gpu: str, flags: dict[str, Any], concurrency: int) -> None:
     request = plan_request(model, gpu=gpu, planner="standalone", **flags)

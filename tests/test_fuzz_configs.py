@@ -26,7 +26,7 @@ def preset(name: str, **change: object) -> JsonDict:
 
 def test_a_slice_of_the_fuzzer_finds_nothing() -> None:
     """The whole: ``python benchmarks/fuzz_configs.py``, 20,000 inputs of any seed."""
-    assert [wrong for _, wrong, _, _ in findings(700, seed=20)] == []
+    assert [wrong for _, wrong, _, _ in findings(250, seed=20)] == []
 
 
 def test_the_fuzzer_sees_what_it_looks_for() -> None:
@@ -95,9 +95,9 @@ def test_fit_takes_bounded_work_for_the_deepest_model(
 ) -> None:
     """1,000 layers, the most that are planned; 10,000 took up to 57 s, and are refused."""
     config = tmp_path / "config.json"
-    words = ["fit", str(tmp_path), "--gpu", "any", "--context", "4096", "--concurrency", "4"]
+    words = ["fit", str(tmp_path), "--gpu", "H100,L4", "--context", "4096", "--concurrency", "4"]
     config.write_text(json.dumps({**LLAMA, "num_hidden_layers": 1000}))
-    assert counted(lambda: main(words), most=20_000_000)[0] == 0
+    assert counted(lambda: main(words), most=2_000_000)[0] == 0
     assert "vllm serve" in capsys.readouterr().out
     config.write_text(json.dumps({**LLAMA, "num_hidden_layers": 10_000}))
     assert counted(lambda: main(words), most=200_000)[0] == 2

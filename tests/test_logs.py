@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.start_logs import LLAMA, REFUSED, V019, V029, V066
-from tests.work import bytes_in, calls_in, lines_in
+from tests.work import bytes_in, lines_in
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.logs import parse as reading
@@ -232,7 +232,6 @@ def test_a_log_of_32_mib_costs_little(kind: str, tmp_path: Path) -> None:
         assert "\n" not in str(caught.value)
 
     # 32 MiB are a million lines of a real log: most are never looked at one by one
-    assert calls_in(read) < 6_000_000
     assert lines_in(read, of="vllm_kv_planner") < 6_000_000
     assert bytes_in(read) < 40_000_000
 

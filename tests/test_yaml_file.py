@@ -9,7 +9,10 @@ import yaml
 
 from tests.work import bytes_in, calls_in
 from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.files import yaml_file
 from vllm_kv_planner.files.yaml_file import LARGEST, MOST_NODES, parse_yaml, read_yaml
+
+QUARTER = LARGEST // 4  # of the limits: what is counted grows with them
 
 
 def merges(count: int, width: int) -> str:
@@ -21,24 +24,28 @@ def merges(count: int, width: int) -> str:
 
 
 LARGE = {
-    "list": "[" + "1," * (LARGEST // 2 - 2) + "]",
-    "deep list": "[" * LARGEST,
-    "deep mapping": "{a: " * (LARGEST // 4),
-    "deep blocks": "- " * (LARGEST // 2),
-    "keys": "".join(f"k{i}: 1\n" for i in range(90_000)),
-    "documents": "---\n" * (LARGEST // 4),
-    "aliases": "a: &a x\nb: [" + "*a," * 300_000 + "]",
-    "sexagesimal": "a: 1" + ":1" * (LARGEST // 2 - 10),
+    "list": "[" + "1," * (QUARTER // 2 - 2) + "]",
+    "deep list": "[" * QUARTER,
+    "deep mapping": "{a: " * (QUARTER // 4),
+    "deep blocks": "- " * (QUARTER // 2),
+    "keys": "".join(f"k{i}: 1\n" for i in range(22_000)),
+    "documents": "---\n" * (QUARTER // 4),
+    "aliases": "a: &a x\nb: [" + "*a," * 75_000 + "]",
+    "sexagesimal": "a: 1" + ":1" * (QUARTER // 2 - 10),
     "digits": "a: " + "9" * 5000,
     "merge keys": merges(30, 9),
     "merges of merges of one": merges(3000, 1),
-    "merges in a row": "a: &a {k: 1}\nb: {<<: [" + "*a," * 300_000 + "]}",
+    "merges in a row": "a: &a {k: 1}\nb: {<<: [" + "*a," * 75_000 + "]}",
     "a circle": "a: &a {<<: *a}",
 }
 
 
 @pytest.mark.parametrize("kind", LARGE)
-def test_what_would_take_long_is_refused_early(kind: str, tmp_path: Path) -> None:
+def test_what_would_take_long_is_refused_early(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yaml_file, "LARGEST", QUARTER)
+    monkeypatch.setattr(yaml_file, "MOST_NODES", MOST_NODES // 4)
     path = tmp_path / "a.yaml"
     path.write_text(LARGE[kind])
 
@@ -48,8 +55,8 @@ def test_what_would_take_long_is_refused_early(kind: str, tmp_path: Path) -> Non
         assert "\n" not in str(caught.value)
 
     # 200 calls a node for scanning, parsing, composing; 20 a character of one long scalar.
-    assert calls_in(refused) < 200 * MOST_NODES + 20 * LARGEST * (kind == "sexagesimal")
-    assert bytes_in(refused) < 100_000_000
+    assert calls_in(refused) < 50 * MOST_NODES + 20 * QUARTER * (kind == "sexagesimal")
+    assert bytes_in(refused) < 25_000_000
 
 
 def test_merge_keys_copy_no_more_than_was_counted(

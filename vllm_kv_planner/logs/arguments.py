@@ -115,6 +115,7 @@ MAX_VALUE = 20_000
 MAX_PAIRS = 2_000
 MAX_LEVELS = 100
 _SIGN = re.compile(r"""['"\[\](){},]""")
+_BRACKET = re.compile(r"""['"\[\](){}]""")
 _QUOTED = {
     "'": re.compile(r"'[^'\\]*(?:\\.[^'\\]*)*'", re.DOTALL),
     '"': re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL),
@@ -158,7 +159,7 @@ def outermost(text: str) -> list[str]:
     waiting: list[str] = []
     begin = at = 0
     while len(parts) < MAX_PAIRS:
-        sign = _SIGN.search(text, at)
+        sign = (_BRACKET if waiting else _SIGN).search(text, at)
         if sign is None:
             at = len(text)
             break
