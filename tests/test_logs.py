@@ -221,19 +221,24 @@ PER_LINE = {
 
 
 @pytest.mark.parametrize("kind", PER_LINE)
-def test_a_log_of_32_mib_costs_little(kind: str, tmp_path: Path) -> None:
+def test_a_long_log_costs_little(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A quarter of each limit, and of what reading up to it may cost."""
+    monkeypatch.setattr(reading, "MAX_KEPT_BYTES", reading.MAX_KEPT_BYTES // 4)
+    monkeypatch.setattr(reading, "MAX_KEPT_LINES", reading.MAX_KEPT_LINES // 4)
     path = tmp_path / "vllm.log"
     unit = PER_LINE[kind]
-    path.write_text(unit * ((32 << 20) // len(unit) + 1))
+    path.write_text(unit * ((8 << 20) // len(unit) + 1))
 
     def read() -> None:
         with pytest.raises(InputError) as caught:
             parse_log(str(path))
         assert "\n" not in str(caught.value)
 
-    # 32 MiB are a million lines of a real log: most are never looked at one by one
-    assert lines_in(read, of="vllm_kv_planner") < 6_000_000
-    assert bytes_in(read) < 40_000_000
+    # 8 MiB are 250,000 lines of a real log: most are never looked at one by one
+    assert lines_in(read, of="vllm_kv_planner") < 1_500_000
+    assert bytes_in(read) < 15_000_000
 
 
 def test_figures_are_found_in_long_logs(tmp_path: Path) -> None:

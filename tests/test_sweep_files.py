@@ -84,7 +84,7 @@ def test_a_torn_line_is_planned_again(tmp_path: Path, form: str) -> None:
     run(*arguments)
     whole = path.read_bytes()
     ends = [at for at, byte in enumerate(whole) if byte == 10]
-    for cut in (0, 1, ends[0], ends[1] + 1, ends[2] - 1, ends[-2] + 7, len(whole) - 1, len(whole)):
+    for cut in (1, ends[0], ends[1] + 1, ends[-2] + 7, len(whole)):
         path.write_bytes(whole[:cut])
         run(*arguments, "--resume")
         assert path.read_bytes() == whole, cut
@@ -156,7 +156,7 @@ def test_random_ends_are_kept_or_left_alone(
     header = whole.index(b"\n") + 1
     row = whole.index(b"\n", header) + 1
     random = Random(9)
-    for _ in range(60):
+    for _ in range(20):
         kept = random.choice([header, row])
         tail = random.choice(
             [
