@@ -202,6 +202,7 @@ REFUSED_BY_US: Mapping[str, str] = {
     "nothing in a patch": r"_(size|patch_size) must be a whole number from 1 to .*, is 0$",
     "a RoPE factor of 0": r"factor must be above 0, is 0$",
     "a RoPE factor above 1,000,000": r"factor must be a number from 0 to 1e\+06, is \d+$",
+    "an image larger than a step": r"^refused: Chunked MM input disabled",
     "more than any model has": r"must be a whole number from [01] to [\d,]+, is [1-9][\d,]*$",
 }
 """What we refuse on purpose where vLLM may plan, by name, and how our line says so.

@@ -46,6 +46,10 @@ A published config takes 13,000 where it fits; where it does not, some twenty ch
 again, their weights too: 1.6 million for the largest, DeepSeek-V4-Pro.
 """
 GIB = 1 << 30
+MEMORY = 4 * GIB
+VLLM_MEMORY = 12 * GIB
+"""Bytes of addresses; vLLM's process has 6 GiB of them before it plans. A table of angles that
+does not fit is a refusal of vLLM's."""
 FLAGS: tuple[Json, ...] = (
     {"kv_cache_memory_bytes": 20 * GIB},
     {"kv_cache_memory_bytes": 20 * GIB, "tensor_parallel_size": 8},
@@ -319,6 +323,14 @@ def compare(python: str, inputs: int, seed: int, output: Path | None) -> int:
     return 1 if counts["ours"] or counts["vllm"] or counts["different"] else 0
 
 
+def bound_memory(most: int) -> None:
+    """No more bytes of addresses than ``most`` for this process and each that it starts."""
+    if sys.platform == "linux":
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_AS, (most, most))
+
+
 def main() -> int:
     """Read the flags, run."""
     parser = argparse.ArgumentParser(description="Spoil configs; see who minds.")
@@ -327,12 +339,9 @@ def main() -> int:
     parser.add_argument("--vllm-python", help="ask the vLLM of this interpreter too")
     parser.add_argument("--output", type=Path, help="JSON lines of answers; read first, added to")
     given = parser.parse_args()
+    bound_memory(VLLM_MEMORY if given.vllm_python else MEMORY)
     if given.vllm_python:
         return compare(given.vllm_python, given.inputs or 400, given.seed, given.output)
-    if sys.platform == "linux":
-        import resource
-
-        resource.setrlimit(resource.RLIMIT_AS, (4 * GIB, 4 * GIB))
     return alone(given.inputs or 20_000, given.seed)
 
 

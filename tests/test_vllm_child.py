@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import json
+import os
 import platform
+import signal
+import subprocess
 import sys
 from pathlib import Path
 
@@ -120,3 +123,31 @@ def test_plan_engine_says_what_it_takes() -> None:
         vllm_kv_planner.plan_engine(3)
     with pytest.raises(InputError, match="dtype beside"):
         vllm_kv_planner.plan_engine(type("EngineArgs", (), {"__module__": "vllm.x"})(), dtype="x")
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="vLLM's process forks")
+def test_no_fork_outlives_the_one_who_asked(tmp_path: Path) -> None:
+    planning = """
+import os, sys, time
+from vllm_kv_planner.vllm_adapter import server
+def answer(request, asked):
+    print("planning", flush=True)
+    time.sleep(600)
+server.answer = answer
+server.answer_in_fork({}, server.Server(sys.argv[1], sys.stdin, sys.stdout))
+"""
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    with subprocess.Popen(
+        [sys.executable, "-c", planning, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        start_new_session=True,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"planning\n"
+        process.stdin.close()  # as the system does for a parent that is killed
+        assert process.stdout.read() == b""  # nobody has its other end any more
+        assert process.wait(60) == -signal.SIGKILL
+    assert not folder.exists()

@@ -67,10 +67,12 @@ def main() -> None:
             classes[name] = _CONFIG_REGISTRY[name]
             wanted.add(name)
     table: dict[str, dict[str, Any]] = {}
+    inside: dict[str, dict[str, str | None] | None] = {}
     while wanted - table.keys():
         for name in sorted(wanted - table.keys()):
             table[name] = defaults(classes[name], classes) if name in classes else {}
-            wanted |= {
+            inside[name] = parts(classes.get(name), classes)
+            wanted |= {kind for kind in (inside[name] or {}).values() if kind} | {
                 value["model_type"]
                 for value in table[name].values()
                 if isinstance(value, dict) and "model_type" in value
@@ -78,6 +80,7 @@ def main() -> None:
     lines: list[Any] = [{"format": 2, "from": versions}]
     for name in sorted(table):
         line = {"id": name, "defaults": table[name], **insisted(classes.get(name))}
+        line |= {"parts": inside[name]} if inside[name] != {} else {}
         lines += [line] if len(line) > 2 or table[name] else []
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     OUTPUT.write_text(text)
@@ -121,6 +124,34 @@ def defaults(cls: Any, classes: dict[str, Any]) -> dict[str, Any]:
     return fixed
 
 
+def parts(cls: Any, classes: dict[str, Any]) -> dict[str, str | None] | None:
+    """The class of each nested config, by key: its name in ``classes``; None: by its model_type.
+
+    Other objects stay as they are. None altogether: not to be said. A class that ``classes`` has
+    no name for goes in by its own.
+    """
+    given = dict(getattr(cls, "sub_configs", {}))
+    if not given and cls is not None:
+        try:
+            made = vars(cls())
+        except Exception:  # some classes cannot be made without arguments
+            return None
+        given = {
+            key: type(nested)
+            for key, nested in made.items()
+            if isinstance(nested, transformers.PreTrainedConfig)
+        }
+    found: dict[str, str | None] = {}
+    for key, inner in given.items():
+        found[key] = None
+        if issubclass(inner, transformers.PreTrainedConfig):
+            own = inner.model_type
+            named = own if classes.get(own) is inner else inner.__name__.lower()
+            classes.setdefault(named, inner)
+            found[key] = named
+    return found
+
+
 def insisted(cls: Any) -> dict[str, Any]:
     """What a class refuses: ``types`` of fields, by type; ``divides``; ``layer_types`` unknown.
 
@@ -131,11 +162,14 @@ def insisted(cls: Any) -> dict[str, Any]:
     if cls is None:
         return {}
     base = {field.name for field in dataclasses.fields(transformers.PreTrainedConfig)}
+    base -= {name for kind in cls.__mro__ for name in own_fields(kind)}
+    aliases = sorted(cls.attribute_map.items())
     types: dict[str, list[str]] = {}
     for field in dataclasses.fields(cls):
         kinds = None if field.name in base else json_kinds(field.type)
+        names = [field.name, *(alias for alias, name in aliases if name == field.name)]
         if kinds:
-            types.setdefault("|".join(sorted(kinds)), []).append(field.name)
+            types.setdefault("|".join(sorted(kinds)), []).extend(names)
     source = inspect.getsource(cls.validate_architecture)
     pairs = re.findall(r"if self\.(\w+) % self\.(\w+)(?: != 0)?:", source)
     found: dict[str, Any] = {kinds: " ".join(names) for kinds, names in sorted(types.items())}
@@ -155,6 +189,13 @@ def minds_layer_types(cls: Any) -> bool:
             if "`layer_types` entries must be" in str(error):
                 return True
     return False
+
+
+def own_fields(cls: type) -> set[str]:
+    """Fields that a class below the config of all models declares itself."""
+    base = transformers.PreTrainedConfig
+    own = vars(cls).get("__annotations__", {})
+    return set(own) if issubclass(cls, base) and cls is not base else set()
 
 
 def json_kinds(kind: Any) -> set[str]:

@@ -125,9 +125,7 @@ def _description(
         is_hybrid="hybrid" in flags and not all_attention(top),
         is_attention_free="attention_free" in flags,
         is_multimodal="multimodal" in flags,
-        is_encoder_decoder=any(
-            config.bool("is_encoder_decoder", default=False) for config in (top, text)
-        ),
+        is_encoder_decoder=is_encoder_decoder(top, text),
         is_moe=num_experts(text) > 0,
         use_mla=bool(resolved.row.get("latent")) or (is_latent(text) and reader.is_causal),
         is_mm_prefix_lm=reader.use_mm_prefix,
@@ -210,7 +208,18 @@ def is_causal(text: Config, found: Row) -> bool:
     if isinstance(said, str):
         key = said.removeprefix("not ")
         return text.bool(key, default=said == key) == (said == key)
-    return said and text.bool("is_causal", default=True)
+    is_null = text.data.get("is_causal", True) is None  # which vLLM takes for no
+    return said and not is_null and text.bool("is_causal", default=True)
+
+
+def is_encoder_decoder(top: Config, text: Config) -> bool:
+    """Whether the whole config says so, or else the language model's (vLLM's function's name)."""
+    key = "is_encoder_decoder"
+    if top.bool(key, default=False):
+        return True
+    if text.data.get(key, False) is None:
+        raise text.refused(key, None, "must be true or false")
+    return text.bool(key, default=False)
 
 
 def inner_reader(reader: ModelReader, found: Row) -> ModelReader:

@@ -119,9 +119,13 @@ def _ropes(text: Config) -> Iterator[tuple[Config, str]]:
         both = {kind for kind in (new, old) if isinstance(kind, str)}
         if len(both) == 2 and both not in _SAME_KINDS:
             raise rope.error("rope_type", f"({new}) and type ({old}) contradict each other")
-        if new is None and "rope_type" in values and isinstance(old, str):
-            raise rope.error("rope_type", f"(null) and type ({old}) contradict each other")
-        is_null = new is None and "rope_type" in values
+        if len(both) == 1 and {"rope_type", "type"} <= values.keys() and new != old:
+            raise rope.error(
+                "rope_type", f"({new or 'null'}) and type ({old or 'null'}) contradict"
+            )
+        is_null = (
+            new is None and old is None and not values.keys().isdisjoint(("rope_type", "type"))
+        )
         yield rope, "null" if is_null else rope.str("rope_type", "type", default="default")
 
 
@@ -185,6 +189,9 @@ def _check_numbers(rope: Config, kind: str, text: Config, *, is_deepseek: bool) 
     for key in ("low_freq_factor", "high_freq_factor") if kind == "llama3" else ():
         if not is_deepseek and rope.data[key] == 0:
             raise rope.refused(key, 0, "must be above 0, positions are divided by it")
+    original = "original_max_position_embeddings"
+    if kind == "llama3" and original not in text.data and rope.data.get(original, 1) is None:
+        raise rope.refused(original, None, "must be a whole number")
     if has_yarn:
         _check_logarithms(rope, text.get("rope_theta"))
 

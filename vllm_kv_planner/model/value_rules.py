@@ -4,18 +4,22 @@
 
 ``key``
     Name in the language model's config, or a dotted place in the whole one
-    (``vision_config.hidden_act``; ``.key`` for its own keys). A key that is not given is not
-    checked: its default stands.
+    (``vision_config.hidden_act``; ``.key`` for its own keys) or, after ``text.``, in the language
+    model's; or several. A key that is not given is not checked: its default stands.
 ``words``
     The name of a list under ``lists``, or the words themselves, that may stand there.
 ``least``, ``most``, ``above``, ``multiple_of``
-    Bounds of a number.
+    Bounds of a number; without any, a number.
+``list``
+    It is a list.
 ``experts``
     In place of a key: vLLM counts at least one routed expert.
 ``null``
     Whether null may stand there too.
 ``if``
     Another key of the same object; only where that has a value (not 0, false, empty or null).
+``unless``
+    Another key of the same object; only where that has no value.
 ``if_most``
     Other keys of the same object; only where none of their numbers is larger.
 ``of``
@@ -74,13 +78,13 @@ def check_values_of(row: Row, top: Config, text: Config) -> None:
 
 def _check_all(name: str, top: Config, own: Config) -> None:
     for rule in _rules()[1].get(name, ()):
-        config, key = _place(rule.get("key", ""), top, own)
-        if config is None or not _applies(rule, config):
-            continue
         if "experts" in rule:
             _check_experts(own)
-        elif key in config.data:
-            _check(rule, config, key)
+            continue
+        for place in rule["key"].split():
+            config, key = _place(place, top, own)
+            if config is not None and key in config.data and _applies(rule, config):
+                _check(rule, config, key)
 
 
 def _check_experts(text: Config) -> None:
@@ -92,8 +96,9 @@ def _check_experts(text: Config) -> None:
 def _place(key: str, top: Config, text: Config) -> tuple[Config | None, str]:
     """The object a rule's key lies in, None where there is none, and the key's own name."""
     *parts, last = key.split(".")
-    config: Config | None = top if parts else text
-    for part in filter(None, parts):
+    is_text = not parts or parts[0] == "text"
+    config: Config | None = text if is_text else top
+    for part in filter(None, parts[is_text:]):
         inner = None if config is None else config.data.get(part)
         if config is None or not isinstance(inner, Mapping):
             return None, last
@@ -104,6 +109,8 @@ def _place(key: str, top: Config, text: Config) -> tuple[Config | None, str]:
 def _applies(rule: Rule, config: Config) -> bool:
     """Whether the conditions of a rule hold."""
     if "if" in rule and not config.data.get(rule["if"]):
+        return False
+    if "unless" in rule and config.data.get(rule["unless"]):
         return False
     numbers = ((config.data.get(key), most) for key, most in rule.get("if_most", {}).items())
     return not any(isinstance(number, (int, float)) and number > most for number, most in numbers)
@@ -119,11 +126,15 @@ def _check(rule: Rule, config: Config, key: str) -> None:
         if value not in valid:
             raise config.refused(key, value, f"must be {' or '.join(map(str, valid))}")
         return
+    if "list" in rule:
+        if not isinstance(value, list):
+            raise config.refused(key, value, "must be a list")
+        return
     least, limit = rule.get("least", float("-inf")), rule.get("most", float("inf"))
-    step = rule.get("multiple_of", 1)
+    step = rule.get("multiple_of")
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     above = rule.get("above", float("-inf"))
-    if not is_number or not least <= value <= limit or value <= above or value % step:
+    if not is_number or not least <= value <= limit or value <= above or (step and value % step):
         bounds = [
             *([f"from {least} on"] if "least" in rule else []),
             *([f"above {above}"] if "above" in rule else []),

@@ -11,6 +11,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import select
+import shutil
+import signal
 import sys
 import traceback
 from collections.abc import Iterable
@@ -157,14 +160,31 @@ def answer_in_fork(request: dict[str, Any], server: Server) -> dict[str, Any]:
             sys.stderr.flush()
             os._exit(0)
     os.close(writing)
-    with os.fdopen(reading, encoding="utf-8") as pipe:
-        data = pipe.read()
+    data = read_while_asked(reading, server)
     _, status = os.waitpid(pid, 0)
     if not data:
         return {"refused": f"the planning process died (status {status}); memory may have run out"}
     answered = json.loads(data)
     assert isinstance(answered, dict)
     return answered
+
+
+def read_while_asked(pipe: int, server: Server) -> str:
+    """What a fork writes; where whoever asked is gone, this process and its forks end at once."""
+    asked = server.requests.fileno()
+    waiting = select.poll()
+    waiting.register(pipe, select.POLLIN)
+    waiting.register(asked, 0)  # hang-ups only: what comes there is for the fork
+    with os.fdopen(pipe, "rb") as answers:
+        data = b""
+        while True:
+            if any(file == asked for file, _ in waiting.poll()):
+                shutil.rmtree(server.folder, ignore_errors=True)
+                os.killpg(0, signal.SIGKILL)
+            part = os.read(answers.fileno(), 1 << 16)
+            if not part:
+                return data.decode()
+            data += part
 
 
 def answer(request: dict[str, Any], server: Server) -> dict[str, Any]:

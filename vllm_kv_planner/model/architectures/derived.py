@@ -42,6 +42,8 @@ def full_every(config: Config, values: Values, interval: int, key: str = "") -> 
     """
     if not absent(values, "layer_types"):
         return
+    if key and config.data.get(key, interval) is None:
+        raise config.refused(key, None, "must be a whole number")
     nth = config.int(key, default=interval) if key else interval
     set_types(values, ((index + 1) % nth == 0 for index in layers(config)))
 

@@ -109,7 +109,9 @@ class Convertor:
     """vLLM's ``ModelArchConfigConvertorBase``: the general rule of each fact."""
 
     def num_hidden_layers(self, text: Config) -> int:
-        """Decoder layers."""
+        """Decoder layers; 0 where the config says nothing of them, but null is no number."""
+        if text.data.get("num_hidden_layers", 0) is None:
+            raise text.refused("num_hidden_layers", None, "must be a whole number")
         return text.int("num_hidden_layers", default=0, minimum=0)
 
     def num_attention_heads(self, text: Config) -> int:

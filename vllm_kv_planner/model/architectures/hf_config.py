@@ -17,7 +17,7 @@ from typing import Any
 from ...files.json_file import read_json, updated
 from ..class_rules import check_divisions, check_types, check_values
 from ..config import Config
-from ..defaults import defaults_for
+from ..defaults import class_line, defaults_for
 from . import derived
 
 _OTHER_NAMES = {
@@ -79,21 +79,39 @@ def check_class(top: Config, model_type: str, fallback_type: str) -> None:
     Raises:
         ConfigError: Naming the key, its value and what is valid.
     """
-    check_types(top, model_type)
-    defaults = class_defaults(model_type)
-    for key, value in top.data.items():
-        inner = None
-        if isinstance(value, Mapping):
-            inner = value.get("model_type", _default_part(defaults, key).get("model_type"))
-        if isinstance(inner, str):
-            own = Config(value, top.where, prefix=f"{key}.")
-            check_types(own, inner)
-            full = {**_default_part(defaults, key), **class_defaults(inner), **value}
-            check_divisions(Config(full, top.where, prefix=f"{key}."), inner)
+    _check_parts(top, model_type)
     part, part_type = _innermost(top, model_type, fallback_type)
     if part.data is not top.data:
         check_types(part, part_type)
     check_values(as_transformers(part, part_type), part_type)
+
+
+def _check_parts(own: Config, kind: str) -> None:
+    """Types in an object and in the objects that its class makes configs of; widths of those."""
+    check_types(own, config_class(kind).get("types", kind))
+    defaults = class_defaults(kind)
+    for key, value in own.data.items():
+        if not isinstance(value, Mapping):
+            continue
+        default = _default_part(defaults, key)
+        inner = _class_of(kind, key, value.get("model_type", default.get("model_type")))
+        if isinstance(inner, str):
+            prefix = f"{own.prefix}{key}."
+            _check_parts(Config(value, own.where, prefix=prefix), inner)
+            full = {**default, **class_defaults(inner), **value}
+            check_divisions(Config(full, own.where, prefix=prefix), inner)
+
+
+def _class_of(kind: str, key: str, named: Any) -> Any:
+    """The class of the config that a class makes of what is behind ``key``; None: it makes none.
+
+    ``named`` is the ``model_type`` there, which not every class asks.
+    """
+    line = class_line(kind)
+    parts = line.get("parts", {}) if line else None
+    if parts is None or (key in parts and parts[key] is None):
+        return named
+    return parts.get(key)
 
 
 def _innermost(config: Config, model_type: str, fallback_type: str) -> tuple[Config, str]:
@@ -105,7 +123,7 @@ def _innermost(config: Config, model_type: str, fallback_type: str) -> tuple[Con
     if given is not None:
         part = config.sub(given)
         default = _default_part(defaults, given)
-        own = part.opt_str("model_type")
+        own = (class_line(model_type).get("parts") or {}).get(given) or part.opt_str("model_type")
         if own is None or not class_defaults(own):
             own = default.get("model_type") or own or fallback_type
         if known.get("merged"):
@@ -145,8 +163,9 @@ def as_transformers(config: Config, model_type: str) -> Config:
             values[alias] = values[name]
     for name, others in _OTHER_NAMES.items():
         if name not in values:
-            given = (values[other] for other in others if other in values)
-            values.update(dict.fromkeys((name,), next(given, None)))
+            given = next((other for other in others if other in values), None)
+            if given is not None:
+                values[name] = values[given]
     full = Config(values, config.where, prefix=config.prefix)
     if values.get("num_key_value_heads", 0) is None:
         values["num_key_value_heads"] = values.get("num_attention_heads")
