@@ -64,6 +64,21 @@ def hiding(words: Sequence[str]) -> Iterator[None]:
         COMMANDS_READ.reset(before)
 
 
+def hide_too(content: object) -> None:
+    """From here on messages hide the secrets of a file that the command being read names.
+
+    Args:
+        content: What the file holds: mappings, lists and plain values.
+    """
+    before = COMMANDS_READ.get()
+    if not before:
+        return
+    words = []
+    for text, hidden in _texts(content):
+        words += ["--api-key", text] if hidden else [text]
+    COMMANDS_READ.set((*before, tuple(words)))
+
+
 @lru_cache(maxsize=1024)
 def is_secret(name: str) -> bool:
     """Whether a flag or variable of this name holds a secret."""
@@ -79,9 +94,18 @@ def _begins(name: str, flag: str) -> bool:
 def masked_text(text: str) -> str:
     """Free text, what is plainly a secret in it hidden, and those of the commands being read."""
     for words in COMMANDS_READ.get():
-        for value in _known(words):
-            text = text.replace(value, HIDDEN)
+        text = _hidden(_known(words), text)
     return without_secrets(text)
+
+
+def _hidden(values: tuple[str, ...], text: str) -> str:
+    """``text`` without these, in upper or lower case too: some values are shown in one."""
+    return _any_of(values).sub(HIDDEN, text) if values else text
+
+
+@lru_cache(maxsize=16)
+def _any_of(values: tuple[str, ...]) -> re.Pattern[str]:
+    return re.compile("|".join(map(re.escape, values)), re.IGNORECASE)
 
 
 def without_secrets(text: str) -> str:
@@ -109,10 +133,7 @@ def _assigned(found: re.Match[str]) -> str:
 def masked_words(words: Sequence[str]) -> list[str]:
     """A command's words with the secrets in them hidden, wherever in it these turn up."""
     known = _known(tuple(words))
-    shown = [masked for masked, _ in _looked_at(words)]
-    for value in known:
-        shown = [word.replace(value, HIDDEN) for word in shown]
-    return shown
+    return [_hidden(known, masked) for masked, _ in _looked_at(words)]
 
 
 @lru_cache(maxsize=16)
@@ -191,12 +212,17 @@ def _in_json(word: str) -> Iterator[str]:
         found = json.loads(word)
     except (ValueError, RecursionError):
         return
-    left: list[tuple[object, bool]] = [(found, False)]
+    yield from (value for value, hidden in _texts(found) if hidden)
+
+
+def _texts(content: object) -> Iterator[tuple[str, bool]]:
+    """Texts and numbers in what a file or a word holds, and whether a key names them a secret."""
+    left: list[tuple[object, bool]] = [(content, False)]
     while left:
         value, hidden = left.pop()
         if isinstance(value, dict):
-            left += [(each, hidden or is_secret(name)) for name, each in value.items()]
-        elif isinstance(value, list):
+            left += [(each, hidden or is_secret(str(name))) for name, each in value.items()]
+        elif isinstance(value, (list, tuple, set)):
             left += [(each, hidden) for each in value]
-        elif hidden and isinstance(value, str) and value:
-            yield value
+        elif value is not None and not isinstance(value, bool) and value != "":
+            yield str(value), hidden

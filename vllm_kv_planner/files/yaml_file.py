@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import functools
+import re
 from typing import Any, NoReturn
 
 from ..errors import InputError
+from ..masking import HIDDEN, hide_too, is_secret
 from .json_file import read_regular_file
 
 LARGEST = 1 << 20
@@ -60,9 +62,26 @@ def parse_yaml(text: str, flag: str, shown: str) -> object:
     try:
         content: object = bounded_loader()(text).get_single_data()
     except (yaml.YAMLError, ValueError, OverflowError) as error:  # the latter of odd escapes
-        first = " ".join(str(error).split())[:200]
-        raise InputError(f"{flag}: {shown} is not YAML: {first}") from None
+        said = _said(error)[:200]
+        if any(is_secret(key) for key in _KEY.findall(text)):
+            said = _QUOTED.sub(HIDDEN, said)
+        raise InputError(f"{flag}: {shown} is not YAML: {said}") from None
+    hide_too(content)
     return content
+
+
+_KEY = re.compile(r"([\w.-]{1,100})[\"']?[ \t]*:")
+_QUOTED = re.compile(r"'[^']*'?|\"[^\"]*\"?")
+
+
+def _said(error: Exception) -> str:
+    """What is wrong and where, without the line itself, which may hold a secret."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return " ".join(str(error).split())
+    parts = (getattr(error, "context", None), getattr(error, "problem", None))
+    said = ", ".join(" ".join(str(part).split()) for part in parts if part)
+    return f"{said} (line {mark.line + 1}, column {mark.column + 1})"
 
 
 @functools.lru_cache(maxsize=1)
