@@ -55,8 +55,8 @@ def main() -> None:
     versions = {"transformers": transformers.__version__}
     wanted = language_model_types()
     try:
-        import vllm  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
-        from vllm.transformers_utils.config import (  # type: ignore[import-not-found,unused-ignore]  # noqa: PLC0415
+        import vllm  # type: ignore[import-not-found,unused-ignore]
+        from vllm.transformers_utils.config import (  # type: ignore[import-not-found,unused-ignore]
             _CONFIG_REGISTRY,
         )
     except ImportError:

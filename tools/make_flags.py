@@ -41,8 +41,8 @@ LATER = {
 
 def serve_parser() -> argparse.ArgumentParser:
     """The parser of ``vllm serve``, on a machine without a GPU, too."""
-    import vllm.platforms  # noqa: PLC0415
-    from vllm.platforms.interface import Platform, PlatformEnum  # noqa: PLC0415
+    import vllm.platforms
+    from vllm.platforms.interface import Platform, PlatformEnum
 
     class NoGPU(Platform):  # type: ignore[misc,unused-ignore]
         _enum = PlatformEnum.CUDA
@@ -53,8 +53,8 @@ def serve_parser() -> argparse.ArgumentParser:
             """Nothing to register."""
 
     vllm.platforms._current_platform = NoGPU()
-    from vllm.entrypoints.common.cli_args import make_arg_parser  # noqa: PLC0415
-    from vllm.utils.argparse_utils import FlexibleArgumentParser  # noqa: PLC0415
+    from vllm.entrypoints.common.cli_args import make_arg_parser
+    from vllm.utils.argparse_utils import FlexibleArgumentParser
 
     made: argparse.ArgumentParser = make_arg_parser(FlexibleArgumentParser())
     return made
@@ -80,7 +80,7 @@ def keys_of(cls: Any, found: dict[str, Any]) -> None:
 
     Types are in the words of ``engine_args/value_types.py``.
     """
-    from pydantic.fields import FieldInfo  # noqa: PLC0415
+    from pydantic.fields import FieldInfo
 
     if cls.__name__ in found:
         return
@@ -186,8 +186,8 @@ def filled(row: dict[str, Any], action: argparse.Action, classes: dict[str, Any]
 
 def main() -> int:
     """Write both files, or compare them."""
-    from vllm.config import DiffusionConfig, SpeculativeConfig  # noqa: PLC0415
-    from vllm.config.watermarking import WatermarkConfig  # noqa: PLC0415
+    from vllm.config import DiffusionConfig, SpeculativeConfig
+    from vllm.config.watermarking import WatermarkConfig
 
     parser = serve_parser()
     actions = {each.option_strings[0]: each for each in parser._actions if each.option_strings}

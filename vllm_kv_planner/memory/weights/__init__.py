@@ -9,7 +9,7 @@ the draft model are loaded under one measurement, which "Model loading took" rep
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -67,6 +67,7 @@ def weights_per_rank(
     beside = args.prefill_context_parallel_size * args.data_parallel_size
     redundant = args.eplb_config.get("num_redundant_experts", 0) if args.enable_eplb else 0
     row = family(description.architecture) or {}
+    _check_flags(description.architecture, row.get("unverified", ()), args, method)
     facts = Facts(
         description=description,
         text=Config(description.text_config, "config.json"),
@@ -106,10 +107,34 @@ def weights_per_rank(
     ranges = stage_ranges(len(tree.layers), args.pipeline_parallel_size, partition)
     slots = None
     if args.enable_lora:
-        inner = text_row(description.architecture) or {}
+        inner = text_row(description.architecture) or row
         takes = bool(inner.get("lora_embeddings"))
         slots = LoRASlots(args, rank, takes_embeddings=takes)
     return _estimate(args, tree, ranges, rank, slots, drafted)
+
+
+def _check_flags(
+    architecture: str, unverified: Sequence[str], args: EngineArgs, method: str | None
+) -> None:
+    """Refuse flags under which a rule was not seen to give vLLM's bytes.
+
+    Raises:
+        UnsupportedError: One of them is set.
+    """
+    said = {
+        "quantization": method is not None,
+        "mm_encoder_tp_mode": args.mm_encoder_tp_mode == "data" and args.tensor_parallel_size > 1,
+        "language_model_only": args.language_model_only,
+        "pipeline_parallel_size": args.pipeline_parallel_size > 1,
+        "limit_mm_per_prompt": 0 in _limits(args.limit_mm_per_prompt).values(),
+    }
+    for flag in unverified:
+        if said[flag]:
+            raise UnsupportedError(
+                f"weights of {architecture} with {flag.replace('_', '-')} are not known to the "
+                "stand-alone planner; a local checkpoint's safetensors headers or --planner vllm "
+                "can answer"
+            )
 
 
 def _limits(given: Mapping[str, Any]) -> Mapping[str, int]:

@@ -120,5 +120,5 @@ class Place:
         shared: object | None = None,
     ) -> Tensor:
         """A tensor of the module at this place, in the engine's dtype where none is given."""
-        full = f"{self.prefix}.{name}" if name else self.prefix
+        full = f"{self.prefix}.{name}" if name and self.prefix else self.prefix or name
         return Tensor(full, shape, dtype or self.rank.dtype, self.part, shared)

@@ -17,7 +17,6 @@ from ....errors import UnsupportedError
 from ....files.json_file import read_json
 from ....model.architectures.registry import same_as
 from ....records import replace
-from ..modules import Module
 from .facts import Facts, WeightTree
 
 Row = Mapping[str, Any]
@@ -37,7 +36,11 @@ def family(architecture: str) -> Row | None:
     found = table().get(architecture)
     if found is None:
         twin = same_as(architecture)
-        return None if twin is None else family(twin)
+        if twin is not None:
+            return family(twin)
+        from .shapes import row_of
+
+        return row_of(architecture)
     if "like" not in found:
         return found
     base = family(found["like"]) or {}
@@ -49,7 +52,7 @@ def text_row(architecture: str) -> Row | None:
     found = family(architecture)
     if found is None or "wrapper" not in found:
         return found
-    inner = family(str(found["text"]))
+    inner = None if found["text"] == "registry" else family(str(found["text"]))
     return None if inner is None else {**inner, **found.get("text_options", {})}
 
 
@@ -64,6 +67,10 @@ _OF_TYPE = {
 
 def text_architecture(facts: Facts, row: Row) -> str:
     """Architecture of the language model inside a wrapper."""
+    if row["text"] == "registry":
+        from .shapes import inner_architecture_of
+
+        return inner_architecture_of(facts)
     if row["text"] != "by_type":
         return str(row["text"])
     listed = facts.text.get("architectures")
@@ -105,6 +112,15 @@ def build_row(facts: Facts, row: Row) -> WeightTree:
     if inner is None:
         raise UnsupportedError(f"weights of {name} are not known to the stand-alone planner")
     options: Row = {**inner, **row.get("text_options", {})}
-    text = build_row(facts.with_options(options, "language_model"), options)
-    towers: tuple[Module, ...] = tuple(rule(row["wrapper"])(facts.with_options(row)))
-    return replace(text, first=(*towers, *text.first))
+    text = build_row(
+        facts.with_options(options, row.get("prefix", "language_model"), name), options
+    )
+    outside = rule(row["wrapper"])(facts.with_options(row))
+    if not isinstance(outside, WeightTree):
+        return replace(text, first=(*outside, *text.first))
+    return replace(
+        text,
+        first=(*outside.embedding, *outside.first, *text.first),
+        last=(*outside.last, *text.last),
+        everywhere=(*outside.everywhere, *text.everywhere),
+    )

@@ -1,0 +1,111 @@
+"""The config that an architecture's variants start from: published, or its class's defaults."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "configs"
+OWN = Path(__file__).with_name("weights_bases.json")
+"""Configs by architecture, entered by hand where no published one and no class is at hand."""
+
+
+@cache
+def published() -> dict[str, Any]:
+    """The first published config of each architecture, without its quantisation."""
+    found: dict[str, Any] = {}
+    if OWN.exists():
+        found.update(json.loads(OWN.read_text(encoding="utf-8")))
+    texts = [path.read_text(encoding="utf-8") for path in sorted(SHARED.glob("*.json"))]
+    presets = (ROOT / "vllm_kv_planner" / "config" / "presets.jsonl").read_text(encoding="utf-8")
+    configs = [json.loads(text) for text in texts]
+    configs += [json.loads(line).get("config", {}) for line in presets.splitlines()]
+    for config in configs:
+        names = config.get("architectures") if isinstance(config, dict) else None
+        if names:
+            plain = {
+                k: v for k, v in config.items() if k not in ("quantization_config", "auto_map")
+            }
+            found.setdefault(names[0], plain)
+    return found
+
+
+@cache
+def types() -> dict[str, str]:
+    """``model_type`` by architecture, as transformers maps them."""
+    from transformers.models.auto import modeling_auto
+
+    found: dict[str, str] = {}
+    for name, mapping in vars(modeling_auto).items():
+        if name.endswith("_MAPPING_NAMES"):
+            for kind, made in mapping.items():
+                for architecture in made if isinstance(made, (tuple, list)) else (made,):
+                    found.setdefault(str(architecture), kind)
+    return found
+
+
+def base(architecture: str, kin: Sequence[str]) -> dict[str, Any] | None:
+    """A config to start from, or that of another with the same class; None where none is known."""
+    known = (published().get(name) or of_class(name) for name in (architecture, *kin))
+    config = next(filter(None, known), None)
+    if config is None:
+        return None
+    labels = {"num_labels": 3} if "Classification" in architecture else {}
+    return {**config, **labels, "architectures": [architecture], "torch_dtype": "bfloat16"}
+
+
+def of_class(architecture: str) -> dict[str, Any] | None:
+    """What the config class of transformers, or vLLM's own, says by default."""
+    import transformers
+    from vllm.transformers_utils.config import _CONFIG_REGISTRY
+
+    kind = types().get(architecture) or guessed(
+        architecture, (*_CONFIG_REGISTRY, *transformers.CONFIG_MAPPING)
+    )
+    if kind is None:
+        return None
+    made = _CONFIG_REGISTRY[kind] if kind in _CONFIG_REGISTRY else transformers.CONFIG_MAPPING[kind]
+    try:
+        values = made().to_dict()
+    except Exception:
+        return None
+    return clean({**values, "model_type": kind})
+
+
+SUFFIXES = (
+    "ForCausalLM",
+    "ForConditionalGeneration",
+    "ForSequenceClassification",
+    "Model",
+    "ForTokenClassification",
+    "ChatModel",
+    "ForMaskedLM",
+    "LMHeadModel",
+    "ForRetrieval",
+    "",
+)
+
+
+def guessed(architecture: str, kinds: tuple[str, ...]) -> str | None:
+    """The model type that is spelled as the architecture is."""
+    plain = {kind.replace("_", "").replace("-", "").lower(): kind for kind in reversed(kinds)}
+    for suffix in SUFFIXES:
+        if architecture.endswith(suffix):
+            found = plain.get(architecture.removesuffix(suffix).replace("_", "").lower())
+            if found is not None:
+                return found
+    return None
+
+
+def clean(value: Any) -> Any:
+    """Without what says nothing of sizes, and plain JSON."""
+    skipped = ("id2label", "label2id", "transformers_version", "_name_or_path", "dtype")
+    if isinstance(value, dict):
+        return {str(k): clean(v) for k, v in value.items() if k not in skipped}
+    if isinstance(value, (list, tuple)):
+        return [clean(v) for v in value]
+    return value if isinstance(value, (int, float, str, bool, type(None))) else None
