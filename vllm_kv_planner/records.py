@@ -68,6 +68,7 @@ else:
                     else:
                         setattr(cls, name, each.default)
             cls.__record_fields__ = tuple(found.values())
+            cls.__record_names__ = found.keys()
             cls.__dataclass_fields__ = _StandardFields()
             cls.__match_args__ = tuple(each.name for each in found.values() if not each.kw_only)
             cls.__init__ = _first_init(cls, frozen)
@@ -199,10 +200,16 @@ else:
 
     def replace(record, /, **changes):
         """A copy with some fields changed."""
-        for each in record.__record_fields__:
-            if each.name not in changes:
-                changes[each.name] = getattr(record, each.name)
-        return record.__class__(**changes)
+        cls = record.__class__
+        if not changes.keys() <= cls.__record_names__:
+            unknown = sorted(changes.keys() - cls.__record_names__)
+            raise TypeError(f"{cls.__name__} has no field {', '.join(unknown)}")
+        copy = object.__new__(cls)
+        held = record.__dict__
+        copy.__dict__.update({name: held[name] for name in cls.__record_names__}, **changes)
+        if hasattr(cls, "__post_init__"):
+            copy.__post_init__()
+        return copy
 
 
 def as_plain(value: object) -> object:
