@@ -11,9 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.trace_files import AZURE, BAILIAN, COLUMNS, read, refused, writer
+from tests.work import calls_in
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.workload.trace import Trace
-from vllm_kv_planner.workload.trace_rows import MOST_BYTES_OF_LINE, MOST_TIMES, MOST_UNPACKED
+from vllm_kv_planner.workload.trace_rows import (
+    MOST_BYTES_OF_LINE,
+    MOST_EMPTY,
+    MOST_TIMES,
+    MOST_UNPACKED,
+)
 
 Write = Callable[[str | bytes], str]
 
@@ -142,3 +148,13 @@ def test_a_trace_of_equal_rows_may_be_compressed(write: Write) -> None:
     packed = gzip.compress(rows)
     assert len(rows) > MOST_TIMES * len(packed)
     assert sum(1 for _ in Trace(write(packed))) == 100_000
+
+
+@pytest.mark.parametrize("row", [BAILIAN.splitlines()[0], COLUMNS.rstrip()])
+def test_millions_of_empty_lines_are_not_read(row: str, write: Write) -> None:
+    path = write(gzip.compress(row.encode() + b"\n" * 1_000_000))
+    said: list[str] = []
+    assert calls_in(lambda: said.append(refused(path))) < 20 * MOST_EMPTY
+    assert "more than 10,000 empty lines in a row" in said[0]
+    _, requests = read(write(f"{COLUMNS}1,2,3\n" + "\n" * MOST_EMPTY + "2,2,3\n"))
+    assert len(requests) == 2

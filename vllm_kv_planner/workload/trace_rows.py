@@ -21,6 +21,8 @@ from ..files.json_file import shown
 MOST_BYTES_OF_LINE = 4 << 20
 """A request of a trace takes some hundred bytes; one of a million shared blocks ten million."""
 GZIP = b"\x1f\x8b"
+MOST_EMPTY = 10_000
+"""Empty lines in a row: a small gzip file may hold millions, and no trace does."""
 MOST_UNPACKED = 16 << 20
 """Bytes that a compressed trace may unpack to, whatever its own size."""
 MOST_TIMES = 200
@@ -65,11 +67,14 @@ class TraceInput:
 
     def lines(self) -> Iterator[str]:
         """Every line with its end, as text."""
-        number = 0
+        number = empty = 0
         while line := self._guarded(lambda: self._file.readline(MOST_BYTES_OF_LINE + 1)):
             number += 1
             if len(line) > MOST_BYTES_OF_LINE:
                 raise self.refusal(number, "longer than 4 MiB")
+            empty = 0 if line.strip() else empty + 1
+            if empty > MOST_EMPTY:
+                raise self.refusal(number, f"more than {MOST_EMPTY:,} empty lines in a row")
             if b"\0" in line:
                 raise self.refusal(number, "binary data, or UTF-16: no UTF-8")
             try:
