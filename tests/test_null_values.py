@@ -54,6 +54,7 @@ def changed(name: str, place: str, value: Any) -> JsonDict:
         (M3, f"{SPARSE}.sparse_num_index_heads", "must be a number and from 1 on, is null"),
         (M3, "text_config.head_dim", "must be a number, is null"),
         (M3, "text_config.swiglu_alpha", "must be a number, is null"),
+        ("Qwen/Qwen3.5-27B", "text_config.output_gate_type", "must be silu or swish or sigmoid"),
         (V32, "q_lora_rank", "must be a number and from 1 on, is null"),
         ("deepseek-ai/DeepSeek-V4-Flash", "expert_dtype", "must be fp4 or fp8, is null"),
         ("openai/whisper-tiny", "is_encoder_decoder", "must be bool in a whisper config, is null"),
@@ -81,6 +82,11 @@ def test_no_experts_are_no_null() -> None:
 
 def test_objects_that_a_class_leaves_as_they_are() -> None:
     assert planned(changed(M3, "vision_config.projection_dim", None))  # no class of CLIP's there
+
+
+def test_a_dtype_of_experts_is_read_beside_fp8_only() -> None:
+    name = "RedHatAI/DeepSeek-V4-Flash-NVFP4-FP8"
+    assert planned(changed(name, "expert_dtype", None))
 
 
 def test_null_for_causal_is_no() -> None:

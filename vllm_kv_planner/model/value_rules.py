@@ -18,6 +18,8 @@
     Whether null may stand there too.
 ``if``
     Another key of the same object; only where that has a value (not 0, false, empty or null).
+``quant_method``
+    Only where the checkpoint is quantised by it.
 ``unless``
     Another key of the same object; only where that has no value.
 ``if_most``
@@ -77,7 +79,11 @@ def check_values_of(row: Row, top: Config, text: Config) -> None:
 
 
 def _check_all(name: str, top: Config, own: Config) -> None:
+    quantized = top.data.get("quantization_config")
+    method = quantized.get("quant_method") if isinstance(quantized, Mapping) else None
     for rule in _rules()[1].get(name, ()):
+        if rule.get("quant_method", method) != method:
+            continue
         if "experts" in rule:
             _check_experts(own)
             continue
