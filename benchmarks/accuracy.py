@@ -7,7 +7,9 @@ memory outside PyTorch, CUDA graph estimate, KV memory and concurrency; by famil
 rest is listed with the reason. ``--weights record`` takes the weights from the record, so that only
 what this package predicts is judged. Whatever was fitted is fitted anew without the model at hand
 (``fit_overheads.py``); memory outside PyTorch and the unexplained rest of the logs without the
-source at hand (``Others``). Engines that refused to start must not be promised to fit.
+source at hand (``held_out.py``). A start is inside if it lies in the band of a first start, or of
+a later one where these differ; ``reach`` is the whole stated uncertainty. Of engines that did not
+start, and of those that did, it prints what the plan would have said.
 """
 
 from __future__ import annotations
@@ -17,13 +19,13 @@ import json
 import os
 import statistics
 import sys
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from benchmarks.fit_overheads import changed, fitted_without
 from benchmarks.ground_truth import (
     FOLDER,
     GIB,
@@ -34,14 +36,16 @@ from benchmarks.ground_truth import (
     as_case,
     is_stand_in,
 )
+from benchmarks.held_out import Others, ninth, rank_of, source_of
 from vllm_kv_planner.errors import PlannerError, UnsupportedError
 from vllm_kv_planner.kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from vllm_kv_planner.memory.budget import MemoryBudget, Weights, memory_budget
-from vllm_kv_planner.memory.overheads import Measured, Overheads, find_row, known_overheads
+from vllm_kv_planner.memory.doubt import is_plain
+from vllm_kv_planner.memory.overheads import Overheads, known_overheads
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.memory.weights import WeightsEstimate, setup_weights
+from vllm_kv_planner.planning.types import BORDERLINE, DOES_NOT_FIT, FITS
 from vllm_kv_planner.planning.versions import request_limits
-from vllm_kv_planner.records import replace
 
 
 @dataclass(frozen=True)
@@ -52,6 +56,9 @@ class Score:
     budget: MemoryBudget
     errors: dict[str, float]
     within: bool | None
+    reached: bool | None
+    verdict: str
+    """What the plan would say of the start."""
 
 
 def main() -> None:
@@ -67,9 +74,11 @@ def main() -> None:
         return
     asked = [as_case(file, record) for file, record in all_records()]
     left = [case for case in asked if isinstance(case, Left)]
-    others = Others([case for case in asked if isinstance(case, Case)], args.weights)
+    others = Others(
+        [case for case in asked if isinstance(case, Case)],
+        lambda case, overheads: budget_of(case, args.weights, overheads),
+    )
     scores: list[Score] = []
-    refused: list[tuple[Case, bool | None]] = []
     for case in asked:
         if isinstance(case, Left):
             continue
@@ -81,11 +90,13 @@ def main() -> None:
         if budget is None:
             left.append(Left(case.record, "the weights are not stated"))
             continue
-        if case.record.get("started") is False:
-            refused.append((case, promised(case, budget)))
+        if has_more_than_the_card(case, budget):
+            left.append(Left(case.record, "its parts are more than the card has: another total"))
+            continue
         scores.append(score(case, budget, args.weights))
     print_table(scores)
-    print_refused(refused)
+    print_verdicts(scores)
+    print_doubts(others)
     if args.all:
         print_all(scores)
     print_left(left)
@@ -93,70 +104,13 @@ def main() -> None:
         write_json(Path(args.json), scores)
 
 
-class Others:
-    """What the logs of other sources leave unexplained, row by row of ``overheads.json``."""
-
-    def __init__(self, cases: Sequence[Case], weights: str) -> None:
-        self.left: dict[Measured, list[tuple[str, float]]] = {}
-        for case in cases:
-            kv = case.record.get("available_kv_gib")
-            row = self.row_of(case)
-            if case.family == "H100 sweep" or row is None or not kv or kv <= 0:
-                continue
-            try:
-                budget = budget_of(case, weights, known_overheads())
-            except PlannerError:
-                continue
-            if budget is not None:
-                rank = budget.ranks[0]
-                left = rank.available_bytes - kv * GIB
-                # a start from the compile cache is held to what such a start would have
-                nearest = min((left, left + rank.upside_bytes), key=abs)
-                self.left.setdefault(row, []).append((source_of(case), nearest))
-
-    @staticmethod
-    def row_of(case: Case) -> Measured | None:
-        """The row of memory outside PyTorch that speaks of the case."""
-        args = case.setup.args
-        pipeline = args.tensor_parallel_size == 1 and args.pipeline_parallel_size > 1
-        version = version_rules(case.version).version
-        rows, device = known_overheads().non_torch, case.setup.gpu.short_name
-        return find_row(rows, version, device, args.tensor_parallel_size, pipeline)
-
-    def without(self, case: Case) -> Overheads:
-        """The measurements as the other sources alone would have them."""
-        fitted = fitted_without(case.record["model"])
-        row = self.row_of(case)
-        if row is None or case.family == "H100 sweep":
-            return fitted
-        own = source_of(case)
-        found = [left for source, left in self.left.get(row, ()) if source != own]
-        if len(found) < FEWEST:
-            return fitted
-        middle = statistics.median(found)
-        rest = ninth(abs(left - middle) for left in found)
-        outside = changed(row, max(0, int(row.size_bytes + middle)))
-        return replace(
-            fitted,
-            non_torch=tuple(outside if each == row else each for each in fitted.non_torch),
-            unexplained=(changed(row, int(rest)), *fitted.unexplained),
-        )
-
-
-FEWEST = 4
-"""Starts of other sources from which a row is made anew; with fewer the bundled row stays."""
-
-
-def source_of(case: Case) -> str:
-    """Who published the record: one repository, issue or machine."""
-    return str(case.record.get("source") or case.record["id"])
-
-
 def budget_of(case: Case, weights: str, overheads: Overheads) -> MemoryBudget | None:
     """The budget; None where the record's weights are asked for and it states none."""
     record = case.record
     given: Callable[[int], Weights]
-    if weights == "ours" and is_stand_in(record["model"]):
+    model, facts = case.setup.model, case.setup.facts
+    by_flag = model.unstated_quantization is not None and not facts.quantization_config
+    if weights == "ours" and (is_stand_in(record["model"]) or by_flag):
         raise UnsupportedError(
             "the checkpoint's quantisation is not known here: no weights of ours"
         )
@@ -181,6 +135,13 @@ def budget_of(case: Case, weights: str, overheads: Overheads) -> MemoryBudget | 
     )
 
 
+def has_more_than_the_card(case: Case, budget: MemoryBudget) -> bool:
+    """Whether weights and KV memory as printed leave nothing of what was requested."""
+    load, kv = (case.record.get(name) or 0 for name in ("model_load_gib", "available_kv_gib"))
+    printed = (load + kv) * GIB
+    return bool(load and kv) and printed > budget.ranks[0].requested_bytes
+
+
 def our_weights(case: Case) -> WeightsEstimate:
     """The planner's own weights."""
     major, minor = (int(part) for part in case.version.split(".")[:2])
@@ -203,15 +164,19 @@ def score(case: Case, budget: MemoryBudget, weights: str) -> Score:
     if weights == "ours" and load:
         errors["weights"] = ranks[0].weights.size_bytes / GIB / load - 1
     kv = record.get("available_kv_gib")
-    within = None
+    within = reached = None
     if kv and kv > 0:
-        errors["KV memory"] = ranks[0].available_bytes / GIB / kv - 1
-        within = abs(budget.available_kv_cache_bytes - kv * GIB) <= budget.uncertainty_bytes
-        errors["band"] = budget.uncertainty_bytes / GIB / kv
+        first, band = ranks[0].available_bytes, ranks[0].uncertainty_bytes
+        kinds = [abs(kv * GIB - first), abs(kv * GIB - first - ranks[0].upside_bytes)]
+        errors["KV memory"] = first / GIB / kv - 1
+        errors["its kind of start"] = min(kinds) / GIB / kv
+        errors["band"] = band / GIB / kv
+        errors["reach"] = ranks[0].band_bytes / GIB / kv
+        within, reached = min(kinds) <= band, kinds[0] <= ranks[0].band_bytes
     if record.get("max_concurrency") and record.get("max_model_len"):
         blocks = plan_of(case, [rank.available_bytes for rank in ranks])
         errors["concurrency"] = blocks.max_concurrency / record["max_concurrency"] - 1
-    return Score(case, budget, errors, within)
+    return Score(case, budget, errors, within, reached, verdict(case, budget))
 
 
 def plan_of(case: Case, available: Sequence[int]) -> KVCachePlan:
@@ -229,10 +194,13 @@ def plan_of(case: Case, available: Sequence[int]) -> KVCachePlan:
     )
 
 
-def promised(case: Case, budget: MemoryBudget) -> bool | None:
-    """Whether a fit would be promised: at the pessimistic end of every rank."""
-    memory = [rank.available_bytes - rank.uncertainty_bytes for rank in budget.ranks]
-    return budget.starts_surely and min(memory) > 0 and plan_of(case, memory).fits
+def verdict(case: Case, budget: MemoryBudget) -> str:
+    """The plan's word: promised at the pessimistic end of every rank, refused at the other."""
+    low = [rank.pessimistic_bytes for rank in budget.ranks]
+    high = [rank.available_bytes + rank.band_bytes for rank in budget.ranks]
+    if budget.starts_surely and min(low) > 0 and plan_of(case, low).fits:
+        return FITS
+    return BORDERLINE if min(high) > 0 and plan_of(case, high).fits else DOES_NOT_FIT
 
 
 def is_log(*tests: Callable[[Score], bool]) -> Callable[[Score], bool]:
@@ -262,6 +230,8 @@ GROUPS: tuple[tuple[str, Callable[[Score], bool]], ...] = (
     ("  above, one GPU", is_log(lambda s: gpus(s) == 1 and total(s) >= 97 and not is_amd(s))),
     ("  several GPUs", is_log(lambda s: gpus(s) > 1)),
     ("  AMD", is_log(is_amd)),
+    ("  dense text", is_log(lambda s: is_plain(rank_of(s.case)))),
+    ("  others", is_log(lambda s: not is_plain(rank_of(s.case)))),
     ("  before 0.17", is_log(lambda s: minor(s) < 17)),
     ("  0.17 to 0.20", is_log(lambda s: 17 <= minor(s) < 21)),
     ("  0.21 to 0.26", is_log(lambda s: 21 <= minor(s) < 27)),
@@ -271,9 +241,10 @@ GROUPS: tuple[tuple[str, Callable[[Score], bool]], ...] = (
     ("  of 0.17, 0.18", lambda s: s.case.family == "H100 sweep" and 17 <= minor(s) < 19),
     ("  of 0.19", lambda s: s.case.family == "H100 sweep" and minor(s) == 19),
 )
+MIB = 1 << 20
 COLUMNS = (
     *("weights", "activation", "outside (GiB)", "graph estimate (GiB)"),
-    *("KV memory", "concurrency", "band"),
+    *("KV memory", "its kind of start", "concurrency", "band", "reach"),
 )
 
 
@@ -297,7 +268,12 @@ def print_table(scores: Sequence[Score]) -> None:
                 )
         inside = [score.within for score in group if score.within is not None]
         if inside:
-            print(f"{name:18}within the stated band  {sum(inside)} of {len(inside)}")
+            sources = len({source_of(score.case) for score in group if score.within is not None})
+            reached = sum(bool(score.reached) for score in group)
+            print(
+                f"{name:18}inside: {sum(inside)} of {len(inside)} ({sources} sources); "
+                f"within reach {reached}"
+            )
 
 
 def shown(value: float, column: str) -> str:
@@ -305,18 +281,36 @@ def shown(value: float, column: str) -> str:
     return f"{value:.3f}" if "GiB" in column else f"{value:.2%}"
 
 
-def ninth(values: Iterable[float]) -> float:
-    """The 90th percentile."""
-    ordered = sorted(values)
-    return ordered[min(len(ordered) - 1, int(0.9 * len(ordered)))]
+def print_verdicts(scores: Sequence[Score]) -> None:
+    """What would have been said of engines that did not start, and of those that did."""
+    logs = [score for score in scores if score.case.family == "logs"]
+    for started in (False, True):
+        group = [each for each in logs if ran(each.case.record) == started]
+        counts = Counter(each.verdict for each in group)
+        print(f"\nengines that {'ran' if started else 'did not start'}: {dict(counts)}")
+        for each in group:
+            if (each.verdict == FITS) != started:
+                why = str(each.case.record.get("error") or "")
+                print(f"  {each.case.record['id'][:50]:52}{each.verdict:14}{why[:60]}")
 
 
-def print_refused(refused: Sequence[tuple[Case, bool | None]]) -> None:
-    """Engines that did not start, and what would have been said."""
-    print(f"\nengines that did not start: {len(refused)}")
-    for case, fits in refused:
-        said = "PROMISED TO FIT" if fits else "not promised"
-        print(f"  {case.record['id'][:50]:52}{said:18}{str(case.record.get('error'))[:70]}")
+def ran(record: Record) -> bool:
+    """Whether the engine came up."""
+    return record.get("started") is not False and (record.get("available_kv_gib") or 0) >= 0
+
+
+def print_doubts(others: Others) -> None:
+    """The rows of what stays unexplained, as all sources together give them."""
+    print("\nunexplained, 90th percentile over sources (overheads.json)")
+    for row in known_overheads().unexplained:
+        made, count = others.doubt(row), len(others.doubts.get(row, {}))
+        whom = f"{row.device or row.platform or 'any'}, {row.ranks[0]} GPUs or more"
+        kind = f"plain {row.plain}, quantized {row.quantized}"
+        sizes = (made.size_bytes / MIB, made.share, row.size_bytes / MIB, row.share)
+        print(
+            "  {:6.0f} MiB {:6.2%}  bundled {:6.0f} MiB {:6.2%}  ".format(*sizes)
+            + f"{count:3} sources  {whom}; {kind}"
+        )
 
 
 def print_all(scores: Sequence[Score]) -> None:

@@ -95,9 +95,9 @@ def test_experts_keep_their_workspaces() -> None:
     tokens, top_k, hidden, up = 8192, 8, 2048, 2 * 768
     both = tokens * top_k * (max(up // 2, hidden) + max(up, hidden)) * 2
     peak = peak_of(setup_of(QWEN_MOE))
-    assert phase(peak, "forward")["expert_workspace"] == both == 512 * MIB
-    assert phase(peak, "sampler")["expert_workspace"] == both
-    assert "expert_workspace" not in phase(peak_of(setup_of(QWEN_MOE), "0.12.0"), "sampler")
+    assert phase(peak, "forward")["workspace"] == both == 512 * MIB
+    assert phase(peak, "sampler")["workspace"] == both
+    assert "workspace" not in phase(peak_of(setup_of(QWEN_MOE), "0.12.0"), "sampler")
 
 
 def test_images_of_gemma_3_live_until_the_sampler() -> None:

@@ -23,6 +23,7 @@ from .sampler import (
     rejection_phase,
     sampler_phase,
 )
+from .sparse import sparse_workspace
 
 
 @dataclass(frozen=True)
@@ -112,7 +113,8 @@ def activation_peak(rank: Rank) -> ActivationPeak:
     phases += eplb_phases(rank, held)
     if rank.is_last and rank.setup.model.runner_type == "generate":
         kept = rank.rules.keeps_expert_workspaces
-        workspace = parts(expert_workspace=expert_workspace(rank) if kept else 0)
+        size = max(expert_workspace(rank), sparse_workspace(rank))
+        workspace = parts(workspace=size if kept else 0)
         phases += draft_phases(rank, held, workspace)
         held = (*held, *workspace)
         phases.append(sampler_phase(rank, held))

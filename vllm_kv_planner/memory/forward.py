@@ -17,6 +17,7 @@ from __future__ import annotations
 from .experts import expert_workspace, transient_expert_bytes
 from .phase import Parts, Phase, parts
 from .rank import Rank
+from .sparse import indexer_logits, sparse_workspace
 from .widths import LatentShapes
 
 _CONTEXT_TOKENS = 64 * 1024
@@ -29,7 +30,7 @@ _SHARE_EARLY_STAGE = 0.15
 def forward_phase(rank: Rank, held: Parts) -> Phase:
     """The decoder at its worst moment; ``held`` lives on from the encoder."""
     shapes = rank.shapes
-    fixed = parts(expert_workspace=expert_workspace(rank))
+    fixed = parts(workspace=max(expert_workspace(rank), sparse_workspace(rank)))
     candidates = [_attention(rank)]
     if shapes.has_dense_layers:
         candidates.append(_mlp(rank))
@@ -37,6 +38,9 @@ def forward_phase(rank: Rank, held: Parts) -> Phase:
         candidates.append(_experts(rank))
     if shapes.latent is not None:
         candidates.append(_latent(rank, shapes.latent))
+    if logits := indexer_logits(rank):
+        hidden = _width(rank, rank.hidden)
+        candidates.append(parts(residual=hidden, normed=hidden, indexer_logits=logits))
     if shapes.mixer_in:
         candidates.append(_mixer(rank))
     worst = max(candidates, key=lambda live: sum(size for _, size in live))

@@ -17,6 +17,7 @@ from typing import Any
 from ..files.json_file import read_json
 from ..model.layers.delta_net import GatedDeltaNet
 from ..records import dataclass
+from .doubt import Doubt, doubt_rows, find_doubt
 from .experts import rocm_padding
 from .forward import benchmarked_table
 from .rank import Rank
@@ -131,7 +132,7 @@ class Overheads:
 
     non_torch: tuple[Measured, ...]
     warm_up: tuple[Measured, ...]
-    unexplained: tuple[Measured, ...]
+    unexplained: tuple[Doubt, ...]
     at_start: tuple[Measured, ...]
     graphs: GraphCosts
     activation: tuple[SeenActivation, ...] = ()
@@ -145,7 +146,7 @@ def known_overheads() -> Overheads:
     return Overheads(
         non_torch=_rows(found["non_torch"]),
         warm_up=_rows(found["warm_up"]),
-        unexplained=_rows(found["unexplained"]),
+        unexplained=doubt_rows(found["unexplained"]),
         at_start=_rows(found["at_start"]),
         graphs=GraphCosts(
             first_piecewise_bytes=_bytes(graphs["first_piecewise_mib"]),
@@ -217,9 +218,10 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
         size += pads + holes
         unsure += holes // 5
         how += "; and ROCm's padding of unquantised experts"
-    rest = find_row(overheads.unexplained, version, device, rank.tp, pipeline)
-    if rest is not None and not seen:
-        unsure = int(hypot(unsure, rest.size_bytes))
+    rest = None if seen else find_doubt(rank, overheads.unexplained)
+    if rest is not None:
+        extra = unsure - row.uncertainty_bytes
+        unsure = int(hypot(extra, max(row.uncertainty_bytes, rest.bytes_on(rank))))
     # what a start on this machine printed has it already
     exchange = None if seen else all2all(rank)
     if exchange is not None:

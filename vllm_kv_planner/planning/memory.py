@@ -10,7 +10,7 @@ from ..errors import PlannerError, WeightsUnknownError
 from ..records import dataclass, replace
 from ..units import GIB, gib
 from .request import UNKNOWN_MACHINE, Machine
-from .types import MemoryInfo
+from .types import MemoryInfo, StartMemory
 
 if TYPE_CHECKING:
     from ..memory.budget import RankBudget
@@ -46,6 +46,8 @@ class KVMemory:
         infos: The parts, of every stage.
         available: What is left, a figure for every stage.
         pessimistic: The same if every part is as large as it may be.
+        most: The same of the leanest start there is, if every part is as small as it may be; empty
+            where the memory was not predicted.
         rooms: Where the memory is given or nothing is cached: what every stage's GPU has for it;
             empty where it was predicted, or is held against no GPU.
         refusal: Why the engine would not come as far as its KV cache; None where it does.
@@ -57,6 +59,7 @@ class KVMemory:
     infos: tuple[MemoryInfo, ...]
     available: tuple[int, ...]
     pessimistic: tuple[int, ...]
+    most: tuple[int, ...] = ()
     rooms: tuple[Room, ...] = ()
     refusal: str | None = None
     doubt: str | None = None
@@ -114,7 +117,7 @@ def kv_memory(
         if not overridden:
             return replace(memory, rooms=())
         rooms = memory.rooms if gpu_named else ()
-        return replace(memory, pessimistic=memory.available, rooms=rooms, doubt=None)
+        return replace(memory, pessimistic=memory.available, most=(), rooms=rooms, doubt=None)
     if not gpu_named:
         return memory
     try:
@@ -204,6 +207,7 @@ def predicted(
         infos=tuple(_parts(rank, rules) for rank in budget.ranks),
         available=tuple(rank.available_bytes for rank in budget.ranks),
         pessimistic=tuple(rank.pessimistic_bytes for rank in budget.ranks),
+        most=tuple(rank.available_bytes + rank.band_bytes for rank in budget.ranks),
         rooms=tuple(
             Room(
                 size_bytes=budget.free_at_start_bytes - rank.beside_cache_bytes,
@@ -229,10 +233,34 @@ def _leaner(upside: int, rules: VersionRules) -> tuple[str, ...]:
     """What kind of start has more memory, and how much; its share of the band has this reason."""
     if upside < _LITTLE:
         return ()
-    start = "a start of an image with FlashInfer installed, which samples with it"
+    planned, leaner = _starts(rules)
+    return (f"planned for {planned}; {leaner}, has {gib(upside)} more KV cache memory",)
+
+
+def _starts(rules: VersionRules) -> tuple[str, str]:
+    """The two kinds of start that a version knows: the one planned for, and the leaner one."""
     if rules.measures_lookups:
-        start = "a later start, which finds the compiled model in vLLM's cache"
-    return (f"planned for a first start; {start}, has up to {gib(upside)} more KV cache memory",)
+        return (
+            "a first start, which compiles the model",
+            "a later start, which finds the compiled model in vLLM's cache",
+        )
+    return (
+        "a start of an image without FlashInfer",
+        "a start of an image with FlashInfer installed, which samples with it",
+    )
+
+
+def _kinds(rank: RankBudget, rules: VersionRules) -> tuple[StartMemory, ...]:
+    """Each kind of start with its own figure; nothing where all are alike."""
+    if rank.upside_bytes < _LITTLE:
+        return ()
+    sizes = (rank.available_bytes, rank.available_bytes + rank.upside_bytes)
+    return tuple(
+        StartMemory(
+            start=kind, available_kv_cache_bytes=size, uncertainty_bytes=rank.uncertainty_bytes
+        )
+        for kind, size in zip(_starts(rules), sizes, strict=True)
+    )
 
 
 _LITTLE = 1 << 26
@@ -251,4 +279,5 @@ def _parts(rank: RankBudget, rules: VersionRules) -> MemoryInfo:
         available_kv_cache_bytes=rank.available_bytes,
         uncertainty_bytes=rank.band_bytes,
         provenance=provenance_of(rank, rules),
+        starts=_kinds(rank, rules),
     )

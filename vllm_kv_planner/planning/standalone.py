@@ -139,7 +139,11 @@ class StandalonePlan:
     @cached_property
     def verdict(self) -> Verdict:
         """Whether the engine starts."""
-        return judged(self.setup, self.memory, self.blocks, self.worst_blocks, self.version)
+        memory, blocks = self.memory, self.blocks
+        best = None
+        if memory.most and not blocks.fits:
+            best = plan_blocks(self.setup, memory.most, self.limits)
+        return judged(self.setup, memory, blocks, self.worst_blocks, self.version, best)
 
     @cached_property
     def plan(self) -> Plan:

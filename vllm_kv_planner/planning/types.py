@@ -69,8 +69,22 @@ class EngineInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartMemory:
+    """What one kind of start has for its KV cache, and how far off that may be; bytes."""
+
+    start: str
+    available_kv_cache_bytes: int
+    uncertainty_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryInfo:
-    """Bytes of the tightest rank, and for each part where its figure comes from."""
+    """Bytes of the tightest rank, and for each part where its figure comes from.
+
+    ``starts``: where starts of this engine differ (one compiles the model, the next finds it in
+    vLLM's cache), each kind by itself, the planned one first. ``uncertainty_bytes`` holds nine
+    starts of ten of whatever kind.
+    """
 
     requested_bytes: int | None
     weights_bytes: int | None
@@ -80,6 +94,7 @@ class MemoryInfo:
     available_kv_cache_bytes: int | None
     uncertainty_bytes: int | None
     provenance: dict[str, str] = field(hash=False)
+    starts: tuple[StartMemory, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

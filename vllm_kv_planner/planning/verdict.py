@@ -53,6 +53,7 @@ def judged(
     blocks: KVCachePlan,
     pessimistic: KVCachePlan,
     vllm_version: str,
+    optimistic: KVCachePlan | None = None,
 ) -> Verdict:
     """The verdict on an engine whose memory is divided.
 
@@ -62,13 +63,14 @@ def judged(
         blocks: That memory in blocks.
         pessimistic: The blocks if every part of the budget is as large as it may be.
         vllm_version: Whose rules are used.
+        optimistic: The blocks of the leanest start there is; None where they are not asked for.
     """
     if memory.refusal is not None:
         return Verdict(word=DOES_NOT_FIT, limits=(memory.refusal,))
     if memory.unknown is not None:
         return Verdict(word=BORDERLINE, limits=(memory.unknown,))
     verdict = SURE
-    for each in _doubts(setup, memory, blocks, pessimistic, vllm_version):
+    for each in _doubts(setup, memory, blocks, pessimistic, vllm_version, optimistic):
         verdict = verdict.joined(each)
     return verdict
 
@@ -79,8 +81,11 @@ def _doubts(
     blocks: KVCachePlan,
     pessimistic: KVCachePlan,
     vllm_version: str,
+    optimistic: KVCachePlan | None,
 ) -> Iterator[Verdict]:
-    if not blocks.fits:
+    if not blocks.fits and optimistic is not None and optimistic.fits:
+        yield Verdict(word=BORDERLINE, limits=(_only_if_more(memory, blocks, optimistic),))
+    elif not blocks.fits:
         yield Verdict(word=DOES_NOT_FIT, limits=(refusal(blocks),))
     elif not pessimistic.fits:
         yield Verdict(word=BORDERLINE, limits=(_only_if_exact(memory, blocks, pessimistic),))
@@ -101,6 +106,15 @@ def _only_if_exact(memory: KVMemory, blocks: KVCachePlan, pessimistic: KVCachePl
     return (
         f"fits only if the prediction is not {margin} too high; the estimated maximum model length "
         f"is {shortest:,} to {longest:,}"
+    )
+
+
+def _only_if_more(memory: KVMemory, blocks: KVCachePlan, optimistic: KVCachePlan) -> str:
+    more = gib(memory.most[blocks.tightest] - memory.available[blocks.tightest])
+    shortest, longest = blocks.max_model_len_that_fits, optimistic.max_model_len_that_fits
+    return (
+        f"fits only if the prediction is too low, by up to {more}; the estimated maximum model "
+        f"length is {shortest:,} to {longest:,}"
     )
 
 

@@ -100,7 +100,7 @@ def measured_of(made: StandalonePlan) -> Measured:
     return Measured(
         fits=verdict.word == FITS,
         why_not="".join(verdict.notes[:1]),
-        may_fit=verdict.word != DOES_NOT_FIT,
+        may_fit=blocks.fits and verdict.word != DOES_NOT_FIT,
         available_bytes=memory.available[blocks.tightest],
         pessimistic_bytes=memory.pessimistic[blocks.tightest],
         weights_bytes=info.weights_bytes,
