@@ -189,3 +189,15 @@ def test_more_never_shrinks_the_peak(
     assert peak(tokens, seqs, vocab + more) >= least
     if version != "0.22.0" and seqs >= 8:  # fewer rows sort, which takes more a row
         assert peak(tokens, min(seqs + more, tokens), vocab) >= least
+
+
+def test_a_mask_keeps_pixtral_s_images_apart() -> None:
+    """110 x 110 patches an image: two at 8,192 tokens, one at 2,048, whose rows PyTorch pads."""
+    model = "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
+    two = phase(peak_of(setup_of(model, max_num_batched_tokens=8192), "0.28.0"), "encoder")
+    assert two["mask"] == (2 * 12_100) ** 2 * 2 and "padded_mask" not in two
+    one = phase(peak_of(setup_of(model, max_num_batched_tokens=2048), "0.28.0"), "encoder")
+    assert (one["mask"], one["padded_mask"]) == (12_100**2 * 2, 12_100 * 12_104 * 2)
+    for version in ("0.11.0", "0.29.0"):
+        peak = peak_of(setup_of(model, max_num_batched_tokens=8192), version)
+        assert "mask" not in phase(peak, "encoder")

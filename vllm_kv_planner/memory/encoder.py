@@ -16,7 +16,7 @@ from collections.abc import Mapping
 
 from ..records import dataclass, replace
 from .encoder_items import EncoderItem, largest_encoder_item
-from .phase import Parts, Phase, parts
+from .phase import Parts, Phase, parts, round_up
 from .rank import Rank
 
 _QWEN3_VL = ("qwen3_vl", "qwen3_vl_moe")
@@ -60,13 +60,27 @@ def encoder_profile(rank: Rank) -> EncoderProfile | None:
     pixels = count * item.pixel_elements * rank.element
     held = parts(encoder_outputs=outputs, dummy_items=0 if rank.uses_v2 else pixels)
     layer = item.layer_elements(count, rank.tp) * rank.element
+    mask = _mask(rank, count * item.patches) if item.masks else ()
     phase = Phase(
         "encoder",
-        parts(dummy_items=pixels, encoder_layer=layer, encoder_outputs=outputs),
+        (*parts(dummy_items=pixels, encoder_layer=layer, encoder_outputs=outputs), *mask),
         uncertainty_bytes=int((outputs + pixels + layer) * (_GUESSED if item.is_guess else _RULED)),
     )
     unsure = (outputs + pixels) // (2 if item.is_guess else 20)
     return EncoderProfile(phase, held, unsure, item.how)
+
+
+def _mask(rank: Rank, patches: int) -> Parts:
+    """Pixtral's mask of every patch against every one, which keeps images apart.
+
+    PyTorch's attention copies it where its rows are not whole multiples of 8. Source: vLLM 0.19 to
+    0.28 ``models/pixtral.py`` (``generate_block_attention_mask`` of transformers; before 0.12
+    xformers was there); PyTorch ``aten/src/ATen/native/transformers/attention.cpp`` ``pad_bias``.
+    """
+    if not rank.rules.masks_images:
+        return ()
+    padded = patches % 8 and patches * round_up(patches, 8)
+    return parts(mask=patches * patches * rank.element, padded_mask=padded * rank.element)
 
 
 def _padded_video(image: EncoderItem) -> EncoderItem:

@@ -35,6 +35,7 @@ class EncoderItem:
         patches: Rows inside the encoder.
         output_copies: Widths of the decoder in an output row (deepstack layers add some).
         patches_at_once: Rows that go through the encoder together, where it takes them in chunks.
+        masks: Items are told apart by a mask, where ``VersionRules.masks_images`` says so.
         is_guess: No rule for this model.
     """
 
@@ -47,6 +48,7 @@ class EncoderItem:
     gated: bool = False
     output_copies: int = 1
     patches_at_once: int | None = None
+    masks: bool = False
     is_guess: bool = False
     how: str = ""
 
@@ -99,7 +101,8 @@ def _mistral3(config: JsonDict, vision: JsonDict) -> EncoderItem:
     side, patch = _int(vision, "image_size", 1540), _int(vision, "patch_size", 14)
     merged = side // patch // _int(config, "spatial_merge_size", 1)
     # a line break or the end after every row of patches
-    return _item(vision, side, merged * (merged + 1), merged * merged, gated=True)
+    item = _item(vision, side, merged * (merged + 1), merged * merged, gated=True)
+    return replace(item, masks=True)
 
 
 def _llama4(config: JsonDict, vision: JsonDict) -> EncoderItem:

@@ -102,6 +102,8 @@ class VersionRules:
             return ()
         return ("TRITON_FLASH_ATTN", "TRITON_FLASHINFER", "FLASHINFER_MLA_SPARSE_SM90")
 
+    masks_images = _Between((0, 12), before=(0, 29))
+    """Pixtral's encoder tells images apart by a dense mask, see ``encoder._mask``."""
     few_rows_sort = _Between(before=(0, 31))
     """Model Runner V1 still sorts when fewer than 8 rows are sampled."""
     flashinfer_where_installed = _Between(before=(0, 12))
