@@ -68,6 +68,8 @@ def groups() -> list[list[Record]]:
     found: dict[tuple[object, ...], list[Record]] = {}
     for file, record in all_records():
         usable = unusable(record) is None and not is_stand_in(record["model"])
+        # flags that only ``asked`` holds do not come into the log that is written here
+        usable = usable and not (record.get("asked") and record.get("other_args"))
         if file != SWEEP and usable and (record.get("available_kv_gib") or 0) > 0:
             minor = tuple(record["vllm_version"].split(".")[:2])
             key = (record["gpu"], record.get("gpu_total_gib"), minor, record.get("tp"))

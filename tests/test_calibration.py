@@ -24,6 +24,7 @@ from vllm_kv_planner.explain.predict import Given
 from vllm_kv_planner.gpu.catalogue import custom_gpu, find_gpu
 from vllm_kv_planner.logs.parse import clean_lines, parse_lines
 from vllm_kv_planner.memory.budget import memory_budget
+from vllm_kv_planner.memory.overheads import GraphRatio, known_overheads
 from vllm_kv_planner.records import replace
 
 GIB, MIB = 1 << 30, 1 << 20
@@ -511,3 +512,23 @@ def test_a_slice_learns_for_itself(tmp_path: Path) -> None:
     setup = replace(setup_of(), gpu=gpu)
     part = memory_budget(setup, 15 * GIB, vllm_version="0.19.0", overheads=known)
     assert part.non_torch_bytes == 900 * MIB
+
+
+def test_a_ratio_of_graphs_serves_the_same_model_with_another_backend() -> None:
+    """RTX PRO 4500, Qwen3-8B-FP8: 0.55 for 0.69 GiB with Triton, 0.81 for 0.95 with FlashInfer."""
+
+    def ratio(backend: str, model: str, value: float) -> GraphRatio:
+        return GraphRatio(device="A", backend=backend, model=model, ratio=value, source="a log")
+
+    costs = replace(
+        known_overheads().graphs, ratios=(ratio("TRITON", "m", 0.8), ratio("FLASH", "n", 2.0))
+    )
+    found = {
+        (backend, model): costs.ratio("A", backend, model)
+        for backend in ("TRITON", "FLASH", "FLASHINFER")
+        for model in ("m", "n", "other")
+    }
+    values = {key: None if each is None else each.ratio for key, each in found.items()}
+    assert values["TRITON", "m"] == values["TRITON", "n"] == values["TRITON", "other"] == 0.8
+    assert values["FLASHINFER", "m"] == 0.8 and values["FLASHINFER", "n"] == 2.0
+    assert values["FLASHINFER", "other"] is None and costs.ratio("B", "TRITON", "m") is None

@@ -10,6 +10,7 @@ from ..gpu.catalogue import GIVEN
 from ..gpu.gpu import GPU
 from ..memory.budget import Weights
 from ..memory.overheads import GraphRatio, Measured, Overheads, SeenActivation, known_overheads
+from ..memory.versions import VersionRules
 from ..records import dataclass, replace
 from ..version import VLLM_MINOR
 from .lesson import Lesson, minor_version, weights_key
@@ -19,9 +20,8 @@ PRINTED = 6 * MIB
 """How far a figure with two decimals of a GiB may be off."""
 LEAST_SPREAD = 20 * MIB
 ALIKE = (((0, 10), (0, 17)), ((0, 18), VLLM_MINOR))
-"""Versions whose memory outside PyTorch is carried over, and counted alike..."""
-KEEPS_TABLE = ((0, 28), (0, 31))
-"""...but for these, where a second embedding table counts in it."""
+"""Versions whose memory outside PyTorch is carried over, and counted alike: but for those in
+which a second embedding table counts in it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,7 +178,7 @@ class Calibration:
 
 def _alike(minor: tuple[int, int], wanted: tuple[int, int]) -> bool:
     both = (minor, wanted)
-    odd = [KEEPS_TABLE[0] <= each <= KEEPS_TABLE[1] for each in both]
+    odd = [VersionRules(each).keeps_measured_table for each in both]
     return odd[0] == odd[1] and any(
         first <= minor <= last and first <= wanted <= last for first, last in ALIKE
     )

@@ -184,7 +184,7 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
     seen = costs.ratio(rank.setup.gpu.short_name, backend or None, model)
     if seen is not None:
         estimate, source = int(estimate * seen.ratio), seen.source
-        doubt = _SEEN_UNSURE if seen.model == model else doubt
+        doubt = _SEEN_UNSURE if (seen.model, seen.backend) == (model, backend or None) else doubt
     unsure = int(estimate * doubt)
     applies = deduct and rank.rules.deducts_graphs(rank.uses_v2)
     how = (

@@ -120,10 +120,12 @@ class GraphCosts:
     ratios: tuple[GraphRatio, ...] = ()
 
     def ratio(self, device: str, backend: str | None, model: str) -> GraphRatio | None:
-        """The device's and backend's ratio, of this model rather than of another."""
-        alike = [each for each in self.ratios if (each.device, each.backend) == (device, backend)]
-        own = [each for each in alike if each.model == model]
-        return next(iter(own or alike), None)
+        """The device's ratio: of this model and backend, of the backend, or of the model."""
+        here = [each for each in self.ratios if each.device == device]
+        alike = [each for each in here if each.backend == backend]
+        own = [each for each in here if each.model == model]
+        both = [each for each in alike if each.model == model]
+        return next(iter(both or alike or own), None)
 
 
 @dataclass(frozen=True, kw_only=True)
