@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.hostile_configs import JsonDict, planned
+from vllm_kv_planner import plan
 from vllm_kv_planner.config.presets import find_preset
 from vllm_kv_planner.errors import PlannerError
 
@@ -84,6 +85,20 @@ def test_objects_that_a_class_leaves_as_they_are() -> None:
     assert planned(changed(M3, "vision_config.projection_dim", None))  # no class of CLIP's there
 
 
+@pytest.mark.parametrize(
+    ("place", "value", "says"),
+    [
+        (f"{SPARSE}.sparse_num_index_heads", 3, "must be num_key_value_heads's, 4, is 3"),
+        ("text_config.intermediate_size", 3071, "a multiple of 32, is 3071"),  # MXFP8's blocks
+        ("text_config.dense_intermediate_size", -1, "from 0 on, is -1"),
+    ],
+)
+def test_widths_of_minimax_m3(place: str, value: int, says: str) -> None:
+    with pytest.raises(PlannerError) as error:
+        planned(changed(M3, place, value))
+    assert says in str(error.value)
+
+
 def test_a_dtype_of_experts_is_read_beside_fp8_only() -> None:
     name = "RedHatAI/DeepSeek-V4-Flash-NVFP4-FP8"
     assert planned(changed(name, "expert_dtype", None))
@@ -92,3 +107,8 @@ def test_a_dtype_of_experts_is_read_beside_fp8_only() -> None:
 def test_null_for_causal_is_no() -> None:
     found = planned(changed("Qwen/Qwen2.5-7B-Instruct", "is_causal", None))
     assert found.kv_cache.bytes_per_block == 0
+
+
+def test_another_config_is_not_passed_over() -> None:
+    with pytest.raises(PlannerError, match=r"--hf-config-path .*: not read; name that folder"):
+        plan("gpt2", planner="standalone", hf_config_path="some/folder")

@@ -10,6 +10,8 @@
     The name of a list under ``lists``, or the words themselves, that may stand there.
 ``least``, ``most``, ``above``, ``multiple_of``
     Bounds of a number; without any, a number.
+``equals``
+    Another key of the language model's config, whose number it must be.
 ``list``
     It is a list.
 ``experts``
@@ -40,7 +42,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ..files.json_file import read_json
+from ..files.json_file import read_json, shown
 from .architectures.general import EXPERTS, num_experts
 from .architectures.registry import Row
 from .config import Config
@@ -91,6 +93,13 @@ def _check_all(name: str, top: Config, own: Config) -> None:
             config, key = _place(place, top, own)
             if config is not None and key in config.data and _applies(rule, config):
                 _check(rule, config, key)
+                _check_equal(rule.get("equals", ""), config, key, own)
+
+
+def _check_equal(other: str, config: Config, key: str, text: Config) -> None:
+    value, wanted = config.data[key], text.data.get(other)
+    if wanted is not None and value != wanted:
+        raise config.refused(key, value, f"must be {other}'s, {shown(wanted)}")
 
 
 def _check_experts(text: Config) -> None:

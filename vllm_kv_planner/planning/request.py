@@ -108,12 +108,17 @@ class PlanRequest:
         return replace(self, args=replace(self.args, **changes))
 
     def check(self) -> None:
-        """Refuse what is neither a name nor one of our own objects.
+        """Refuse what is neither a name nor one of our own objects, and another config's path.
 
         Raises:
             InputError: Which, and what it should be.
         """
         check_inputs(self.gpu, self.vllm_version, self.machine, self.planner)
+        path = self.args.hf_config_path
+        if path is not None and path != self.args.model:
+            raise InputError(
+                f"--hf-config-path {shown(path)}: not read; name that folder as the model instead"
+            )
 
 
 def plan_request(
