@@ -102,7 +102,11 @@ def test_the_choice_against_every_batch(model: str, gpu: str, tp: int, requests:
 def test_a_smaller_batch_is_no_smaller_than_it_must_be() -> None:
     """vLLM's own tokens shrink with one request a step; with 2,048 named, many fit."""
     request = plan_request(
-        "deepseek-ai/DeepSeek-V3", gpu="B200", tensor_parallel_size=4, max_model_len=4096
+        "deepseek-ai/DeepSeek-V3",
+        gpu="B200",
+        tensor_parallel_size=4,
+        max_model_len=4096,
+        gpu_memory_utilization=0.932,
     )
     chosen, got = best_batch(request, 1, NOTHING, MEASURE)
     assert got.holds(1) and got.max_num_seqs >= 16
