@@ -49,6 +49,17 @@ M2 = "MiniMaxAI/MiniMax-M2"
 MINISTRAL = "mistralai/Ministral-3-3B-Instruct-2512"
 LLAMA3_1 = "meta-llama/Llama-3.1-8B-Instruct"
 MIXTRAL = "mistralai/Mixtral-8x7B-Instruct-v0.1"
+GEMMA_3N = {
+    "architectures": ["Gemma3nForConditionalGeneration"],
+    "model_type": "gemma3n",
+    "text_config": {"model_type": "gemma3n_text", "intermediate_size": [16384] * 35},
+}
+APERTUS = {
+    **LLAMA,
+    "architectures": ["ApertusForCausalLM"],
+    "model_type": "apertus",
+    "hidden_act": "xielu",
+}
 OWN_CLASS = {**LLAMA, "architectures": ["OrionForCausalLM"], "model_type": "orion"}
 LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna"}
 
@@ -57,6 +68,7 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
     ("base", "changes", "says"),
     [
         (LLAMA, {"hidden_act": "relu"}, 'hidden_act must be silu, is "relu"'),
+        (APERTUS, {"hidden_act": "silu"}, 'hidden_act must be xielu, is "silu"'),
         (LLAMA, {"hidden_act": None}, "hidden_act must be str in a llama config, is null"),
         ("openai-community/gpt2", {"activation_function": "odd"}, "must be gelu or gelu_fast or"),
         ("google/gemma-2-9b-it", {"hidden_activation": "gelu"}, "must be gelu_pytorch_tanh"),
@@ -121,6 +133,8 @@ def test_refused(base: str | JsonDict, changes: dict[str, Any], says: str) -> No
         (V3, {"scoring_func": "odd"}),  # groups are chosen by another router, which minds later
         ("Qwen/Qwen3-30B-A3B", {"hidden_act": "odd"}),  # no layer but experts, which do not read it
         ("openai/gpt-oss-20b", {"num_local_experts": 0}),
+        (GEMMA_3N, {}),  # as published: a width for every layer
+        (APERTUS, {}),  # its own activation, though its layers are Llama's
     ],
 )
 def test_accepted(base: str | JsonDict, changes: dict[str, Any]) -> None:

@@ -30,7 +30,7 @@ from weights_read import Builder, NotBuiltError, enter  # noqa: E402
 from weights_verify import FP8, Left, needed, sample, sample_at, verify  # noqa: E402
 
 from vllm_kv_planner.errors import PlannerError  # noqa: E402
-from vllm_kv_planner.memory.weights.architectures import shapes  # noqa: E402
+from vllm_kv_planner.memory.weights.architectures import shapes, table  # noqa: E402
 
 FIT, HELD_OUT, TRIES = 9, 3, 40
 
@@ -158,6 +158,7 @@ def main() -> int:
     left = 0
     for architecture in given.architectures:
         started = time.monotonic()
+        dict.pop(table(), architecture, None)  # the line stands in for a row, not beside it
         try:
             base = weights_bases.base(architecture, weights_line.kin(architecture))
             if base is None:

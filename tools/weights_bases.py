@@ -50,12 +50,20 @@ def types() -> dict[str, str]:
 
 def base(architecture: str, kin: Sequence[str]) -> dict[str, Any] | None:
     """A config to start from, or that of another with the same class; None where none is known."""
-    known = (published().get(name) or of_class(name) for name in (architecture, *kin))
+    known = (known_config(name) for name in (architecture, *kin))
     config = next(filter(None, known), None)
     if config is None:
         return None
     labels = {"num_labels": 3} if "Classification" in architecture else {}
     return {**config, **labels, "architectures": [architecture], "torch_dtype": "bfloat16"}
+
+
+def known_config(architecture: str) -> dict[str, Any] | None:
+    """A published config, or the defaults of a class with what was entered by hand."""
+    found = published().get(architecture)
+    if found is None or found.pop("of_class", False):
+        found = {**(of_class(architecture) or {}), **(found or {})}
+    return found or None
 
 
 def of_class(architecture: str) -> dict[str, Any] | None:

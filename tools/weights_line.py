@@ -14,7 +14,7 @@ from weights_rows import Maker
 
 from vllm_kv_planner.errors import PlannerError
 from vllm_kv_planner.files import json_file
-from vllm_kv_planner.memory.weights.architectures import family, shapes, table
+from vllm_kv_planner.memory.weights.architectures import family, shapes
 from vllm_kv_planner.memory.weights.architectures.facts import Facts
 from vllm_kv_planner.model.architectures import registry
 from vllm_kv_planner.model.config import Config
@@ -172,8 +172,7 @@ def install(made: Mapping[str, Any]) -> None:
     data = "".join(f"\n{json.dumps(each, separators=(',', ':'))}" for each in write_lines.values())
     raw = (data + "\n").encode()
     json_file._LOADED["shapes.jsonl"] = raw, raw.lower()
-    for cached in (family, table):
-        cached.cache_clear()
+    family.cache_clear()
 
 
 def _file(path: Path) -> tuple[dict[str, Any], list[str]]:

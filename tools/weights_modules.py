@@ -17,7 +17,9 @@ def rows(model: Any, dtype: str) -> Iterator[Row]:
     from vllm.model_executor.layers.vocab_parallel_embedding import VocabParallelEmbedding
 
     seen: set[int] = set()
-    ropes: dict[int, int] = {}
+    bases = sorted(
+        {_base(module) for module in model.modules() if hasattr(module, "cos_sin_cache")}
+    )
     for name, module in model.named_modules(remove_duplicate=False):
         own = {**module._parameters, **module._buffers}
         fresh = {}
@@ -26,8 +28,7 @@ def rows(model: Any, dtype: str) -> Iterator[Row]:
                 continue
             storage = tensor.untyped_storage()._cdata
             if key == "cos_sin_cache":
-                number = ropes.setdefault(storage, len(ropes))
-                yield name, "rotary", {**_shape(tensor), "variant": number}
+                yield name, "rotary", {**_shape(tensor), "variant": bases.index(_base(module))}
             elif storage not in seen:
                 fresh[key] = tensor
             seen.add(storage)
@@ -48,6 +49,11 @@ def rows(model: Any, dtype: str) -> Iterator[Row]:
             fresh = {k: t for k, t in fresh.items() if k not in SCALES}
         for key, tensor in fresh.items():
             yield f"{name}.{key}" if name else key, "weight", _shape(tensor, dtype)
+
+
+def _base(module: Any) -> float:
+    """What tells ropes of equal size apart."""
+    return float(getattr(module, "base", 0) or 0)
 
 
 def _beside(key: str) -> bool:

@@ -106,6 +106,7 @@ def _shared(vectors: Columns, target: list[int]) -> str | None:
         forms = {
             f"{name} // {under}": shares,
             f"{name} // {under} // 2": [s // 2 for s in shares],
+            f"({name} // {under} // 2 + 1) // 2": [(s // 2 + 1) // 2 for s in shares],
             f"2 * ({name} // {under})": [2 * s for s in shares],
             f"({name} // {under}) * ({name} // {under})": [s * s for s in shares],
             f"({name} // {under}) * ({name} // {under}) + 1": [s * s + 1 for s in shares],

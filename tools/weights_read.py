@@ -159,8 +159,7 @@ def _built(
         "arguments": {"model": model, "skip_tokenizer_init": True, **arguments},
         "usage": "server",
     }
-    vllm_config = engine_config(request)
-    shutil.rmtree(model)
+    vllm_config = engine_config(request)  # the class may look into the folder, too
     vllm_config.parallel_config.rank = rank
     with name("set_current_vllm_config")(vllm_config):
         kernels: Any = getattr(vllm_config, "kernel_config", None)

@@ -38,11 +38,22 @@ class Maker(Kinds):
             ):
                 self.main = name
                 break
+        else:
+            self.main = next((name for name in self.stacks if self.is_cut(name)), "")
 
     def inside(self, name: str) -> bool:
         """Whether the language model's own rule lists it; its head may lie outside."""
         return self.inner is not None and (
             name in (self.inner, "lm_head") or name.startswith((f"{self.inner}.", "lm_head."))
+        )
+
+    def is_cut(self, stack: str) -> bool:
+        """Whether pipeline stages share a stack's modules."""
+        return any(
+            {self.placed(n)[2] for n, _ in front.by_name if n.startswith(f"{stack}.")}
+            != {self.placed(n)[2] for n, _ in back.by_name if n.startswith(f"{stack}.")}
+            and any(n.startswith(f"{stack}.") for n, _ in back.by_name)
+            for _, front, back in self.stages
         )
 
     def count_of(self, stack: str) -> int | str:

@@ -22,10 +22,11 @@ _AT_LEAST_ONE = (
 )
 _NOT_NEGATIVE = (
     *("v_head_dim", "qk_nope_head_dim", "qk_rope_head_dim", "num_nextn_predict_layers"),
-    *("first_k_dense_replace", "intermediate_size", "index_topk", "hc_mult"),
+    *("first_k_dense_replace", "index_topk", "hc_mult"),
 )
 _NOT_NEGATIVE_OR_LISTED = (
-    *("num_experts_per_tok", "moe_intermediate_size", "shared_expert_intermediate_size"),
+    *("intermediate_size", "moe_intermediate_size", "shared_expert_intermediate_size"),
+    "num_experts_per_tok",
 )
 _EXPERTS = (
     *("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"),

@@ -112,9 +112,8 @@ def build_row(facts: Facts, row: Row) -> WeightTree:
     if inner is None:
         raise UnsupportedError(f"weights of {name} are not known to the stand-alone planner")
     options: Row = {**inner, **row.get("text_options", {})}
-    text = build_row(
-        facts.with_options(options, row.get("prefix", "language_model"), name), options
-    )
+    prefix = str(row.get("prefix", "language_model"))
+    text = build_row(facts.with_options(options, prefix), options)
     outside = rule(row["wrapper"])(facts.with_options(row))
     if not isinstance(outside, WeightTree):
         return replace(text, first=(*outside, *text.first))

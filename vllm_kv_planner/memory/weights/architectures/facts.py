@@ -36,19 +36,10 @@ class Facts:
     capability: tuple[int, int] = (9, 0)
     mm_limits: Mapping[str, int] = field(default_factory=dict)
     language_model_only: bool = False
-    inner: str | None = None
 
-    def with_options(
-        self, options: Mapping[str, Any], prefix: str | None = None, inner: str | None = None
-    ) -> Facts:
-        """The same model in front of another rule; ``inner`` names the language model inside."""
-        prefix = self.prefix if prefix is None else prefix
-        return replace(self, options=options, prefix=prefix, inner=inner or self.inner)
-
-    @property
-    def architecture(self) -> str:
-        """Whose rule it is: the model's, or that of the language model inside."""
-        return self.inner or self.description.architecture
+    def with_options(self, options: Mapping[str, Any], prefix: str | None = None) -> Facts:
+        """The same model in front of another rule."""
+        return replace(self, options=options, prefix=self.prefix if prefix is None else prefix)
 
     @property
     def hidden(self) -> int:

@@ -149,8 +149,9 @@ def row_of(architecture: str) -> Row | None:
         return family(found["like"])
     options = {key: found[key] for key in ("lora_embeddings", "unverified") if key in found}
     if "inner" in found:
-        return {"wrapper": "shapes:towers", "text": "registry", "prefix": found["inner"], **options}
-    return {"rule": "shapes:tree", **options}
+        named = {"wrapper": "shapes:towers", "text": "registry", "prefix": found["inner"]}
+        return {**named, "line": architecture, **options}
+    return {"rule": "shapes:tree", "line": architecture, **options}
 
 
 def inner_architecture_of(facts: Facts) -> str:
@@ -161,12 +162,18 @@ def inner_architecture_of(facts: Facts) -> str:
     return registry.inner_architecture(found, facts.text.data, kind, facts.text.where)
 
 
+def _line_of(facts: Facts) -> Mapping[str, Any]:
+    found = line(str(facts.options["line"]))
+    assert found is not None
+    return found
+
+
 def towers(facts: Facts) -> WeightTree:
     """What a model has beside the language model inside."""
     if facts.language_model_only:
         return WeightTree(embedding=(), layers=())
     found = tree(facts)
-    if not (line(facts.architecture) or {}).get("encoder_tp"):
+    if not _line_of(facts).get("encoder_tp"):
         return found
     return replace(found, first=(Block("", found.first, is_tower=True),))
 
@@ -178,12 +185,13 @@ def tree(facts: Facts) -> WeightTree:
         ConfigError: A key is absent, or makes no sense.
         UnsupportedError: A key has a value that nobody asked vLLM about.
     """
-    found = line(facts.architecture)
-    assert found is not None
+    found = _line_of(facts)
     names = Names(facts)
     _check(found, names)
     rows: Sequence[Row] = found["rows"]
-    if facts.description.runner_type == "pooling":  # models/adapters.py drops the head
+    is_pooling = "pooling" in (registry.row(found["id"]) or {}).get("flags", ())
+    if facts.description.runner_type == "pooling" and not is_pooling:
+        # models/adapters.py turns a class into one that pools without its head
         rows = [row for row in rows if row["k"] != "head"]
     prefix, count = found.get("layers", ("", 0))
     number_of_layers = _count(count, names)
@@ -247,20 +255,28 @@ def _nested(rows: Iterable[Row], names: Lookup) -> tuple[Module, ...]:
 
 
 def _blocks(rows: list[tuple[list[str], Row, Lookup]]) -> tuple[Module, ...]:
+    """Rows by the first part of their names; what holds one linear layer is no block of its own."""
     made: list[Module] = []
     deeper: dict[str, list[tuple[list[str], Row, Lookup]]] = {}
     for path, row, names in rows:
-        own = 2 if row["k"] in ("weight",) else 1
-        own = 2 if row["k"] == "experts" and path[-1] == "routed_experts" else own
+        own = 2 if row["k"] == "weight" or path[-1] == "routed_experts" else 1
         if len(path) > own:
-            deeper.setdefault(path[0], []).append((path[1:], row, names))
-            continue
-        module = _MODULES[row["k"]](".".join(path), row, names)
-        label = "norms" if row["k"] == "weight" and "norm" in path[0] else None
-        made.append(Block("", (module,), part=label) if label else module)
+            deeper.setdefault(path[0], []).append((path, row, names))
+        else:
+            made.append(_module(path, row, names))
     for name, inside in deeper.items():
-        made.append(Block(name, _blocks(inside), part=_part(name)))
+        if sum(row["k"] == "linear" for _, row, _ in inside) == 1:
+            made += [_module(path, row, names) for path, row, names in inside]
+        else:
+            children = _blocks([(path[1:], row, names) for path, row, names in inside])
+            made.append(Block(name, children, part=_part(name)))
     return tuple(made)
+
+
+def _module(path: list[str], row: Row, names: Lookup) -> Module:
+    module = _MODULES[row["k"]](".".join(path), row, names)
+    is_norm = row["k"] == "weight" and "norm" in path[-2 if len(path) > 1 else 0].lower()
+    return Block("", (module,), part="norms") if is_norm else module
 
 
 def _part(name: str) -> str | None:
