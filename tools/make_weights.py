@@ -133,7 +133,7 @@ def alone(
         is_switch = isinstance(value, bool) or value is None
         if not is_switch and any(sampling.get(s.config, key) != value for s in (*found, *made)):
             continue
-        for _ in range(1 if is_switch else 2):
+        for _ in range(1 if is_switch else 6):
             config = json.loads(json.dumps(base))
             sampling.change(config, key, random)
             one = sample_at(builder, config) if config != base else None

@@ -51,7 +51,7 @@ def varied(config: Mapping[str, Any], first: Sample) -> list[str]:
     absent = [
         key
         for key in sorted(read)
-        if sampling.FLAG.fullmatch(key)
+        if (sampling.FLAG.fullmatch(key) or sampling.UNSTATED.fullmatch(key))
         and not sampling.IGNORED.fullmatch(key)
         and sampling.get(config, key) is None
     ]
@@ -109,7 +109,9 @@ def kin(architecture: str) -> list[str]:
     own = classes.get(architecture)
     names = [*(registry.row(architecture) or {}).get("names", ())[1:]]
     names += [n for n, made in classes.items() if made == own and "ransformers" not in made[1]]
-    return [n for n in dict.fromkeys(names) if n != architecture and family(n) is not None]
+    followers = {n for n in names if (shapes.line(n) or {}).get("like") == architecture}
+    others = [n for n in dict.fromkeys(names) if n != architecture and n not in followers]
+    return [n for n in others if family(n) is not None]
 
 
 def line(
@@ -159,6 +161,8 @@ def pinned(samples: Sequence[Sample], names: Mapping[str, str], solver: Solver) 
         if name is None or sampling.IGNORED.fullmatch(path) or ("." in name and name[:4] == "top."):
             continue
         values = solver.atoms.get(name, [])
+        if sampling.get(samples[0].config, path) is None and any(v is not None for v in values):
+            continue  # another key's value under its second name, or the class's own
         kinds = {json.dumps(v, default=str) for v in values}
         if len(kinds) == 1 and not isinstance(values[0], Mapping) and len(kinds.pop()) < 200:
             found[name] = [values[0]]

@@ -14,7 +14,10 @@ IGNORED = re.compile(
     |rope_.*|partial_rotary_factor|rotary_.*|original_max_position_embeddings|quantization_config
     |head_dtype|compression_config|approximate_experts|canvas_length|clip_qkv|.*multiplier|auto_map
     |.*logit_scale.*|.*softcap.*|.*scaling(_factor)?|.*_scale|problem_type|id2label|label2id
-    |.*layerdrop|gradient_checkpointing|use_cache|sliding_window|max_window_layers|use_sliding_window|_name_or_path|name_or_path
+    |.*layerdrop|gradient_checkpointing|position_embedding_type|sbert_ce_.*|sentence_transformers
+    |decoder|generator|text_encoder|text_config|default_rope_type|nested_rope_parameter_keys
+    |standardize_rope_params|is_heterogeneous|dict_dtype_to_str|rswa_window|is_mm_prefix_lm
+    |dual_chunk_attention_config|n_predict|num_nextn_predict_layers|mtp_num_hidden_layers|use_cache|sliding_window|max_window_layers|use_sliding_window|_name_or_path|name_or_path
     |to_dict|get_text_config|to_diff_dict|attribute_map|update|is_encoder_decoder|is_causal|.*pdrop
     |sub_configs|is_composition|return_dict|output_.*|pad_token|torchscript|.*_prob|layernorm_.*
     |rope|scale_.*|.*topk_group|n_group|.*top_k|.*topk.*|scoring_func|norm_topk_prob|num_experts_per_tok
@@ -30,6 +33,8 @@ ACTIVATION = re.compile(
     r"(.*\.)?(.*hidden_act|.*activation(_function|_type)?|act_fn|hidden_activation)"
 )
 FLAG = re.compile(r"(.*\.)?(.*bias|use_.*|.*qk_?norm.*|tie_word_embeddings|.*_norm|has_.*|.*gate)")
+UNSTATED = re.compile(r"head_dim|num_labels")
+"""Numbers that a config may leave out and a class looks for all the same."""
 FACTORS = ((1, 2), (3, 2), (2, 1), (3, 1), (5, 4), (3, 4))
 
 
@@ -101,6 +106,8 @@ def change(config: dict[str, Any], path: str, random: Random) -> None:
     elif value is None:
         if FLAG.fullmatch(path):
             put(config, path, True)
+        elif UNSTATED.fullmatch(path):
+            put(config, path, random.choice((64, 128)) if "head" in path else 3)
     elif isinstance(value, int):
         if DEPTH.fullmatch(path):
             resize(config, path, random.choice((2, 3, 5, 6)))

@@ -1,6 +1,6 @@
-"""Encoders: BERT and RoBERTa for text, Whisper for sound with a decoder that attends to it.
+"""Whisper: an encoder for sound, and a decoder that attends to it.
 
-Source: vLLM 0.33 ``models/bert.py``, ``models/roberta.py``, ``models/whisper.py``.
+Source: vLLM 0.33 ``models/whisper.py``.
 """
 
 from __future__ import annotations
@@ -17,36 +17,6 @@ from ..modules import (
     mlp_pair,
 )
 from .facts import Facts, WeightTree
-
-
-def bert(facts: Facts) -> WeightTree:
-    """Three embeddings, then layers of attention and MLP, each with a norm behind it."""
-    text, hidden = facts.text, facts.hidden
-    positions = text.int("max_position_embeddings")
-    types = text.int("type_vocab_size", default=2)
-    embeddings: tuple[Module, ...] = (
-        TokenEmbedding("word_embeddings", facts.vocab_size, hidden),
-        TokenEmbedding("position_embeddings", positions, hidden),
-        TokenEmbedding("token_type_embeddings", types, hidden),
-        Norm("LayerNorm", hidden, True),
-        Weight("position_ids", (1, positions), dtype="int64"),
-    )
-    attention: tuple[Module, ...] = (
-        *attention_pair("self.qkv_proj", "output.dense", hidden, facts.heads, bias=True),
-        Norm("output.LayerNorm", hidden, True),
-        AttentionScales("self.attn"),
-    )
-    layer: tuple[Module, ...] = (
-        Block("attention", attention, "attention"),
-        *mlp_pair("intermediate.dense", "output.dense", hidden, facts.intermediate, bias=True),
-        Norm("output.LayerNorm", hidden, True),
-    )
-    return WeightTree(
-        embedding=(Block("model.embeddings", embeddings, "embedding"),),
-        layers=tuple(
-            Block(f"model.encoder.layer.{index}", layer, "mlp") for index in range(facts.num_layers)
-        ),
-    )
 
 
 def whisper(facts: Facts) -> WeightTree:
