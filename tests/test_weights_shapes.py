@@ -114,3 +114,19 @@ def test_a_value_that_vllm_was_not_asked_about_is_named() -> None:
     record = next(each for each in read(RECORDS) if each["id"] == "DbrxForCausalLM")
     with pytest.raises(UnsupportedError, match=r"tie_word_embeddings = false only, not for true"):
         estimate({**record["config"], "tie_word_embeddings": True})
+
+
+@pytest.mark.parametrize(
+    ("architecture", "flags", "says"),
+    [
+        ("Lfm2ForCausalLM", {"pipeline_parallel_size": 2}, "with pipeline-parallel-size are not"),
+        ("Qwen2AudioForConditionalGeneration", {"limit_mm_per_prompt": {"audio": 0}}, "limit-mm"),
+        ("AriaForConditionalGeneration", {"language_model_only": True}, "with language-model-only"),
+    ],
+)
+def test_flags_that_did_not_come_out_are_refused(
+    architecture: str, flags: dict[str, Any], says: str
+) -> None:
+    record = next(each for each in read(RECORDS) if each["id"] == architecture)
+    with pytest.raises(UnsupportedError, match=says):
+        estimate(record["config"], **flags)

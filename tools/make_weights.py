@@ -1,11 +1,13 @@
 """Write ``memory/weights/architectures/shapes.jsonl`` from what vLLM's own classes register.
 
-    python tools/make_weights.py ARCHITECTURE ... [--check]
+    python tools/make_weights.py ARCHITECTURE ...
 
 Needs vLLM 0.33, no GPU. For each architecture vLLM builds its class without storage for random
 variants of a config, every width and every presence is solved as an expression over the config's
 keys, and the planner's own interpreter must give vLLM's bytes for variants that were not used,
-at TP 1, 2 and over two pipeline stages. Architectures that do not come out are named and left out.
+at TP 1, 2, over two pipeline stages and quantised. Flags with which it does not are refused by
+name; with ``WEIGHTS_CACHE`` set to a folder, builds are kept there. Architectures that do not come
+out are named and left out.
 """
 
 from __future__ import annotations
