@@ -1,14 +1,16 @@
 #!/usr/bin/env python3
 """Both planners over every published config: where they agree, where not, who refuses.
 
-python benchmarks/parity.py --vllm-python PYTHON [--slice N] [--output FILE]
+python benchmarks/parity.py --vllm-python PYTHON [--slice N] [--families] [--output FILE]
 
 Every config in ../shared/configs, on three GPUs, at TP 1 and 8, with the KV cache as the
 checkpoint says and in fp8, for a fixed KV memory: layer groups, block size, bytes per block,
 blocks, tokens and concurrency must be the same. "No rule" is the stand-alone planner's honest
-refusal; "stand-alone refuses" is one of what vLLM accepts, and counts as a disagreement. With
---output every case is kept as it is done, and a second run goes on where the first ended. Exit code
-1 where any case disagrees.
+refusal; "stand-alone refuses" is one of what vLLM accepts, and counts as a disagreement. An older
+vLLM is compared with the stand-alone planner's rules for that version; --families takes, in place
+of every config, those models whose rules changed between versions, and plain ones beside them. With
+--output vLLM's answers are kept, and a second run asks only for those that are new. Exit code 1
+where any case disagrees.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ import csv
 import json
 import os
 import sys
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -28,23 +31,57 @@ from typing import Any
 import vllm_kv_planner
 from vllm_kv_planner import Plan, PlannerError, UnsupportedError, VLLMPlanner
 
-SHARED = Path(__file__).resolve().parents[2] / "shared"
+ROOT = Path(__file__).resolve().parents[1]
+SHARED = ROOT.parent / "shared"
+sys.path.insert(0, str(ROOT))  # sketched configs of the tests
 GPUS = ("H100", "L4", "B200")
 WAYS = ((1, "auto"), (1, "fp8"), (8, "auto"), (8, "fp8"))
 MEMORY = 40 << 30
 LENGTH = 8192
 
+FAMILIES = (
+    *("Qwen/Qwen3-Next-80B-A3B-Instruct", "nvidia/NVIDIA-Nemotron-Nano-9B-v2"),
+    *("zai-org/GLM-5.3-Flash", "deepseek-ai/DeepSeek-V4-Flash", "zai-org/GLM-5.2-FP8"),
+    *("google/gemma-4-26B-A4B-it", "google/gemma-3-27b-it", "openai/gpt-oss-20b"),
+    *("ai21labs/AI21-Jamba-1.5-Mini", "moonshotai/Kimi-K3", "deepseek-ai/DeepSeek-V3.2"),
+    *("Qwen/Qwen3-8B", "nvidia/Qwen3.6-35B-A3B-NVFP4", "tiiuae/falcon-mamba-7b"),
+    *("deepseek-ai/DeepSeek-V3", "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-FP8"),
+    *("Qwen/Qwen3.5-35B-A3B", "nvidia/Nemotron-H-56B-Base-8K", "google/gemma-4-E4B-it"),
+    *("mistralai/Mamba-Codestral-7B-v0.1", "MiniMaxAI/MiniMax-M2.5", "google/gemma-2-9b-it"),
+    *("meta-llama/Llama-4-Scout-17B-16E-Instruct", "meta-llama/Llama-3.1-8B-Instruct"),
+    *("mistralai/Mistral-7B-v0.1", "Qwen/Qwen3-30B-A3B-FP8", "deepseek-ai/DeepSeek-V2-Lite"),
+    *("Qwen/Qwen3-8B-AWQ", "openai-community/gpt2", "openai/whisper-large-v3"),
+)
+"""By Hub id; in these a preset is known, or a config at hand."""
+SKETCHED = ("KIMI_LINEAR", "LFM2", "GRANITE_H", "FALCON_H1")
+"""Families without a published config at hand, of ``tests/state_configs.py``."""
 
-def cases() -> Iterator[dict[str, Any]]:
+
+def models(folder: Path, *, families: bool) -> list[tuple[str, str]]:
+    """Name and config of every model; ``folder`` takes those that are sketched here."""
+    if not families:
+        with (SHARED / "configs" / "INDEX.tsv").open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        return [(row["hf_id"], str(SHARED / "configs" / row["file"])) for row in rows]
+    from tests import state_configs
+
+    found = []
+    for each in SKETCHED:
+        path = folder / each / "config.json"
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(json.dumps(getattr(state_configs, each)), encoding="utf-8")
+        found.append((each, str(path)))
+    return [*found, *((each, each) for each in FAMILIES)]
+
+
+def cases(folder: Path, *, families: bool = False) -> Iterator[dict[str, Any]]:
     """GPU by GPU: each needs a process of its own."""
-    with (SHARED / "configs" / "INDEX.tsv").open(encoding="utf-8", newline="") as file:
-        rows = list(csv.DictReader(file, delimiter="\t"))
     for gpu in GPUS:
-        for row in rows:
+        for name, config in models(folder, families=families):
             for tp, kv_cache_dtype in WAYS:
                 yield {
-                    "id": f"{row['hf_id']} {gpu} TP {tp} {kv_cache_dtype}",
-                    "config": str(SHARED / "configs" / row["file"]),
+                    "id": f"{name} {gpu} TP {tp} {kv_cache_dtype}",
+                    "config": config,
                     "gpu": gpu,
                     "arguments": {
                         "tensor_parallel_size": tp,
@@ -63,6 +100,9 @@ def compared(plan: Plan) -> dict[str, Any]:
             for g in cache.groups
         ),
         "block_size": plan.engine.block_size,
+        "max_num_batched_tokens": plan.engine.max_num_batched_tokens,
+        "max_num_seqs": plan.engine.max_num_seqs,
+        "enable_prefix_caching": plan.engine.enable_prefix_caching,
         "bytes_per_token": cache.bytes_per_token,
         "bytes_per_block": cache.bytes_per_block,
         "num_gpu_blocks": cache.num_gpu_blocks,
@@ -74,42 +114,41 @@ def compared(plan: Plan) -> dict[str, Any]:
     }
 
 
-def run(case: dict[str, Any], planner: VLLMPlanner) -> dict[str, Any]:
-    """One case: ``same``, ``different``, or which side refuses, with the reason."""
-    arguments = with_length(case)
-    refusals: dict[str, str] = {}
-    unknown = False
-    answers: dict[str, dict[str, Any]] = {}
+def asked(case: dict[str, Any], arguments: dict[str, Any], planner: VLLMPlanner) -> dict[str, Any]:
+    """vLLM's answer, or its refusal, and who gave it."""
+    started = time.perf_counter()
+    ready = planner.child(case["gpu"])[0].ready
+    row = {"id": case["id"], "vllm_version": ready["vllm_version"], "arguments": arguments}
+    try:
+        row["vllm"] = compared(planner.plan(case["config"], gpu=case["gpu"], **arguments))
+    except PlannerError as error:
+        row["refusal"] = str(error)
+    return {**row, "s": round(time.perf_counter() - started, 2)}
+
+
+def judged(case: dict[str, Any], row: dict[str, Any]) -> dict[str, Any]:
+    """``same``, ``different``, or which side refuses, with the reason."""
     try:
         plan = vllm_kv_planner.plan(
-            case["config"], gpu=case["gpu"], planner="standalone", **arguments
+            case["config"],
+            gpu=case["gpu"],
+            planner="standalone",
+            vllm_version=row["vllm_version"],
+            **row["arguments"],
         )
-        answers["standalone"] = compared(plan)
     except PlannerError as error:
-        refusals["standalone"] = str(error)
+        if "refusal" in row:
+            return {"verdict": "both refuse", "refusals": [str(error), row["refusal"]]}
         unknown = isinstance(error, UnsupportedError)
-    started = time.perf_counter()
-    try:
-        answers["vllm"] = compared(planner.plan(case["config"], gpu=case["gpu"], **arguments))
-    except PlannerError as error:
-        refusals["vllm"] = str(error)
-    seconds = round(time.perf_counter() - started, 2)
-    if len(answers) == 2:
-        same = answers["standalone"] == answers["vllm"]
-        differences = {
-            key: [value, answers["vllm"][key]]
-            for key, value in answers["standalone"].items()
-            if value != answers["vllm"][key]
-        }
-        verdict = "same" if same else "different"
-        return {"id": case["id"], "verdict": verdict, "differences": differences, "s": seconds}
-    if len(refusals) == 2:
-        verdict = "both refuse"
-    elif "vllm" in refusals:
-        verdict = "vLLM refuses"
-    else:
         verdict = "no rule" if unknown else "stand-alone refuses"
-    return {"id": case["id"], "verdict": verdict, "refusals": refusals, "s": seconds}
+        return {"verdict": verdict, "refusals": [str(error)]}
+    if "refusal" in row:
+        return {"verdict": "vLLM refuses", "refusals": [row["refusal"]]}
+    ours = json.loads(json.dumps(compared(plan)))
+    differences = {
+        key: [value, row["vllm"][key]] for key, value in ours.items() if value != row["vllm"][key]
+    }
+    return {"verdict": "different" if differences else "same", "differences": differences}
 
 
 def with_length(case: dict[str, Any]) -> dict[str, Any]:
@@ -138,28 +177,34 @@ def main() -> int:
     parser.add_argument("--vllm-python", default=os.environ.get("KV_PLANNER_PYTHON"))
     parser.add_argument("--slice", type=int, metavar="N", help="every Nth case only")
     parser.add_argument("--output", type=Path, help="JSON lines; read first, then added to")
+    parser.add_argument("--families", action="store_true", help="models of every kind only")
+    parser.add_argument("--gpu", choices=GPUS, help="cases of one GPU only")
     given = parser.parse_args()
     if not SHARED.is_dir():
         print("skipped: needs ../shared/configs, which is not part of the repository")
         return 0
     done = kept(given.output)
-    wanted = list(cases())[:: given.slice or 1]
-    version = ""
-    with VLLMPlanner(python=given.vllm_python) as planner:
-        for case in wanted:
-            if case["id"] in done:
-                continue
-            row = run(case, planner)
-            done[case["id"]] = row
-            version = str(planner.child(case["gpu"])[0].ready["vllm_version"])
-            if given.output is not None:
-                with given.output.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(row) + "\n")
-            if row["verdict"] in ("different", "stand-alone refuses", "vLLM refuses"):
-                print(json.dumps(row), flush=True)
-    rows = [done[case["id"]] for case in wanted]
-    counts = Counter(row["verdict"] for row in rows)
-    print(f"vLLM {version or '(nothing new)'}, {date.today()}: {len(rows)} cases")
+    counts: Counter[str] = Counter()
+    versions = set()
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        VLLMPlanner(python=given.vllm_python) as planner,
+    ):
+        wanted = list(cases(Path(folder), families=given.families))
+        wanted = [case for case in wanted if given.gpu in (None, case["gpu"])]
+        for case in wanted[:: given.slice or 1]:
+            row = done.get(case["id"])
+            if row is None:
+                row = json.loads(json.dumps(asked(case, with_length(case), planner)))
+                if given.output is not None:
+                    with given.output.open("a", encoding="utf-8") as file:
+                        file.write(json.dumps(row) + "\n")
+            answer = judged(case, row)
+            counts[answer["verdict"]] += 1
+            versions.add(row["vllm_version"])
+            if answer["verdict"] in ("different", "stand-alone refuses", "vLLM refuses"):
+                print(json.dumps({"id": case["id"], **answer}), flush=True)
+    print(f"vLLM {', '.join(sorted(versions))}, {date.today()}: {counts.total()} cases")
     for verdict, count in counts.most_common():
         print(f"  {verdict:<20}{count:>6}")
     answered = counts["same"] + counts["different"]

@@ -78,6 +78,12 @@ LFM2 = {
     "num_attention_heads": 32,
     "num_key_value_heads": 8,
     "conv_dim": 2048,
+    "conv_L_cache": 3,
+    "block_dim": 2048,
+    "block_ff_dim": 12288,
+    "block_multiple_of": 256,
+    "block_ffn_dim_multiplier": 1.0,
+    "block_auto_adjust_ff_dim": True,
     "full_attn_idxs": [2, 5, 8, 10, 12, 14],
 }
 KIMI_LINEAR = {
@@ -91,6 +97,7 @@ KIMI_LINEAR = {
     "qk_nope_head_dim": 128,
     "qk_rope_head_dim": 64,
     "v_head_dim": 128,
+    "mla_use_nope": True,
     "linear_attn_config": {
         "head_dim": 128,
         "num_heads": 32,
@@ -98,4 +105,19 @@ KIMI_LINEAR = {
         "kda_layers": [1, 2, 3],
         "full_attn_layers": [4],
     },
+}
+FALCON_H1 = {
+    "architectures": ["FalconH1ForCausalLM"],
+    "model_type": "falcon_h1",
+    "hidden_size": 2048,
+    "num_hidden_layers": 24,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "head_dim": 128,
+    "mamba_d_ssm": 3072,
+    "mamba_n_heads": 48,
+    "mamba_d_head": 64,
+    "mamba_n_groups": 1,
+    "mamba_d_state": 256,
+    "mamba_d_conv": 4,
 }

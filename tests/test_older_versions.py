@@ -36,19 +36,104 @@ def test_gated_delta_blocks_have_no_grid_before_0_33() -> None:
     assert {g.blocks_per_request for g in new.kv_cache.groups if g.kind == "mamba"} == {3}
 
 
-@pytest.mark.parametrize(("version", "states"), [("0.31", 2), ("0.32", 3), ("0.33", 3)])
-def test_glm_5_3_flash_exports_a_state_from_0_32(version: str, states: int) -> None:
-    flags = {"tensor_parallel_size": 8, "max_model_len": 65536, "max_num_seqs": 16}
+@pytest.mark.parametrize(
+    ("model", "before", "since"),
+    [
+        ("moonshotai/Kimi-K3", "0.28", "0.29"),
+        ("zai-org/GLM-5.3-Flash", "0.31", "0.32"),
+        ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "0.31", "0.32"),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "0.32", "0.33"),
+    ],
+)
+def test_states_that_a_prefill_exports_are_a_block_more(
+    model: str, before: str, since: str
+) -> None:
+    flags: dict[str, Any] = {
+        "tensor_parallel_size": 8,
+        "max_model_len": 65536,
+        "max_num_seqs": 16,
+        "enable_prefix_caching": True,
+        "kv_cache_memory_bytes": 30 * GIB,
+    }
+    for version, states in ((before, 2), (since, 3)):
+        groups = plan(model, gpu="H100", vllm_version=version, **flags).kv_cache.groups
+        assert {g.blocks_per_request for g in groups if g.kind == "mamba"} == {states}
+
+
+@pytest.mark.parametrize(
+    ("model", "last", "first"),
+    [
+        ("zai-org/GLM-5.3-Flash", "0.29", "0.30"),
+        ("ai21labs/AI21-Jamba-1.5-Mini", "0.25", "0.26"),
+        ("nvidia/NVIDIA-Nemotron-Nano-9B-v2", "0.18", "0.19"),
+        ("Qwen/Qwen3-Next-80B-A3B-Instruct", "0.18", "0.19"),
+    ],
+)
+def test_states_that_nobody_compared_are_refused_by_name(model: str, last: str, first: str) -> None:
+    flags: dict[str, Any] = {"gpu": "B200", "tensor_parallel_size": 8, "max_num_seqs": 16}
+    with pytest.raises(UnsupportedError, match=rf"in vLLM {last} .* --vllm-version {first}"):
+        plan(model, vllm_version=last, kv_cache_memory_bytes=40 * GIB, **flags)
+    assert plan(model, vllm_version=first, kv_cache_memory_bytes=40 * GIB, **flags).fits
+
+
+def test_a_state_for_every_block_is_refused_before_0_28() -> None:
+    flags: dict[str, Any] = {"gpu": "H100", "max_model_len": 8192, "max_num_seqs": 16}
+    model = "nvidia/NVIDIA-Nemotron-Nano-9B-v2"
+    with pytest.raises(UnsupportedError, match=r"0\.27 keeps a state of NemotronHForC"):
+        plan(model, vllm_version="0.27", enable_prefix_caching=True, **flags)
+    assert plan(model, vllm_version="0.28", enable_prefix_caching=True, **flags).fits
+    assert plan(model, vllm_version="0.27", **flags).fits
+
+
+def test_nemotron_super_on_0_19_with_a_draft() -> None:
+    """A published start on GB10 printed 1,399,712 tokens and 27.81x for 36.25 GiB."""
     answer = plan(
-        "zai-org/GLM-5.3-Flash",
-        gpu="H100",
-        vllm_version=version,
-        enable_prefix_caching=True,
-        kv_cache_memory_bytes=30 * GIB,
-        **flags,
+        "nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4",
+        gpu="GB10",
+        vllm_version="0.19.2",
+        max_model_len=131072,
+        kv_cache_dtype="fp8",
+        enable_prefix_caching=False,
+        mamba_ssm_cache_dtype="float32",
+        max_num_seqs=20,
+        speculative_config={"method": "mtp", "num_speculative_tokens": 3},
+        kv_cache_memory_bytes=int(36.25 * GIB),
     )
-    found = {g.blocks_per_request for g in answer.kv_cache.groups if g.kind == "mamba"}
-    assert found == {states}
+    assert answer.kv_cache.kv_cache_size_tokens == 1_399_712
+    assert answer.kv_cache.max_concurrency == pytest.approx(27.81, abs=0.005)
+
+
+def test_glm_5_2_keeps_an_index_in_every_layer_before_0_24() -> None:
+    flags: dict[str, Any] = {"gpu": "H200", "tensor_parallel_size": 8, "max_model_len": 8192}
+    flags["kv_cache_memory_bytes"] = 40 * GIB
+    old, new = (plan("zai-org/GLM-5.2-FP8", vllm_version=v, **flags) for v in ("0.23", "0.24"))
+    layers = [sum(g.num_layers for g in each.kv_cache.groups) for each in (old, new)]
+    assert layers[0] == 2 * old.model.num_layers > layers[1]
+    assert old.kv_cache.bytes_per_block > new.kv_cache.bytes_per_block
+
+
+@pytest.mark.parametrize(
+    ("gpu", "version", "step", "requests"),
+    [
+        *[("B200", "0.27", 8192, 1024), ("B200", "0.28", 16384, 1024)],
+        *[("GB10", "0.32", 8192, 1024), ("GB10", "0.33", 2048, 256)],
+    ],
+)
+def test_a_step_by_default(gpu: str, version: str, step: int, requests: int) -> None:
+    engine = plan("Qwen/Qwen3-8B", gpu=gpu, vllm_version=version).engine
+    assert (engine.max_num_batched_tokens, engine.max_num_seqs) == (step, requests)
+
+
+def test_a_kv_connector_turned_the_hybrid_manager_off_before_0_22() -> None:
+    flags: dict[str, Any] = {
+        "kv_transfer_config": {"kv_connector": "NixlConnector", "kv_role": "kv_both"},
+        "kv_cache_memory_bytes": 20 * GIB,
+    }
+    old, new = (
+        plan("google/gemma-3-27b-it", gpu="H100", vllm_version=v, **flags) for v in ("0.21", "0.22")
+    )
+    assert len(old.kv_cache.groups) == 1 < len(new.kv_cache.groups)
+    assert any("NixlConnector turns the hybrid" in note for note in old.notes)
 
 
 @pytest.mark.parametrize(("version", "times"), [("0.12", 8), ("0.20", 8)])

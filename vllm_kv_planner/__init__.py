@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from .capacity.paging import paging as paging
     from .capacity.sweep.run import SweepResult as SweepResult
     from .capacity.sweep.run import sweep as sweep
+    from .capacity.upgrade import Upgrade as Upgrade
+    from .capacity.upgrade import upgrade as upgrade
     from .capacity.workload import run_workload as run_workload
     from .errors import ConfigError as ConfigError
     from .errors import InputError as InputError
@@ -61,6 +63,7 @@ _HOME = {
     "SweepResult": "capacity.sweep.run",
     "UnknownNameError": "errors",
     "UnsupportedError": "errors",
+    "Upgrade": "capacity.upgrade",
     "VLLMPlanner": "vllm_adapter.client",
     "WorkloadResult": "workload.result",
     "compare_models": "capacity.compare",
@@ -79,6 +82,7 @@ _HOME = {
     "suggest": "capacity.fit.questions",
     "suggestions_of": "capacity.fit.suggestions",
     "sweep": "capacity.sweep.run",
+    "upgrade": "capacity.upgrade",
 }
 
 __all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names are literals, above)

@@ -18,6 +18,7 @@ COMMANDS = {
     "paging": "what paging saves against reserving max_model_len for every request",
     "workload": "how many of your requests really run together",
     "sweep": "many set-ups to CSV, JSONL or Parquet, resumable",
+    "upgrade": "what another version of vLLM changes for one engine, and why",
     "launch": "plan a vllm serve command, then start it where it fits",
     "explain": "a start-up log of vLLM: predicted and actual side by side",
     "calibrate": "learn from start-up logs what later plans on the device use",

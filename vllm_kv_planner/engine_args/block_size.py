@@ -23,6 +23,7 @@ from ..records import dataclass, replace
 from .attention_backend import AttentionBackend
 from .attention_backend.declaration import KernelBlock
 from .cache_layers import CacheLayers
+from .versions import TODAY, PlanningRules
 
 DEFAULT_BLOCK_SIZE = 16
 """Tokens; vLLM's ``CacheConfig.DEFAULT_BLOCK_SIZE``."""
@@ -81,6 +82,7 @@ def align_hybrid(
     use_mla: bool,
     mamba_cache_mode: str,
     checkpoint_alignment: int | None = None,
+    rules: PlanningRules = TODAY,
 ) -> BlockSizes:
     """Blocks long enough that an attention page covers a state page, which is padded to it.
 
@@ -94,6 +96,7 @@ def align_hybrid(
         use_mla: Whether attention is latent.
         mamba_cache_mode: ``none`` or ``align``.
         checkpoint_alignment: Token grid of states exported inside a prefill; None exports none.
+        rules: Those of the engine's version.
     """
     if mamba_page_bytes == 0:
         return sizes
@@ -103,13 +106,14 @@ def align_hybrid(
             "or a larger hidden_size is needed"
         )
     step = max(backends[0].smallest_kernel_block(), sizes.block_size)
-    if use_mla:
+    if use_mla and rules.latent_hybrids_keep_runs:
         step = max(step, LATENT_HYBRID_BLOCK)
     aligned = mamba_cache_mode == "align"
     if aligned:
         step = lcm(step, checkpoint_alignment or 1)
     tokens = step * cdiv(mamba_page_bytes, step * attention_bytes_per_token)
-    tokens = round_up(tokens, lcm(*(backend.smallest_kernel_block() for backend in backends)))
+    if rules.hybrids_suit_all_backends:
+        tokens = round_up(tokens, lcm(*(each.smallest_kernel_block() for each in backends)))
     block_size = max(sizes.block_size, tokens)
     page = block_size * attention_bytes_per_token
     return replace(

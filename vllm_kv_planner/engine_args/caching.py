@@ -20,6 +20,7 @@ from .attention_backend import boundary_skip_layers
 from .checkpoint_quantization import layer_quantization, quant_method
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts
+from .versions import FIRST, TODAY, PlanningRules
 
 _MODELOPT = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 
@@ -40,6 +41,7 @@ def resolve_kv_cache_dtype(
     dtype: str,
     platform: str = "cuda",
     compute_capability: tuple[int, int] | None,
+    rules: PlanningRules = TODAY,
 ) -> KVCacheDtype:
     """What ``cache_config.cache_dtype`` is once the layers are built.
 
@@ -53,7 +55,7 @@ def resolve_kv_cache_dtype(
     if name == "bfloat16" and facts.architecture == "DeepseekV32ForCausalLM":
         name = "auto"
     if name == "auto":
-        default = _data_centre_blackwell_default(facts, platform, compute_capability)
+        default = _data_centre_blackwell_default(facts, platform, compute_capability, rules)
         if default is not None:
             name, reason = default, "vLLM's default for this model on this GPU"
     if name in ("float16", "bfloat16") and name != dtype:
@@ -148,15 +150,18 @@ def skip_layers(requested: tuple[str, ...], kv_cache_dtype: str, facts: ModelFac
 
 
 def _data_centre_blackwell_default(
-    facts: ModelFacts, platform: str, compute_capability: tuple[int, int] | None
+    facts: ModelFacts,
+    platform: str,
+    compute_capability: tuple[int, int] | None,
+    rules: PlanningRules,
 ) -> str | None:
     if platform != "cuda" or compute_capability is None or compute_capability[0] != 10:
         return None
     if facts.architecture == "GlmMoeDsaForCausalLM":
-        return "fp8_e4m3"
+        return "fp8_e4m3" if rules.blackwell_glm_is_fp8 else None
     glm5 = ("Glm5NextForCausalLM", "Glm5NextForConditionalGeneration")
     if facts.architecture in glm5 and facts.text_config.get("index_topk") is not None:
-        return "fp8"
+        return "fp8" if rules.blackwell_glm_next_is_fp8 else None
     return None
 
 
@@ -289,11 +294,13 @@ _HYBRID = {
     "UMBPStoreConnector": True,
 }
 """Every registered connector, and whether it works with the hybrid KV cache manager."""
+_HYBRID_SINCE = {"MoRIIOConnector": (0, 30)}
+"""Of those, the ones whose class became ``SupportsHMA`` later than connectors could keep it on."""
 _ROLES = ("kv_producer", "kv_consumer", "kv_both")
 _MOST = 64
 
 
-def supports_hybrid(args: EngineArgs) -> bool | None:
+def supports_hybrid(args: EngineArgs, rules: PlanningRules = TODAY) -> bool | None:
     """Whether the hybrid KV cache manager may stay on; None without a connector.
 
     A connector of one's own (``kv_connector_module_path``) is taken to work with it.
@@ -304,29 +311,33 @@ def supports_hybrid(args: EngineArgs) -> bool | None:
     """
     if args.kv_offloading_size is not None:
         return args.kv_offloading_backend == "native"
-    return None if args.kv_transfer_config is None else _supports(args.kv_transfer_config)
+    if args.kv_transfer_config is None:
+        return None
+    return _supports(args.kv_transfer_config, rules) and rules.connectors_keep_hybrid
 
 
-def why_hybrid_is_off(args: EngineArgs) -> str | None:
+def why_hybrid_is_off(args: EngineArgs, rules: PlanningRules = TODAY) -> str | None:
     """Which connector turns the hybrid KV cache manager off; None where none does, or a flag does.
 
     As ``_post_init_kv_transfer_config`` and the check for ``SupportsHMA`` in vllm/config/vllm.py.
     """
-    if args.disable_hybrid_kv_cache_manager is not None or supports_hybrid(args) is not False:
+    if args.disable_hybrid_kv_cache_manager is not None:
+        return None
+    if supports_hybrid(args, rules) is not False:
         return None
     if args.kv_offloading_size is not None:
         cause = f"--kv-offloading-backend {args.kv_offloading_backend}"
     else:
-        cause = " in ".join(_without_hybrid(args.kv_transfer_config or {}))
+        cause = " in ".join(_without_hybrid(args.kv_transfer_config or {}, rules))
     return f"{cause} turns the hybrid KV cache manager off (a KV connector without support for it)"
 
 
-def _without_hybrid(config: Mapping[str, Any]) -> list[str]:
+def _without_hybrid(config: Mapping[str, Any], rules: PlanningRules) -> list[str]:
     """Names from the connector at fault up to the one that was asked for."""
     name = str(config.get("kv_connector"))
     for child in _children(config) if name == "MultiConnector" else []:
-        if not _supports(child, 1):
-            return [*_without_hybrid(child), name]
+        if not _supports(child, rules, 1):
+            return [*_without_hybrid(child, rules), name]
     return [name]
 
 
@@ -341,7 +352,7 @@ def needs_piecewise(config: Mapping[str, Any] | None) -> bool:
     return config.get("kv_connector") == "LMCacheConnectorV1" and layerwise
 
 
-def _supports(config: Mapping[str, Any], depth: int = 0) -> bool:
+def _supports(config: Mapping[str, Any], rules: PlanningRules, depth: int = 0) -> bool:
     name, role = config.get("kv_connector"), config.get("kv_role")
     if not isinstance(name, str) or not name:
         raise InputError("--kv-transfer-config: kv_connector is not set")
@@ -359,9 +370,11 @@ def _supports(config: Mapping[str, Any], depth: int = 0) -> bool:
             f"--kv-transfer-config: no connector {name[:60]!r}; nearest: {', '.join(near)}"
         )
     if name != "MultiConnector":
-        return _HYBRID[name]
+        return _HYBRID[name] and rules.version >= _HYBRID_SINCE.get(name, FIRST)
     children = _children(config)
-    return bool(children) and depth < 2 and all(_supports(each, depth + 1) for each in children)
+    return (
+        bool(children) and depth < 2 and all(_supports(each, rules, depth + 1) for each in children)
+    )
 
 
 def _children(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -35,6 +35,7 @@ from .runner import (
     resolve_runner,
 )
 from .speculative import Speculative, limited_length, resolve_speculative
+from .versions import TODAY, PlanningRules
 
 if TYPE_CHECKING:
     pass
@@ -68,6 +69,7 @@ def resolve_engine(
     gpu: GPU,
     environment: EngineEnvironment | None = None,
     outside: OutsideFacts | None = None,
+    rules: PlanningRules = TODAY,
 ) -> ResolvedEngine:
     """Raises InputError in vLLM's words where vLLM would refuse to start."""
     environment = environment or EngineEnvironment()
@@ -75,7 +77,7 @@ def resolve_engine(
     if environment.mla_disable and facts.use_mla:
         raise UnsupportedError("VLLM_MLA_DISABLE=1 is not planned for; --planner vllm can answer")
     dtype = _dtype(args, facts, gpu, outside)
-    length = _length(args, facts, environment, outside)
+    length = _length(args, facts, environment, outside, rules)
     caching = resolve_caching_mode(args, facts, max_model_len=length.max_model_len)
     kv_cache_dtype = resolve_kv_cache_dtype(
         args.kv_cache_dtype,
@@ -83,17 +85,18 @@ def resolve_engine(
         dtype=dtype.name,
         platform=gpu.platform,
         compute_capability=gpu.compute_capability,
+        rules=rules,
     )
     check_parallel(args, facts, environment)
     check_lora(args, facts.architecture)
     speculative = resolve_speculative(args, outside.draft)
-    batch = _batch(args, facts, gpu, outside, length, caching)
+    batch = _batch(args, facts, gpu, outside, length, caching, rules)
     runner = resolve_runner(args, facts, speculative, environment)
     if outside.draft is not None and speculative is not None:
         check_slots(args, speculative, batch, uses_v2=runner.uses_v2)
         length = limited_length(length, speculative, outside.draft, uses_v2=runner.uses_v2)
     drafted = None if outside.draft is None else outside.draft.summary
-    reasons = (dtype.note, length.note, runner.reason, drafted, why_hybrid_is_off(args))
+    reasons = (dtype.note, length.note, runner.reason, drafted, why_hybrid_is_off(args, rules))
     return ResolvedEngine(
         dtype=dtype,
         kv_cache_dtype=kv_cache_dtype,
@@ -110,7 +113,7 @@ def resolve_engine(
             facts,
             environment,
             draft_uses_eagle=speculative is not None and speculative.uses_eagle,
-            connector_supports_hybrid=supports_hybrid(args),
+            connector_supports_hybrid=supports_hybrid(args, rules),
         ),
         layers_per_stage=split_layers(
             facts.num_hidden_layers, args.pipeline_parallel_size, environment.pp_layer_partition
@@ -133,7 +136,11 @@ def _dtype(args: EngineArgs, facts: ModelFacts, gpu: GPU, outside: OutsideFacts)
 
 
 def _length(
-    args: EngineArgs, facts: ModelFacts, environment: EngineEnvironment, outside: OutsideFacts
+    args: EngineArgs,
+    facts: ModelFacts,
+    environment: EngineEnvironment,
+    outside: OutsideFacts,
+    rules: PlanningRules,
 ) -> ModelLength:
     absolute = facts.config.get("position_embedding_type") == "absolute"
     length = resolve_max_model_len(
@@ -145,6 +152,7 @@ def _length(
         ),
         encoder_max_seq_length=outside.encoder_max_seq_length,
         allow_long=environment.allow_long_max_model_len,
+        rules=rules,
     )
     by_user = args.max_model_len not in (None, -1)
     if facts.architecture == "EmbeddingGemma2Model" and not by_user and length.max_model_len > 8192:
@@ -159,6 +167,7 @@ def _batch(
     outside: OutsideFacts,
     length: ModelLength,
     caching: CachingMode,
+    rules: PlanningRules,
 ) -> BatchSizes:
     """The batch's sizes: flags, else what the device and the use call for."""
     defaults = batch_defaults(
@@ -166,6 +175,7 @@ def _batch(
         device_name=gpu.name,
         compute_capability=gpu.compute_capability,
         usage_context=args.usage_context,
+        rules=rules,
     )
     batch = resolve_batch_sizes(
         args,

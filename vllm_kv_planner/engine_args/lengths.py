@@ -16,6 +16,7 @@ from typing import Any
 from ..errors import ConfigError, InputError
 from ..files.json_file import shown
 from ..records import dataclass
+from .versions import TODAY, PlanningRules
 
 # Tried in this order; the smallest wins.
 LENGTH_KEYS = (
@@ -57,6 +58,7 @@ def resolve_max_model_len(
     encoder_max_seq_length: int | None = None,
     allow_long: bool = False,
     target_max_model_len: int | None = None,
+    rules: PlanningRules = TODAY,
 ) -> ModelLength:
     """``--max-model-len`` against what the model allows; tokens.
 
@@ -86,7 +88,9 @@ def resolve_max_model_len(
         derived = DEFAULT_LENGTH
         note = f"the config names no maximum length; vLLM assumes {DEFAULT_LENGTH}"
     rope = list(rope_parameters(text_config))
-    derived *= _rope_factor(rope, str(text_config.get("model_type", "")))
+    if not rules.yarn_is_stated_scaled:
+        derived = _before_yarn(derived, rope)
+    derived *= _rope_factor(rope, str(text_config.get("model_type", "")), rules)
     if encoder_max_seq_length is not None:
         derived = encoder_max_seq_length
     if derived < 1:
@@ -142,13 +146,23 @@ def rope_type(parameters: Mapping[str, Any]) -> str:
     return {"su": "longrope", "mrope": "default", "telechat3-yarn": "yarn"}.get(name, name)
 
 
-def _rope_factor(rope: list[Mapping[str, Any]], model_type: str) -> float:
-    """What linear and dynamic scaling stretch the length by."""
+def _before_yarn(derived: float, rope: list[Mapping[str, Any]]) -> float:
+    """The length that YaRN stretches, where the version does not take the config's as stretched."""
+    for parameters in rope:
+        original = parameters.get("original_max_position_embeddings")
+        if rope_type(parameters) == "yarn" and original is not None:
+            derived = _positive(original, "original_max_position_embeddings")
+    return derived
+
+
+def _rope_factor(rope: list[Mapping[str, Any]], model_type: str, rules: PlanningRules) -> float:
+    """What linear and dynamic scaling stretch the length by; before 0.30 YaRN, too."""
     if "gemma3" in model_type:  # its length is stated scaled
         return 1.0
     factor: float = 1.0
     for parameters in rope:
-        if rope_type(parameters) not in _UNSCALED_ROPE:
+        stretches = rope_type(parameters) == "yarn" and not rules.yarn_is_stated_scaled
+        if stretches or rope_type(parameters) not in _UNSCALED_ROPE:
             value = parameters.get("factor", factor)
             factor = 1.0 if value is None else _positive(value, "rope factor")
     return factor

@@ -15,6 +15,7 @@ from ..records import dataclass
 from .engine_args import EngineArgs, EngineEnvironment, UsageContext
 from .facts import ModelFacts
 from .speculative import Speculative
+from .versions import TODAY, PlanningRules
 
 GIB = 1 << 30
 LARGE_MEMORY = 160 * GIB  # B200 and up
@@ -41,19 +42,20 @@ def batch_defaults(
     device_name: str,
     compute_capability: tuple[int, int] | None,
     usage_context: UsageContext,
+    rules: PlanningRules = TODAY,
 ) -> BatchSizes:
-    """By device and use, before caps.
+    """By device, use and version, before caps.
 
     ``device_memory_bytes`` is what vLLM's platform reports: NVML's total on NVIDIA, not
     PyTorch's (``GPU.batch_defaults_memory_bytes``).
     """
     server = usage_context == "server"
-    if device_memory_bytes >= LARGE_MEMORY:
+    if device_memory_bytes >= LARGE_MEMORY and rules.largest_gpus_step_further:
         return BatchSizes(16384, 1024)
     if (
         device_memory_bytes >= MIDDLE_MEMORY
         and "a100" not in device_name.lower()
-        and compute_capability != (12, 1)
+        and not (compute_capability == (12, 1) and rules.gb10_steps_are_small)
     ):
         return BatchSizes(8192 if server else 16384, 1024)
     return BatchSizes(2048 if server else 8192, 256)

@@ -41,6 +41,7 @@ from .draft import find_draft
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts, attention_preferences, engine_facts, model_facts, outside_facts
 from .rules import check_rules
+from .versions import TODAY, PlanningRules
 
 if TYPE_CHECKING:
     from ..model.draft import Draft
@@ -60,6 +61,7 @@ class EngineSetup:
         cache: The cache layers' specs, layout and backends.
         draft: What drafts, where its layers keep a cache.
         environment: vLLM's environment variables.
+        rules: How its version plans.
     """
 
     args: EngineArgs
@@ -71,6 +73,7 @@ class EngineSetup:
     cache: CacheLayers
     draft: Draft | None = None
     environment: EngineEnvironment = EngineEnvironment()
+    rules: PlanningRules = TODAY
 
     @property
     def limits(self) -> RequestLimits:
@@ -90,8 +93,9 @@ def resolve_setup(
     model: ModelDescription,
     gpu: GPU,
     environment: EngineEnvironment | None = None,
+    rules: PlanningRules = TODAY,
 ) -> EngineSetup:
-    """Resolve everything that the KV cache depends on.
+    """Resolve everything that the KV cache depends on; ``rules`` are those of the version.
 
     Raises:
         InputError: What vLLM refuses, in its words.
@@ -105,9 +109,9 @@ def resolve_setup(
         args = on_platform(args, model, gpu, facts, environment or EngineEnvironment())
     draft = find_draft(args, model)
     outside = replace(outside_facts(args, facts, model.item_rule), draft=draft)
-    resolved = resolve_engine(args, facts, gpu, environment, outside)
+    resolved = resolve_engine(args, facts, gpu, environment, outside, rules)
     check_rules(args, model, facts, resolved, capability)
-    context, cache = _cache(args, model, gpu, capability, facts, resolved, draft)
+    context, cache = _cache(args, model, gpu, capability, facts, resolved, draft, rules)
     return EngineSetup(
         args=args,
         gpu=gpu,
@@ -118,6 +122,7 @@ def resolve_setup(
         cache=cache,
         draft=draft,
         environment=environment or EngineEnvironment(),
+        rules=rules,
     )
 
 
@@ -141,6 +146,7 @@ def _cache(
     facts: ModelFacts,
     resolved: ResolvedEngine,
     draft: Draft | None,
+    rules: PlanningRules,
 ) -> tuple[CacheContext, CacheLayers]:
     """Backends first, which settle the block size, which the layers' specs follow."""
     preferences = attention_preferences(
@@ -170,7 +176,7 @@ def _cache(
         drafted = cached_draft(args, draft, resolved, first, preferences, engine, stored)
 
     def sized(own: list[AttentionBackend]) -> CacheContext:
-        return with_block_size(args, model, first, own)
+        return with_block_size(args, model, first, own, rules)
 
     context = sized(joined(distinct(backends.values()), drafted.backends if drafted else ()))
     return context, build_cache_layers(
@@ -215,6 +221,7 @@ def with_block_size(
     model: ModelDescription,
     context: CacheContext,
     backends: list[AttentionBackend],
+    rules: PlanningRules,
 ) -> CacheContext:
     """The context with the block size that backends, states and unquantised layers agree on."""
     if not backends:
@@ -225,6 +232,7 @@ def with_block_size(
         model,
         context,
         backends,
+        rules,
     )
     check_aligned(backends, block_size, sizes.block_size)
     validate_block_size(
@@ -246,6 +254,7 @@ def _aligned(
     model: ModelDescription,
     context: CacheContext,
     backends: list[AttentionBackend],
+    rules: PlanningRules,
 ) -> BlockSizes:
     """Sizes at which pages of attention, of states and of unquantised layers agree."""
     if model.is_hybrid:
@@ -263,6 +272,7 @@ def _aligned(
             use_mla=model.use_mla,
             mamba_cache_mode=context.mamba_cache_mode,
             checkpoint_alignment=common_checkpoint_alignment(model.first_of_kind.values(), context),
+            rules=rules,
         )
     if context.kv_cache_dtype_skip_layers:
         quantised, skipped = (

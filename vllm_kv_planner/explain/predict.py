@@ -9,6 +9,7 @@ from ..engine_args.engine_args import EngineArgs, EngineEnvironment
 from ..engine_args.flag_table import all_flags, todays_keys
 from ..engine_args.setup import EngineSetup, described, resolve_setup
 from ..engine_args.value_types import known_part
+from ..engine_args.versions import FIRST
 from ..errors import InputError, PlannerError, UnsupportedError
 from ..gpu.catalogue import SAME_DEVICE, custom_gpu, find_gpu, may_be
 from ..gpu.gpu import GPU
@@ -16,7 +17,7 @@ from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from ..logs.start_log import StartLog
 from ..memory.budget import MemoryBudget, Weights, memory_budget
 from ..memory.overheads import Overheads
-from ..memory.versions import FIRST, VersionRules, version_rules
+from ..memory.versions import VersionRules, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
 from ..planning.standalone import longest_worth_trying
 from ..planning.versions import as_built, as_logged, request_limits

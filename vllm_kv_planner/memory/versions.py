@@ -10,12 +10,12 @@ from __future__ import annotations
 
 import re
 
+from ..engine_args.versions import FIRST, PlanningRules, Reason
 from ..errors import UnsupportedError
 from ..model.description import ItemRule
 from ..records import dataclass
 from ..version import VLLM, VLLM_MINOR
 
-FIRST = (0, 10)
 _PADDED = (0, 11)
 """The one whose first patch pads Qwen3-VL's videos."""
 
@@ -49,13 +49,13 @@ class _Between:
 
 
 @dataclass(frozen=True)
-class VersionRules:
-    """One minor version's rules; ``patch`` counts in the few that a later patch changed.
+class VersionRules(PlanningRules):
+    """One minor version's rules, those of planning among them.
 
+    ``patch`` counts in the few that a later patch changed.
     A version named without its patch is the first, as ``pip install vllm==0.11`` has it.
     """
 
-    version: tuple[int, int]
     patch: int = 0
 
     @property
@@ -139,10 +139,6 @@ class VersionRules:
     """
     blas_workspace_before_profile = _Between((0, 33))
     """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
-    hybrids_cache_prefixes = _Between((0, 28))
-    """Prefix caching is on by default for models with states, too."""
-    steps_in_flight_hold_blocks = _Between((0, 26))
-    """A window's blocks are counted for every step in flight, not for one."""
     refuses_sequences_without_state = _Between((0, 19))
     """More sequences than blocks: no start, where states and full CUDA graphs are there."""
 
@@ -178,3 +174,35 @@ def version_rules(version: str) -> VersionRules:
             f"vLLM {version}: memory rules are known from {FIRST[0]}.{FIRST[1]} to {VLLM}"
         )
     return VersionRules(numbers, int(found[3] or 0) if found else 0)
+
+
+_ACTIVATION = ("activation peak",)
+MEMORY_REASONS: tuple[Reason, ...] = (
+    ((0, 13), _ACTIVATION, "buffers of fused experts stay allocated"),
+    ((0, 17), _ACTIVATION, "top-k and top-p no longer sort the vocabulary"),
+    (
+        (0, 19),
+        _ACTIVATION,
+        "compiling measures the embedding's kernel on a table of its own (to 0.32)",
+    ),
+    ((0, 20), ("gpu_memory_utilization",), "the default is 0.92, not 0.9"),
+    ((0, 20), ("CUDA graphs",), "the estimate of CUDA graphs comes off the KV cache"),
+    ((0, 21), _ACTIVATION, "FlashInfer's sampler is on by default"),
+    ((0, 22), _ACTIVATION, "Model Runner V2 for the first models"),
+    (
+        (0, 25),
+        _ACTIVATION,
+        "Model Runner V2 for dense models and some mixtures of experts",
+    ),
+    (
+        (0, 27),
+        ("outside PyTorch", "activation peak"),
+        "memory is read from the device, so the runner's own buffers count",
+    ),
+    ((0, 29), ("CUDA graphs", "activation peak"), "Model Runner V2 for every model"),
+    ((0, 32), _ACTIVATION, "freed large blocks are kept whole and all given back"),
+    ((0, 33), _ACTIVATION, "the sampler is profiled with every parameter set"),
+    ((0, 33), _ACTIVATION, "PyTorch 2.14 measures no embedding table while compiling"),
+    ((0, 33), ("outside PyTorch",), "cuBLAS starts before the first snapshot"),
+)
+"""Of the rules above, what a reader of ``upgrade`` may want to know."""

@@ -7,6 +7,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from ..engine_args.setup import EngineSetup, described, named, resolve_setup
+from ..engine_args.versions import TODAY
 from ..errors import UnsupportedError, WeightsUnknownError
 from ..gpu.catalogue import DEFAULT_GPU
 from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
@@ -84,7 +85,7 @@ class StandalonePlan:
             model = as_built(model, self.rules)
             args, self._notes = with_defaults(args, model, self.rules)
         with named(request.found):
-            setup = resolve_setup(args, model, device, request.environment)
+            setup = resolve_setup(args, model, device, request.environment, self.rules or TODAY)
         check_checkpoints(setup, request.found)
         return setup
 
@@ -228,7 +229,7 @@ def plan_blocks(setup: EngineSetup, available: Sequence[int], limits: RequestLim
             hybrid_kv_cache_manager=not setup.resolved.disable_hybrid_kv_cache_manager,
         )
     except NoOneKind as error:
-        cause = why_hybrid_is_off(setup.args) or "--disable-hybrid-kv-cache-manager"
+        cause = why_hybrid_is_off(setup.args, setup.rules) or "--disable-hybrid-kv-cache-manager"
         raise UnsupportedError(f"{cause}: {error}") from None
     for worker in plan.workers:
         check_kernel_blocks(setup.cache, worker.groups)

@@ -47,6 +47,8 @@ class DeepSeekV4Family:
     window_block: int = 64
     window_backend: str = "DEEPSEEK_SPARSE_SWA"
     index_backend: str = "DEEPSEEK_V4_INDEXER"
+    auto_is_fp8: bool = True
+    """Packed rows take ``--kv-cache-dtype auto``, in this version."""
 
     def backend(self, context: CacheContext) -> str:
         """FlashInfer's where asked for and on Blackwell 12.x, else FlashMLA's."""
@@ -64,10 +66,10 @@ class DeepSeekV4Family:
         asked = context.kv_cache_dtype
         if self.is_plain(context):
             return plain_rows(asked)
-        if asked != "auto" and not asked.startswith("fp8"):
+        if not asked.startswith("fp8") and not (asked == "auto" and self.auto_is_fp8):
             raise InputError(
                 f"--kv-cache-dtype {asked}: DeepSeek-V4 with {self.backend(context)} stores fp8 "
-                "only; valid: auto, fp8, fp8_ds_mla"
+                f"only; valid: {'auto, ' if self.auto_is_fp8 else ''}fp8, fp8_ds_mla"
             )
         return LatentRows(
             kv_cache_dtype="fp8_ds_mla",

@@ -27,7 +27,6 @@ class GatedDeltaNet(StateLayer):
         key_head_dim: Width of a key.
         value_head_dim: Width of a value.
         conv_kernel: Taps of the convolution.
-        exports_checkpoints: Its class uses FlashInfer's prefill where the GPU has it.
     """
 
     kernel: ClassVar[str] = "GDN_ATTN"
@@ -37,7 +36,6 @@ class GatedDeltaNet(StateLayer):
     key_head_dim: int
     value_head_dim: int
     conv_kernel: int
-    exports_checkpoints: bool = True
 
     def tensors(self, context: CacheContext) -> tuple[StateTensor, ...]:
         """The convolution's last inputs; a value x key matrix per value head."""

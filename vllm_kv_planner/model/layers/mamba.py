@@ -30,10 +30,13 @@ class StateLayer(CacheLayer):
     Attributes:
         kernel: vLLM's name of the kind (``MambaAttentionBackendEnum``); kinds do not merge.
         tp_replicated: Every tensor-parallel rank holds the whole state.
+        exports_checkpoints: The class can export a state inside a prefill, in this version.
     """
 
     kernel: ClassVar[str] = "state"
     tp_replicated: ClassVar[bool] = False
+
+    exports_checkpoints: bool = True
 
     def tensors(self, context: CacheContext) -> tuple[StateTensor, ...]:
         """The state's tensors on one rank."""
@@ -55,7 +58,8 @@ class StateLayer(CacheLayer):
 
     def cache_spec(self, context: CacheContext, backend: Backend | None) -> KVCacheSpec:
         """One state a block; the page is padded where attention shares the blocks."""
-        blocks, grid = self.prefill_checkpoints(context)
+        exported = self.prefill_checkpoints(context) if self.exports_checkpoints else (0, None)
+        blocks, grid = exported
         return MambaSpec(
             block_size=context.mamba_block_size,
             page_size_padded=context.mamba_page_size_padded,

@@ -7,7 +7,8 @@ A real engine has a process per rank, each with its own copy of the config, whic
 one rank there is one copy. Both are mirrored: a single rank is built in this process; of several,
 the first of every pipeline stage is, each in a fork (tensor-parallel ranks of a stage are alike).
 
-Source: vLLM 0.33 ``v1/engine/core.py``; 0.32 has the same steps with the groups made last.
+Source: ``v1/engine/core.py`` of vLLM 0.33; 0.26 to 0.32 have the same steps with the groups made
+last.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .memory import KVMemory, kv_memory
-from .names import name, one_line
+from .names import name, one_line, optional_name
 from .planning import Planning, check_kernel_blocks, own_length
 from .worker import RankReport, run_rank, run_rank_in_child
 
@@ -70,22 +71,17 @@ def initialize_kv_caches(
     name("register_all_kvcache_specs")(vllm_config)
     parallel = vllm_config.parallel_config
     per_stage = parallel.world_size // parallel.pipeline_parallel_size
+    longest_asked = own_length(vllm_config)  # a model class may change the config it asks
     ranks = run_ranks(vllm_config, per_stage, explain)
     specs = [rank.specs for rank in ranks for _ in range(per_stage)]
     settle_causality(vllm_config, specs)
-    layout = name("resolve_kv_cache_layout")(
-        vllm_config,
-        [rank.layouts for rank in ranks for _ in range(per_stage)],
-        [spec for layers in specs for spec in layers.values()],
-    )
     planning = Planning(vllm_config)
-    # 0.33 makes the groups before the workers hear of the layout, 0.32 afterwards.
-    groups = planning.global_groups(specs)
-    name("record_kv_cache_layout")(vllm_config.cache_config, layout.name)
+    groups = settle_layout(
+        vllm_config, planning, [rank.layouts for rank in ranks for _ in range(per_stage)], specs
+    )
     memory = KVMemory(available_bytes=0, provenance="no layer keeps a cache")
     if any(specs):
         memory = kv_memory(vllm_config, max(rank.weights_bytes for rank in ranks))
-    longest_asked = own_length(vllm_config)
     available = stage_memory or [memory.available_bytes] * len(ranks)
     each_rank = [size for size in available for _ in range(per_stage)]
     configs = planning.configs(specs, each_rank, groups)
@@ -138,7 +134,7 @@ def refuse_without_states(
     """What vLLM says against full CUDA graphs with fewer states than sequences.
 
     The runner asks once its cache is there, with what every backend's graphs can do; the mode it
-    settles on stays with this copy of the config. 0.32 and 0.33 ask alike; a version that asks
+    settles on stays with this copy of the config. 0.26 to 0.33 ask alike; a version that asks
     otherwise ends in its own words, and not in a plan without the check.
     """
     if not scheduler.has_mamba_layers:
@@ -198,6 +194,23 @@ def longest(
     return min(lengths, default=asked)
 
 
+def settle_layout(
+    vllm_config: Any, planning: Planning, layouts: list[list[str]], specs: list[dict[str, Any]]
+) -> list[Any] | None:
+    """Have the ranks' layout settled, and the groups made where that comes before the memory.
+
+    0.33 makes the groups before the workers hear of the layout, 0.29 to 0.32 afterwards; before
+    0.29 the engine settles no layout, and each backend asks for its own.
+    """
+    resolve = optional_name("resolve_kv_cache_layout")
+    if resolve is None:
+        return planning.global_groups(specs)
+    layout = resolve(vllm_config, layouts, [spec for layers in specs for spec in layers.values()])
+    groups = planning.global_groups(specs)
+    name("record_kv_cache_layout")(vllm_config.cache_config, layout.name)
+    return groups
+
+
 def settle_causality(vllm_config: Any, specs: list[dict[str, Any]]) -> None:
     """Layers that look ahead (prefix LM) rule out chunked prefill and prefix caching."""
     if any(getattr(spec, "non_causal", False) for layers in specs for spec in layers.values()):
@@ -206,9 +219,13 @@ def settle_causality(vllm_config: Any, specs: list[dict[str, Any]]) -> None:
 
 
 def engine_block_size(groups: list[Any]) -> int:
-    """The block size the engine reports: the smallest that prefix caching can use."""
-    cacheable = [group.kv_cache_spec for group in groups if group.kv_cache_spec.prefix_cacheable]
-    return int(min(spec.block_size for spec in cacheable or [g.kv_cache_spec for g in groups]))
+    """The block size the engine reports: the smallest that prefix caching can use.
+
+    Before 0.30 no spec says whether it can, and all count.
+    """
+    specs = [group.kv_cache_spec for group in groups]
+    cacheable = [spec for spec in specs if getattr(spec, "prefix_cacheable", True)]
+    return int(min(spec.block_size for spec in cacheable or specs))
 
 
 def budget(vllm_config: Any, available: int, bytes_per_block: int) -> int:

@@ -1,6 +1,6 @@
 """Where each version of vLLM keeps the names this adapter uses: probed, never assumed.
 
-vLLM 0.32 and 0.33 are tested. Any other version is tried with a warning; a name it does not
+vLLM 0.26 to 0.33 are tested. Any other version is tried with a warning; a name it does not
 have is a refusal that says which.
 """
 
@@ -26,7 +26,7 @@ def one_line(text: str) -> str:
     return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
 
 
-TESTED = ("0.32", VLLM)
+TESTED = (*(f"0.{minor}" for minor in range(26, 33)), VLLM)
 
 _PLANNING = ("vllm.v1.core.kv_cache_planning", "vllm.v1.core.kv_cache_utils")
 """0.33 moved planning into a module of its own."""
@@ -43,6 +43,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "get_model": ("vllm.model_executor.model_loader:get_model",),
     "get_model_cls": ("vllm.model_executor.model_loader.utils:get_model_cls",),
     "get_model_loader": ("vllm.model_executor.model_loader:get_model_loader",),
+    "initialize_model": ("vllm.model_executor.model_loader.utils:initialize_model",),
     "register_model_loader": ("vllm.model_executor.model_loader:register_model_loader",),
     "registry": ("vllm.model_executor.models:registry",),
     "set_current_vllm_config": ("vllm.config:set_current_vllm_config",),

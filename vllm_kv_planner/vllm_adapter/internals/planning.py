@@ -1,7 +1,7 @@
 """vLLM's own paging functions, under whichever names and arguments this version has them.
 
 0.33 gave ``get_kv_cache_configs`` the groups as a fourth argument, and the functions below it a
-builder as their first.
+builder as their first; 0.26 to 0.32 have them in ``kv_cache_utils``, without.
 """
 
 from __future__ import annotations
@@ -65,7 +65,9 @@ class Planning:
         for function in _PER_BLOCK:
             if function in self._module:
                 builder = self._builder if function == _PER_BLOCK[0] else ()
-                return int(self._module[function](*builder, self.vllm_config, groups))
+                asked = (*builder, self.vllm_config, groups)
+                wanted = len(inspect.signature(self._module[function]).parameters)
+                return int(self._module[function](*asked[-wanted:]))  # 0.29 to 0.31: groups alone
         raise missing(f"{self._planner.__module__}:{_PER_BLOCK[-1]}")
 
     def longest(self, groups: list[Any], usable: int, model_max_len: int) -> int:

@@ -75,15 +75,19 @@ def run_rank(vllm_config: Any, rank: int) -> RankReport:
     cache = vllm_config.cache_config
     return RankReport(
         specs=specs,
-        layouts=name("WorkerBase").get_supported_kv_cache_layouts(
-            SimpleNamespace(vllm_config=vllm_config)
-        ),
+        layouts=supported_layouts(vllm_config),
         backends=list(dict.fromkeys(backend.get_name() for backend in backend_of.values())),
         backend_of=backend_of,
         block_size=cache.block_size,
         kv_cache_dtype=str(cache.cache_dtype),
         weights_bytes=weights,
     )
+
+
+def supported_layouts(vllm_config: Any) -> list[str]:
+    """Layouts this rank's backends can use; none where no worker is asked (before 0.29)."""
+    ask = getattr(name("WorkerBase"), "get_supported_kv_cache_layouts", None)
+    return [] if ask is None else list(ask(SimpleNamespace(vllm_config=vllm_config)))
 
 
 def join_groups(vllm_config: Any, rank: int) -> None:
@@ -110,7 +114,12 @@ def read_specs(vllm_config: Any, speculator: Any, *, v2: bool) -> dict[str, Any]
     """The runner's own reading of the layers' specs, without a runner."""
     if v2:
         dcp = vllm_config.parallel_config.decode_context_parallel_size
-        runner = SimpleNamespace(vllm_config=vllm_config, speculator=speculator, dcp_size=dcp)
+        runner = SimpleNamespace(
+            vllm_config=vllm_config,
+            speculator=speculator,
+            dcp_size=dcp,
+            is_encoder_only=getattr(vllm_config, "is_encoder_only", False),  # 0.28 asks the runner
+        )
         specs = name("GPUModelRunnerV2").get_kv_cache_spec(runner)
     else:
         runner = SimpleNamespace(vllm_config=vllm_config, shared_kv_cache_layers={})
