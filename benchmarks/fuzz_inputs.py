@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Spoilt files and servers: logs, lessons, traces, YAML, safetensors headers, answers of a hub.
+"""Spoilt files and servers: logs, records, traces, YAML, safetensors headers, answers of a hub.
 
 python benchmarks/fuzz_inputs.py [--kind logs|stores|traces|yaml|headers|hub|behaviours]
                                  [--inputs 2000] [--seed N] [--first N]
@@ -64,7 +64,7 @@ def log_commands(file: Path, chance: random.Random) -> Commands:
 
 
 def store_commands(file: Path, _: random.Random) -> Commands:
-    """A plan by these lessons."""
+    """A plan by these records."""
     by = ["--calibration", str(file), "--vllm-version", "0.19.0"]
     return [["plan", LLAMA, "--gpu", "H100", *by]]
 
@@ -96,7 +96,7 @@ def hub_commands(_: Path, chance: random.Random) -> Commands:
 
 KINDS: dict[str, tuple[Make, str, Callable[[Path, random.Random], Commands]]] = {
     "logs": (log, "vllm.log", log_commands),
-    "stores": (store, "lessons.json", store_commands),
+    "stores": (store, "records.json", store_commands),
     "traces": (trace, "trace", trace_commands),
     "yaml": (yaml, "a.yaml", yaml_commands),
     "headers": (header, "model.safetensors", model_commands),

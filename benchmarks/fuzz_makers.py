@@ -48,7 +48,7 @@ WORDS = {
     b"|ffffffff\r\n|0\r\n|-1\r\n|X-Error-Code: EntryNotFound\r\n|X-Repo-Commit: x\r\n"
     b"|404|307|416|206|Content-Encoding: gzip\r\n",
 }
-LESSON = {
+START_RECORD = {
     **{"device": "H100-SXM-80GB", "vllm_version": "0.19.0", "model": LLAMA},
     **{"weights_key": f"{LLAMA} bfloat16", "attention_backend": "FLASH_ATTN"},
     **{"tensor_parallel_size": 1, "pipeline_parallel_size": 1, "activation_key": None},
@@ -185,17 +185,17 @@ def header(chance: random.Random) -> bytes:
 
 def store(chance: random.Random) -> bytes:
     """A calibration file, its values replaced or its text spoilt."""
-    lesson = json.loads(json.dumps(LESSON))
+    record = json.loads(json.dumps(START_RECORD))
     if chance.random() < 0.5:
         for _ in range(chance.choice((1, 2, 5))):
-            place = lesson
+            place = record
             while isinstance(place, dict) and place:
                 key = chance.choice(list(place))
                 if not isinstance(place[key], dict) or not place[key] or chance.random() < 0.3:
                     place[key] = deepcopy(chance.choice(VALUES))
                     break
                 place = place[key]
-    raw = json.dumps({"schema_version": 1, "lessons": [lesson] * chance.choice((1, 1, 3))}).encode()
+    raw = json.dumps({"schema_version": 1, "lessons": [record] * chance.choice((1, 1, 3))}).encode()
     return spoilt(raw, "stores", chance) if chance.random() < 0.6 else raw
 
 

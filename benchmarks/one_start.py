@@ -88,8 +88,7 @@ def errors_of(record: Record, other: Record) -> tuple[float, float] | None:
     gpu = Given(gpu=find_gpu(record_gpu(record).short_name))
     log = log_of(record)
     try:
-        lesson = learn(log_of(other), gpu, today="2026-01-01")
-        taught = Calibration(lessons=(lesson,))
+        taught = Calibration(records=(learn(log_of(other), gpu, today="2026-01-01"),))
         found = [
             next(
                 part.difference / part.actual

@@ -14,7 +14,7 @@ import pytest
 
 from tests.memory_engines import setup_of
 from tests.start_logs import LLAMA, V019, V029, V066
-from vllm_kv_planner.calibration.lesson import Lesson
+from vllm_kv_planner.calibration.start_record import StartRecord
 from vllm_kv_planner.calibration.store import load, merged, save
 from vllm_kv_planner.cli import main
 from vllm_kv_planner.config.find import find_config
@@ -43,7 +43,7 @@ def alone(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
 
 
-def lesson_of(text: str, gpu: str = "H100", where: str = "a.log") -> Lesson:
+def record_of(text: str, gpu: str = "H100", where: str = "a.log") -> StartRecord:
     log = parse_lines(clean_lines(text), where=where)
     return learn(log, Given(gpu=find_gpu(gpu)), today="2026-11-21")
 
@@ -56,7 +56,7 @@ def output(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> Any:
 
 
 def test_what_a_start_teaches() -> None:
-    found = lesson_of(V019)
+    found = record_of(V019)
     assert (found.device, found.vllm_version, found.model) == ("H100-SXM-80GB", "0.19.0", LLAMA)
     assert found.weights_bytes == round(14.99 * GIB)
     assert found.outside_bytes == round(0.25 * GIB)
@@ -67,39 +67,39 @@ def test_what_a_start_teaches() -> None:
 
 def test_an_info_log_teaches_by_subtraction() -> None:
     lines = [line for line in V019.splitlines() if "DEBUG" not in line]
-    found = lesson_of("\n".join(line for line in lines if "for weight" not in line))
+    found = record_of("\n".join(line for line in lines if "for weight" not in line))
     assert found.outside_bytes is not None
     assert abs(found.outside_bytes - 0.25 * GIB) <= found.outside_spread_bytes
 
 
 def test_consumed_memory_is_less_weights_and_buffers() -> None:
-    found = lesson_of(V029)
+    found = record_of(V029)
     # 32.9 consumed less 30.6 of weights, less what the runner keeps
     assert found.outside_bytes is not None and 0 < found.outside_bytes < 2.3 * GIB
     assert found.tensor_parallel_size == 2
 
 
-def test_memory_of_others_is_no_lesson() -> None:
-    assert lesson_of(V019.replace("78.68", "60.00")).taken_at_start_bytes is None
-    assert lesson_of(SLICED).device == "H100-SXM-80GB@39.6GiB"
+def test_memory_of_others_is_no_record() -> None:
+    assert record_of(V019.replace("78.68", "60.00")).taken_at_start_bytes is None
+    assert record_of(SLICED).device == "H100-SXM-80GB@39.6GiB"
 
 
-def test_lessons_change_the_budget_and_are_named(tmp_path: Path) -> None:
+def test_records_change_the_budget_and_are_named(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
-    lesson = replace(
-        lesson_of(V019),
+    record = replace(
+        record_of(V019),
         outside_bytes=900 * MIB,
         graph_estimate_bytes=400 * MIB,
         vllm_version="0.33.0",
     )
-    save(path, (lesson,))
+    save(path, (record,))
     calibration = load(path)
     setup = setup_of()
     plain = memory_budget(setup, 15 * GIB)
     taught = memory_budget(setup, 15 * GIB, overheads=calibration.overheads("0.33"))
     assert taught.non_torch_bytes == 900 * MIB
     assert taught.cuda_graph_bytes == pytest.approx(
-        plain.cuda_graph_bytes * 400 * MIB / (lesson.graph_predicted_bytes or 1), rel=1e-6
+        plain.cuda_graph_bytes * 400 * MIB / (record.graph_predicted_bytes or 1), rel=1e-6
     )
     assert "a.log" in taught.provenance["non_torch_bytes"]
     assert "a.log" in taught.provenance["cuda_graph_bytes"]
@@ -112,7 +112,7 @@ def test_lessons_change_the_budget_and_are_named(tmp_path: Path) -> None:
 
 def test_versions_and_devices_apart(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
-    save(path, (replace(lesson_of(V019), outside_bytes=900 * MIB),))
+    save(path, (replace(record_of(V019), outside_bytes=900 * MIB),))
     calibration = load(path)
     carried = memory_budget(setup_of(), 15 * GIB, overheads=calibration.overheads("0.33"))
     # carried over from 0.19: half as much again may be wrong
@@ -128,7 +128,7 @@ def test_versions_and_devices_apart(tmp_path: Path) -> None:
 
 def test_several_starts_give_median_and_spread(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
-    first = replace(lesson_of(V019), vllm_version="0.33.0")
+    first = replace(record_of(V019), vllm_version="0.33.0")
     sizes = (200, 300, 700)
     save(
         path,
@@ -140,21 +140,21 @@ def test_several_starts_give_median_and_spread(tmp_path: Path) -> None:
     assert (outside.size_bytes, outside.uncertainty_bytes) == (300 * MIB, 400 * MIB)
 
 
-def test_a_log_read_again_replaces_its_lesson() -> None:
-    one = lesson_of(V019)
-    other = lesson_of(V019, where="b.log")
+def test_a_log_read_again_replaces_its_record() -> None:
+    one = record_of(V019)
+    other = record_of(V019, where="b.log")
     again = replace(one, outside_bytes=5)
     assert merged((one, other), (again,)) == (other, again)
 
 
 def test_the_total_of_this_machine(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
-    save(path, (replace(lesson_of(V019), total_bytes=79 * GIB),))
+    save(path, (replace(record_of(V019), total_bytes=79 * GIB),))
     gpu = find_gpu("H100")
     assert load(path).device(gpu).total_memory_bytes == 79 * GIB
-    save(path, (lesson_of(V019),))
+    save(path, (record_of(V019),))
     assert load(path).device(gpu) == gpu
-    save(path, (replace(lesson_of(V019), total_bytes=40 * GIB),))
+    save(path, (replace(record_of(V019), total_bytes=40 * GIB),))
     assert load(path).device(gpu) == gpu
 
 
@@ -171,7 +171,7 @@ def test_plans_use_the_usual_file(tmp_path: Path, capsys: pytest.CaptureFixture[
     # a text for people, and the start it came from as predicted
     assert main(["calibrate", str(log), "--gpu", "H100"]) == 0
     assert "outside PyTorch         0.2500 GiB" in capsys.readouterr().out
-    assert len(load(learned["file"]).lessons) == 1
+    assert len(load(learned["file"]).records) == 1
 
 
 def test_nothing_is_written_where_one_log_is_wrong(
@@ -235,14 +235,14 @@ def test_a_bad_entry_is_left_out_and_told_and_calibrate_repairs(
     tmp_path: Path, wrong: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
     path, log = tmp_path / "c.json", tmp_path / "b.log"
-    save(str(path), (lesson_of(V019),))
+    save(str(path), (record_of(V019),))
     (good,) = json.loads(path.read_text())["lessons"]
     rows = [{**good, "source": "bad.log", **wrong}, good]
     path.write_text(json.dumps({"schema_version": 1, "lessons": rows}))
     calibration = load(str(path))
-    assert [each.to_dict() for each in calibration.lessons] == [good]
+    assert [each.to_dict() for each in calibration.records] == [good]
     (note,) = calibration.notes
-    assert "1 of its 2 lessons cannot be used (lesson 0: " in note
+    assert "1 of its 2 records cannot be used (record 0: " in note
     plan = output([*PLAN, "--calibration", str(path)], capsys)
     assert plan["notes"].count(note) == 1
     assert plan["memory"]["weights_bytes"] < 20 * GIB
@@ -250,7 +250,7 @@ def test_a_bad_entry_is_left_out_and_told_and_calibrate_repairs(
     words = ["calibrate", str(log), "--gpu", "H100", "--calibration", str(path)]
     assert output([*words, "--format", "json"], capsys)["notes"] == [note]
     repaired = load(str(path))
-    assert [each.source for each in repaired.lessons] == ["a.log", "b.log"]
+    assert [each.source for each in repaired.records] == ["a.log", "b.log"]
     assert repaired.notes == ()
 
 
@@ -314,7 +314,7 @@ def test_a_log_of_another_device(tmp_path: Path, capsys: pytest.CaptureFixture[s
 def test_a_log_that_names_another_gpu_of_the_same_size(
     named: str, gpu: str, fits: bool, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    log, store = tmp_path / "a.log", tmp_path / "lessons.json"
+    log, store = tmp_path / "a.log", tmp_path / "records.json"
     log.write_text(f"{V019}\n(EngineCore pid=55) INFO config: {named}\n")
     code = main(["calibrate", str(log), "--gpu", gpu, "--calibration", str(store)])
     assert (code, store.exists()) == ((0, True) if fits else (2, False))
@@ -334,7 +334,7 @@ def test_names_that_would_spoil_the_store(
     log.write_text(V019.replace(LLAMA, str(folder)), encoding="utf-8")
     words = ["--gpu", "H100", "--calibration", kept, "--format", "json"]
     output(["calibrate", str(log), "--model", str(folder), *words], capsys)
-    assert load(kept).notes == () and len(load(kept).lessons) == 1
+    assert load(kept).notes == () and len(load(kept).records) == 1
     flags = ["--max-model-len", "8192", "--vllm-version", "0.19", *words]
     plan = output(["plan", str(folder), *flags], capsys)
     assert plan["memory"]["provenance"]["weights_bytes"].startswith("calibrated")
@@ -351,18 +351,18 @@ def test_long_overrides_do_not_spoil_the_store(
     )
     words = ["--gpu", "H100", "--calibration", kept]
     output(["calibrate", str(log), *words, "--format", "json"], capsys)
-    (lesson,) = load(kept).lessons
-    assert load(kept).notes == () and len(lesson.weights_key) <= 1000
+    (record,) = load(kept).records
+    assert load(kept).notes == () and len(record.weights_key) <= 1000
 
 
 def test_the_store_is_bounded_and_can_always_be_read(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
-    long = replace(lesson_of(V019), weights_key="k" * 5000, activation_key="\u00e9" * 5000)
+    long = replace(record_of(V019), weights_key="k" * 5000, activation_key="\u00e9" * 5000)
     many = tuple(replace(long, source=f"{i}" + "s" * 4000) for i in range(600))
     save(path, many)
     kept = load(path)
-    assert kept.notes == () and kept.lessons[-1] == many[-1]
-    assert 100 <= len(kept.lessons) <= 500
+    assert kept.notes == () and kept.records[-1] == many[-1]
+    assert 100 <= len(kept.records) <= 500
     assert Path(path).stat().st_size <= 10_000_000
     with pytest.raises(InputError):
         save(path, (replace(long, weights_bytes=-1),))
@@ -389,7 +389,7 @@ def test_twenty_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     running = [started(log, kept) for log in logs]
     said = [each.communicate()[1] for each in running]
     assert [each.returncode for each in running] == [0] * 20, said
-    assert sorted(each.source for each in load(str(kept)).lessons) == sorted(
+    assert sorted(each.source for each in load(str(kept)).records) == sorted(
         log.name for log in logs
     )
 
@@ -409,13 +409,13 @@ def test_killed_writers_damage_nothing(tmp_path: Path) -> None:
             learned.add(log.name)
         if kept.exists():
             found = load(str(kept))
-            assert found.notes == () and learned <= {each.source for each in found.lessons}
+            assert found.notes == () and learned <= {each.source for each in found.records}
     last = tmp_path / "last.log"  # no lock outlives who held it
     last.write_text(V019, encoding="utf-8")
     process = started(last, kept)
     process.communicate()
     assert process.returncode == 0
-    assert learned | {"last.log"} <= {each.source for each in load(str(kept)).lessons}
+    assert learned | {"last.log"} <= {each.source for each in load(str(kept)).records}
 
 
 def test_what_is_read_is_not_the_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -428,11 +428,11 @@ def test_what_is_read_is_not_the_store(tmp_path: Path, capsys: pytest.CaptureFix
 
 def test_a_file_that_cannot_be_written_leaves_the_old(tmp_path: Path) -> None:
     path = tmp_path / "c.json"
-    save(str(path), (lesson_of(V019),))
+    save(str(path), (record_of(V019),))
     link = tmp_path / "link.json"
     link.symlink_to(path)
     save(str(link), ())
-    assert link.is_symlink() and load(str(path)).lessons == ()
+    assert link.is_symlink() and load(str(path)).records == ()
     with pytest.raises(InputError, match="cannot be written"):
         save(str(path / "below.json"), ())
     assert [each.name for each in tmp_path.glob("*.part")] == []
@@ -481,7 +481,7 @@ def test_a_total_that_the_user_gave_stays(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = str(tmp_path / "c.json")
-    save(path, (replace(lesson_of(V019), total_bytes=79 * GIB),))
+    save(path, (replace(record_of(V019), total_bytes=79 * GIB),))
     plan = output([*PLAN, "--calibration", path], capsys)
     assert plan["gpu"]["total_memory_bytes"] == 79 * GIB
     plan = output([*PLAN, "--calibration", path, "--gpu-memory", "80GiB"], capsys)
@@ -491,7 +491,7 @@ def test_a_total_that_the_user_gave_stays(
 def test_the_activation_of_the_same_engine(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
     flags: dict[str, Any] = {"enable_prefix_caching": False, "gpu_memory_utilization": 0.95}
-    save(path, (replace(lesson_of(V019), activation_bytes=3 * GIB),))
+    save(path, (replace(record_of(V019), activation_bytes=3 * GIB),))
     known = load(path).overheads("0.19")
     seen = memory_budget(setup_of(**flags), 15 * GIB, vllm_version="0.19.0", overheads=known)
     assert seen.activation_peak_bytes == 3 * GIB
@@ -504,7 +504,7 @@ def test_the_activation_of_the_same_engine(tmp_path: Path) -> None:
 
 def test_a_slice_learns_for_itself(tmp_path: Path) -> None:
     path = str(tmp_path / "c.json")
-    save(path, (replace(lesson_of(SLICED), outside_bytes=900 * MIB),))
+    save(path, (replace(record_of(SLICED), outside_bytes=900 * MIB),))
     known = load(path).overheads("0.19")
     whole = memory_budget(setup_of(), 15 * GIB, vllm_version="0.19.0", overheads=known)
     assert whole.non_torch_bytes != 900 * MIB

@@ -262,7 +262,7 @@ def test_of_a_log_too_long_the_beginning_is_read_and_that_is_said(
     monkeypatch.setattr(reading, "MAX_BYTES", 1 << 20)
     said = "longer than 1 MiB, of which the rest is not read"
     for command in ("explain", "calibrate"):
-        store = ["--calibration", str(tmp_path / "lessons.json")] * (command == "calibrate")
+        store = ["--calibration", str(tmp_path / "records.json")] * (command == "calibrate")
         assert main([command, str(path), "--gpu", "H100", *store]) == 0
         assert f"{path}: {said}" in capsys.readouterr().out
     monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(path.read_bytes())))

@@ -172,12 +172,12 @@ STATED: dict[str, float] = {
     **{"whisper-small": 0.244, "whisper-tiny": 0.039, "MiniCPM-MoE-8x2B": 13.9},
     **{"Qwen1.5-MoE-A2.7B": 14.3, "Qwen2-VL-7B": 8.29, "Qwen2.5-VL-3B": 3.75},
     **{"Qwen2.5-VL-7B": 8.29, "GLM-4.5": 355, "GLM-4.5-Air": 106, "GLM-4.6": 355},
-    **{"GLM-4.7": 355, "GLM-5": 744},
+    **{"GLM-4.7": 355, "GLM-5": 744, "dbrx": 132},
 }
 SIZE_UNKNOWN = {"arnir0/Tiny-LLM", "poolside/Laguna-XS.2-FP8", "zai-org/GLM-5.3-Flash"}
 """No source states how many parameters they have."""
 WEIGHTS_UNKNOWN = {
-    *("BaichuanForCausalLM", "DbrxForCausalLM", "BartModel", "BartForConditionalGeneration"),
+    *("BaichuanForCausalLM", "BartModel", "BartForConditionalGeneration"),
     *("InternLMForCausalLM", "LlavaLlamaForCausalLM", "MllamaForConditionalGeneration"),
     *("Phi3SmallForCausalLM", "MptForCausalLM", "QWenLMHeadModel", "XverseForCausalLM"),
 }

@@ -1,4 +1,4 @@
-"""Lessons at work: rows before the bundled measurements, weights and totals as seen."""
+"""Records of starts at work: rows before the bundled measurements, weights and totals as seen."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ..memory.overheads import GraphRatio, Measured, Overheads, SeenActivation, 
 from ..memory.versions import VersionRules
 from ..records import dataclass, replace
 from ..version import VLLM_MINOR
-from .lesson import Lesson, minor_version, weights_key
+from .start_record import StartRecord, minor_version, weights_key
 
 MIB = 1 << 20
 PRINTED = 6 * MIB
@@ -26,15 +26,15 @@ which a second embedding table counts in it."""
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Every lesson of the file.
+    """Every record of the file.
 
     Attributes:
-        lessons: The oldest first.
+        records: The oldest first.
         where: The file's name, as told in provenance.
         notes: What in the file cannot be used.
     """
 
-    lessons: tuple[Lesson, ...]
+    records: tuple[StartRecord, ...]
     where: str = "calibration"
     notes: tuple[str, ...] = ()
 
@@ -55,7 +55,7 @@ class Calibration:
         return replace(gpu, torch_total_bytes=total, sources=sources)
 
     def overheads(self, version: str) -> Overheads:
-        """The bundled measurements behind what the lessons say, for a version of vLLM."""
+        """The bundled measurements behind what the records say, for a version of vLLM."""
         known = known_overheads()
         wanted = minor_version(version)
         outside = [
@@ -90,11 +90,11 @@ class Calibration:
             how=f"calibrated, {self._told(found[-1:])}",
         )
 
-    def _of(self, device: str) -> list[Lesson]:
-        return [each for each in self.lessons if each.device == device]
+    def _of(self, device: str) -> list[StartRecord]:
+        return [each for each in self.records if each.device == device]
 
-    def _told(self, lessons: Iterable[Lesson]) -> str:
-        found = list(lessons)
+    def _told(self, records: Iterable[StartRecord]) -> str:
+        found = list(records)
         last = found[-1]
         more = f" and {len(found) - 1} more" if len(found) > 1 else ""
         return (
@@ -105,21 +105,21 @@ class Calibration:
     def _outside_rows(
         self, speaks: Callable[[tuple[int, int]], bool], wanted: tuple[int, int], *, carried: bool
     ) -> Iterator[Measured]:
-        groups: dict[tuple[str, int, bool], list[Lesson]] = {}
-        for each in self.lessons:
+        groups: dict[tuple[str, int, bool], list[StartRecord]] = {}
+        for each in self.records:
             if each.outside_bytes is not None and speaks(each.minor):
                 pipeline = each.tensor_parallel_size == 1 and each.pipeline_parallel_size > 1
                 groups.setdefault((each.device, each.tensor_parallel_size, pipeline), []).append(
                     each
                 )
         # a slice before the whole device, whose name its own begins with
-        for (device, ranks, pipeline), lessons in sorted(groups.items(), reverse=True):
-            sizes = [each.outside_bytes or 0 for each in lessons]
+        for (device, ranks, pipeline), records in sorted(groups.items(), reverse=True):
+            sizes = [each.outside_bytes or 0 for each in records]
             middle = int(median(sizes))
             spread = max(
                 LEAST_SPREAD,
                 *(abs(size - middle) for size in sizes),
-                *(each.outside_spread_bytes for each in lessons),
+                *(each.outside_spread_bytes for each in records),
             )
             yield Measured(
                 first=wanted,
@@ -129,17 +129,17 @@ class Calibration:
                 pipeline=pipeline,
                 size_bytes=max(0, middle),
                 spread_bytes=spread + (max(0, middle) // 2 if carried else 0),
-                source=f"calibrated, {self._told(lessons)}",
+                source=f"calibrated, {self._told(records)}",
             )
 
     def _start_rows(self) -> Iterator[Measured]:
-        groups: dict[tuple[str, int], list[Lesson]] = {}
-        for each in self.lessons:
+        groups: dict[tuple[str, int], list[StartRecord]] = {}
+        for each in self.records:
             if each.taken_at_start_bytes is not None:
                 world = each.tensor_parallel_size * each.pipeline_parallel_size
                 groups.setdefault((each.device, world), []).append(each)
-        for (device, world), lessons in sorted(groups.items(), reverse=True):
-            sizes = [each.taken_at_start_bytes or 0 for each in lessons]
+        for (device, world), records in sorted(groups.items(), reverse=True):
+            sizes = [each.taken_at_start_bytes or 0 for each in records]
             middle = int(median(sizes))
             yield Measured(
                 first=(0, 0),
@@ -149,12 +149,12 @@ class Calibration:
                 pipeline=False,
                 size_bytes=middle,
                 spread_bytes=max(LEAST_SPREAD, *(abs(size - middle) for size in sizes)),
-                source=f"calibrated, {self._told(lessons)}",
+                source=f"calibrated, {self._told(records)}",
             )
 
     def _peaks(self, wanted: tuple[int, int]) -> Iterator[SeenActivation]:
         """The newest first."""
-        for each in reversed(self.lessons):
+        for each in reversed(self.records):
             if each.activation_bytes and each.activation_key and each.minor == wanted:
                 yield SeenActivation(
                     engine=each.activation_key,
@@ -164,7 +164,7 @@ class Calibration:
                 )
 
     def _ratios(self, wanted: tuple[int, int]) -> Iterator[GraphRatio]:
-        for each in reversed(self.lessons):
+        for each in reversed(self.records):
             estimate, predicted = each.graph_estimate_bytes, each.graph_predicted_bytes
             if estimate and predicted and each.minor == wanted:
                 yield GraphRatio(

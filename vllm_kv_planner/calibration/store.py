@@ -1,4 +1,4 @@
-"""The local file that holds the lessons: read within bounds, written whole or not at all."""
+"""The file that holds the records of starts: read within bounds, written whole or not at all."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from ..errors import ConfigError, InputError
 from ..files.json_file import MAX_FILE_BYTES, read_config_file
 from ..files.written import cannot_write, check_writable, locked, shown_path, whole_file
 from .calibration import Calibration
-from .lesson import Lesson, read_lesson
+from .start_record import StartRecord, read_start_record
 
 SCHEMA_VERSION = 1
-MOST_LESSONS = 500
+MOST_RECORDS = 500
 
 
 def load(path: str) -> Calibration:
-    """The file's lessons; those that cannot be are left out, and its notes say so.
+    """The file's records; those that cannot be are left out, and its notes say so.
 
     Raises:
         InputError: It cannot be read, or is not what ``save`` writes; says where.
@@ -25,29 +25,29 @@ def load(path: str) -> Calibration:
     found = read_config_file(path)
     if found.get("schema_version") != SCHEMA_VERSION:
         raise ConfigError(f"{where}: not a calibration file of schema_version {SCHEMA_VERSION}")
-    rows = found.get("lessons")
+    rows = found.get("lessons")  # the file's word for them since its first version
     if not isinstance(rows, list):
         raise ConfigError(f"{where}: lessons must be a list")
-    lessons: list[Lesson] = []
+    records: list[StartRecord] = []
     wrong: list[str] = []
     for number, row in enumerate(rows):
         try:
-            lessons.append(read_lesson(row))
+            records.append(read_start_record(row))
         except InputError as error:
-            wrong.append(f"lesson {number}: {error}")
+            wrong.append(f"record {number}: {error}")
     notes = () if not wrong else (_told(where, wrong, len(rows)),)
-    return Calibration(lessons=tuple(lessons[-MOST_LESSONS:]), where=where, notes=notes)
+    return Calibration(records=tuple(records[-MOST_RECORDS:]), where=where, notes=notes)
 
 
 def _told(where: str, wrong: list[str], of: int) -> str:
     return (
-        f"{where}: {len(wrong):,} of its {of:,} lessons cannot be used ({wrong[0]}); left out "
+        f"{where}: {len(wrong):,} of its {of:,} records cannot be used ({wrong[0]}); left out "
         "here, and from the file when calibrate next writes it"
     )
 
 
-def add(path: str, lessons: tuple[Lesson, ...]) -> Calibration:
-    """Add lessons to the file, whoever else does so at the same time; what was in it before.
+def add(path: str, records: tuple[StartRecord, ...]) -> Calibration:
+    """Add records to the file, whoever else does so at the same time; what was in it before.
 
     Raises:
         InputError: The file is there and no calibration file, or it cannot be written.
@@ -55,8 +55,8 @@ def add(path: str, lessons: tuple[Lesson, ...]) -> Calibration:
     check_writable_or_make(path)
     with locked(path):
         is_there = os.path.exists(path)
-        old = load(path) if is_there else Calibration(lessons=(), where=shown_path(path))
-        save(path, merged(old.lessons, lessons))
+        old = load(path) if is_there else Calibration(records=(), where=shown_path(path))
+        save(path, merged(old.records, records))
     return old
 
 
@@ -75,13 +75,13 @@ def check_writable_or_make(path: str) -> None:
     check_writable(path)
 
 
-def save(path: str, lessons: tuple[Lesson, ...]) -> None:
-    """Write the lessons in place of the file, the oldest left out where they are too many.
+def save(path: str, records: tuple[StartRecord, ...]) -> None:
+    """Write the records in place of the file, the oldest left out where they are too many.
 
     Raises:
-        InputError: The file cannot be written, or a lesson cannot be.
+        InputError: The file cannot be written, or a record cannot be.
     """
-    rows = [read_lesson(each.to_dict()).to_dict() for each in lessons][-MOST_LESSONS:]
+    rows = [read_start_record(each.to_dict()).to_dict() for each in records][-MOST_RECORDS:]
     while True:
         text = json.dumps({"schema_version": SCHEMA_VERSION, "lessons": rows}, indent=1)
         if len(text) < MAX_FILE_BYTES:
@@ -92,8 +92,8 @@ def save(path: str, lessons: tuple[Lesson, ...]) -> None:
         file.write(text + "\n")
 
 
-def merged(old: tuple[Lesson, ...], new: tuple[Lesson, ...]) -> tuple[Lesson, ...]:
-    """Old and new lessons; of one start told twice the newer, and never more than are read."""
+def merged(old: tuple[StartRecord, ...], new: tuple[StartRecord, ...]) -> tuple[StartRecord, ...]:
+    """Old and new records; of one start told twice the newer, and never more than are read."""
     again = {each.engine for each in new}
     kept = tuple(each for each in old if each.engine not in again)
-    return (*kept, *{each.engine: each for each in new}.values())[-MOST_LESSONS:]
+    return (*kept, *{each.engine: each for each in new}.values())[-MOST_RECORDS:]

@@ -23,16 +23,16 @@ def run(arguments: Sequence[str]) -> int:
         raise InputError("--no-calibration: calibrate writes that file; leave the flag out")
     filled = gaps(given)
     today = time.strftime("%Y-%m-%d")
-    lessons = []
+    records = []
     logs = read_logs(given)
     for log in logs:
         try:
-            lessons.append(learn(log, filled, today=today))
+            records.append(learn(log, filled, today=today))
         except PlannerError as error:
             raise InputError(f"{log.where}: {error}") from None
     path = given.calibration or usual_path()
     check_apart({"--calibration": path}, [given.logs, given.model])
-    notes = (*add(path, tuple(lessons)).notes, *(note for log in logs for note in log.notes))
-    learned = Learned(file=path, lessons=tuple(lessons), notes=notes)
+    notes = (*add(path, tuple(records)).notes, *(note for log in logs for note in log.notes))
+    learned = Learned(file=path, records=tuple(records), notes=notes)
     say(rendered(learned, given.format))
     return 0

@@ -242,7 +242,7 @@ def request_for(
 
 
 def machine_of(given: argparse.Namespace) -> Machine:
-    """Free memory as said, and the lessons of earlier starts."""
+    """Free memory as said, and the records of earlier starts."""
     from ..planning.request import Machine
 
     free, others = given.free_memory, given.other_processes
@@ -286,7 +286,7 @@ def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | 
 
 
 def calibration_of(given: argparse.Namespace) -> Calibration | None:
-    """The lessons to plan with; None where there are none.
+    """The records to plan with; None where there are none.
 
     Raises:
         InputError: The file named is not there, or is not usable.

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..calibration.lesson import (
+from ..calibration.start_record import (
     LONGEST_TEXT,
     SLACK,
-    Lesson,
+    StartRecord,
     minor_version,
-    read_lesson,
+    read_start_record,
     weights_key,
 )
 from ..errors import InputError, printable
@@ -29,8 +29,8 @@ from .measured import ROUNDING, Measured, measured
 from .predict import Given, Prediction, predict
 
 
-def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
-    """The lesson of one start.
+def learn(log: StartLog, given: Given, *, today: str) -> StartRecord:
+    """The record of one start.
 
     Args:
         log: The log.
@@ -55,7 +55,7 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
     outside, spread = outside_of(prediction, log)
     estimate = figures.graph_estimate
     args = setup.args
-    lesson = Lesson(
+    record = StartRecord(
         device=device_name(setup.gpu, figures.total),
         vllm_version=prediction.version,
         model=printable(args.model)[:LONGEST_TEXT],
@@ -76,10 +76,10 @@ def learn(log: StartLog, given: Given, *, today: str) -> Lesson:
         learned=today,
     )
     if not any(
-        (figures.total, lesson.taken_at_start_bytes, lesson.weights_bytes, outside, estimate)
+        (figures.total, record.taken_at_start_bytes, record.weights_bytes, outside, estimate)
     ):
-        raise InputError(f"{lesson.source}: it tells nothing that a plan could use")
-    return read_lesson(lesson.to_dict())
+        raise InputError(f"{record.source}: it tells nothing that a plan could use")
+    return read_start_record(record.to_dict())
 
 
 def check_signs(log: StartLog) -> None:
@@ -257,36 +257,36 @@ LABELS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Learned(Answer):
-    """Lessons, and the file that keeps them.
+    """Records, and the file that keeps them.
 
     Attributes:
         file: Its path.
-        lessons: One a log, as the file holds them.
+        records: One a log, as the file holds them.
         notes: Sentences for the reader.
     """
 
     file: str
-    lessons: tuple[Lesson, ...]
+    records: tuple[StartRecord, ...]
     notes: tuple[str, ...]
 
     def document(self) -> Document:
         """One paragraph a log."""
         kept = (f"kept in {self.file}", *noted(self.notes))
-        lines = (line for each in self.lessons for line in lesson_lines(each))
+        lines = (line for each in self.records for line in start_record_lines(each))
         return Document(sections=(lines_of((*lines, *kept)),))
 
     def to_dict(self) -> dict[str, Any]:
         """As the file holds them."""
-        lessons = [each.to_dict() for each in self.lessons]
-        return {"file": self.file, "lessons": lessons, "notes": [*self.notes]}
+        records = [each.to_dict() for each in self.records]
+        return {"file": self.file, "lessons": records, "notes": [*self.notes]}
 
 
-def lesson_lines(lesson: Lesson) -> Iterator[str]:
+def start_record_lines(record: StartRecord) -> Iterator[str]:
     """The start, and its figures below it."""
-    yield f"{lesson.source}: {lesson.model} on {lesson.device}, vLLM {lesson.vllm_version}"
+    yield f"{record.source}: {record.model} on {record.device}, vLLM {record.vllm_version}"
     for name, label in LABELS.items():
-        size = getattr(lesson, name)
+        size = getattr(record, name)
         told = "not told" if size is None else gib(size)
         if name == "outside_bytes" and size is not None:
-            told += f", give or take {gib(lesson.outside_spread_bytes)}"
+            told += f", give or take {gib(record.outside_spread_bytes)}"
         yield f"  {label:<24}{told}"

@@ -30,7 +30,7 @@ class Machine:
     Attributes:
         free_memory_bytes: Free on the GPU when the engine starts; None: what an idle one has.
         other_processes_bytes: What others hold of it, where ``free_memory_bytes`` is not given.
-        calibration: Lessons of ``vllm-kv-planner calibrate``; None: only what comes bundled.
+        calibration: Records of ``vllm-kv-planner calibrate``; None: only what comes bundled.
     """
 
     free_memory_bytes: int | None = None
@@ -43,7 +43,7 @@ class Machine:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What of the lessons cannot be used."""
+        """What of the records cannot be used."""
         return () if self.calibration is None else self.calibration.notes
 
 
@@ -61,7 +61,7 @@ class PlanRequest:
         planner: ``auto``, ``standalone`` or ``vllm``.
         vllm_version: Version to plan for; None: the one whose rules are restated.
         environment: vLLM's environment variables; None: none set.
-        machine: Free memory, and lessons of earlier starts.
+        machine: Free memory, and records of earlier starts.
         notes: Sentences to add to the plan.
     """
 

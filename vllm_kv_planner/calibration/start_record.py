@@ -1,4 +1,4 @@
-"""One lesson: what one real start taught about its device."""
+"""The record of one real start: what it says of its device."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _PARTS = ("weights_bytes", "activation_bytes", "outside_bytes")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lesson:
+class StartRecord:
     """Bytes of one rank; ``None``: that start did not tell.
 
     Attributes:
@@ -91,21 +91,21 @@ class Lesson:
         return {each.name: getattr(self, each.name) for each in fields(self)}
 
 
-def read_lesson(row: Any) -> Lesson:
-    """A lesson as the file holds it; who writes one asks here first.
+def read_start_record(row: Any) -> StartRecord:
+    """A record as the file holds it; who writes one asks here first.
 
     Raises:
         InputError: It is none, or holds what cannot be; says what.
     """
-    names = [each.name for each in fields(Lesson)]
+    names = [each.name for each in fields(StartRecord)]
     if not isinstance(row, dict) or set(row) != set(names):
-        raise InputError("it does not hold what a lesson holds")
+        raise InputError("it does not hold what a record holds")
     wrong = next((name for name, value in row.items() if not _is_valid(name, value)), None)
     if wrong is not None:
         raise InputError(f"its {wrong} cannot be")
-    lesson = Lesson(**row)
-    _ = lesson.minor
-    total = lesson.total_bytes
+    record = StartRecord(**row)
+    _ = record.minor
+    total = record.total_bytes
     if total is not None:
         most = total + int(total * SLACK)
         sizes = [name for name in row if name.endswith("_bytes")]
@@ -114,7 +114,7 @@ def read_lesson(row: Any) -> Lesson:
             raise InputError(f"its {above} is more than the GPU's {gib(total)}")
         if sum(row[name] or 0 for name in _PARTS) > most:
             raise InputError(f"its parts are more than the GPU's {gib(total)}")
-    return lesson
+    return record
 
 
 def _is_valid(name: str, value: Any) -> bool:
