@@ -142,6 +142,7 @@ def test_models_quantised_under_a_name_that_does_not_say_so() -> None:
 NAMED_SIZE = re.compile(r"(?<![a-z0-9.])(\d+(?:\.\d+)?)([bmt])(?![a-z0-9])", re.IGNORECASE)
 BILLIONS = {"b": 1.0, "m": 1e-3, "t": 1e3}
 STATED: dict[str, float] = {
+    "dbrx": 132,  # the model card
     # billions of parameters in all, where a name says none, the active ones, or rounds much
     **{"AI21-Jamba-1.5-Large": 398, "AI21-Jamba-1.5-Mini": 52, "Jamba-v0.1": 52},
     **{"OLMoE-1B-7B-0924": 6.9, "Llama-4-Maverick-17B-128E": 400, "Llama-4-Scout-17B-16E": 109},
