@@ -154,7 +154,7 @@ ENGINES: list[tuple[str, dict[str, Any]]] = [
     ("Qwen/Qwen3-Next-80B-A3B-Instruct", {"tensor_parallel_size": 4}),
     ("deepseek-ai/DeepSeek-V4-Flash", {"tensor_parallel_size": 8}),
     ("meta-llama/Llama-4-Scout-17B-16E-Instruct", {"tensor_parallel_size": 8, "gpu": "H200"}),
-    ("state-spaces/mamba-2.8b-hf", {"vllm_version": "0.15.0"}),
+    ("state-spaces/mamba-2.8b-hf", {"vllm_version": "0.26.0"}),
     ("meta-llama/Llama-3.1-8B-Instruct", {"num_gpu_blocks_override": 777}),
 ]
 

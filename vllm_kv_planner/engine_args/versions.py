@@ -112,9 +112,9 @@ class PlanningRules:
         ("block_size",),
     )
 
-    # v1/core/kv_cache_utils.py, _get_packed_kv_cache_groups
+    # v1/core/kv_cache_utils.py, _get_packed_kv_cache_layout, later _get_packed_kv_cache_groups
     packs_mixed_pages = Since(
-        *(0, 29), "pages of different size lie side by side in one block", _LAYERS
+        *(0, 27), "pages of different size lie side by side in one block", _LAYERS
     )
 
     # config/vllm.py, max_in_flight_tokens
@@ -158,8 +158,8 @@ class StateHistory:
 
 
 STATES: dict[type[StateLayer], StateHistory] = {
-    # mamba/gdn/qwen_gdn_linear_attn.py; published starts of 0.19 to 0.24 agree
-    GatedDeltaNet: StateHistory(compared=(0, 19), exported=(0, 33)),
+    # mamba/gdn/qwen_gdn_linear_attn.py; published starts of 0.17.1 to 0.24 agree
+    GatedDeltaNet: StateHistory(compared=(0, 17), exported=(0, 33)),
     # mamba/mamba_mixer2.py; a published start of 0.19.2 agrees
     Mamba2: StateHistory(compared=(0, 19), exported=(0, 32)),
     # models/kimi_k3/nvidia/kda.py

@@ -72,7 +72,7 @@ def with_all_indexes(layers: Sequence[CacheLayer]) -> list[CacheLayer]:
 
 
 _V4_BEFORE = (
-    "DeepSeek-V4 before 0.29: its caches lay otherwise, and blocks here are those of 0.29; 0.26 "
+    "DeepSeek-V4 before 0.27: its caches lay otherwise, and blocks here are those of 0.27; 0.26 "
     "has 4 % fewer, and its log counts about half as many requests at once"
 )
 
