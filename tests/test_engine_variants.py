@@ -15,10 +15,11 @@ from typing import Any
 
 import pytest
 
-from vllm_kv_planner import PlannerError, plan
+from vllm_kv_planner import PlannerError
 from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
-from vllm_kv_planner.planning.request import PlanRequest
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import PlanRequest, plan_request
 from vllm_kv_planner.planning.standalone import StandalonePlan
 
 FILE = Path(__file__).parent / "data" / "vllm_0_33_variants.jsonl"
@@ -40,8 +41,10 @@ def name(row: dict[str, Any]) -> str:
 
 
 def ours(row: dict[str, Any]) -> Any:
-    return plan(
-        row["model"], gpu=row["gpu"], kv_cache_memory_bytes=row["kv_bytes"], **arguments(row)
+    return plan_of(
+        plan_request(
+            row["model"], gpu=row["gpu"], kv_cache_memory_bytes=row["kv_bytes"], **arguments(row)
+        )
     )
 
 

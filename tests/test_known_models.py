@@ -11,12 +11,14 @@ from hypothesis import strategies as st
 import vllm_kv_planner
 from tests.shared import config_files, needs_shared
 from vllm_kv_planner import InputError, Plan
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import plan_request
 
 GIB = 1 << 30
 
 
 def plan(model: str, memory: int = 40 * GIB, **flags: Any) -> Plan:
-    return vllm_kv_planner.plan(model, kv_cache_memory_bytes=memory, **flags)
+    return plan_of(plan_request(model, kv_cache_memory_bytes=memory, **flags))
 
 
 @pytest.mark.parametrize(

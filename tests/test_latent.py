@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-import vllm_kv_planner
 from vllm_kv_planner import InputError, Plan, PlannerError, UnsupportedError
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.model.describe import describe
 from vllm_kv_planner.model.layers.base import CacheContext, CacheLayer
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import plan_request
 
 LATENTS = {
     "hidden_size": 7168,
@@ -61,7 +62,7 @@ V4 = {
 def plan(config: dict[str, Any], gpu: str = "H100", **flags: Any) -> Plan:
     found = FoundConfig(id="inline", config=config, source="local")
     flags = {"max_model_len": 1024, "kv_cache_memory_bytes": 16 << 30, **flags}
-    return vllm_kv_planner.plan(found, gpu=gpu, **flags)
+    return plan_of(plan_request(found, gpu=gpu, **flags))
 
 
 def pages(answer: Plan) -> Counter[tuple[int, int]]:

@@ -25,13 +25,17 @@ from tests.speculative_cases import (
     written,
 )
 from vllm_kv_planner import InputError, Plan, PlannerError, UnsupportedError
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import plan_request
 
 ROWS = {row["id"]: row for row in map(json.loads, RECORDED.read_text().splitlines())}
 
 
 def plan(model: str, **arguments: Any) -> Plan:
-    return vllm_kv_planner.plan(
-        model, gpu="H100", planner="standalone", kv_cache_memory_bytes=40 * GIB, **arguments
+    return plan_of(
+        plan_request(
+            model, gpu="H100", planner="standalone", kv_cache_memory_bytes=40 * GIB, **arguments
+        )
     )
 
 

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from benchmarks.parity import compared
-from vllm_kv_planner import plan
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import plan_request
 from vllm_kv_planner.version import VLLM_VERSION
 from vllm_kv_planner.vllm_adapter.internals.names import TESTED
 
@@ -27,7 +28,8 @@ SHOWN_OTHERWISE = {"zai-org/GLM-5.3-Flash": ("groups", "bytes_per_block")}
 @pytest.mark.parametrize("row", ROWS, ids=lambda row: f"{row['vllm_version']} {row['id']}")
 def test_same_as_that_version(row: dict[str, Any]) -> None:
     arguments, model = row["arguments"], row["id"].split()[0]
-    ours = compared(plan(model, gpu="H100", vllm_version=row["vllm_version"], **arguments))
+    request = plan_request(model, gpu="H100", vllm_version=row["vllm_version"], **arguments)
+    ours = compared(plan_of(request))
     theirs = row["vllm"]
     if row["vllm_version"] in ("0.30.0", "0.31.0"):
         for key in SHOWN_OTHERWISE.get(model, ()):

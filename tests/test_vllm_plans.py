@@ -7,20 +7,22 @@ from typing import Any
 
 import pytest
 
-import vllm_kv_planner
 from tests.shared import config_files, records
 from vllm_kv_planner import Plan
+from vllm_kv_planner.planner import plan_of
+from vllm_kv_planner.planning.request import plan_request
 
 ROWS = records("vllm_plans.jsonl")
 
 
 def ours(row: dict[str, Any]) -> Plan:
-    return vllm_kv_planner.plan(
+    request = plan_request(
         str(config_files()[row["hf_id"]]),
         gpu=row["gpu"],
         kv_cache_memory_bytes=row["kv_gib"] << 30,
         **row["args"],
     )
+    return plan_of(request)
 
 
 def groups_of_row(row: dict[str, Any]) -> Counter[tuple[int, int, int]]:

@@ -60,6 +60,18 @@ class Start:
         """Requests that one engine has to hold."""
         return requests_of_each(self.request, self.concurrency)
 
+    @property
+    def gpu(self) -> GPU:
+        """The GPU of every rank."""
+        named = self.request.gpu or DEFAULT_GPU
+        return named if isinstance(named, GPU) else find_gpu(named)
+
+    @property
+    def weights_fill_gpu(self) -> bool:
+        """Whether the weights of a rank alone are more than its GPU has."""
+        weights = self.measured.weights_bytes
+        return weights is not None and weights > self.gpu.total_memory_bytes
+
     def holds(self, request: PlanRequest) -> bool:
         """Whether that engine can be planned and holds what is asked for."""
         try:
@@ -229,8 +241,7 @@ def larger_gpu(start: Start) -> Iterator[Change]:
     request = start.request
     if start.measured.holds(start.each):
         return
-    named = request.gpu or DEFAULT_GPU
-    mine = named if isinstance(named, GPU) else find_gpu(named)
+    mine = start.gpu
     larger = [
         gpu
         for gpu in offered_gpus()
@@ -244,7 +255,9 @@ def larger_gpu(start: Start) -> Iterator[Change]:
             return
 
 
-CHANGES: tuple[Callable[[Start], Iterator[Change]], ...] = (
+Changes = tuple[Callable[[Start], Iterator[Change]], ...]
+
+CHANGES: Changes = (
     another_utilization,
     less_given_memory,
     another_max_num_seqs,
@@ -259,3 +272,5 @@ CHANGES: tuple[Callable[[Start], Iterator[Change]], ...] = (
     larger_gpu,
 )
 """The smallest change first; the order of ``docs/fit.md``."""
+OF_WEIGHTS: Changes = (text_only, more_ranks, larger_gpu)
+"""The changes that make a rank's weights fewer, or its GPU larger."""

@@ -12,7 +12,7 @@ from ...planning.request import PlanRequest
 from ...planning.types import ChangeInfo, HostInfo, Plan
 from ...records import dataclass, replace
 from ...units import GIB, gib
-from .changes import CHANGES, Change, Start
+from .changes import CHANGES, OF_WEIGHTS, Change, Changes, Start
 from .constraints import MOST_REQUESTS, whole
 from .measure import Measure, Measurer
 from .solve import HUNDREDTHS, at_utilization
@@ -87,7 +87,8 @@ def smallest_change(
     start = _start(request, concurrency, measure)
     if start.measured.holds(start.each):
         return None
-    return next((each for each in _suggested(start) if each.fits), None)
+    changes = OF_WEIGHTS if start.weights_fill_gpu else CHANGES
+    return next((each for each in _suggested(start, changes) if each.fits), None)
 
 
 def with_changes(request: PlanRequest, plan: Plan) -> Plan:
@@ -147,9 +148,9 @@ def _start(request: PlanRequest, concurrency: int, measure: Measurer | None) -> 
     return Start(request=request, measured=measured, concurrency=concurrency, measure=measure)
 
 
-def _suggested(start: Start) -> Iterator[Suggestion]:
-    """Every change that vLLM accepts and that gains something."""
-    for changes in CHANGES:
+def _suggested(start: Start, kinds: Changes = CHANGES) -> Iterator[Suggestion]:
+    """Every change of these kinds that vLLM accepts and that gains something."""
+    for changes in kinds:
         try:
             for change in changes(start):
                 suggestion = suggested(start, change)
