@@ -134,7 +134,7 @@ def test_glm_5_2_keeps_an_index_in_every_layer_before_0_24() -> None:
     ("gpu", "version", "step", "requests"),
     [
         *[("B200", "0.27", 8192, 1024), ("B200", "0.28", 16384, 1024)],
-        *[("GB10", "0.32", 8192, 1024), ("GB10", "0.33", 2048, 256)],
+        *[("GB10", "0.13", 2048, 256), ("GB10", "0.32", 2048, 256), ("GB10", "0.33", 2048, 256)],
     ],
 )
 def test_a_step_by_default(gpu: str, version: str, step: int, requests: int) -> None:

@@ -20,6 +20,9 @@ from .versions import TODAY, PlanningRules
 GIB = 1 << 30
 LARGE_MEMORY = 160 * GIB  # B200 and up
 MIDDLE_MEMORY = 70 * GIB  # H100 and up, but not A100 (vLLM pull request 17885) and GB10
+GB10 = (12, 1)
+"""Steps like a small GPU: 0.33 says so, before it NVML told vLLM no total (platforms/cuda.py), and
+a published start of 0.13 agrees."""
 _BATCHED_DP_MOE_TOKENS = 256  # SchedulerConfig.DEFAULT_MAX_NUM_BATCHED_TOKENS_FOR_BATCHED_DP
 
 
@@ -55,7 +58,7 @@ def batch_defaults(
     if (
         device_memory_bytes >= MIDDLE_MEMORY
         and "a100" not in device_name.lower()
-        and not (compute_capability == (12, 1) and rules.gb10_steps_are_small)
+        and compute_capability != GB10
     ):
         return BatchSizes(8192 if server else 16384, 1024)
     return BatchSizes(2048 if server else 8192, 256)

@@ -55,9 +55,6 @@ class PlanningRules:
     largest_gpus_step_further = Since(
         *(0, 28), "a server on a GPU of 160 GiB or more steps by 16,384 tokens, not 8,192", _STEP
     )
-    gb10_steps_are_small = Since(
-        *(0, 33), "GB10 gets the step of a small GPU, not that of an H100", _STEP
-    )
 
     # engine/arg_utils.py, _set_default_chunked_prefill_and_prefix_caching_args
     hybrids_cache_prefixes = Since(

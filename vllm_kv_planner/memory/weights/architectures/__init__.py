@@ -40,8 +40,8 @@ def family(architecture: str) -> Row | None:
             return family(twin)
         from .shapes import row_of
 
-        return row_of(architecture)
-    if "like" not in found:
+        found = row_of(architecture)
+    if found is None or "like" not in found:
         return found
     base = family(found["like"]) or {}
     return {**base, **{key: value for key, value in found.items() if key != "like"}}

@@ -116,9 +116,7 @@ def row_of(architecture: str) -> Row | None:
     if found is None:
         return None
     if "like" in found:
-        from . import family
-
-        return family(found["like"])
+        return {"like": found["like"]}
     options = {key: found[key] for key in ("lora_embeddings", "unverified") if key in found}
     if "inner" in found:
         named = {"wrapper": "shapes:towers", "text": "registry", "prefix": found["inner"]}
