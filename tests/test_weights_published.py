@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from vllm_kv_planner.config.presets import find_preset
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.model.describe import describe
 
@@ -46,6 +47,17 @@ def test_published_models_as_vllm_counts_them() -> None:
             wrong.append(f"{row['hf_id']} {args}: {found.num_bytes[0] / GIB:.4f} {expected}")
     assert compared >= 0.95 * len(rows)
     assert len(wrong) <= 0.05 * len(rows), "\n".join(wrong)
+
+
+@pytest.mark.parametrize(("size", "size_bytes"), [(1, 322_084_987_816), (8, 40_930_050_536)])
+def test_glm_5_3_flash_quantises_neither_what_attends_nor_its_encoder(
+    size: int, size_bytes: int
+) -> None:
+    """FP8 in blocks; vLLM 0.33's own count, made by ``tools/compare_weights.py``."""
+    preset = find_preset("zai-org/GLM-5.3-Flash")
+    assert preset is not None
+    found = estimate(preset.config, tensor_parallel_size=size)
+    assert found.num_bytes == (size_bytes,)
 
 
 def test_loading_as_h100_engines_reported_it() -> None:

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import Literal, Protocol
 
 from ...kv_cache.spec import cdiv, round_up
-from ...records import dataclass
+from ...records import dataclass, replace
 from .quantization.base import LinearMethod, LinearShape
 from .rank import Place, Rank, Tensor
 
@@ -294,3 +294,16 @@ def mlp_pair(
         Linear(up, hidden, (inner, inner) if gated else (inner,), bias=bias),
         Linear(down, inner, (hidden if out is None else out,), "row", bias=bias),
     )
+
+
+def unquantised(block: Block) -> Block:
+    """The block with linear layers that keep the model's dtype, whatever the checkpoint says."""
+    children = (
+        unquantised(child)
+        if isinstance(child, Block)
+        else replace(child, quantised=False)
+        if isinstance(child, Linear)
+        else child
+        for child in block.children
+    )
+    return replace(block, children=tuple(children))

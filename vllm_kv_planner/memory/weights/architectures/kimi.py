@@ -11,7 +11,7 @@ from ....model.layers.delta_net import KimiDeltaAttention
 from ....model.layers.latent import LatentAttention
 from ....model.layers.sparse import MiniMaxSparseAttention
 from ..experts import RoutedExperts
-from ..modules import AttentionScales, Block, Heads, Linear, Module, Norm, Weight
+from ..modules import AttentionScales, Block, Heads, Linear, Module, Norm, Weight, unquantised
 from .attention import attention, rotary
 from .decoder import assemble
 from .deepseek_v4 import hyper_connections
@@ -105,12 +105,15 @@ def _k3_experts(facts: Facts) -> Block:
 
 
 def glm5_next(facts: Facts) -> WeightTree:
-    """Hyper-connections; sparse latents with an indexer over pooled keys."""
+    """Hyper-connections; sparse latents with an indexer over pooled keys.
+
+    What attends is never quantised (models/glm5next/common/model.py and kda.py).
+    """
     blocks: dict[int, Block] = {}
-    latent = _pooled_latent(facts)
+    latent = unquantised(_pooled_latent(facts))
     for cache in facts.description.layers:
         if isinstance(cache, KimiDeltaAttention):
-            blocks[cache.index] = kimi_delta(facts, cache)
+            blocks[cache.index] = unquantised(kimi_delta(facts, cache))
         elif isinstance(cache, LatentAttention):
             blocks[cache.index] = latent
     after = feed_forward(facts)

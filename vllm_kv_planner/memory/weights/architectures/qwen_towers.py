@@ -20,6 +20,7 @@ from ..modules import (
     attention_pair,
     mlp_pair,
     qkv_linear,
+    unquantised,
 )
 from .facts import Facts, part
 
@@ -119,7 +120,10 @@ def qwen3(facts: Facts) -> Sequence[Module]:
 
 
 def glm5_next(facts: Facts) -> Sequence[Module]:
-    """Encoder with norms of queries and keys, a strided convolution, a gated merger."""
+    """Encoder with norms of queries and keys, a strided convolution, a gated merger.
+
+    It is never quantised (models/glm5next/common/model.py).
+    """
     config = part(facts, "vision_config", "glm5_next_vision")
     if config is None or not facts.builds_tower("image", "video"):
         return ()
@@ -156,7 +160,7 @@ def glm5_next(facts: Facts) -> Sequence[Module]:
         Norm("post_layernorm", hidden, part="vision"),
         Rotary(facts.text.int("max_position_embeddings"), size // 2, None, "vision"),
     )
-    return (Block("visual", children, "vision", is_tower=True),)
+    return (unquantised(Block("visual", children, "vision", is_tower=True)),)
 
 
 def kimi(facts: Facts) -> Sequence[Module]:
