@@ -93,6 +93,9 @@ class TraceInput:
             raise InputError(f"{self.where}: cannot be read ({error.strerror or error})") from None
 
 
+_PACKED_AT_ONCE = 8192  # Python 3.12 and later ask for 128 KiB
+
+
 class _Packed:
     """A compressed file that counts what was read of it; all that ``GzipFile`` asks for."""
 
@@ -101,8 +104,8 @@ class _Packed:
         self.bytes_read = 0
 
     def read(self, size: int = -1) -> bytes:
-        """The next compressed bytes."""
-        packed = self._file.read(size)
+        """The next compressed bytes: few, since all of them count before they are unpacked."""
+        packed = self._file.read(min(size, _PACKED_AT_ONCE) if size >= 0 else size)
         self.bytes_read += len(packed)
         return packed
 
