@@ -200,7 +200,7 @@ MEMORY_REASONS: tuple[Reason, ...] = (
         "memory is read from the device, so the runner's own buffers count",
     ),
     ((0, 29), ("CUDA graphs", "activation peak"), "Model Runner V2 for every model"),
-    ((0, 32), _ACTIVATION, "freed large blocks are kept whole and all given back"),
+    ((0, 31), _ACTIVATION, "freed large blocks are kept whole and all given back"),
     ((0, 33), _ACTIVATION, "the sampler is profiled with every parameter set"),
     ((0, 33), _ACTIVATION, "PyTorch 2.14 measures no embedding table while compiling"),
     ((0, 33), ("outside PyTorch",), "cuBLAS starts before the first snapshot"),
