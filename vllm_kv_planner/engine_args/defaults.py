@@ -5,8 +5,6 @@ The rules stand in caching, lengths, parallel, runner and speculative; this only
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from ..errors import UnsupportedError
 from ..files.json_file import read_json
 from ..gpu.gpu import GPU
@@ -36,9 +34,6 @@ from .runner import (
 )
 from .speculative import Speculative, limited_length, resolve_speculative
 from .versions import TODAY, PlanningRules
-
-if TYPE_CHECKING:
-    pass
 
 
 @dataclass(frozen=True, kw_only=True)

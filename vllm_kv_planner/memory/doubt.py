@@ -77,8 +77,8 @@ def doubt_rows(rows: list[dict[str, Any]]) -> tuple[Doubt, ...]:
     """The rows of the file."""
     return tuple(
         Doubt(
-            first=_minor(row.get("vllm", _ANY)[0]),
-            last=_minor(row.get("vllm", _ANY)[1]),
+            first=versions_of(row)[0],
+            last=versions_of(row)[1],
             device=row.get("device"),
             platform=row.get("platform"),
             ranks=tuple(row.get("ranks", (1, 1 << 20))),
@@ -92,7 +92,10 @@ def doubt_rows(rows: list[dict[str, Any]]) -> tuple[Doubt, ...]:
     )
 
 
-_ANY = ("0.0", "9.99")
+def versions_of(row: dict[str, Any]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The first and the last minor version that a row of the file holds for; all by default."""
+    first, last = row.get("vllm", ("0.0", "9.99"))
+    return _minor(first), _minor(last)
 
 
 def _minor(text: str) -> tuple[int, int]:

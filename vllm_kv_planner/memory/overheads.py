@@ -17,7 +17,7 @@ from typing import Any
 from ..files.json_file import read_json
 from ..model.layers.delta_net import GatedDeltaNet
 from ..records import dataclass
-from .doubt import Doubt, doubt_rows, find_doubt
+from .doubt import Doubt, doubt_rows, find_doubt, versions_of
 from .experts import rocm_padding
 from .forward import benchmarked_table
 from .rank import Rank
@@ -171,8 +171,8 @@ def find_row(
 def _rows(rows: list[dict[str, Any]]) -> tuple[Measured, ...]:
     return tuple(
         Measured(
-            first=_version(row.get("vllm", ("0.0", "9.99"))[0]),
-            last=_version(row.get("vllm", ("0.0", "9.99"))[1]),
+            first=versions_of(row)[0],
+            last=versions_of(row)[1],
             device=row.get("device"),
             ranks=tuple(row.get("ranks", (1, 1 << 20))),
             pipeline=bool(row.get("pipeline", False)),
@@ -182,11 +182,6 @@ def _rows(rows: list[dict[str, Any]]) -> tuple[Measured, ...]:
         )
         for row in rows
     )
-
-
-def _version(text: str) -> tuple[int, int]:
-    major, minor = text.split(".")
-    return int(major), int(minor)
 
 
 def _bytes(mib: float) -> int:

@@ -24,14 +24,14 @@ from .phase import MIB, round_up
 from .rank import Rank
 
 _FACTOR, _SMALL_FACTOR = 5, 2
-_SMALL_FROM, _LONG = (0, 32), 256 * 1024
+_LONG = 256 * 1024
 _KEYS_A_ROW = 576 * 2 // 132
 _SCALE = 4
 _TOP_K = MIB
 _ROW, _LATENT = 576, 512
 _REQUESTS = 4
 """``PREFILL_CHUNK_SIZE`` of DeepSeek-V4."""
-_LOGITS, _LOGITS_FROM = 512 * MIB, (0, 19)
+_LOGITS = 512 * MIB
 _BF16 = 2
 
 
@@ -46,23 +46,23 @@ def sparse_workspace(rank: Rank) -> int:
 
 def indexer_logits(rank: Rank) -> int:
     """Bytes of the indexer's largest logits, which the profile allocates for a moment."""
-    seen = rank.setup.gpu.platform == "cuda" and rank.rules.version >= _LOGITS_FROM
+    seen = rank.setup.gpu.platform == "cuda" and rank.rules.profiles_indexer_logits
     return _LOGITS if seen and _indexers(rank) else 0
 
 
 def _factor(rank: Rank, length: int) -> int:
-    is_long = length > _LONG and rank.rules.version >= _SMALL_FROM
+    is_long = length > _LONG and rank.rules.shrinks_sparse_workspace
     return _SMALL_FACTOR if is_long else _FACTOR
 
 
 def _indexers(rank: Rank) -> list[tuple[int, int]]:
     """Of every indexer tokens a key, and a key's width."""
+    layers = rank.setup.model.layers
+    plain = ((each.tokens_per_key, each.head_dim) for each in layers if isinstance(each, Indexer))
     return [
-        (layer.tokens_per_key if isinstance(layer, Indexer) else layer.compress_ratio,
-         layer.head_dim)
-        for layer in rank.setup.model.layers
-        if isinstance(layer, (Indexer, CompressedIndex))
-    ]  # fmt: skip
+        *plain,
+        *((e.compress_ratio, e.head_dim) for e in layers if isinstance(e, CompressedIndex)),
+    ]
 
 
 def _gathered(rank: Rank, length: int) -> int:
@@ -80,7 +80,7 @@ def _expanded(rank: Rank, length: int) -> int:
     if not setup.resolved.kv_cache_dtype.name.startswith("fp8"):
         return queries
     rows = _factor(rank, length) * length * _ROW * _BF16
-    if rank.rules.version < _SMALL_FROM:
+    if not rank.rules.shrinks_sparse_workspace:
         return queries + rows
     padded = round_up(heads, 64 if setup.gpu.cuda_capability[0] == 9 else 128)
     return queries + rows + tokens * (padded * (_ROW + _LATENT) + heads * _LATENT) * _BF16
