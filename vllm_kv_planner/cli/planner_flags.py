@@ -6,6 +6,7 @@ import argparse
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ..engine_args.arguments import parse_quantity, prepare_arguments
@@ -27,8 +28,9 @@ CUSTOM_LENGTH = 8192
 CUSTOM_FLAGS = ("layers", "kv-heads", "head-dim", "heads")
 
 
+@cache
 def command_parser(command: str) -> FlagParser:
-    """The parser of a subcommand, as ``commands.json`` describes it.
+    """The parser of a subcommand, made once, as ``commands.json`` describes it.
 
     A row of flags there holds ``argparse``'s own words; a text stands for rows that commands share.
     """
