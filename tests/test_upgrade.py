@@ -12,8 +12,7 @@ import pytest
 from vllm_kv_planner import InputError, UnsupportedError, plan, plan_request, upgrade
 from vllm_kv_planner.capacity.upgrade import FIGURES, FOLLOWS
 from vllm_kv_planner.cli import main
-from vllm_kv_planner.engine_args.versions import reasons
-from vllm_kv_planner.memory.versions import memory_reasons
+from vllm_kv_planner.memory.versions import all_reasons
 
 pytest_plugins = ["tests.hub_fixtures"]
 pytestmark = pytest.mark.usefixtures("offline")
@@ -118,7 +117,7 @@ def test_in_python() -> None:
 
 def test_every_reason_names_figures_that_are_shown() -> None:
     figures = {label for label, _, _ in FIGURES}
-    for _, moved, why in (*reasons(), *memory_reasons()):
+    for _, moved, why in all_reasons():
         assert moved and set(moved) <= figures and why
     assert set(FOLLOWS) <= figures
     assert {each for row in FOLLOWS.values() for each in row} <= figures

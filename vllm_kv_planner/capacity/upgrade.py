@@ -13,9 +13,8 @@ from operator import attrgetter
 from typing import Any
 
 from ..engine_args.flag_table import is_today, older_flag, refused_by
-from ..engine_args.versions import reasons
 from ..errors import InputError, PlannerError
-from ..memory.versions import memory_reasons, version_rules
+from ..memory.versions import all_reasons, version_rules
 from ..planner import plan_of
 from ..planning.request import PlanRequest
 from ..planning.types import FITS, REFUSED, Plan
@@ -215,7 +214,7 @@ def refused_flags(words: Iterable[str], version: str) -> Iterator[str]:
 def changes_of(plans: list[tuple[str, Plan]]) -> Iterator[Change]:
     """Every figure that is not the same in the first and the last; the headline in any case."""
     steps = {label: steps_of(plans, path) for label, path, _ in FIGURES}
-    told = [*reasons(), *memory_reasons()]
+    told = all_reasons()
     for label, path, _ in FIGURES:
         before, after = figure(plans[0][1], path), figure(plans[-1][1], path)
         if before == after and label not in ALWAYS:

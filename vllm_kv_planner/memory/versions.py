@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 
-from ..engine_args.versions import FIRST, PlanningRules, Reason
+from ..engine_args.versions import FIRST, Between, PlanningRules, Reason, reasons
 from ..errors import UnsupportedError
 from ..model.description import ItemRule
 from ..records import dataclass
@@ -39,31 +39,6 @@ _MOE_V2 = frozenset(
 _ACTIVATION = ("activation peak",)
 
 
-class _Between:
-    """A rule of the minor versions from ``first`` on, and before ``before``.
-
-    ``began`` and ``ended`` tell a reader of ``upgrade`` what these two versions changed, ``moves``
-    which figures of the plan.
-    """
-
-    def __init__(
-        self,
-        first: tuple[int, int] = FIRST,
-        *,
-        before: tuple[int, int] = (VLLM_MINOR[0] + 1, 0),
-        began: str = "",
-        ended: str = "",
-        moves: tuple[str, ...] = _ACTIVATION,
-    ) -> None:
-        self.first, self.before = first, before
-        self.reasons: list[Reason] = [
-            (version, moves, why) for version, why in ((first, began), (before, ended)) if why
-        ]
-
-    def __get__(self, rules: VersionRules, owner: type) -> bool:
-        return self.first <= rules.version < self.before
-
-
 @dataclass(frozen=True)
 class VersionRules(PlanningRules):
     """One minor version's rules, those of planning among them.
@@ -85,7 +60,7 @@ class VersionRules(PlanningRules):
         """Share of the GPU an engine asks for."""
         return 0.92 if self.version >= (0, 20) else 0.9
 
-    sampler_sorts = _Between(before=(0, 17), ended="top-k and top-p no longer sort the vocabulary")
+    sampler_sorts = Between(before=(0, 17), ended="top-k and top-p no longer sort the vocabulary")
     """Top-k and top-p sort the vocabulary (before Triton's kernel came)."""
 
     @property
@@ -118,59 +93,59 @@ class VersionRules(PlanningRules):
             return ()
         return ("TRITON_FLASH_ATTN", "TRITON_FLASHINFER", "FLASHINFER_MLA_SPARSE_SM90")
 
-    masks_images = _Between((0, 12), before=(0, 29))
+    masks_images = Between((0, 12), before=(0, 29))
     """Pixtral's encoder tells images apart by a dense mask, see ``encoder._mask``."""
-    few_rows_sort = _Between(before=(0, 31))
+    few_rows_sort = Between(before=(0, 31))
     """Model Runner V1 still sorts when fewer than 8 rows are sampled."""
-    flashinfer_where_installed = _Between(before=(0, 12))
+    flashinfer_where_installed = Between(before=(0, 12))
     """FlashInfer's sampler runs where the image brings it, which nobody can see from here."""
-    flashinfer_samples = _Between((0, 21), began="FlashInfer's sampler is on by default")
+    flashinfer_samples = Between((0, 21), began="FlashInfer's sampler is on by default")
     """FlashInfer's sampler is on by default."""
-    v2_warms_sampler = _Between((0, 33), began="the sampler is profiled with every parameter set")
+    v2_warms_sampler = Between((0, 33), began="the sampler is profiled with every parameter set")
     """Model Runner V2 profiles its sampler with every parameter set, not only greedily."""
-    keeps_expert_workspaces = _Between((0, 13), began="buffers of fused experts stay allocated")
+    keeps_expert_workspaces = Between((0, 13), began="buffers of fused experts stay allocated")
     """Fused experts' buffers come from vLLM's workspace manager and stay allocated."""
-    counts_runner_buffers = _Between(
+    counts_runner_buffers = Between(
         (0, 27),
-        began="memory is read from the device, so the runner's own buffers count",
-        moves=("outside PyTorch", "activation peak"),
+        "memory is read from the device, so the runner's own buffers count",
+        ("outside PyTorch", "activation peak"),
     )
     """Memory is read from the device (``total_consumed``), so the runner's buffers count.
 
     Before, only the weights, the torch peak above them and memory outside torch counted.
     """
-    measures_lookups = _Between(
+    measures_lookups = Between(
         (0, 19),
         before=(0, 33),
         began="compiling measures the embedding's kernel on a table of its own (to 0.32)",
         ended="PyTorch 2.14 measures no embedding table while compiling",
     )
     """Compiling measures the embedding's kernel on a table of its own (to PyTorch 2.13)."""
-    keeps_measured_table = _Between((0, 28), before=(0, 31))
+    keeps_measured_table = Between((0, 28), before=(0, 31))
     """What measuring the lookup allocated is not given back to the device.
 
     Seen in cold starts of 0.28 (RTX 5090, RTX 4090 D) and 0.29 (RTX PRO 4500), not of 0.27.1
     (RTX 4090); from 0.31 on large blocks are kept whole and all given back.
     """
-    split_limited = _Between((0, 31), began="freed large blocks are kept whole and all given back")
+    split_limited = Between((0, 31), began="freed large blocks are kept whole and all given back")
     """The profile run keeps freed large blocks whole, so that all of them are given back.
 
     Source: ``v1/worker/gpu_worker.py`` ``determine_available_memory`` of 0.31.0; not of 0.30.0.
     """
-    loads_split_limited = _Between((0, 21))
+    loads_split_limited = Between((0, 21))
     """So does loading the model: a weight of 20 MiB and more counts whole segments of 2 MiB.
 
     Source: ``v1/worker/gpu_worker.py`` ``load_model`` of 0.21.0; not of 0.20.2. CUDA only.
     """
-    profiles_indexer_logits = _Between((0, 19))
+    profiles_indexer_logits = Between((0, 19))
     """The sparse indexer's largest logits are allocated in the profile run, see ``sparse.py``."""
-    shrinks_sparse_workspace = _Between((0, 32))
+    shrinks_sparse_workspace = Between((0, 32))
     """Sparse attention reserves less for long requests, and FlashMLA its padded heads."""
-    blas_workspace_before_profile = _Between(
+    blas_workspace_before_profile = Between(
         (0, 33), began="cuBLAS starts before the first snapshot", moves=("outside PyTorch",)
     )
     """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
-    refuses_sequences_without_state = _Between((0, 19))
+    refuses_sequences_without_state = Between((0, 19))
     """More sequences than blocks: no start, where states and full CUDA graphs are there."""
 
     def deducts_graphs(self, uses_v2: bool) -> bool:
@@ -217,8 +192,6 @@ _OTHER_REASONS: tuple[Reason, ...] = (
 """Of the rules that are methods."""
 
 
-def memory_reasons() -> list[Reason]:
-    """What each version changed in how memory is used and measured, the oldest first."""
-    rules = (rule for rule in vars(VersionRules).values() if isinstance(rule, _Between))
-    found = [*(reason for rule in rules for reason in rule.reasons), *_OTHER_REASONS]
-    return sorted(found, key=lambda reason: reason[0])
+def all_reasons() -> list[Reason]:
+    """What each version changed in how it plans and measures, the oldest first."""
+    return sorted([*reasons(VersionRules), *_OTHER_REASONS], key=lambda reason: reason[0])
