@@ -12,13 +12,15 @@ from vllm_kv_planner.engine_args.attention_backend import (
     EngineFacts,
     Preferences,
     boundary_skip_layers,
+    choose,
+    declared,
+    names_in,
     preferences_of,
     select_backend,
     select_cpu_backend,
 )
 from vllm_kv_planner.engine_args.attention_backend.declaration import Situation
 from vllm_kv_planner.engine_args.attention_backend.kv_dtypes import check_known
-from vllm_kv_planner.engine_args.attention_backend.select import choose, declared, names_in
 from vllm_kv_planner.engine_args.flag_table import flag_of
 from vllm_kv_planner.errors import UnknownNameError, UnsupportedError
 from vllm_kv_planner.model.layers.base import BackendRequest

@@ -1,4 +1,4 @@
-"""The command line: one file a subcommand; each parses, calls the library and prints.
+"""The command line: each subcommand parses, calls the library and prints.
 
 Exit codes: 0 it fits, 1 it does not fit (the plan is printed all the same), 2 the input is wrong
 (one line on stderr, nothing on stdout).
@@ -12,19 +12,20 @@ from collections.abc import Sequence
 from .output import printing, say, tell
 
 COMMANDS = {
-    "plan": "KV cache memory, blocks and concurrency of one engine",
-    "fit": "set-ups that serve what you need, and what one more flag would buy",
-    "compare": "models side by side: bytes per token, per request, concurrency",
-    "paging": "what paging saves against reserving max_model_len for every request",
-    "workload": "how many of your requests really run together",
-    "sweep": "many set-ups to CSV, JSONL or Parquet, resumable",
-    "upgrade": "what another version of vLLM changes for one engine, and why",
-    "launch": "plan a vllm serve command, then start it where it fits",
-    "explain": "a start-up log of vLLM: predicted and actual side by side",
-    "calibrate": "learn from start-up logs what later plans on the device use",
-    "gpus": "GPUs known by name, with how sure each one's memory is",
-    "models": "the models that are known without any network",
+    "plan": ("engine", "KV cache memory, blocks and concurrency of one engine"),
+    "fit": ("fit", "set-ups that serve what you need, and what one more flag would buy"),
+    "compare": ("compare", "models side by side: bytes per token, per request, concurrency"),
+    "paging": ("engine", "what paging saves against reserving max_model_len for every request"),
+    "workload": ("workload", "how many of your requests really run together"),
+    "sweep": ("sweep", "many set-ups to CSV, JSONL or Parquet, resumable"),
+    "upgrade": ("engine", "what another version of vLLM changes for one engine, and why"),
+    "launch": ("launch", "plan a vllm serve command, then start it where it fits"),
+    "explain": ("logs", "a start-up log of vLLM: predicted and actual side by side"),
+    "calibrate": ("logs", "learn from start-up logs what later plans on the device use"),
+    "gpus": ("catalogue", "GPUs known by name, with how sure each one's memory is"),
+    "models": ("catalogue", "the models that are known without any network"),
 }
+"""By name the module that has its ``run_NAME``, and what the usage says of it."""
 
 USAGE = """\
 usage: vllm-kv-planner [--version] [--help] COMMAND ...
@@ -56,7 +57,7 @@ def run(arguments: list[str]) -> int:
         say(f"vllm-kv-planner {__version__}")
         return 0
     if command in ("--help", "-h"):
-        listed = "\n".join(f"  {name:<12}{text}" for name, text in COMMANDS.items())
+        listed = "\n".join(f"  {name:<12}{text}" for name, (_, text) in COMMANDS.items())
         say(USAGE.format(commands=listed).rstrip("\n"))
         return 0 if arguments else 2
     try:
@@ -68,7 +69,8 @@ def run(arguments: list[str]) -> int:
         from importlib import import_module
 
         with hiding(arguments):
-            code = import_module(f".{command}_command", __name__).run(arguments[1:])
+            module = import_module(f".{COMMANDS[command][0]}", __name__)
+            code = getattr(module, f"run_{command}")(arguments[1:])
         assert isinstance(code, int)
         return code
     except PlannerError as error:

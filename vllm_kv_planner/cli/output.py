@@ -12,7 +12,7 @@ from typing import IO, TYPE_CHECKING, Any
 from ..errors import PlannerError, printable
 
 if TYPE_CHECKING:
-    from ..report.answer import Answer
+    from ..report import Answer
 
 
 def say(text: str, stream: IO[str] | None = None, end: str = "\n") -> None:
@@ -32,7 +32,7 @@ def tell(text: str, end: str = "\n") -> None:
 def _safe(line: str) -> str:
     if line.isprintable():
         return line
-    from ..report.terminal import CODES
+    from ..report.render import CODES
 
     ours = tuple(f"[{code}m" for code in ("0", *CODES.values()))
     first, *others = line.split("\033")
@@ -93,7 +93,7 @@ def rendered(answer: Answer, form: str) -> str:
         return to_csv(answer.csv_table())
     if form == "markdown":
         return "\n\n".join(map(to_markdown, answer.documents()))
-    from ..report.terminal import wants_colour
+    from ..report.render import wants_colour
 
     colour, unicode = wants_colour(sys.stdout), knows_bars(sys.stdout.encoding)
     return "\n\n".join(to_text(each, colour=colour, unicode=unicode) for each in answer.documents())

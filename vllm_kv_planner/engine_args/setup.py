@@ -17,8 +17,7 @@ from ..model.description import ModelDescription
 from ..model.layers.base import CacheContext
 from ..model.layers.mamba import common_checkpoint_alignment, largest_state_bytes
 from ..records import dataclass, replace
-from .attention_backend import AttentionBackend
-from .attention_backend.backend import hybrid_bytes_per_token, layer_bytes_per_token
+from .attention_backend import AttentionBackend, hybrid_bytes_per_token, layer_bytes_per_token
 from .block_size import (
     DEFAULT_BLOCK_SIZE,
     BlockSizes,

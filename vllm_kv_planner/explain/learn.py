@@ -21,8 +21,7 @@ from ..memory.activation import engine_of
 from ..memory.rank import Rank
 from ..memory.versions import version_rules
 from ..records import dataclass
-from ..report.answer import Answer
-from ..report.document import Document, lines_of, noted
+from ..report import Answer, Document, lines_of, noted
 from ..units import gib
 from .compare import tightest
 from .measured import ROUNDING, Measured, measured

@@ -8,8 +8,7 @@ from typing import Any
 
 from ..engine_args.flag_table import flag_text
 from ..records import dataclass
-from ..report.answer import Answer
-from ..report.document import Document, Figures, Lines, Section, Table, flat_table, noted
+from ..report import Answer, Document, Figures, Lines, Section, Table, flat_table, noted
 from ..units import gib
 from .types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan
 

@@ -2,10 +2,24 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
+from typing import IO
 
-from .document import Block, Chart, Code, Document, Figures, Section, Table, head_and_cells, safe
-from .terminal import paint
+from . import Block, Chart, Code, Document, Figures, Section, Table, head_and_cells, safe
+
+CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
+
+
+def wants_colour(stream: IO[str]) -> bool:
+    """Whether ``stream`` is a terminal whose user did not switch colour off (NO_COLOR)."""
+    return stream.isatty() and "NO_COLOR" not in os.environ and os.environ.get("TERM") != "dumb"
+
+
+def paint(text: str, style: str, *, colour: bool) -> str:
+    """``text`` in a style of ``CODES``, or as it is."""
+    return f"\033[{CODES[style]}m{text}\033[0m" if colour else text
+
 
 IN_ASCII = str.maketrans("▁▂▃▄▅▆▇█│└─", ".:-=+*%#|+-")
 """A chart's characters where the terminal knows ASCII only."""

@@ -10,8 +10,8 @@ from typing import Any
 from ..errors import printable
 from ..planning.document import plan_cells
 from ..records import dataclass
-from ..report.answer import Answer
-from ..report.document import (
+from ..report import (
+    Answer,
     Chart,
     Column,
     Document,

@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any
 
 from ...records import dataclass, fields
-from ...report.answer import Answer
-from ...report.document import (
+from ...report import (
+    Answer,
     Code,
     Column,
     Document,

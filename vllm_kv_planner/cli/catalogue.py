@@ -1,4 +1,4 @@
-"""``vllm-kv-planner gpus``: the catalogue of GPUs, with how sure each total is."""
+"""``gpus`` and ``models``: what is known by name, with how sure each entry is."""
 
 from __future__ import annotations
 
@@ -15,10 +15,32 @@ if TYPE_CHECKING:
 WIDTH = 80
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_gpus(arguments: Sequence[str]) -> int:
     """Parse, look up, print; returns the exit code."""
     given = command_parser("gpus").parse_args(list(arguments))
     say(_rendered(_records(" ".join(given.word)), given.format))
+    return 0
+
+
+def run_models(arguments: Sequence[str]) -> int:
+    """Parse, list; returns the exit code."""
+    from ..config import presets
+    from ..errors import UnknownNameError
+
+    given = command_parser("models").parse_args(list(arguments))
+    words = [word.lower() for word in given.words]
+    names = [name for name in presets.known_names() if all(word in name.lower() for word in words)]
+    if not names:
+        from ..config.presets import nearest_models
+
+        near = nearest_models("-".join(words))
+        hint = f"; did you mean {' or '.join(near)}?" if near else ""
+        raise UnknownNameError(f"no bundled model has {' and '.join(words)} in its name{hint}")
+    for name in names:
+        preset = presets.find_preset(name)
+        if preset is not None:
+            architecture = preset.config["architectures"][0]
+            say(f"{name:<56} {architecture:<40} {preset.certainty}")
     return 0
 
 
@@ -63,9 +85,8 @@ def _records(word: str) -> list[dict[str, Any]]:
 
 
 def _rendered(records: list[dict[str, Any]], form: str) -> str:
-    from ..report.document import Column, Document, Section, Table, table_of
-    from ..report.render import to_csv, to_text
-    from ..report.terminal import wants_colour
+    from ..report import Column, Document, Section, Table, table_of
+    from ..report.render import to_csv, to_text, wants_colour
 
     if form == "json":
         import json

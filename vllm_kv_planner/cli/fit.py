@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..planning.request import PlanRequest
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_fit(arguments: Sequence[str]) -> int:
     """Parse, search, print; returns the exit code."""
     given, pasted = parsed("fit", arguments)
     request, named, gpus = asked(given, pasted)

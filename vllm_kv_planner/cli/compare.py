@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from ..planning.request import PlanRequest
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_compare(arguments: Sequence[str]) -> int:
     """Parse, plan each, print; returns the exit code."""
     from ..capacity.compare import LENGTHS, compare
 

@@ -1,4 +1,4 @@
-"""``vllm-kv-planner explain``: a real start's log, predicted and actual side by side."""
+"""``explain`` and ``calibrate``: what the logs of real starts say, and what they teach."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING
 
 from ..engine_args.choose_gpu import choose_gpu
 from ..errors import InputError, PlannerError
+from ..files.written import check_apart
 from .output import rendered, say
-from .planner_flags import calibration_of, command_parser
+from .planner_flags import calibration_of, command_parser, usual_path
 
 if TYPE_CHECKING:
     from ..explain.predict import Given
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 MOST_LOGS = 200
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_explain(arguments: Sequence[str]) -> int:
     """Read, plan again, compare, print; returns the exit code."""
     from ..explain.compare import compare
     from ..explain.explanation import Explanation, Explanations
@@ -34,6 +35,33 @@ def run(arguments: Sequence[str]) -> int:
         except PlannerError as refusal:
             found.append(compare(log, None, (f"not predicted: {refusal}",)))
     say(rendered(Explanations(tuple(found)), given.format))
+    return 0
+
+
+def run_calibrate(arguments: Sequence[str]) -> int:
+    """Read, learn, write, and say what was learned; returns the exit code."""
+    import time
+
+    from ..calibration.store import add
+    from ..explain.learn import Learned, learn
+
+    given = command_parser("calibrate").parse_args(list(arguments))
+    if given.no_calibration:
+        raise InputError("--no-calibration: calibrate writes that file; leave the flag out")
+    filled = gaps(given)
+    today = time.strftime("%Y-%m-%d")
+    records = []
+    logs = read_logs(given)
+    for log in logs:
+        try:
+            records.append(learn(log, filled, today=today))
+        except PlannerError as error:
+            raise InputError(f"{log.where}: {error}") from None
+    path = given.calibration or usual_path()
+    check_apart({"--calibration": path}, [given.logs, given.model])
+    notes = (*add(path, tuple(records)).notes, *(note for log in logs for note in log.notes))
+    learned = Learned(file=path, records=tuple(records), notes=notes)
+    say(rendered(learned, given.format))
     return 0
 
 

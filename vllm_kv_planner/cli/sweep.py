@@ -26,7 +26,7 @@ CUSTOM = "custom"
 """What the model's column says of a hand-made one."""
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_sweep(arguments: Sequence[str]) -> int:
     """Parse, plan, write rows; returns the exit code."""
     given = command_parser("sweep").parse_args(prepare_arguments(list(arguments)))
     if given.output is None and (given.resume or given.overwrite or given.retry_errors):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from ..capacity.launch import Launch
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_launch(arguments: Sequence[str]) -> int:
     """Parse, plan, print, start; returns only where nothing is started."""
     from ..capacity.launch import environment_of, launch_of, read_command
 
@@ -53,8 +53,7 @@ class Words:
     def plan(self, launch: Launch) -> None:
         """The plan, and what would be started."""
         from ..planning.document import plan_document
-        from ..report.render import to_text
-        from ..report.terminal import wants_colour
+        from ..report.render import to_text, wants_colour
 
         colour = self._stream is not None and wants_colour(self._stream)
         self.line(to_text(plan_document(launch.plan), colour=colour))

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..workload.source import OpenSource, RequestSource
 
 
-def run(arguments: Sequence[str]) -> int:
+def run_workload(arguments: Sequence[str]) -> int:
     """Parse, plan, run the requests, print; returns the exit code."""
     from ..planner import plan_of
 
