@@ -39,9 +39,10 @@ from benchmarks.ground_truth import (
 from benchmarks.held_out import Others, ninth, rank_of, source_of
 from vllm_kv_planner.errors import PlannerError, UnsupportedError
 from vllm_kv_planner.kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
-from vllm_kv_planner.memory.budget import MemoryBudget, Weights, memory_budget
+from vllm_kv_planner.memory.budget import MemoryBudget, memory_budget
 from vllm_kv_planner.memory.doubt import is_plain
 from vllm_kv_planner.memory.overheads import Overheads, known_overheads
+from vllm_kv_planner.memory.rank_budget import Weights
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.memory.weights import WeightsEstimate, setup_weights
 from vllm_kv_planner.planning.types import BORDERLINE, DOES_NOT_FIT, FITS

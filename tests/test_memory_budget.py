@@ -15,11 +15,12 @@ from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.engine_args.engine_args import EngineEnvironment
 from vllm_kv_planner.engine_args.setup import EngineSetup
 from vllm_kv_planner.errors import UnsupportedError
-from vllm_kv_planner.memory.budget import Weights, memory_budget, requested_bytes
+from vllm_kv_planner.memory.budget import memory_budget, requested_bytes
 from vllm_kv_planner.memory.cuda_graphs import captures, graph_estimate
 from vllm_kv_planner.memory.experts import rocm_padding
 from vllm_kv_planner.memory.overheads import known_overheads
 from vllm_kv_planner.memory.rank import Rank
+from vllm_kv_planner.memory.rank_budget import Weights
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.planning.memory import _parts
 from vllm_kv_planner.records import replace

@@ -8,8 +8,8 @@ from statistics import median
 from ..engine_args.setup import EngineSetup
 from ..gpu.catalogue import GIVEN
 from ..gpu.gpu import GPU
-from ..memory.budget import Weights
 from ..memory.overheads import GraphRatio, Measured, Overheads, SeenActivation, known_overheads
+from ..memory.rank_budget import Weights
 from ..memory.versions import VersionRules
 from ..records import dataclass, replace
 from ..version import VLLM_MINOR

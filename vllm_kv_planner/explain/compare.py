@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ..kv_cache.capacity import KVCachePlan
 from ..logs.start_log import StartLog
-from ..memory.budget import MemoryBudget, RankBudget
+from ..memory.budget import MemoryBudget
+from ..memory.rank_budget import RankBudget
 from ..records import replace
 from ..units import gib
 from ..version import VLLM

@@ -15,8 +15,9 @@ from ..gpu.catalogue import SAME_DEVICE, custom_gpu, find_gpu, may_be
 from ..gpu.gpu import GPU
 from ..kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from ..logs.start_log import StartLog
-from ..memory.budget import MemoryBudget, Weights, memory_budget
+from ..memory.budget import MemoryBudget, memory_budget
 from ..memory.overheads import Overheads
+from ..memory.rank_budget import Weights
 from ..memory.versions import VersionRules, version_rules
 from ..memory.weights import WeightsEstimate, setup_weights
 from ..planning.standalone import longest_worth_trying

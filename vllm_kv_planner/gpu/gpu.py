@@ -119,6 +119,18 @@ class GPU:
         """
         return self.nvml_total_bytes or self.total_memory_bytes
 
+    @property
+    def under_windows(self) -> bool:
+        """Whether the total is as CUDA reports it under Windows (WSL too): nearly all of the card.
+
+        23.99 GiB of an RTX 4090, of which Linux reports 23.52; whole GiB are a nominal size.
+        """
+        missing = -self.total_memory_bytes % GIB
+        return self.short_name.startswith("RTX") and _WINDOWS[0] <= missing <= _WINDOWS[1]
+
+
+_WINDOWS = (4 << 20, 16 << 20)
+"""Bytes that Windows reports less than whole GiB."""
 
 Row = Mapping[str, Any]
 """One device of ``catalogue.json``."""

@@ -22,6 +22,7 @@ from .sampler import (
     lean_sampler,
     rejection_phase,
     sampler_phase,
+    sampling_beyond_profile,
 )
 from .sparse import sparse_workspace
 
@@ -36,7 +37,8 @@ class ActivationPeak:
         peak_bytes: Its size, as PyTorch's allocator counts it.
         least_bytes: The peak of the leanest start there is: from 0.19 to 0.32 one that finds its
             compiled model in vLLM's cache; before 0.12 one of an image with FlashInfer installed.
-        uncertainty_bytes: How far off it may be.
+        beyond_bytes: What steps of the started engine take beyond ``least_bytes``: its warm-up.
+        uncertainty_bytes: How far off the peak may be.
         how: The sentence that explains it.
     """
 
@@ -46,6 +48,7 @@ class ActivationPeak:
     least_bytes: int
     uncertainty_bytes: int
     how: str
+    beyond_bytes: int = 0
 
 
 def seen_activation(rank: Rank, overheads: Overheads) -> ActivationPeak | None:
@@ -99,8 +102,9 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         blas_workspace=rank.blas_workspace,
         intermediate_tensors=0 if rank.uses_v2 else rank.intermediate_tensors,
     )
-    phases = []
+    phases: list[Phase] = []
     unsure = 0
+    generates = rank.is_last and rank.setup.model.runner_type == "generate"
     if encoder is not None:
         phases.append(
             Phase("encoder", (*held, *encoder.phase.parts), encoder.phase.uncertainty_bytes)
@@ -111,7 +115,7 @@ def activation_peak(rank: Rank) -> ActivationPeak:
         phases.append(compiling)
     phases.append(forward_phase(rank, (*held, *inner_states(rank))))
     phases += eplb_phases(rank, held)
-    if rank.is_last and rank.setup.model.runner_type == "generate":
+    if generates:
         kept = rank.rules.keeps_expert_workspaces
         size = max(expert_workspace(rank), sparse_workspace(rank))
         workspace = parts(workspace=size if kept else 0)
@@ -126,6 +130,9 @@ def activation_peak(rank: Rank) -> ActivationPeak:
     peak = phases[sizes.index(peak_bytes)]
     leaner = [lean_sampler(rank, phase) for phase in phases if phase is not compiling]
     least_bytes = max(phase.total_bytes(split_limited=limited) for phase in leaner)
+    beyond = 0
+    if generates:
+        beyond = sampling_beyond_profile(rank, held, least_bytes, split_limited=limited)
     # a phase that may in truth be the larger one adds to the doubt
     rivals = [
         size + phase.uncertainty_bytes - peak_bytes
@@ -137,7 +144,7 @@ def activation_peak(rank: Rank) -> ActivationPeak:
     if encoder is not None:
         how += f"; encoder profiled with {encoder.how}"
     unsure += max(*rivals, 0)
-    return ActivationPeak(tuple(phases), peak, peak_bytes, least_bytes, unsure, how)
+    return ActivationPeak(tuple(phases), peak, peak_bytes, least_bytes, unsure, how, beyond)
 
 
 _ALLOWED_IDS, _BIASED_IDS, _STOP_IDS = 1024, 1024, 128

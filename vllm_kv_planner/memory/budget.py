@@ -19,117 +19,18 @@ from math import ceil, hypot
 
 from ..engine_args.setup import EngineSetup
 from ..records import dataclass
-from .activation import ActivationPeak, activation_peak, runner_buffers, seen_activation
-from .cuda_graphs import GraphEstimate, graph_estimate
-from .overheads import Outside, Overheads, known_overheads, non_torch, taken_at_start
-from .phase import Parts
+from .activation import activation_peak, runner_buffers, seen_activation
+from .cuda_graphs import graph_estimate
+from .overheads import Overheads, known_overheads, non_torch, taken_at_start
 from .rank import Rank
+from .rank_budget import RankBudget, Weights
 from .versions import VersionRules, version_rules
 
 GIB = 1 << 30
 DEFAULT_VERSION = "0.33"
 
-
-@dataclass(frozen=True, kw_only=True)
-class Weights:
-    """Weights of one rank, as "Model loading took" counts them."""
-
-    size_bytes: int
-    uncertainty_bytes: int = 0
-    how: str = "given"
-
-
 WeightsOfStage = Callable[[int], Weights]
 """The weights of a pipeline stage's rank, by the stage's number."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RankBudget:
-    """One rank's budget; bytes.
-
-    Attributes:
-        requested_bytes: What the engine may take of the GPU.
-        activation: The profile run's peak.
-        buffers: What the runner keeps, where this version counts it.
-        reserve_bytes: Kept back for images (``--mm-ipc-gpu-memory-gb``).
-        uncounted_bytes: The runner's buffers, where this version does not count them.
-        outside_budget_bytes: What the start takes later, beyond ``requested_bytes``, at the worst.
-    """
-
-    stage: int
-    requested_bytes: int
-    weights: Weights
-    activation: ActivationPeak
-    buffers: Parts
-    outside: Outside
-    graphs: GraphEstimate
-    reserve_bytes: int
-    uncounted_bytes: int
-    outside_budget_bytes: int
-
-    @property
-    def beside_cache_bytes(self) -> int:
-        """What the rank takes of the GPU beside its KV cache, whoever counts it.
-
-        What compiling takes for a moment is given back before the cache is allocated.
-        """
-        counted = self.requested_bytes - self.available_bytes - self.graphs.deducted_bytes
-        compiling = self.activation.peak_bytes - self.activation.least_bytes
-        return counted - compiling + self.graphs.estimate_bytes + self.uncounted_bytes
-
-    @property
-    def beside_uncertainty_bytes(self) -> int:
-        """How far off ``beside_cache_bytes`` may be."""
-        captured = 0 if self.graphs.deducted_bytes else self.graphs.uncertainty_bytes
-        return self.uncertainty_bytes + captured + self.outside.cold_bytes
-
-    @property
-    def buffer_bytes(self) -> int:
-        """The runner's buffers."""
-        return sum(size for _, size in self.buffers)
-
-    @property
-    def available_bytes(self) -> int:
-        """Left for the KV cache; negative where nothing is."""
-        return (
-            self.requested_bytes
-            - self.weights.size_bytes
-            - self.buffer_bytes
-            - self.activation.peak_bytes
-            - self.outside.size_bytes
-            - self.graphs.deducted_bytes
-            - self.reserve_bytes
-        )
-
-    @property
-    def uncertainty_bytes(self) -> int:
-        """How far off ``available_bytes`` may be, nine times in ten, for a start that compiles.
-
-        The parts err on their own, so their squares add up.
-        """
-        return int(
-            hypot(
-                self.weights.uncertainty_bytes,
-                self.activation.uncertainty_bytes,
-                self.outside.uncertainty_bytes,
-                self.graphs.uncertainty_bytes if self.graphs.deducted_bytes else 0,
-            )
-        )
-
-    @property
-    def upside_bytes(self) -> int:
-        """What the leanest start there is has more, see ``ActivationPeak.least_bytes``."""
-        return self.activation.peak_bytes - self.activation.least_bytes + self.outside.cold_bytes
-
-    @property
-    def band_bytes(self) -> int:
-        """How far off ``available_bytes`` may be for any start; reaches up to the leanest."""
-        return self.uncertainty_bytes + self.upside_bytes
-
-    @property
-    def pessimistic_bytes(self) -> int:
-        """What is left of a start that compiles, if the prediction is too high."""
-        return self.available_bytes - self.uncertainty_bytes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +50,7 @@ class MemoryBudget:
         pessimistic_bytes: What is left of a start that compiles, if the prediction is too high.
         free_at_start_bytes: Free on the GPU when the engine looks first.
         free_uncertainty_bytes: How far off that may be.
+        spills: Windows' driver moves what is too much to the host's memory.
         provenance: For every part where its figure comes from.
         ranks: One budget for each pipeline stage.
     """
@@ -165,6 +67,7 @@ class MemoryBudget:
     pessimistic_bytes: int
     free_at_start_bytes: int
     free_uncertainty_bytes: int
+    spills: bool
     provenance: Mapping[str, str]
     ranks: tuple[RankBudget, ...]
 
@@ -177,13 +80,22 @@ class MemoryBudget:
     def starts_surely(self) -> bool:
         """Whether the start also survives what comes after the KV cache is allocated.
 
-        CUDA graphs that this version does not deduct, buffers that it does not count, and the
-        warm-up of the sampler with memory in pieces: in the worst case as much again as the peak
-        after compiling.
+        Under Windows that need not find room: the driver moves what is too much to the host's
+        memory (two starts on RTX 4090s took more than was free, and ran).
         """
-        free = self.free_at_start_bytes - self.free_uncertainty_bytes
-        needed = (rank.requested_bytes + rank.outside_budget_bytes for rank in self.ranks)
-        return free >= max(needed)
+        if self.spills:
+            return self.free_at_start_bytes - self.free_uncertainty_bytes >= self.requested_bytes
+        return all(
+            self.left_bytes(rank) >= self.left_uncertainty_bytes(rank) for rank in self.ranks
+        )
+
+    def left_bytes(self, rank: RankBudget) -> int:
+        """Free on a rank's GPU once graphs are captured, its steps' memory set aside."""
+        return self.free_at_start_bytes - rank.requested_bytes - rank.later_bytes
+
+    def left_uncertainty_bytes(self, rank: RankBudget) -> int:
+        """How far off ``left_bytes`` may be: its two parts err on their own."""
+        return int(hypot(self.free_uncertainty_bytes, rank.later_uncertainty_bytes))
 
 
 def memory_budget(
@@ -238,6 +150,7 @@ def memory_budget(
         pessimistic_bytes=pessimistic,
         free_at_start_bytes=free if free_memory_bytes is None else free_memory_bytes,
         free_uncertainty_bytes=taken.uncertainty_bytes if free_memory_bytes is None else 0,
+        spills=setup.gpu.under_windows,
         provenance=provenance_of(tightest, rules),
         ranks=ranks,
     )
@@ -253,8 +166,6 @@ def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudge
         rank, overheads.graphs, deduct=rank.setup.environment.estimate_cudagraphs
     )
     uncounted = 0 if rank.rules.counts_runner_buffers else sum(size for _, size in buffers)
-    again = activation.least_bytes if rank.rules.measures_lookups else activation.peak_bytes
-    captured = 0 if graphs.deducted_bytes else graphs.estimate_bytes + graphs.uncertainty_bytes
     return RankBudget(
         stage=rank.stage,
         requested_bytes=requested_bytes(
@@ -267,7 +178,6 @@ def rank_budget(rank: Rank, weights: Weights, overheads: Overheads) -> RankBudge
         graphs=graphs,
         reserve_bytes=reserve,
         uncounted_bytes=uncounted,
-        outside_budget_bytes=captured + uncounted + again,
     )
 
 

@@ -26,6 +26,8 @@ MIB = 1 << 20
 _CARRIED = 0.5
 """Of a figure of another device, how much is added to its own spread."""
 _BUFFER = 1 << 30
+WINDOWS = "Windows"
+"""In place of a device's name, in rows of ``at_start``."""
 _NODE = 8
 """GPUs of a node, as far as anyone says."""
 _HEADER = 16
@@ -239,7 +241,8 @@ def kept_table(rank: Rank) -> int:
 
 def taken_at_start(rank: Rank, overheads: Overheads) -> Outside:
     """Memory of the GPU that is gone before vLLM's first snapshot: context, NCCL, others."""
-    device = rank.setup.gpu.short_name
+    gpu = rank.setup.gpu
+    device = WINDOWS if gpu.under_windows else gpu.short_name
     world = rank.tp * rank.setup.args.pipeline_parallel_size
     row = find_row(overheads.at_start, rank.rules.version, device, world, False)
     if row is None:

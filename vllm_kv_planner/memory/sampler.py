@@ -68,6 +68,29 @@ def sampler_phase(rank: Rank, held: Parts) -> Phase:
     return Phase("sampler", live, sum(size for _, size in live) // 100)
 
 
+def sampling_beyond_profile(rank: Rank, held: Parts, least: int, *, split_limited: bool) -> int:
+    """What sampling with parameters takes beyond the profile, bytes; 0 where it is profiled.
+
+    Model Runner V2 before 0.33 profiles its sampler greedily. After the CUDA graphs are captured it
+    runs every request with every parameter (and ends without memory where there is no room: a start
+    of 0.27 on an RTX 4090 had 0.5 GiB left for the 0.52 it takes), and so may the first requests.
+
+    Source: vLLM 0.27 ``v1/worker/gpu/warmup.py`` ``warmup_kernels``, ``SamplingParams``
+    ``for_sampler_warmup``, ``v1/worker/gpu_worker.py`` ``compile_or_warm_up_model``.
+
+    Args:
+        rank: The last stage's.
+        held: What lives on from earlier phases.
+        least: The leanest profile's peak.
+        split_limited: As ``Phase.total_bytes`` has it.
+    """
+    if not rank.uses_v2 or rank.rules.v2_warms_sampler:
+        return 0
+    greedy = sampler_phase(rank, held).parts
+    whole = Phase("sampling", (*greedy, *held_with_parameters(rank)))
+    return max(0, whole.total_bytes(split_limited=split_limited) - least)
+
+
 def lean_sampler(rank: Rank, phase: Phase) -> Phase:
     """The phase as images with FlashInfer installed have it before 0.12: they sample with it.
 
@@ -83,10 +106,15 @@ def lean_sampler(rank: Rank, phase: Phase) -> Phase:
 
 def held_by_sampler(rank: Rank) -> Parts:
     """What the sampler makes beside the logits."""
+    if rank.uses_v2 and not rank.rules.v2_warms_sampler:
+        return ()
+    return held_with_parameters(rank)
+
+
+def held_with_parameters(rank: Rank) -> Parts:
+    """What the sampler makes beside the logits where requests set temperature, top-k and top-p."""
     if not rank.uses_v2:
         return _v1(rank)
-    if not rank.rules.v2_warms_sampler:
-        return ()
     gpu = rank.setup.gpu
     enough = gpu.num_sms is None or gpu.num_sms >= _FLASHINFER_SMS
     supported = gpu.cuda_capability >= _FLASHINFER_FROM

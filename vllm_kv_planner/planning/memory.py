@@ -13,7 +13,7 @@ from .request import UNKNOWN_MACHINE, Machine
 from .types import MemoryInfo, StartMemory
 
 if TYPE_CHECKING:
-    from ..memory.budget import RankBudget
+    from ..memory.rank_budget import RankBudget
     from ..memory.versions import VersionRules
     from ..memory.weights import WeightsEstimate
 
@@ -180,7 +180,8 @@ def predicted(
     setup: EngineSetup, weights: WeightsEstimate, vllm_version: str, machine: Machine
 ) -> KVMemory:
     """The budget: requested memory less weights, activation peak, graphs and the rest."""
-    from ..memory.budget import Weights, memory_budget
+    from ..memory.budget import memory_budget
+    from ..memory.rank_budget import Weights
     from ..memory.versions import version_rules
 
     rules = version_rules(vllm_version)
