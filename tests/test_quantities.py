@@ -6,12 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vllm_kv_planner.engine_args.arguments import (
-    parse_memory_size,
-    parse_quantity,
-    parse_quantity_or_auto,
-)
 from vllm_kv_planner.errors import InputError
+from vllm_kv_planner.units import parse_memory_size, parse_quantity, parse_quantity_or_auto
 
 DECIMAL = {"k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 BINARY = {"K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}

@@ -44,9 +44,7 @@ def with_notes(request: PlanRequest) -> PlanRequest:
     """The request with what is to be said of its machine and its GPU, each sentence once."""
     notes = (*request.notes, *request.machine.notes)
     if request.gpu is not None and request.gpu != "cpu":
-        from .engine_args.choose_gpu import notes_on_device
-
-        notes = (*notes, *notes_on_device(request.device, request.args.num_gpus))
+        notes = (*notes, *request.device.notes_for(request.args.num_gpus))
     return replace(request, notes=tuple(dict.fromkeys(notes)))
 
 

@@ -68,7 +68,7 @@ CLASSIC = (
 
 def parse_scenario(text: str) -> Scenario:
     """The scenario that a person wrote; ``8K`` is 8,192 as on vLLM's command line."""
-    from ..engine_args.arguments import parse_quantity
+    from ..units import parse_quantity
 
     match = _FORM.fullmatch(text.strip())
     if match is None:

@@ -38,7 +38,7 @@ def length_of(text: str) -> int:
     Raises:
         InputError: Not a count; says which flag.
     """
-    from ..engine_args.arguments import parse_quantity
+    from ..units import parse_quantity
 
     try:
         return parse_quantity(text)

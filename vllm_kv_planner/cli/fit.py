@@ -84,7 +84,7 @@ def _telling(request: PlanRequest, left_out: Sequence[str]) -> PlanRequest:
 def _device(name: str) -> str | GPU:
     if name != "auto":
         return name
-    from ..engine_args.choose_gpu import present_gpu
+    from ..gpu.detect import present_gpu
 
     return present_gpu()
 

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from ..engine_args.choose_gpu import choose_gpu
 from ..errors import InputError, PlannerError
 from ..files.written import check_apart
+from ..gpu.detect import choose_gpu
 from .output import rendered, say
 from .planner_flags import calibration_of, command_parser, usual_path
 

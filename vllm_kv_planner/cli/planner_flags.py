@@ -9,11 +9,12 @@ from collections.abc import Callable, Collection, Sequence
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ..engine_args.arguments import parse_quantity, prepare_arguments
+from ..engine_args.arguments import prepare_arguments
 from ..engine_args.engine_args import read_environment
 from ..engine_args.flags import FlagParser, add_engine_flags, engine_args_from, unsure_notes
 from ..errors import ConfigError, InputError, UnknownNameError
 from ..files.json_file import read_json
+from ..units import parse_memory_size, parse_quantity
 
 if TYPE_CHECKING:
     from ..calibration.calibration import Calibration
@@ -222,7 +223,7 @@ def request_for(
     notes: list[str],
 ) -> PlanRequest:
     """What the flags ask for, of a model that is already found."""
-    from ..engine_args.choose_gpu import choose_gpu
+    from ..gpu.detect import choose_gpu
     from ..planning.request import PlanRequest
 
     gpu = getattr(given, "gpu", None)
@@ -259,8 +260,6 @@ def machine_of(given: argparse.Namespace) -> Machine:
 
 def sized(flag: str, text: str) -> int:
     """A size, its refusal with the flag's name."""
-    from ..engine_args.arguments import parse_memory_size
-
     try:
         return parse_memory_size(text)
     except InputError as error:

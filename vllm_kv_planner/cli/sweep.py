@@ -56,7 +56,7 @@ def sweep_of(given: argparse.Namespace) -> Sweep:
         return request_of(plain, None if given.custom else label)
 
     def device(label: str) -> str | GPU:
-        from ..engine_args.choose_gpu import choose_gpu
+        from ..gpu.detect import choose_gpu
 
         on_cpu = label == "cpu" and given.planner == "vllm"
         gpu = label if on_cpu else choose_gpu(label, given.gpu_memory)

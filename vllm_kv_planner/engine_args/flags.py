@@ -15,8 +15,8 @@ from functools import partial
 from typing import Any, NoReturn
 
 from ..errors import InputError
+from ..units import parse_quantity, parse_quantity_or_auto
 from ..version import VLLM
-from .arguments import parse_quantity, parse_quantity_or_auto
 from .engine_args import EngineArgs
 from .flag_table import Flag, all_flags, check_version
 

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 from ..errors import InputError
 from ..records import dataclass
+from ..units import GIB
 from .engine_args import EngineArgs, EngineEnvironment, UsageContext
 from .facts import ModelFacts
 from .speculative import Speculative
 from .versions import TODAY, PlanningRules
 
-GIB = 1 << 30
 LARGE_MEMORY = 160 * GIB  # B200 and up
 MIDDLE_MEMORY = 70 * GIB  # H100 and up, but not A100 (vLLM pull request 17885) and GB10
 GB10 = (12, 1)

@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from ..errors import InputError, UnknownNameError
 from ..files.json_file import read_json
 from ..records import replace
-from .gpu import GIB, GPU, MIB, Asked, Row, fits, fold, label_value, named_in, nearest, taken_apart
+from ..units import GIB, MIB
+from .gpu import GPU, Asked, Row, fits, fold, label_value, named_in, nearest, taken_apart
 
 DEFAULT_GPU = "H100"
 """Where nobody names a GPU."""

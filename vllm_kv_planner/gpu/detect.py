@@ -1,4 +1,4 @@
-"""The GPUs of this machine, as NVML reports them."""
+"""The GPU that ``--gpu`` and ``--gpu-memory`` mean; those of this machine, as NVML reports them."""
 
 from __future__ import annotations
 
@@ -9,8 +9,47 @@ from typing import Any
 
 from ..errors import InputError
 from ..records import replace
-from .catalogue import SAME_DEVICE, named_gpu
+from ..units import parse_memory_size
+from .catalogue import DEFAULT_GPU, SAME_DEVICE, custom_gpu, find_gpu, named_gpu
 from .gpu import GPU
+
+
+def choose_gpu(name: str | None, memory: str | None = None) -> GPU | None:
+    """The device of these flags; None where neither is given.
+
+    Args:
+        name: A name of the catalogue, or ``auto``: the first GPU of this machine.
+        memory: Another total than the device's own, such as ``80GiB``; without a name the device
+            is taken to be like an H100.
+
+    Raises:
+        InputError: No GPU on this machine, or a size that makes no sense.
+        UnknownNameError: Nobody knows the name; says the nearest.
+    """
+    if name is None and memory is None:
+        return None
+    if name is not None and not name.strip():
+        raise InputError("--gpu: no name given (an unset variable?); name one, such as --gpu H100")
+    gpu = present_gpu() if name == "auto" else find_gpu(DEFAULT_GPU if name is None else name)
+    if memory is None:
+        return gpu
+    size = parse_memory_size(memory)
+    if size < 1 << 20:
+        raise InputError(
+            f"--gpu-memory {memory[:40]!r}: bytes? say the unit, as in 24GiB, 24576MiB"
+        )
+    return custom_gpu(size, like=gpu)
+
+
+def present_gpu() -> GPU:
+    """The first GPU that a CUDA program started here would use."""
+    present = present_gpus()
+    if not present:
+        raise InputError(
+            "--gpu auto: NVML finds no NVIDIA GPU on this machine (its Python package is "
+            "nvidia-ml-py); name one, such as --gpu H100"
+        )
+    return present[0]
 
 
 def present_gpus() -> list[GPU]:

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
 
+from ..errors import InputError
 from ..records import dataclass, field
-
-MIB = 1 << 20
-GIB = 1 << 30
+from ..units import GIB, MIB, gib
 
 Platform = Literal["cuda", "rocm", "xpu"]
 NOT_CUDA = (0, 0)
@@ -127,6 +126,40 @@ class GPU:
         """
         missing = -self.total_memory_bytes % GIB
         return self.short_name.startswith("RTX") and _WINDOWS[0] <= missing <= _WINDOWS[1]
+
+    def check_count(self, num_gpus: int) -> None:
+        """Refuse an engine that needs more GPUs than the machine that was named has.
+
+        Raises:
+            InputError: How many the flags need, and how many there are.
+        """
+        there = self.machine_gpus
+        if there is not None and num_gpus > there:
+            raise InputError(
+                f"--gpu: the name says {there} x {self.short_name}, and the flags need {num_gpus} "
+                "GPUs (tensor x pipeline x data parallel size); lower them, or name the GPU "
+                "without a number"
+            )
+
+    def notes_for(self, num_gpus: int) -> tuple[str, ...]:
+        """What a plan of so many says: how sure their memory is; an InputError as check_count."""
+        self.check_count(num_gpus)
+        notes = list(self.notes)
+        if self.machine_gpus is not None:
+            said = f"the GPU's name says {self.machine_gpus} of them"
+            notes.append(f"{said}: the engine's flags use {num_gpus}")
+        if self.total_memory_is_estimated:
+            notes.append(
+                f"{self.short_name}: total memory is unconfirmed ({gib(self.total_memory_bytes)}, "
+                f"from {self.total_memory_source.partition(',')[0]}); --gpu-memory SIZE where an "
+                "engine printed another"
+            )
+        if self.platform == "xpu" or (self.platform == "rocm" and self.total_memory_is_estimated):
+            notes.append(
+                f"{self.short_name}: the memory budget is uncalibrated; what the engine takes "
+                "beside the model is carried over from other GPUs"
+            )
+        return tuple(notes)
 
 
 _WINDOWS = (4 << 20, 16 << 20)

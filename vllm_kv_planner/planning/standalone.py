@@ -76,10 +76,7 @@ class StandalonePlan:
         """The engine, on the default GPU where none is named."""
         request, args = self.request, self.request.args
         device = request.device
-        if device.machine_gpus is not None:
-            from ..engine_args.choose_gpu import check_count
-
-            check_count(device, args.num_gpus)
+        device.check_count(args.num_gpus)
         model = described(request.found, args)
         if self.rules is not None:
             model = as_built(model, self.rules)

@@ -12,8 +12,8 @@ from collections.abc import Callable
 from itertools import accumulate
 from typing import TYPE_CHECKING
 
-from ..engine_args.arguments import parse_quantity
 from ..errors import InputError, printable
+from ..units import parse_quantity
 
 if TYPE_CHECKING:
     from random import Random
