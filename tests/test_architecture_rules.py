@@ -94,10 +94,12 @@ def test_windows_in_some_layers_are_refused_where_vllm_does() -> None:
         read("Qwen3ForCausalLM", "qwen3", sliding_window=1024, **values)
 
 
-def test_removed_architectures_say_so() -> None:
-    model = read("MptForCausalLM", "mpt")
-    assert model.removed_in == "0.28.0"
-    assert "0.28.0" in model.notes[0]
+def test_removed_architectures_are_planned_for_the_versions_that_had_them() -> None:
+    with pytest.raises(UnsupportedError, match=r"up to 0\.28\.0, 0\.33 .* --vllm-version 0\.28"):
+        vllm_kv_planner.plan("mosaicml/mpt-7b", gpu="H100")
+    with pytest.raises(UnsupportedError, match=r"up to 0\.28\.0, 0\.29 does not"):
+        vllm_kv_planner.plan("mosaicml/mpt-7b", gpu="H100", vllm_version="0.29")
+    assert vllm_kv_planner.plan("mosaicml/mpt-7b", vllm_version="0.28").model.num_layers == 32
 
 
 @pytest.mark.parametrize(
@@ -118,7 +120,7 @@ def test_removed_architectures_say_so() -> None:
             ConfigError,
             "num_attention_heads",
         ),
-        ({"architectures": ["LlamaForCausalLM"]}, ConfigError, "is not given"),
+        ({"architectures": ["LlamaForCausalLM"]}, ConfigError, "model_type is missing"),
     ],
 )
 def test_refusals_are_one_line(
@@ -127,6 +129,38 @@ def test_refusals_are_one_line(
     with pytest.raises(error, match=words) as caught:
         describe(config, where="config.json")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "change", "words"),
+    [
+        ("LlamaForCausalLM", {"model_type": "qwen9"}, r'type "qwen9" is not known .* is llama\)'),
+        ("LlamaForCausalLM", {"model_type": "bert"}, "another kind of config class than Llama"),
+        ("LlamaForCausalLM", {"model_type": None}, "model_type is missing"),
+        ("NemotronHForCausalLM", {"model_type": "llama"}, "another kind of config class"),
+        ("DeciLMForCausalLM", {}, "block_configs is missing: a list of 2 items"),
+        ("SolarForCausalLM", {"model_type": "qwen9"}, None),
+        ("MistralForCausalLM", {"model_type": "llama"}, None),
+        ("LlamaForCausalLM", {"model_type": "own", "auto_map": {"AutoConfig": "a.B"}}, None),
+        (
+            "NemotronHForCausalLM",
+            {"auto_map": {"AutoConfig": "a.B"}, "hybrid_override_pattern": "M"},
+            "num_hidden_layers is 2, the types of 1 layers are given",
+        ),
+    ],
+)
+def test_model_types_have_the_class_that_the_architecture_reads(
+    architecture: str, change: dict[str, Any], words: str | None
+) -> None:
+    """As vLLM 0.33 and transformers 5.20 refuse them (``benchmarks/fuzz_configs.py``)."""
+    sizes = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "vocab_size": 512}
+    base = {"architectures": [architecture], "model_type": "llama", **sizes}
+    config = {**base, "intermediate_size": 64, **change}
+    if words is None:
+        assert describe(config, where="config.json").num_hidden_layers == 2
+        return
+    with pytest.raises(PlannerError, match=words):
+        describe(config, where="config.json")
 
 
 def test_every_row_names_a_rule_that_exists() -> None:

@@ -100,7 +100,16 @@ def test_refused(base: JsonDict, change: JsonDict, says: str) -> None:
         (QWEN3, {"num_key_value_heads": None}),
         (QWEN3, {"head_dim": 126}),
         (QWEN_VL, {"rope_scaling": {"type": "mrope", "mrope_section": [16, 24, 24]}}),
-        (LLAMA, {"model_type": "of_its_own_code", "tie_word_embeddings": 1, "rope_scaling": YARN}),
+        (
+            LLAMA,
+            {
+                **{
+                    "model_type": "of_its_own_code",
+                    "auto_map": {"AutoConfig": "a.B"},
+                },
+                **{"tie_word_embeddings": 1, "rope_scaling": YARN},
+            },
+        ),
     ],
 )
 def test_accepted(base: JsonDict, change: dict[str, Any]) -> None:

@@ -163,7 +163,7 @@ def test_a_model_that_cannot_be_planned_is_a_row() -> None:
 
 
 def test_sizes_are_told_where_only_the_memory_is_not_known() -> None:
-    comparison = compare_models(["Qwen/Qwen-7B"], planner="standalone")
+    comparison = compare_models(["Qwen/Qwen-7B"], vllm_version="0.23")
     (row,) = comparison.models
     assert row.reason is not None and "weights of QWenLMHeadModel are not known" in row.reason
     # every one of 32 heads keeps keys and values: 2 x 32 layers x 32 x 128 x 2 bytes

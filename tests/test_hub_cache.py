@@ -217,9 +217,9 @@ def test_weights_of_a_cached_config_are_read_from_the_hub(
     online.forget()
     found = find_config("org/m")
     assert found.source == "hf-cache"
-    assert plan(found, gpu="L4", planner="standalone").memory.weights_bytes == 32 * 1024
+    assert plan(found, gpu="L4", vllm_version="0.28").memory.weights_bytes == 32 * 1024
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
-    assert plan(found, gpu="L4", planner="standalone").memory.weights_bytes is None
+    assert plan(found, gpu="L4", vllm_version="0.28").memory.weights_bytes is None
 
 
 def test_a_hub_that_is_gone_is_asked_once_about_quantization(own_home: Path) -> None:

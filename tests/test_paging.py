@@ -120,11 +120,13 @@ def test_decode_context_parallel_divides_tokens() -> None:
 
 
 def test_sizes_are_told_where_only_the_memory_is_not_known() -> None:
-    answer = paging("Qwen/Qwen-7B", ["10x100@8K"], planner="standalone")
+    answer = paging("Qwen/Qwen-7B", ["10x100@8K"], vllm_version="0.23")
     (row,) = answer.scenarios
     assert row.paged_bytes == 10 * 112 * 524_288
     assert (row.fit_contiguous, row.fit_paged, row.kv_cache_bytes) == (None, None, None)
-    assert answer.notes[1].startswith("memory not known: weights of QWenLMHeadModel")
+    assert any(
+        note.startswith("memory not known: weights of QWenLMHeadModel") for note in answer.notes
+    )
     with pytest.raises(InputError, match="must be divisible"):
         paging("gpt2", ["10x100@1K"], tensor_parallel_size=5)
 

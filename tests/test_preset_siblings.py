@@ -215,7 +215,7 @@ def without_quantization(config: Any) -> Any:
 
 @cache
 def parameters(config: str) -> float:
-    found = FoundConfig("model", json.loads(config), "local")
+    found = FoundConfig("model", json.loads(config), "bundled")
     return weight_bytes(found, dtype="bfloat16") / 2
 
 

@@ -83,7 +83,11 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (V3, {"rope_scaling.mscale": None}, "rope_scaling.mscale must be a number, is null"),
         (V3, {"rope_scaling.beta_fast": -1}, "beta_fast must be a number above 0 in YaRN, is -1"),
         (V3, {"rope_scaling.original_max_position_embeddings": None}, "must be above 0 in YaRN"),
-        (MINISTRAL, {"text_config.rope_parameters.rope_theta": 0}, "rope_theta must be a number o"),
+        (
+            MINISTRAL,
+            {"model_type": "mistral3", "text_config.rope_parameters.rope_theta": 0},
+            "rope_theta must be a number o",
+        ),
         (LLAMA3_1, {"rope_scaling.low_freq_factor": 0}, "low_freq_factor must be above 0"),
         (LLAMA3_1, {"rope_scaling.rope_type": None}, 'rope_type must be one of .*, is "null"'),
         (V4, {"rope_scaling.rope_type": None}, r"rope_type \(null\) and type \(yarn\) contradict"),

@@ -206,7 +206,7 @@ def test_a_quantisation_that_nobody_states_is_refused(tmp_path: Path) -> None:
 def test_given_memory_and_unknown_weights() -> None:
     config = find_config("Qwen/Qwen-7B")
     answer = vllm_kv_planner.plan(
-        config, gpu="L4", planner="standalone", kv_cache_memory_bytes=400 * GIB
+        config, gpu="L4", vllm_version="0.23", kv_cache_memory_bytes=400 * GIB
     )
     assert answer.fits and answer.kv_cache.num_gpu_blocks
     assert any("not held against the GPU" in note for note in answer.notes)

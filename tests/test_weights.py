@@ -289,7 +289,7 @@ def test_towers_are_left_out_when_no_picture_may_come() -> None:
 
 def test_what_has_no_rule_is_refused_by_name() -> None:
     with pytest.raises(UnsupportedError, match="ApertusForCausalLM"):
-        estimate({**LLAMA_8B, "architectures": ["ApertusForCausalLM"]})
+        estimate({**LLAMA_8B, "architectures": ["ApertusForCausalLM"], "model_type": "apertus"})
     with pytest.raises(UnsupportedError, match="MTP"):
         estimate(LLAMA_8B, draft_method="mtp")
     with pytest.raises(UnsupportedError, match="offload-group-size"):

@@ -2,6 +2,9 @@
 
     python tools/make_defaults.py
 
+And into ``architectures/model_types.json`` beside it which model types there are (``known``), and
+those that transformers' own tables give an architecture of ours (``types_of``).
+
 Needs transformers; where vLLM is installed too, its own config classes come before those of
 transformers, as they do in vLLM. One model type a line, sorted; the first line names versions.
 """
@@ -12,7 +15,7 @@ import dataclasses
 import inspect
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from types import UnionType
 from typing import Any, Union, get_args, get_origin
@@ -22,7 +25,9 @@ from transformers.models.auto import (  # type: ignore[import-not-found,unused-i
     modeling_auto,
 )
 
-OUTPUT = Path(__file__).resolve().parent.parent / "vllm_kv_planner" / "model" / "defaults.jsonl"
+MODEL = Path(__file__).resolve().parent.parent / "vllm_kv_planner" / "model"
+OUTPUT = MODEL / "defaults.jsonl"
+TYPES = MODEL / "architectures" / "model_types.json"
 
 # Keys that a size, a layer's kind or the length of the context can depend on.
 RELEVANT = re.compile(
@@ -66,6 +71,7 @@ def main() -> None:
         for name in _CONFIG_REGISTRY:
             classes[name] = _CONFIG_REGISTRY[name]
             wanted.add(name)
+    write_types(classes)
     table: dict[str, dict[str, Any]] = {}
     inside: dict[str, dict[str, str | None] | None] = {}
     while wanted - table.keys():
@@ -85,6 +91,24 @@ def main() -> None:
     text = "".join(json.dumps(line, separators=(",", ":")) + "\n" for line in lines)
     OUTPUT.write_text(text)
     print(f"{len(lines) - 1} model types, {len(text):,} bytes, from {versions}")
+
+
+def write_types(known: Iterable[str]) -> None:
+    """Renew ``known`` and ``types_of``; the rest stays."""
+    rows = {
+        architecture
+        for name in ("attention.json", "latent_state.json")
+        for architecture in json.loads((TYPES.parent / name).read_text())
+    }
+    types_of: dict[str, set[str]] = {"PhiForCausalLM": {"phi-msft"}}  # before transformers had it
+    for name in filter(lambda name: name.endswith("_MAPPING_NAMES"), dir(modeling_auto)):
+        for kind, named in getattr(modeling_auto, name).items():
+            for architecture in rows & {*([named] if isinstance(named, str) else named)}:
+                types_of.setdefault(architecture, set()).add(kind)
+    table = json.loads(TYPES.read_text())
+    table["types_of"] = {name: " ".join(sorted(types_of[name])) for name in sorted(types_of)}
+    table["known"] = sorted(known)
+    TYPES.write_text(json.dumps(table, indent=0) + "\n")
 
 
 def language_model_types() -> set[str]:

@@ -51,6 +51,11 @@ class FoundConfig:
     notes: tuple[str, ...] = ()
 
     @property
+    def has_own_type(self) -> bool:
+        """Whether ``model_type`` is not for transformers: copies of ours, and Mistral's format."""
+        return self.source.startswith("bundled") or str(self.path).endswith(PARAMS_FILE)
+
+    @property
     def with_quantization(self) -> Mapping[str, Any]:
         """The config, with the side file's quantization config where it states none itself.
 

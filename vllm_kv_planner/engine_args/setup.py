@@ -348,6 +348,7 @@ def _described(
         found.value.with_quantization,
         where=found.value.path or found.value.id,
         name=found.value.id,
+        any_type=found.value.has_own_type,
         hf_overrides=hf_overrides.value,
         language_model_only=language_model_only,
         disable_sliding_window=disable_sliding_window,

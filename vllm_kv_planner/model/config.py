@@ -181,8 +181,10 @@ class Config:
         return Config(value, self.where, prefix=f"{self.prefix}{key}.")
 
     def list_of_subs(self, *keys: _Str, length: _Int | None = None) -> list[Config]:
-        """Nested objects in a list; an absent one is an empty list."""
+        """Nested objects in a list; an absent one is an empty list, where that length may be."""
         key, values = self._found_list(keys, length)
+        if values is None and length:
+            raise self.error(keys[0], f"is missing: a list of {length} items is needed")
         for index, value in enumerate(values or ()):
             if not isinstance(value, Mapping):
                 raise self.refused(f"{key}[{index}]", value, "must be an object")

@@ -77,9 +77,8 @@ class StandalonePlan:
         request, args = self.request, self.request.args
         device = request.device
         device.check_count(args.num_gpus)
-        model = described(request.found, args)
+        model = as_built(described(request.found, args), self.rules)
         if self.rules is not None:
-            model = as_built(model, self.rules)
             args, self._notes = with_defaults(args, model, self.rules)
         with named(request.found):
             setup = resolve_setup(args, model, device, request.environment, self.rules or TODAY)

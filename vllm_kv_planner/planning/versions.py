@@ -12,7 +12,7 @@ from typing import Any
 
 from ..engine_args.engine_args import EngineArgs, VersionDefault
 from ..engine_args.setup import EngineSetup
-from ..engine_args.versions import state_history
+from ..engine_args.versions import PlanningRules, state_history
 from ..errors import UnsupportedError
 from ..kv_cache.capacity import KVCachePlan
 from ..kv_cache.specs import RequestLimits
@@ -41,8 +41,15 @@ def as_built(model: ModelDescription, rules: VersionRules | None) -> ModelDescri
     """The layers as that version builds them, and what it does not know yet.
 
     Raises:
-        UnsupportedError: Nobody has compared that version's states with vLLM.
+        UnsupportedError: That version has the architecture no more, or nobody has compared its
+            states with vLLM.
     """
+    last = model.removed_in
+    if last and (rules or PlanningRules()).version > tuple(map(int, last.split(".")[:2])):
+        raise UnsupportedError(
+            f"{model.architecture}: vLLM ran it up to {last}, {rules.name if rules else VLLM} does "
+            f"not; --vllm-version {last.rpartition('.')[0]} plans for that"
+        )
     if rules is None:
         return model
     layers = list(model.layers)

@@ -39,8 +39,14 @@ def by_type(
     """The cache layers of a decoder whose blocks are of these types, in order.
 
     Raises:
+        ConfigError: More or fewer types than layers.
         UnsupportedError: A type the architecture does not have.
     """
+    types, count = list(types), model.num_hidden_layers
+    if len(types) != count:
+        raise model.text.error(
+            "num_hidden_layers", f"is {count}, the types of {len(types)} layers are given"
+        )
     layers: list[CacheLayer] = []
     for index, kind in enumerate(types):
         if kind not in make:

@@ -132,10 +132,24 @@ class Resolved:
 
 
 @cache
-def model_types() -> Mapping[str, Mapping[str, str]]:
-    """transformers' class names by ``model_type``: ``base`` and ``causal_lm`` models."""
-    names: dict[str, Mapping[str, str]] = read_json(__file__, "model_types.json")
+def model_types() -> Mapping[str, Any]:
+    """What transformers and vLLM have a config class for (``tools/make_defaults.py``).
+
+    ``base`` and ``causal_lm``: transformers' class names by ``model_type``. ``known``: every
+    ``model_type``. ``types_of``: by architecture, those that transformers' tables give it.
+    """
+    names: Mapping[str, Any] = read_json(__file__, "model_types.json")
     return names
+
+
+@cache
+def roots_of_types() -> Mapping[str, frozenset[str]]:
+    """By ``model_type``, the last of ``names`` in the rows of the architectures that have it."""
+    roots: dict[str, set[str]] = {}
+    for architecture, types in model_types()["types_of"].items():
+        for kind in types.split():
+            roots.setdefault(kind, set()).add((row(architecture) or {})["names"][-1])
+    return {kind: frozenset(names) for kind, names in roots.items()}
 
 
 def resolve(
@@ -200,7 +214,7 @@ def inner_architecture(found: Row, text: Mapping[str, Any], model_type: str, whe
     listed = text.get("architectures")
     if isinstance(listed, list) and listed and isinstance(listed[0], str):
         return listed[0]
-    causal = model_types()["causal_lm"].get(model_type)
+    causal: str | None = model_types()["causal_lm"].get(model_type)
     if causal is None:
         raise UnsupportedError(
             f"{where}: the language model inside is of type {shown(model_type)}, for which there "
