@@ -322,3 +322,53 @@ def test_kimi_linear_has_no_low_rank_queries() -> None:
     }
     (rank,) = estimate(config, tensor_parallel_size=2).stages
     assert rank.num_bytes == pytest.approx(49_160_321_932, rel=2e-4)
+
+
+def bytes_of(changes: Mapping[str, Any], **flags: Any) -> tuple[int, ...]:
+    """Of Llama-3.1-8B's config with other values."""
+    return estimate({**LLAMA_8B, **changes}, **flags).num_bytes
+
+
+@pytest.mark.parametrize(
+    ("architecture", "values", "width"),
+    [
+        # models/llama.py LlamaDecoderLayer: qkv_bias overrules, and leaves the output's bias
+        ("LlamaForCausalLM", {"bias": True}, 6144 + 4096),
+        ("LlamaForCausalLM", {"qkv_bias": True}, 6144),
+        ("LlamaForCausalLM", {"qkv_bias": False, "attention_bias": True}, 4096),
+        # models/gemma2.py and gemma3.py ask for attention_bias
+        ("Gemma2ForCausalLM", {"attention_bias": True, "head_dim": 128}, 6144 + 4096),
+        ("Gemma3ForCausalLM", {"attention_bias": True, "head_dim": 128}, 6144 + 4096),
+    ],
+)
+def test_biases_by_hand(architecture: str, values: Mapping[str, Any], width: int) -> None:
+    base = {"architectures": [architecture], "head_dim": 128, "sliding_window": 512}
+    without = {**base, "attention_bias": False}
+    (more,), (less,) = bytes_of({**base, **values}), bytes_of(without)
+    assert more - less == 32 * width * BF16
+
+
+def test_olmoe_asks_no_stage_for_its_number() -> None:
+    # models/olmoe.py builds embedding, norm and head on every stage
+    config = {
+        **QWEN3_MOE,
+        **{"architectures": ["OlmoeForCausalLM"], "model_type": "olmoe", "intermediate_size": 1024},
+    }
+    (whole,), two = estimate(config).stages, estimate(config, pipeline_parallel_size=2)
+    again = whole.parts["embedding"] + whole.parts["lm_head"] + 2048 * BF16
+    assert sum(two.num_bytes) == whole.num_bytes + again + whole.parts["rotary"]
+
+
+def test_kimi_casts_its_encoder_unless_it_is_quantised() -> None:
+    # models/kimi_k25.py: time_weight, 4 * 1152, is float32 until .to(dtype=...)
+    path = config_files().get("moonshotai/Kimi-K2.5")
+    if path is None:
+        pytest.skip("needs ../shared/configs")
+    config = json.loads(path.read_text())
+    (cast,) = estimate(config, limit_mm_per_prompt={"image": 0}).stages
+    del config["text_config"]["quantization_config"]
+    config["quantization_config"] = {"quant_method": "modelopt", "quant_algo": "FP8"}
+    (kept,) = estimate(config).stages
+    assert kept.parts["vision"] - cast.parts["vision"] == 4 * 1152 * (4 - BF16)
+    (without,) = estimate(config, limit_mm_per_prompt={"vision_chunk": 0}).stages
+    assert "vision" not in without.parts

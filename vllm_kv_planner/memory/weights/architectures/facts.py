@@ -99,13 +99,17 @@ class Facts:
         return False
 
     def flag(self, name: str, default: Option = False) -> bool:
-        """A yes or no of the row: as it stands, or where in the config it is (``key|other``)."""
+        """A yes or no of the row: as it stands, or where in the config it is (``key|other``).
+
+        ``key else other``: the second only where the config does not have the first.
+        """
         said = self.options.get(name, default)
         if not isinstance(said, str):
             return bool(said)
         if said.startswith("not "):
             return not self._said(said[4:])
-        return self._said(said)
+        first, _, other = said.partition(" else ")
+        return self._said(other if other and self.text.get(first) is None else first)
 
     def _said(self, keys: str) -> bool:
         return any(bool(self.text.get(key)) for key in keys.split("|"))

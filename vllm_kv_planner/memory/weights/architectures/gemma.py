@@ -90,8 +90,8 @@ def _attention4(facts: Facts, cache: Attention) -> Block:
     if not cache.kv_sharing:
         return attention(facts, heads=heads, kv_heads=kv_heads, head_size=size, rope=rope)
     children: tuple[Module, ...] = (
-        Linear("q_proj", facts.hidden, (heads * size,)),
-        Linear("o_proj", heads * size, (facts.hidden,), "row"),
+        Linear("q_proj", facts.hidden, (heads * size,), bias=facts.flag("qkv_bias")),
+        Linear("o_proj", heads * size, (facts.hidden,), "row", bias=facts.flag("o_bias")),
         Norm("q_norm", size, part="attention"),
         rope,
         AttentionScales(),

@@ -164,10 +164,17 @@ def glm5_next(facts: Facts) -> Sequence[Module]:
 
 
 def kimi(facts: Facts) -> Sequence[Module]:
-    """Encoder and projector, never quantised; K3's has RMS norms and no biases."""
+    """Encoder and projector, never quantised; K3's has RMS norms and no biases.
+
+    The whole encoder takes the engine's dtype, unless vLLM hands it the quantisation config, which
+    it does for all methods but compressed-tensors (``_maybe_ignore_quant_config``). Option of the
+    row: ``modalities``.
+    """
     config = part(facts, "vision_config")
-    if config is None or not facts.builds_tower("image", "video", "vision_chunk"):
+    if config is None or not facts.builds_tower(*facts.names("modalities", ())):
         return ()
+    quantised = facts.top.opt_sub("quantization_config")
+    is_cast = quantised is None or quantised.get("quant_method") == "compressed-tensors"
     hidden = config.int("vt_hidden_size", "hidden_size", default=1152)
     heads = config.int("vt_num_attention_heads", "num_attention_heads", default=16)
     inner = config.int("vt_intermediate_size", "intermediate_size", default=4304)
@@ -194,7 +201,11 @@ def kimi(facts: Facts) -> Sequence[Module]:
     embed: list[Module] = [
         Weight("proj.weight", (hidden, 3, patch, patch)),
         Weight("pos_emb.weight", (height, width, hidden)),
-        Weight("pos_emb.time_weight", (frames, 1, hidden), dtype="float32"),
+        Weight(
+            "pos_emb.time_weight",
+            (frames, 1, hidden),
+            dtype=None if is_cast else "float32",
+        ),
     ]
     if config.get("patch_embed_proj_bias") is not False:
         embed.append(Weight("proj.bias", (hidden,)))
