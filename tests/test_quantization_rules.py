@@ -12,7 +12,7 @@ import pytest
 
 from vllm_kv_planner import plan
 from vllm_kv_planner.config.find import FoundConfig
-from vllm_kv_planner.errors import ConfigError, UnsupportedError
+from vllm_kv_planner.errors import ConfigError, InputError, UnsupportedError
 from vllm_kv_planner.memory.weights.quantization.integers import DynamicRules, packed_linear
 from vllm_kv_planner.memory.weights.quantization.schemes import AutoRound
 
@@ -190,6 +190,30 @@ def test_block_wise_floats_have_no_experts() -> None:
     config = {**AUTO_ROUND, "bits": 8, "data_type": "fp", "group_size": [128, 128]}
     with pytest.raises(UnsupportedError, match="experts"):
         AutoRound(config, is_composite=False).experts("model.layers.0.mlp.experts")
+
+
+INT4_GROUPS = {
+    **{"quant_method": "compressed-tensors", "format": "pack-quantized", "ignore": ["lm_head"]},
+    "config_groups": {"b": GROUPS["b"]},
+}
+NVFP4 = {"quant_method": "modelopt", "quant_algo": "NVFP4", "exclude_modules": ["lm_head"]}
+
+
+@pytest.mark.parametrize(
+    ("quantization", "words"),
+    [
+        (INT4_GROUPS, r"expert's width on a rank \(64\) .* group_size \(128\).*--enable-expert"),
+        (NVFP4, r"not multiple of 16 \(8 on a rank\)"),
+    ],
+)
+def test_a_rank_holds_whole_groups(quantization: dict[str, Any], words: str) -> None:
+    """As vLLM 0.33's ``create_weights`` of both methods refuses them."""
+    sizes = {"moe_intermediate_size": 512, "intermediate_size": 64, "num_attention_heads": 8}
+    config = {**EXPERTS, **sizes, "mlp_only_layers": [0], "quantization_config": quantization}
+    found = FoundConfig(id="a/b", config=config, source="bundled")
+    with pytest.raises(InputError, match=words):
+        plan(found, gpu="H100", tensor_parallel_size=8)
+    assert plan(found, gpu="H100", tensor_parallel_size=2).memory.weights_bytes
 
 
 @pytest.mark.parametrize("ranks", [4, 8, 16])

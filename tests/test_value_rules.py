@@ -83,6 +83,12 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (V3, {"rope_scaling.mscale": None}, "rope_scaling.mscale must be a number, is null"),
         (V3, {"rope_scaling.beta_fast": -1}, "beta_fast must be a number above 0 in YaRN, is -1"),
         (V3, {"rope_scaling.original_max_position_embeddings": None}, "must be above 0 in YaRN"),
+        (V4, {"head_dim": 256}, "head_dim must be 128 or 512"),
+        (
+            "moonshotai/Kimi-K2.5",
+            {"vision_config.merge_kernel_size": [2]},
+            "merge_kernel_size must be a list of 2 items",
+        ),
         (
             MINISTRAL,
             {"model_type": "mistral3", "text_config.rope_parameters.rope_theta": 0},

@@ -13,7 +13,7 @@
 ``equals``
     Another key of the language model's config, whose number it must be.
 ``list``
-    It is a list.
+    It is a list, of that many items where it is a number.
 ``experts``
     In place of a key: vLLM counts at least one routed expert.
 ``null``
@@ -142,8 +142,10 @@ def _check(rule: Rule, config: Config, key: str) -> None:
             raise config.refused(key, value, f"must be {' or '.join(map(str, valid))}")
         return
     if "list" in rule:
-        if not isinstance(value, list):
-            raise config.refused(key, value, "must be a list")
+        length = rule["list"]
+        if not isinstance(value, list) or (length is not True and len(value) != length):
+            what = "a list" if length is True else f"a list of {length} items"
+            raise config.refused(key, value, f"must be {what}")
         return
     least, limit = rule.get("least", float("-inf")), rule.get("most", float("inf"))
     step = rule.get("multiple_of")

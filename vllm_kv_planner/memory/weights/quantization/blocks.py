@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import gcd
 
+from ....errors import InputError
 from ....kv_cache.spec import cdiv, round_up
 from ....records import dataclass
 from .base import ExpertsShape, LinearShape, Spec, StoredAlike, expert_biases
@@ -117,6 +118,23 @@ class Fp4(StoredAlike):
         if self.has_input_scale:
             found.append(("input_scale", (merged,), self.input_scale_dtype))
         return found
+
+
+@dataclass(frozen=True)
+class Fp4Linear(Fp4):
+    """ModelOpt's own linear layers (``KNvfp4Static.create_weights``), which refuse odd widths."""
+
+    def linear(self, shape: LinearShape) -> Sequence[Spec]:
+        """As any NVFP4 layer.
+
+        Raises:
+            InputError: A rank would hold a part of a group of 16.
+        """
+        if shape.inputs % 16:
+            raise InputError(
+                f"NVFP4: in features size is not multiple of 16 ({shape.inputs} on a rank)"
+            )
+        return super().linear(shape)
 
 
 class Mxfp8(StoredAlike):

@@ -19,7 +19,7 @@ from .base import (
     Spec,
     UnquantizedExperts,
 )
-from .blocks import Fp4, Fp8Experts, Fp8Linear, Int8, Mxfp4Experts, Mxfp8
+from .blocks import Fp4, Fp4Linear, Fp8Experts, Fp8Linear, Int8, Mxfp4Experts, Mxfp8
 from .names import Parts, SkippedLayers, listed, parts_of, renamed
 
 
@@ -122,8 +122,8 @@ _LINEAR: Mapping[str, LinearMethod] = {
     "FP8_PER_CHANNEL_PER_TOKEN": Fp8Linear("channel"),
     "FP8_PB_WO": Fp8Linear("block"),
     "FP8_BLOCK_SCALES": Fp8Linear("block"),
-    "NVFP4": Fp4(),
-    "W4A16_NVFP4": Fp4(input_scale_dtype="bfloat16"),
+    "NVFP4": Fp4Linear(),
+    "W4A16_NVFP4": Fp4Linear(input_scale_dtype="bfloat16"),
     "MXFP8": Mxfp8(),
 }
 _EXPERTS: Mapping[str, ExpertsMethod] = {

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
-from ....errors import ConfigError, UnsupportedError
+from ....errors import ConfigError, InputError, UnsupportedError
 from ....records import dataclass
 from .base import (
     PROJECTIONS,
@@ -80,10 +80,21 @@ class PackedWNA16:
         return found
 
     def experts(self, shape: ExpertsShape) -> Sequence[Spec]:
-        """The same for every expert's two products, without zero points."""
+        """The same for every expert's two products, without zero points.
+
+        Raises:
+            InputError: A rank would hold a part of a group.
+        """
         count, hidden, width = shape.num_experts, shape.hidden, shape.intermediate
         rows = shape.shards * width
         size = self.group_size
+        if size != -1 and (hidden % size or width % size):
+            name, wrong = ("hidden_size", hidden) if hidden % size else ("expert's width", width)
+            raise InputError(
+                f"CompressedTensors WNA16 MoE requires the {name} on a rank ({wrong}) to be "
+                f"divisible by group_size ({size}): a smaller --tensor-parallel-size, or "
+                "--enable-expert-parallel"
+            )
         first, second = (1, 1) if size == -1 else (hidden // size, width // size)
         return [
             ("w13_weight_packed", (count, hidden * self.bits // 32, rows), "int32"),
