@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from ..errors import UnsupportedError
 from ..records import dataclass, replace
-from .group import KVCacheGroup, Layers, bytes_per_block
+from .group import KVCacheGroup, Layers, bytes_per_block, is_block_compact, is_block_outermost
 from .groups import group_layers
 from .specs import RequestLimits, SlidingWindowSpec
 
@@ -155,6 +155,8 @@ def plan_kv_cache(
         return no_cache(limits, model_max_len)
     if limits.decode_context_parallel_size > 1:
         check_windows(model_groups)
+    if not is_block_compact(layout):
+        check_padding(model_groups, layout)
     stages = [
         WorkerBlocks.of(worker, model_groups, layout, num_gpu_blocks_override) for worker in workers
     ]
@@ -192,6 +194,19 @@ def check_windows(groups: Sequence[KVCacheGroup]) -> None:
                     "DCP not support sliding window: leave --decode-context-parallel-size at 1 "
                     "for this model"
                 )
+
+
+def check_padding(groups: Sequence[KVCacheGroup], layout: str) -> None:
+    """Refuse padded pages where the layout scatters a page's heads.
+
+    Source: vLLM 0.33 ``kv_cache_interface.compute_layout_strides``,
+    ``kv_cache_planning.get_kv_cache_config_from_groups``.
+    """
+    for spec in (spec for group in groups for spec, _ in group.distinct):
+        page, heads = spec.page_size_bytes, getattr(spec, "num_heads", 1)
+        strided = not is_block_outermost(layout) and page % spec.block_stride_alignment()
+        if strided or (heads > 1 and page != spec.unpadded_page_size_bytes):
+            raise UnsupportedError(f"vLLM cannot pad pages in the KV cache layout {layout}")
 
 
 def no_cache(limits: RequestLimits, model_max_len: int) -> KVCachePlan:

@@ -226,7 +226,23 @@ def promote(layers: Layers) -> Layers | None:
 
 def one_kind(specs: list[KVCacheSpec]) -> bool:
     """Whether the specs merge into one or share their token slots."""
-    return type(specs[0]).can_merge(specs) or one_type(specs)
+    return stand_as_one(specs) or one_type(specs)
+
+
+def stand_as_one(specs: list[KVCacheSpec]) -> bool:
+    """Whether all specs merge into one (``is_kv_cache_spec_uniform``).
+
+    Raises:
+        UnsupportedError: Full attention with windows or chunks of several sizes, where vLLM ends
+            with a ``ValueError`` (``FullAttentionSpec.merge_window_sizes``).
+    """
+    plain = [x for x in specs if isinstance(x, FullAttentionSpec) and x.kind == "full_attention"]
+    for name in ("sliding_window", "attention_chunk_size"):
+        if len(plain) == len(specs) and len({getattr(x, name) for x in plain} - {None}) > 1:
+            raise UnsupportedError(
+                "vLLM cannot store windows of several sizes as full attention (merge_window_sizes)"
+            )
+    return type(specs[0]).can_merge(specs)
 
 
 def one_type(specs: list[KVCacheSpec]) -> bool:

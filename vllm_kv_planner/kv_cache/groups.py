@@ -18,6 +18,7 @@ from .group import (
     full_allocation,
     is_block_outermost,
     one_type,
+    stand_as_one,
     without_hybrid_manager,
 )
 from .spec import cdiv
@@ -71,10 +72,20 @@ class Bucket:
         return sum(cdiv(len(names), num_groups) * page for page, names in self.by_page.items())
 
     def cut(self, num_groups: int) -> list[KVCacheGroup]:
-        """The groups: whole patterns, dealt out in turn."""
+        """The groups: whole patterns, dealt out in turn.
+
+        Raises:
+            UnsupportedError: A group would stay empty, or a layer without a group.
+        """
         if num_groups == 1:
             return [KVCacheGroup.of(self.layers, one_spec=False)]
         patterns = list(zip(*self.by_page.values(), strict=False))
+        if not self.balanced or num_groups > len(patterns):
+            raise UnsupportedError(
+                "vLLM does not start with these cache layers: it deals layers of one kind with "
+                "pages of different size out to so many groups that some are left out (an "
+                "assertion in _check_exact_partition)"
+            )
         return [
             KVCacheGroup.of(
                 {name: self.layers[name] for repeat in patterns[i::num_groups] for name in repeat},
@@ -161,7 +172,7 @@ def group_layers(
                 "one row for more tokens than that (vLLM stops with a division by zero); give a "
                 "larger --block-size"
             )
-    if type(specs[0]).can_merge(specs):
+    if stand_as_one(specs):
         return [KVCacheGroup.of(layers, one_spec=True)]
     if one_type(specs):
         return [KVCacheGroup.of(layers, one_spec=False)]
@@ -195,17 +206,17 @@ def unify_pages(layers: Layers) -> Layers | None:
         elif isinstance(spec, MambaSpec):
             unified[id(spec)] = replace(spec, page_size_padded=largest)
         elif largest % page == 0:
-            if spec.page_size_padded is not None:
-                raise UnsupportedError(
-                    "vLLM does not start with these cache layers: pages padded for "
-                    "--kv-cache-dtype-skip-layers would have to grow once more (an assertion in "
-                    "unify_kv_cache_spec_page_size)"
-                )
             unified[id(spec)] = replace(spec, block_size=spec.block_size * (largest // page))
         elif isinstance(spec, AttentionSpec) and not isinstance(spec, MLAAttentionSpec):
-            unified[id(spec)] = replace(spec, page_size_padded=largest)
+            aligned = spec.page_size_padded is None and page != spec.unpadded_page_size_bytes
+            unified[id(spec)] = spec if aligned else replace(spec, page_size_padded=largest)
         else:
             return None
+    if any(spec.page_size_bytes != largest for spec in unified.values()):
+        raise UnsupportedError(
+            "vLLM does not start with these cache layers: padded pages would have to grow once "
+            "more (an assertion in unify_kv_cache_spec_page_size)"
+        )
     return {name: unified[id(spec)] for name, spec in layers.items()}
 
 
