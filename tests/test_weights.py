@@ -330,19 +330,21 @@ def bytes_of(changes: Mapping[str, Any], **flags: Any) -> tuple[int, ...]:
 
 
 @pytest.mark.parametrize(
-    ("architecture", "values", "width"),
+    ("kind", "values", "width"),
     [
         # models/llama.py LlamaDecoderLayer: qkv_bias overrules, and leaves the output's bias
-        ("LlamaForCausalLM", {"bias": True}, 6144 + 4096),
-        ("LlamaForCausalLM", {"qkv_bias": True}, 6144),
-        ("LlamaForCausalLM", {"qkv_bias": False, "attention_bias": True}, 4096),
+        ("Llama", {"bias": True}, 6144 + 4096),
+        ("Llama", {"qkv_bias": True}, 6144),
+        ("Llama", {"qkv_bias": False, "attention_bias": True}, 4096),
         # models/gemma2.py and gemma3.py ask for attention_bias
-        ("Gemma2ForCausalLM", {"attention_bias": True, "head_dim": 128}, 6144 + 4096),
-        ("Gemma3ForCausalLM", {"attention_bias": True, "head_dim": 128}, 6144 + 4096),
+        ("Gemma2", {"attention_bias": True}, 6144 + 4096),
+        ("Gemma3", {"attention_bias": True}, 6144 + 4096),
     ],
 )
-def test_biases_by_hand(architecture: str, values: Mapping[str, Any], width: int) -> None:
-    base = {"architectures": [architecture], "head_dim": 128, "sliding_window": 512}
+def test_biases_by_hand(kind: str, values: Mapping[str, Any], width: int) -> None:
+    model_type = "gemma3_text" if kind == "Gemma3" else kind.lower()
+    base: dict[str, Any] = {"architectures": [f"{kind}ForCausalLM"], "model_type": model_type}
+    base |= {"head_dim": 128, "sliding_window": 512}
     without = {**base, "attention_bias": False}
     (more,), (less,) = bytes_of({**base, **values}), bytes_of(without)
     assert more - less == 32 * width * BF16
