@@ -55,4 +55,5 @@ def plan_by_vllm(request: PlanRequest) -> Plan:
     from .vllm_adapter.shared import installed_planner
 
     check_whole(request.found, request.args.load_format, None)
-    return plan_with_budget(request, installed_planner().plan_request)
+    planner = installed_planner()
+    return plan_with_budget(request, planner.plan_request, profile=planner.profile)

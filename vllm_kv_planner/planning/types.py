@@ -78,12 +78,25 @@ class StartMemory:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PhaseMemory:
+    """The most that one phase of the profile run takes above weights and buffers, in bytes.
+
+    ``executed``: by vLLM's own code, without a GPU; else by the rules restated here.
+    """
+
+    name: str
+    num_bytes: int
+    executed: bool
+
+
+@dataclass(frozen=True, kw_only=True)
 class MemoryInfo:
     """Bytes of the tightest rank, and for each part where its figure comes from.
 
     ``starts``: where starts of this engine differ (one compiles the model, the next finds it in
     vLLM's cache), each kind by itself, the planned one first. ``uncertainty_bytes`` holds nine
-    starts of ten of whatever kind.
+    starts of ten of whatever kind. ``phases``: of the activation peak, where vLLM's own profile run
+    was executed.
     """
 
     requested_bytes: int | None
@@ -95,6 +108,7 @@ class MemoryInfo:
     uncertainty_bytes: int | None
     provenance: dict[str, str] = field(hash=False)
     starts: tuple[StartMemory, ...] = ()
+    phases: tuple[PhaseMemory, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from ..errors import UnsupportedError, WeightsUnknownError
-from ..planning.memory import not_held
+from ..planning.memory import KVMemory, not_held
 from ..planning.parts import draft_notes, host_info, host_note
 from ..planning.request import PlanRequest
 from ..planning.standalone import StandalonePlan
@@ -20,6 +20,7 @@ from ..planning.verdict import (
 )
 from ..records import replace
 from .client import THIS_MACHINE
+from .executed import Executed
 
 if TYPE_CHECKING:
     from ..memory.weights import WeightsEstimate
@@ -32,16 +33,26 @@ class Ask(Protocol):
         """vLLM's plan of the request."""
 
 
+class Profile(Protocol):
+    """A request: what vLLM's own profile run holds; see ``internals/profile_run.py``."""
+
+    def __call__(self, request: PlanRequest) -> dict[str, Any]:
+        """The child's answer."""
+
+
 STAND_IN_BYTES = 1 << 30
 """KV memory of a question that is asked for the weights alone."""
 COUNTED_UNSURE = 0.03
 """Of weights that vLLM's classes hold before kernels lay them out anew."""
 
 
-def plan_with_budget(request: PlanRequest, ask: Ask, *, count: Ask | None = None) -> Plan:
+def plan_with_budget(
+    request: PlanRequest, ask: Ask, *, count: Ask | None = None, profile: Profile | None = None
+) -> Plan:
     """The plan of vLLM's own code; the memory is predicted where no flag says it.
 
-    ``count`` answers in place of ``ask`` where only the weights are asked for.
+    ``count`` answers in place of ``ask`` where only the weights are asked for. ``profile`` executes
+    vLLM's own profile run; without it every part of the memory is restated.
 
     Raises:
         UnsupportedError: The stand-alone planner has no rule for the engine, so that nobody knows
@@ -53,15 +64,13 @@ def plan_with_budget(request: PlanRequest, ask: Ask, *, count: Ask | None = None
     # vLLM answers for its own version alone
     restated = replace(request, vllm_version=None)
     mine = StandalonePlan(restated)
+    executed = Executed()
     try:
-        try:
-            _ = mine.weights
-        except WeightsUnknownError:
-            stand_in = {} if given else {"kv_cache_memory_bytes": STAND_IN_BYTES}
-            answer = (count or ask)(request.with_args(**stand_in))
-            weights = counted(answer, len(mine.setup.cache.stages))
-            mine = StandalonePlan(restated, weights=weights)
-        memory = mine.memory
+        if profile is not None and not given:
+            _ = mine.setup
+            executed = Executed.of(profile(request))
+        mine = with_weights(mine, executed, count or ask)
+        memory = executed.memory(mine)
     except UnsupportedError as refusal:
         if given:
             answer = ask(request)
@@ -71,10 +80,27 @@ def plan_with_budget(request: PlanRequest, ask: Ask, *, count: Ask | None = None
             "with --kv-cache-memory-bytes N"
         ) from None
     if given:
-        return told(ask(request), mine)
+        return told(ask(request), mine, memory)
     # where nothing is left vLLM is asked for the sizes; nor do caches that keep nothing ask for any
     stages = [max(1, size) for size in memory.available]
-    return told(ask(request.with_args(kv_cache_memory_bytes=min(stages)), stages), mine)
+    return told(ask(request.with_args(kv_cache_memory_bytes=min(stages)), stages), mine, memory)
+
+
+def with_weights(mine: StandalonePlan, executed: Executed, count: Ask) -> StandalonePlan:
+    """The stages with vLLM's own weights, where they were loaded or nobody else knows them."""
+    request = mine.request
+    try:
+        unsure = mine.weights.uncertainty_bytes
+    except WeightsUnknownError:
+        size = executed.weights_bytes
+        if size is None:
+            stand_in = {} if request.gives_memory else {"kv_cache_memory_bytes": STAND_IN_BYTES}
+            answer = count(request.with_args(**stand_in))
+            weights = counted(answer, len(mine.setup.cache.stages))
+            return StandalonePlan(request, weights=weights)
+        unsure = int(size * COUNTED_UNSURE)
+    loaded = executed.weights(unsure)
+    return mine if loaded is None else StandalonePlan(request, weights=loaded)
 
 
 def counted(answer: Plan, stages: int) -> WeightsEstimate:
@@ -91,9 +117,9 @@ def counted(answer: Plan, stages: int) -> WeightsEstimate:
     )
 
 
-def told(plan: Plan, mine: StandalonePlan) -> Plan:
+def told(plan: Plan, mine: StandalonePlan, memory: KVMemory) -> Plan:
     """vLLM's plan with the parts of the memory that it was made for, and what they say."""
-    cache, memory = plan.kv_cache, mine.memory
+    cache = plan.kv_cache
     sizes = memory.available
     size = plan.memory.available_kv_cache_bytes
     stage = sizes.index(size) if size in sizes else sizes.index(min(sizes))

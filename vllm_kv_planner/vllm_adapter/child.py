@@ -74,8 +74,8 @@ class Child:
             self.close()
             raise
 
-    def ask(self, request: dict[str, Any]) -> dict[str, Any]:
-        """The plan's values.
+    def ask(self, request: dict[str, Any], wanted: str = "plan") -> dict[str, Any]:
+        """The plan's values, or those of another answer.
 
         Raises:
             InputError: vLLM's refusal, in one line.
@@ -84,7 +84,7 @@ class Child:
             raise InputError("vLLM's process runs a workload: end that first, or ask another")
         self._requests += 1
         self.send({"id": self._requests, **request})
-        return self.read("plan")
+        return self.read(wanted)
 
     def send(self, message: dict[str, Any]) -> None:
         """One JSON line to the process."""

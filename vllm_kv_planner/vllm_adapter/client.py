@@ -13,7 +13,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 from ..config.find import FoundConfig, find_config
-from ..errors import InputError, UnsupportedError
+from ..errors import InputError, PlannerError, UnsupportedError
 from ..gpu.catalogue import DEFAULT_GPU, find_gpu
 from ..gpu.detect import present_gpus
 from ..gpu.gpu import GPU
@@ -117,6 +117,17 @@ class VLLMPlanner:
         more = {} if stage_memory is None else {"stage_memory": list(stage_memory)}
         return self.ask(request, **more).plan(request.notes)
 
+    def profile(self, request: PlanRequest) -> dict[str, Any]:
+        """What vLLM's own profile run holds on a rank, executed without a GPU; uncompiled.
+
+        A process that dies of it, and whatever vLLM raises, is a part that was not followed.
+        """
+        try:
+            eager = request.with_args(enforce_eager=True)
+            return self.ask(eager, profile=True).answer
+        except PlannerError as error:
+            return {"refused": {"load": str(error)}}
+
     def ask(self, request: PlanRequest, **more: Any) -> Asked:
         """The child's answer about a request; ``more`` joins what it is told.
 
@@ -150,7 +161,7 @@ class VLLMPlanner:
             **more,
         }
         try:
-            answer = child.ask(question)
+            answer = child.ask(question, "profile" if "profile" in more else "plan")
         except InputError as error:
             raise type(error)(str(error).replace(folder, found.id)) from None
         return Asked(answer, child, device, found, defaulted)

@@ -32,6 +32,7 @@ _PRELOAD = (
     "vllm.v1.attention.backends.flash_attn",
     "vllm.v1.attention.backends.triton_attn",
     "torch._functorch.aot_autograd",
+    "flashinfer",
 )
 
 
@@ -205,6 +206,10 @@ def answer(request: dict[str, Any], server: Server) -> dict[str, Any]:
         if workload is not None:
             request["arguments"] |= workload["flags"]
         config = engine_config(request)
+        if request.get("profile"):
+            from .internals.profile_run import profiles
+
+            return {"profile": profiles(config)}
         report = initialize_kv_caches(config, explain, request.get("stage_memory"))
         plan = plan_values(config, report, notes)
         if workload is None:

@@ -70,7 +70,9 @@ class VLLMRun:
             self.settings = asked.answer.pop("scheduler", {})
             return asked.plan(request.notes)
 
-        self.plan: Plan = plan_with_budget(request, ask, count=planner.plan_request)
+        self.plan: Plan = plan_with_budget(
+            request, ask, count=planner.plan_request, profile=planner.profile
+        )
         if not self.settings:
             raise InputError(f"workload: this engine does not start: {self.plan.limits[0]}")
         self._trace = iter(trace)

@@ -45,6 +45,10 @@ PLACES: dict[str, tuple[str, ...]] = {
     "get_model_loader": ("vllm.model_executor.model_loader:get_model_loader",),
     "initialize_model": ("vllm.model_executor.model_loader.utils:initialize_model",),
     "register_model_loader": ("vllm.model_executor.model_loader:register_model_loader",),
+    "layerwise_reload": ("vllm.model_executor.model_loader.reload:layerwise",),
+    "process_weights_after_loading": (
+        "vllm.model_executor.model_loader.utils:process_weights_after_loading",
+    ),
     "registry": ("vllm.model_executor.models:registry",),
     "set_current_vllm_config": ("vllm.config:set_current_vllm_config",),
     "set_default_torch_dtype": ("vllm.utils.torch_utils:set_default_torch_dtype",),
@@ -53,6 +57,8 @@ PLACES: dict[str, tuple[str, ...]] = {
     # the worker
     "GPUModelRunner": ("vllm.v1.worker.gpu_model_runner:GPUModelRunner",),
     "GPUModelRunnerV2": ("vllm.v1.worker.gpu.model_runner:GPUModelRunner",),
+    "DeviceMemoryProfiler": ("vllm.utils.mem_utils:DeviceMemoryProfiler",),
+    "flashinfer_jit": ("flashinfer.jit:core",),
     "WorkerBase": ("vllm.v1.worker.worker_base:WorkerBase",),
     "DraftModelProposer": ("vllm.v1.spec_decode.draft_model:DraftModelProposer",),
     "dflash_utils": ("vllm.v1.worker.gpu.spec_decode.dflash:utils",),

@@ -150,6 +150,13 @@ def on_meta() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def cuda_is_meta() -> Iterator[None]:
+    """Make on the meta device what is asked for on CUDA."""
+    with _CudaToMeta():
+        yield
+
+
 def alibi_on_cpu() -> None:
     """Compute ALiBi slopes on the CPU: constructors read them, and meta tensors have no values.
 

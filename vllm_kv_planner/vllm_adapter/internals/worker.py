@@ -60,9 +60,7 @@ def run_rank(vllm_config: Any, rank: int) -> RankReport:
         if platform.device_type == "cuda":  # the CPU worker asks no such thing
             platform.check_if_supports_dtype(vllm_config.model_config.dtype)
         join_groups(vllm_config, rank)
-        init_workspace = optional_name("init_workspace_manager")
-        if init_workspace is not None:
-            init_workspace(torch.device("meta"), 1)
+        init_workspaces()
         loader = name("get_model_loader")(vllm_config.load_config)
         model = loader.load_model(vllm_config=vllm_config, model_config=vllm_config.model_config)
         draft, speculator = load_draft(vllm_config, model, v2=v2)
@@ -82,6 +80,13 @@ def run_rank(vllm_config: Any, rank: int) -> RankReport:
         kv_cache_dtype=str(cache.cache_dtype),
         weights_bytes=weights,
     )
+
+
+def init_workspaces() -> None:
+    """The workspaces that kernels share, where this version knows them."""
+    init = optional_name("init_workspace_manager")
+    if init is not None:
+        init(torch.device("meta"), 1)
 
 
 def supported_layouts(vllm_config: Any) -> list[str]:
@@ -220,10 +225,7 @@ def _model_v1(vllm_config: Any) -> Any:
 
 
 def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:
-    method = vllm_config.speculative_config.method
-    for utilities in (name("eagle_utils"), optional_name("dflash_utils")):
-        if hasattr(utilities, "_should_share"):
-            utilities._should_share = lambda *asked: _shares(method, *asked)
+    decide_sharing(vllm_config.speculative_config.method)
     _check_hidden_states(vllm_config, target)
     with on_meta():
         speculator = name("init_speculator")(vllm_config, torch.device("meta"), None)
@@ -231,6 +233,13 @@ def _load_v2(vllm_config: Any, target: Any) -> tuple[Any, Any]:
         return None, speculator
     speculator.load_model(target)
     return speculator.model, speculator
+
+
+def decide_sharing(method: str) -> None:
+    """Have a draft's shared tables decided without the values of the checkpoint."""
+    for utilities in (name("eagle_utils"), optional_name("dflash_utils")):
+        if hasattr(utilities, "_should_share"):
+            utilities._should_share = lambda *asked: _shares(method, *asked)
 
 
 def _shares(method: str, draft: Any, flag: str, own: Any, target: Any) -> bool:

@@ -1,0 +1,120 @@
+"""vLLM 0.33's own profile run, executed for a GPU that is not there."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.shared import config_files
+from tests.vllm_python import CUDA, interpreter
+from vllm_kv_planner import Plan, VLLMPlanner
+from vllm_kv_planner.memory.activation import runner_buffers
+from vllm_kv_planner.memory.rank import Rank
+from vllm_kv_planner.memory.versions import version_rules
+from vllm_kv_planner.planning.request import PlanRequest, plan_request
+from vllm_kv_planner.planning.standalone import StandalonePlan
+from vllm_kv_planner.vllm_adapter.budget import plan_with_budget
+
+PYTHON = interpreter(CUDA)
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def planner() -> Iterator[VLLMPlanner]:
+    with VLLMPlanner(python=PYTHON) as planner:
+        yield planner
+
+
+def asked(model: str, **flags: Any) -> PlanRequest:
+    return plan_request(str(config_files()[model]), gpu="H100", planner="vllm", **flags)
+
+
+# Weights by the rules restated here, which vLLM's own count must meet; sampler by hand: bf16
+# logits, and float32 ones, masked ones and probabilities (FlashInfer's), of 1,024 requests, beside
+# the hidden states of 8,192 tokens and of the sampled ones.
+@pytest.mark.parametrize(
+    ("model", "tp", "hidden", "vocab"),
+    [
+        ("Qwen/Qwen3-8B", 1, 4096, 151_936),
+        ("Qwen/Qwen3-8B-FP8", 1, 4096, 151_936),
+        ("Qwen/Qwen3-30B-A3B", 1, 2048, 151_936),
+        ("openai/gpt-oss-20b", 1, 2880, 201_088),
+        ("Qwen/Qwen3-Next-80B-A3B-Thinking", 4, 2048, 151_936),
+    ],
+)
+def test_weights_and_sampler(
+    planner: VLLMPlanner, model: str, tp: int, hidden: int, vocab: int
+) -> None:
+    request = asked(model, tensor_parallel_size=tp)
+    answer = planner.profile(request)
+    assert answer["refused"] == {}
+    mine = StandalonePlan(request)
+    assert answer["weights_bytes"] == pytest.approx(mine.weights.loaded_bytes[0], rel=0.001)
+    rank = Rank(setup=mine.setup, rules=version_rules(mine.version))
+    buffers = sum(size for _, size in runner_buffers(rank))
+    assert answer["buffers_bytes"] == pytest.approx(buffers, rel=0.02)
+    kept = max(answer["kept_bytes"], 0)
+    logits = 1024 * vocab * (2 + 4 + 4 + 4)
+    states = (8192 + 1024) * hidden * 2
+    assert answer["phases"]["sampler"] == pytest.approx(logits + states + kept, rel=0.02)
+
+
+def test_forward_of_a_dense_layer(planner: VLLMPlanner) -> None:
+    """Uncompiled, four tensors of the stream's width live beside gate, up and their product.
+
+    The residual, the layer's input, which its caller holds, the normed stream and the product of
+    the last matrix; 8,192 tokens of 4,096 and 12,288.
+    """
+    answer = planner.profile(asked("Qwen/Qwen3-8B"))
+    stream, activated = 8192 * 4096 * 2, 8192 * 12288 * 2
+    forward = 4 * stream + 2 * activated + activated
+    assert answer["phases"]["forward"] == pytest.approx(forward, rel=0.001)
+
+
+def test_the_plan_says_what_was_executed(planner: VLLMPlanner) -> None:
+    plan = plan_with_budget(asked("Qwen/Qwen3-8B"), planner.plan_request, profile=planner.profile)
+    memory = plan.memory
+    assert [(phase.name, phase.executed) for phase in memory.phases] == [
+        ("forward", True),
+        ("sampler", True),
+    ]
+    how = memory.provenance["activation_peak_bytes"]
+    assert how.startswith("vLLM 0.33's own profile run, executed without a GPU (eager)")
+    assert parts(plan) == memory.available_kv_cache_bytes
+    assert plan.to_dict()["memory"]["phases"][0]["name"] == "forward"
+
+
+def test_what_is_not_followed_is_restated_by_name(planner: VLLMPlanner) -> None:
+    """Images: no config holds a processor's files."""
+    request = asked("google/gemma-3-27b-it")
+    plan = plan_with_budget(request, planner.plan_request, profile=planner.profile)
+    memory = plan.memory
+    assert ("encoder", False) in [(phase.name, phase.executed) for phase in memory.phases]
+    assert "encoder restated: its processor needs" in memory.provenance["activation_peak_bytes"]
+    assert parts(plan) == memory.available_kv_cache_bytes
+
+
+def test_only_what_is_compiled_is_in_more_doubt(planner: VLLMPlanner) -> None:
+    """The band reaches from the executed peak to the restated one of the compiled graph."""
+    for eager in (True, False):
+        request = asked("Qwen/Qwen3-8B", enforce_eager=eager, max_num_seqs=16)
+        plan = plan_with_budget(request, planner.plan_request, profile=planner.profile)
+        mine = StandalonePlan(request).memory.infos[0]
+        apart = plan.memory.activation_peak_bytes - mine.activation_peak_bytes
+        assert apart > 50 * MIB
+        wider = math.hypot(mine.uncertainty_bytes, 0 if eager else apart)
+        assert plan.memory.uncertainty_bytes == int(wider)
+
+
+def parts(plan: Plan) -> int:
+    memory = plan.memory
+    taken = (
+        memory.weights_bytes,
+        memory.activation_peak_bytes,
+        memory.cuda_graph_bytes,
+        memory.non_torch_bytes,
+    )
+    return (memory.requested_bytes or 0) - sum(part or 0 for part in taken)
