@@ -36,7 +36,7 @@ from benchmarks.ground_truth import (
     as_case,
     is_stand_in,
 )
-from benchmarks.held_out import Others, ninth, rank_of, source_of
+from benchmarks.held_out import Others, has_more_than_the_card, ninth, rank_of, source_of
 from vllm_kv_planner.errors import PlannerError, UnsupportedError
 from vllm_kv_planner.kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from vllm_kv_planner.memory.budget import MemoryBudget, memory_budget
@@ -134,13 +134,6 @@ def budget_of(case: Case, weights: str, overheads: Overheads) -> MemoryBudget | 
         other_processes_bytes=case.machine.other_processes_bytes,
         overheads=overheads,
     )
-
-
-def has_more_than_the_card(case: Case, budget: MemoryBudget) -> bool:
-    """Whether weights and KV memory as printed leave nothing of what was requested."""
-    load, kv = (case.record.get(name) or 0 for name in ("model_load_gib", "available_kv_gib"))
-    printed = (load + kv) * GIB
-    return bool(load and kv) and printed > budget.ranks[0].requested_bytes
 
 
 def our_weights(case: Case) -> WeightsEstimate:

@@ -30,10 +30,11 @@ _SAME = {"graz-dev": "akamaslabs", "TheBuccaneer": "thebuccaneer"}
 """Owners that publish the same studies."""
 _ALONE: dict[tuple[str | None, int], str] = {
     ("RTX-3090", 2): "leadawon",
+    ("RTX-50", 2): "55002292133",
     ("RTX-PRO-4500", 1): "akamaslabs",
     ("RTX-50", 1): "36973",
     ("RTX-PRO", 1): "36973",
-    ("H200", 2): "71464252074",
+    ("H200", 2): "69102865712",
     ("RTX-PRO-6000", 2): "59838495763",
     ("MI300X", 1): "cmontemuino",
 }
@@ -48,7 +49,7 @@ def source_of(case: Case) -> str:
     said = str(case.record.get("source") or case.record["id"])
     named = (
         re.search(r"issues/(\d+)|#(\d+)|pull/(\d+)", said),
-        re.search(r"index ids? (\d+)", said),
+        re.search(r"index (?:ids? )?(\d+)", said),
         re.search(r"github\.com/([^/ ]+)/", said),
     )
     found = next((match[match.lastindex or 0] for match in named if match), said)
@@ -70,7 +71,7 @@ class Others:
                 budget = budget_of(case, known_overheads())
             except PlannerError:
                 continue
-            if budget is not None:
+            if budget is not None and not has_more_than_the_card(case, budget):
                 self._learn(case, budget, kv * GIB)
 
     def _learn(self, case: Case, budget: MemoryBudget, kv: float) -> None:
@@ -115,6 +116,13 @@ class Others:
             return row
         rest = quantile(found, 0.9) * WIDENED
         return replace(row, share=rest) if row.share else replace(row, size_bytes=int(rest))
+
+
+def has_more_than_the_card(case: Case, budget: MemoryBudget) -> bool:
+    """Whether weights and KV memory as printed leave nothing of what was requested."""
+    load, kv = (case.record.get(name) or 0 for name in ("model_load_gib", "available_kv_gib"))
+    printed = (load + kv) * GIB
+    return bool(load and kv) and printed > budget.ranks[0].requested_bytes
 
 
 def _key(row: Measured) -> tuple[str | None, int]:

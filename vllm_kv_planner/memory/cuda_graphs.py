@@ -84,6 +84,9 @@ def capture_mode(rank: Rank) -> str:
         return "PIECEWISE"
     if mode != "NONE" and needs_piecewise(setup.args.kv_transfer_config):
         return "PIECEWISE"
+    # "Pooling models do not support full cudagraphs" (``VllmConfig.__post_init__``, 0.22 to 0.33)
+    if mode.startswith("FULL") and setup.model.runner_type == "pooling":
+        return "PIECEWISE"
     return mode
 
 

@@ -48,6 +48,7 @@ class Rank:
             is_moe=setup.model.is_moe,
             is_hybrid=setup.model.is_hybrid,
             quantized=setup.facts.quantization is not None,
+            generates=setup.model.runner_type == "generate",
         )
 
     @property

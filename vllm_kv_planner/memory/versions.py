@@ -153,11 +153,23 @@ class VersionRules(PlanningRules):
         return self.version >= ((0, 29) if uses_v2 else (0, 20))
 
     def uses_v2(
-        self, resolved: bool, architecture: str, *, is_moe: bool, is_hybrid: bool, quantized: bool
+        self,
+        resolved: bool,
+        architecture: str,
+        *,
+        is_moe: bool,
+        is_hybrid: bool,
+        quantized: bool,
+        generates: bool,
     ) -> bool:
-        """Model Runner V2; ``resolved`` is 0.33's own answer for this engine."""
+        """Model Runner V2; ``resolved`` is 0.33's own answer for this engine.
+
+        Source: ``VllmConfig.use_v2_model_runner`` of ``config/vllm.py``, 0.22 to 0.31.
+        """
         if self.version >= (0, 29) or not resolved:
             return resolved
+        if not generates:
+            return False
         if self.version >= (0, 25):
             return not is_hybrid and (architecture in _MOE_V2 or not is_moe)
         if self.version >= (0, 23):
