@@ -34,7 +34,7 @@ from vllm_kv_planner import PlannerError, VLLMPlanner, plan
 from vllm_kv_planner.config.find import FoundConfig
 from vllm_kv_planner.config.presets import find_preset, known_names
 from vllm_kv_planner.files.json_file import parse_config
-from vllm_kv_planner.model.architectures.registry import model_types
+from vllm_kv_planner.model.architectures.registry import model_types, table
 from vllm_kv_planner.model.defaults import defaults_for
 
 Json = dict[str, Any]
@@ -61,6 +61,8 @@ FLAGS: tuple[Json, ...] = (
     {"tensor_parallel_size": 2, "enable_expert_parallel": True},
     {"kv_cache_memory_bytes": 20 * GIB, "speculative_config": {"method": "mtp"}},
 )
+BLENDED = 0.3
+"""Share of the configs that have something of another model's."""
 VALUES: tuple[Any, ...] = (
     *(None, True, False, 0, 1, 2, 3, 7, -1, -128, 127, 4096, 10_000, 10**6, 10**9, 2**31, 2**63),
     *(10**30, -(10**30), 0.5, 1.5, -0.0, 64.0, 1e-300, 1e300, float("nan"), float("inf")),
@@ -151,6 +153,24 @@ def spoil(config: Json, keys: list[str], chance: random.Random) -> None:
             holder[key] = other_value(holder[key], chance)
 
 
+def blend(config: Json, other: Json, chance: random.Random) -> None:
+    """Make the config say in one way or another that it is of another architecture, in place."""
+    way = chance.random()
+    if way < 0.4:
+        config["architectures"] = [chance.choice(sorted(table()))]
+    elif way < 0.6:
+        config["model_type"] = other.get("model_type")
+    elif way < 0.8:
+        config.update({key: value for key, value in other.items() if key not in config})
+    else:
+        objects = [key for key, value in other.items() if isinstance(value, dict)]
+        if objects:
+            key = chance.choice(objects)
+            config[key] = other[key]
+    if chance.random() < 0.5:  # whose class comes as code is not asked which type it is
+        config["auto_map"] = {"AutoConfig": "configuration.Own"}
+
+
 class TooMuchWork(BaseException):
     """More calls than an answer may take."""
 
@@ -235,7 +255,10 @@ def findings(inputs: int, seed: int) -> Iterator[tuple[int, str, Json, Json]]:
     for number in range(inputs):
         chance = random.Random(f"{seed} {number}")
         config = json.loads(chance.choice(texts))
-        spoil(config, keys, chance)
+        if chance.random() < BLENDED:
+            blend(config, json.loads(chance.choice(texts)), chance)
+        if chance.random() < 0.9:
+            spoil(config, keys, chance)
         flags = chance.choice(FLAGS)
         wrong = broken_promise(config, flags)
         if wrong is not None:
