@@ -23,6 +23,7 @@ from collections.abc import Iterator
 from unittest import mock
 
 from vllm_kv_planner.cli import COMMANDS, main
+from vllm_kv_planner.cli.output import DEBUG
 from vllm_kv_planner.engine_args import flag_table
 from vllm_kv_planner.engine_args.flag_table import Flag, all_flags
 from vllm_kv_planner.files.json_file import read_json
@@ -183,7 +184,7 @@ def apart() -> Iterator[None]:
     """A folder and an environment of their own, nothing on standard input, no network."""
     before = os.getcwd()
     with tempfile.TemporaryDirectory() as folder:
-        settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": folder, "XDG_CONFIG_HOME": folder}
+        settings = {"HF_HUB_OFFLINE": "1", "HF_HOME": folder, "XDG_CONFIG_HOME": folder, DEBUG: "1"}
         with mock.patch.dict(os.environ, settings), mock.patch("sys.stdin", io.StringIO()):
             os.chdir(folder)
             try:

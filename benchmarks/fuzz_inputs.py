@@ -42,6 +42,7 @@ from benchmarks.hub_behaviours import TOKEN, behaviour, slow_reads, too_much
 from tests.hub_server import running_raw_server
 from tests.start_logs import LLAMA
 from vllm_kv_planner.cli import main as command_line
+from vllm_kv_planner.cli.output import DEBUG
 
 CALLS = 30_000_000
 """Calls one answer may take: a sweep of a spoilt grid plans some thousand set-ups."""
@@ -225,6 +226,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0, help="number of the first input")
     given = parser.parse_args()
+    os.environ[DEBUG] = "1"
     found = 0
     for kind in [given.kind] if given.kind else KINDS:
         is_hub = kind in ("hub", "behaviours")

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from vllm_kv_planner import plan as plan_of
-from vllm_kv_planner.cli.output import rendered
+from vllm_kv_planner.cli.output import DEBUG, printing, rendered
 from vllm_kv_planner.planning.document import Plans
 from vllm_kv_planner.records import replace
 
@@ -81,3 +81,18 @@ def test_control_characters_do_not_reach_the_terminal(form: str) -> None:
 def test_a_memory_without_a_name_says_what_is_assumed() -> None:
     done = shell(f"{COMMANDS['plan']} --gpu-memory 24GiB")
     assert "note: no GPU named: one like an H100" in done.stdout
+
+
+def test_what_nobody_foresaw_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken() -> int:
+        return len({}["\x1b[31m\n"])
+
+    with pytest.raises(KeyError):
+        printing(broken)
+    monkeypatch.delenv(DEBUG)
+    assert printing(broken, "x: ") == 2
+    out, err = capsys.readouterr()
+    assert not out and err.count("\n") == 1 and err[:-1].isprintable()
+    assert err.startswith("x: error: a fault of the planner, please report it")

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from time import monotonic
 from typing import IO, TYPE_CHECKING, Any
 
-from ..errors import PlannerError, printable
+from ..errors import PlannerError, one_line, printable
 
 if TYPE_CHECKING:
     from ..report import Answer
@@ -71,7 +71,28 @@ def printing(main: Callable[[], int], program: str = "") -> int:
     except PlannerError as error:
         tell(f"{program}error: {error}")
         return 2
+    except Exception as error:
+        if os.environ.get(DEBUG):
+            raise
+        tell(f"{program}error: {fault(error)}")
+        return 2
     return code
+
+
+DEBUG = "VLLM_KV_PLANNER_DEBUG"
+"""Set: what nobody foresaw is raised with its traceback."""
+
+
+def fault(error: Exception) -> str:
+    """The line for an error that is the planner's own, whatever the input was."""
+    last, here = "", error.__traceback__
+    while here is not None:
+        code = here.tb_frame.f_code
+        if __package__.partition(".")[0] in code.co_filename:
+            last = f" at {os.path.basename(code.co_filename)}:{here.tb_lineno}"
+        here = here.tb_next
+    said = one_line(f"{type(error).__name__}{last}: {error}")
+    return f"a fault of the planner, please report it ({DEBUG}=1 shows all of it): {said}"
 
 
 def drop_output() -> None:
