@@ -12,7 +12,6 @@ from vllm_kv_planner.engine_args.attention_backend import (
     fixed_backend,
 )
 from vllm_kv_planner.engine_args.block_size import (
-    BlockSizes,
     align_hybrid,
     align_skip_layers,
     check_aligned,
@@ -20,6 +19,8 @@ from vllm_kv_planner.engine_args.block_size import (
     validate_block_size,
 )
 from vllm_kv_planner.errors import InputError, UnsupportedError
+from vllm_kv_planner.model.layers.base import CacheContext
+from vllm_kv_planner.records import replace
 
 
 def backends(*names: str, capability: tuple[int, int] = (9, 0)) -> list[AttentionBackend]:
@@ -53,34 +54,48 @@ def test_no_common_size() -> None:
         preferred_block_size(backends("CPU_MLA", "FLASHMLA"))
 
 
-def hybrid(names: tuple[str, ...] = ("FLASH_ATTN",), **given: Any) -> BlockSizes:
-    sizes = given.pop("sizes", BlockSizes(block_size=16, mamba_block_size=8192))
+def sized(block_size: int, mamba_block_size: int = 8192, **given: Any) -> CacheContext:
+    return CacheContext(
+        block_size=block_size,
+        mamba_block_size=mamba_block_size,
+        tensor_parallel_size=1,
+        dtype="bfloat16",
+        kv_cache_dtype="auto",
+        compute_capability=(9, 0),
+        max_num_batched_tokens=8192,
+        **given,
+    )
+
+
+def hybrid(
+    names: tuple[str, ...] = ("FLASH_ATTN",),
+    sizes: CacheContext | None = None,
+    **given: Any,
+) -> CacheContext:
     values: dict[str, Any] = {
         "attention_bytes_per_token": 4096,
         "mamba_page_bytes": 2_000_000,
         "use_mla": False,
-        "mamba_cache_mode": "none",
     }
-    return align_hybrid(sizes, backends(*names), **{**values, **given})
+    return align_hybrid(sizes or sized(16), backends(*names), **{**values, **given})
 
 
 def test_attention_page_covers_the_state() -> None:
     # 31 times 16 tokens of 4096 bytes are the first to reach 2,000,000.
-    assert hybrid() == BlockSizes(
-        block_size=496, mamba_block_size=8192, mamba_page_size_padded=496 * 4096
-    )
+    assert hybrid() == sized(496, mamba_page_size_padded=496 * 4096)
 
 
 def test_aligned_states_share_the_block() -> None:
-    sizes = hybrid(mamba_cache_mode="align", checkpoint_alignment=256)
-    assert sizes == BlockSizes(
-        block_size=512, mamba_block_size=512, mamba_page_size_padded=512 * 4096
+    before = sized(16, mamba_cache_mode="align")
+    sizes = hybrid(sizes=before, checkpoint_alignment=256)
+    assert sizes == replace(
+        before, block_size=512, mamba_block_size=512, mamba_page_size_padded=512 * 4096
     )
 
 
 def test_user_block_size_is_a_lower_bound() -> None:
-    assert hybrid(sizes=BlockSizes(block_size=1024)).block_size == 1024
-    assert hybrid(sizes=BlockSizes(block_size=48)).block_size == 528  # 11 times 48
+    assert hybrid(sizes=sized(1024)).block_size == 1024
+    assert hybrid(sizes=sized(48)).block_size == 528  # 11 times 48
 
 
 def test_latents_come_in_runs_of_128() -> None:
@@ -98,11 +113,11 @@ def test_equal_pages_need_no_padding() -> None:
 
 
 def test_no_states_no_change() -> None:
-    sizes = BlockSizes(block_size=16)
-    assert hybrid(sizes=sizes, mamba_page_bytes=0, mamba_cache_mode="align") is sizes
+    sizes = sized(16, mamba_cache_mode="align")
+    assert hybrid(sizes=sizes, mamba_page_bytes=0) is sizes
 
 
-def skip(sizes: BlockSizes, quantised: int, skipped: int) -> BlockSizes:
+def skip(sizes: CacheContext, quantised: int, skipped: int) -> CacheContext:
     return align_skip_layers(
         sizes,
         backends("FLASHINFER")[0],
@@ -113,18 +128,18 @@ def skip(sizes: BlockSizes, quantised: int, skipped: int) -> BlockSizes:
 
 def test_quantised_page_covers_an_unquantised_one() -> None:
     # 16 unquantised tokens of 4096 bytes need 57 tokens of 1152: four times 16.
-    sizes = skip(BlockSizes(block_size=16), 1152, 4096)
-    assert sizes == BlockSizes(block_size=64, skip_page_size_padded=64 * 1152)
+    sizes = skip(sized(16), 1152, 4096)
+    assert sizes == sized(64, skip_page_size_padded=64 * 1152)
 
 
 def test_skipped_layers_beside_states() -> None:
-    sizes = skip(BlockSizes(block_size=16, mamba_page_size_padded=1_000_000), 1152, 4096)
+    sizes = skip(sized(16, mamba_page_size_padded=1_000_000), 1152, 4096)
     assert sizes.block_size == 880
     assert sizes.mamba_page_size_padded == sizes.skip_page_size_padded == 880 * 1152
 
 
 def test_skipped_layers_of_the_same_size() -> None:
-    sizes = BlockSizes(block_size=16)
+    sizes = sized(16)
     assert skip(sizes, 4096, 4096) is sizes
     with pytest.raises(UnsupportedError, match="less than"):
         skip(sizes, 4096, 1024)

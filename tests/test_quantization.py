@@ -14,11 +14,8 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import plan
-from vllm_kv_planner.engine_args.quantization import (
-    METHODS,
-    check_quantization,
-    resolve_quantization,
-)
+from vllm_kv_planner.engine_args.quantization import resolve_quantization
+from vllm_kv_planner.engine_args.quantization_checks import METHODS, check_quantization
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError, UnsupportedError
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
@@ -221,7 +218,7 @@ def test_methods_without_a_checkpoint_config() -> None:
 
 def test_every_method_has_a_rule() -> None:
     from vllm_kv_planner.engine_args.flag_table import flag_of
-    from vllm_kv_planner.engine_args.quantization import ONLINE_SHORTHANDS
+    from vllm_kv_planner.engine_args.quantization_checks import ONLINE_SHORTHANDS
 
     assert set(flag_of("quantization").names) == set(METHODS) | set(ONLINE_SHORTHANDS)
 

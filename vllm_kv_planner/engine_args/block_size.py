@@ -19,10 +19,14 @@ from ..errors import InputError, UnsupportedError
 from ..kv_cache.group import KVCacheGroup, is_block_outermost
 from ..kv_cache.spec import cdiv, round_up
 from ..kv_cache.specs import AttentionSpec
-from ..records import dataclass, replace
-from .attention_backend import AttentionBackend
+from ..model.description import ModelDescription
+from ..model.layers.base import CacheContext
+from ..model.layers.mamba import common_checkpoint_alignment, largest_state_bytes
+from ..records import replace
+from .attention_backend import AttentionBackend, hybrid_bytes_per_token, layer_bytes_per_token
 from .attention_backend.declaration import KernelBlock
 from .cache_layers import CacheLayers
+from .engine_args import EngineArgs
 from .versions import TODAY, PlanningRules
 
 DEFAULT_BLOCK_SIZE = 16
@@ -31,22 +35,62 @@ LATENT_HYBRID_BLOCK = 128
 """Tokens; latent decode kernels want whole runs of this many beside states."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BlockSizes:
-    """Sizes that layer specs are built with.
+def with_block_size(
+    args: EngineArgs,
+    model: ModelDescription,
+    context: CacheContext,
+    backends: Sequence[AttentionBackend],
+    rules: PlanningRules,
+) -> CacheContext:
+    """The context with the block size that backends, states and unquantised layers agree on."""
+    if not backends:
+        return context
+    before = args.block_size or preferred_block_size(backends)
+    context = _aligned(replace(context, block_size=before), model, backends, rules)
+    check_aligned(backends, before, context.block_size)
+    validate_block_size(
+        context.block_size,
+        decode_context_parallel_size=args.decode_context_parallel_size,
+        cp_kv_cache_interleave_size=args.cp_kv_cache_interleave_size or 1,
+    )
+    return context
 
-    Attributes:
-        block_size: Tokens per block of attention layers.
-        mamba_block_size: Tokens per block of state layers; None where there are none.
-        mamba_page_size_padded: Bytes state pages are padded to; None leaves them.
-        skip_page_size_padded: Bytes that pages of unquantised layers are padded to beside
-            quantised ones; None leaves them.
-    """
 
-    block_size: int
-    mamba_block_size: int | None = None
-    mamba_page_size_padded: int | None = None
-    skip_page_size_padded: int | None = None
+def _aligned(
+    context: CacheContext,
+    model: ModelDescription,
+    backends: Sequence[AttentionBackend],
+    rules: PlanningRules,
+) -> CacheContext:
+    """Sizes at which pages of attention, of states and of unquantised layers agree."""
+    if model.is_hybrid:
+        context = align_hybrid(
+            context,
+            backends,
+            attention_bytes_per_token=hybrid_bytes_per_token(
+                backends[0],
+                dtype=context.dtype,
+                kv_cache_dtype=context.kv_cache_dtype,
+                use_mla=model.use_mla,
+                has_skip_layers=bool(context.kv_cache_dtype_skip_layers),
+            ),
+            mamba_page_bytes=largest_state_bytes(model.first_of_kind.values(), context),
+            use_mla=model.use_mla,
+            checkpoint_alignment=common_checkpoint_alignment(model.first_of_kind.values(), context),
+            rules=rules,
+        )
+    if context.kv_cache_dtype_skip_layers:
+        quantised, skipped = (
+            layer_bytes_per_token(backends[0], dtype=context.dtype, kv_cache_dtype=kv_cache_dtype)
+            for kv_cache_dtype in (context.kv_cache_dtype, "auto")
+        )
+        context = align_skip_layers(
+            context,
+            backends[0],
+            quantised_bytes_per_token=quantised,
+            skipped_bytes_per_token=skipped,
+        )
+    return context
 
 
 def preferred_block_size(
@@ -74,63 +118,61 @@ def preferred_block_size(
 
 
 def align_hybrid(
-    sizes: BlockSizes,
+    context: CacheContext,
     backends: Sequence[AttentionBackend],
     *,
     attention_bytes_per_token: int,
     mamba_page_bytes: int,
     use_mla: bool,
-    mamba_cache_mode: str,
     checkpoint_alignment: int | None = None,
     rules: PlanningRules = TODAY,
-) -> BlockSizes:
+) -> CacheContext:
     """Blocks long enough that an attention page covers a state page, which is padded to it.
 
     Source: ``Platform._align_hybrid_block_size``.
 
     Args:
-        sizes: So far; the user's block size is a lower bound only.
+        context: With the sizes so far; the user's block size is a lower bound only.
         backends: The model's attention backends in layer order; the first one leads.
         attention_bytes_per_token: Of one attention layer, as its backend packs it.
         mamba_page_bytes: Largest state page of the model, unpadded.
         use_mla: Whether attention is latent.
-        mamba_cache_mode: ``none`` or ``align``.
         checkpoint_alignment: Token grid of states exported inside a prefill; None exports none.
         rules: Those of the engine's version.
     """
     if mamba_page_bytes == 0:
-        return sizes
+        return context
     if attention_bytes_per_token == 0:
         raise InputError(
             "config.json: hidden_size and head counts make attention heads of width 0; head_dim "
             "or a larger hidden_size is needed"
         )
-    step = max(backends[0].smallest_kernel_block(), sizes.block_size)
+    step = max(backends[0].smallest_kernel_block(), context.block_size)
     if use_mla and rules.latent_hybrids_keep_runs:
         step = max(step, LATENT_HYBRID_BLOCK)
-    aligned = mamba_cache_mode == "align"
+    aligned = context.mamba_cache_mode == "align"
     if aligned:
         step = lcm(step, checkpoint_alignment or 1)
     tokens = step * cdiv(mamba_page_bytes, step * attention_bytes_per_token)
     if rules.hybrids_suit_all_backends:
         tokens = round_up(tokens, lcm(*(each.smallest_kernel_block() for each in backends)))
-    block_size = max(sizes.block_size, tokens)
+    block_size = max(context.block_size, tokens)
     page = block_size * attention_bytes_per_token
     return replace(
-        sizes,
+        context,
         block_size=block_size,
-        mamba_block_size=block_size if aligned else sizes.mamba_block_size,
-        mamba_page_size_padded=sizes.mamba_page_size_padded if page == mamba_page_bytes else page,
+        mamba_block_size=block_size if aligned else context.mamba_block_size,
+        mamba_page_size_padded=context.mamba_page_size_padded if page == mamba_page_bytes else page,
     )
 
 
 def align_skip_layers(
-    sizes: BlockSizes,
+    context: CacheContext,
     backend: AttentionBackend,
     *,
     quantised_bytes_per_token: int,
     skipped_bytes_per_token: int,
-) -> BlockSizes:
+) -> CacheContext:
     """Blocks long enough that a quantised page covers an unquantised one of fewer tokens.
 
     Source: ``Platform._align_heterogeneous_kv_block_size``.
@@ -144,15 +186,15 @@ def align_skip_layers(
             f"bytes a token, less than the {quantised_bytes_per_token} of a quantised one"
         )
     if skipped_bytes_per_token == quantised_bytes_per_token:
-        return sizes
+        return context
     smallest = backend.smallest_kernel_block()
-    step = max(smallest, sizes.block_size)
-    needed = max(skipped_bytes_per_token * smallest, sizes.mamba_page_size_padded or 0)
-    block_size = max(sizes.block_size, step * cdiv(needed, step * quantised_bytes_per_token))
+    step = max(smallest, context.block_size)
+    needed = max(skipped_bytes_per_token * smallest, context.mamba_page_size_padded or 0)
+    block_size = max(context.block_size, step * cdiv(needed, step * quantised_bytes_per_token))
     page = block_size * quantised_bytes_per_token
-    padded_state = None if sizes.mamba_page_size_padded is None else page
+    padded_state = None if context.mamba_page_size_padded is None else page
     return replace(
-        sizes,
+        context,
         block_size=block_size,
         skip_page_size_padded=page,
         mamba_page_size_padded=padded_state,

@@ -17,9 +17,9 @@ from typing import Any
 from ..errors import InputError, UnknownNameError, UnsupportedError
 from ..records import dataclass
 from .attention_backend import boundary_skip_layers
-from .checkpoint_quantization import layer_quantization, quant_method
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts
+from .quantization import layer_quantization, quant_method
 from .versions import FIRST, TODAY, PlanningRules
 
 _MODELOPT = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}

@@ -1,14 +1,16 @@
-"""Which compressed-tensors groups vLLM 0.33 has a scheme for, as a table.
+"""What vLLM 0.33 and its library refuse of a compressed-tensors config; its schemes as a table.
 
 Source: vLLM 0.33 ``layers/quantization/compressed_tensors/compressed_tensors.py``
 ``_get_scheme_from_parts`` and the ``_is_…`` methods it asks; compressed-tensors
-``quantization/quant_args.py`` ``QuantizationArgs.pytorch_dtype``.
+``quantization/quant_args.py`` ``QuantizationArgs``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+
+from ..errors import InputError
 
 Arguments = Mapping[str, Any]
 
@@ -160,3 +162,53 @@ def _is_valid(key: str, value: object) -> bool:
         return isinstance(value, Mapping)
     is_dtype = isinstance(value, str) and value.removeprefix("torch.") in _DTYPES
     return value is None or is_dtype or (key == "observer" and word is not None)
+
+
+_STRATEGIES = ("tensor", "channel", "group", "block", "token", "tensor_group", "attn_head")
+_DYNAMIC = ("token", "tensor", "tensor_group", "group")
+
+
+def check_compressed(method: str, checkpoint: Arguments) -> None:
+    """What ``QuantizationArgs`` of compressed-tensors refuses; groups that no scheme takes."""
+    if not isinstance(checkpoint.get("ignore", []), list):
+        raise InputError("quantization_config: ignore must be a list of layer names")
+    groups = checkpoint.get("config_groups")
+    for group in groups.values() if isinstance(groups, Mapping) else ():
+        if isinstance(group, Mapping) and not isinstance(group.get("targets"), list):
+            raise InputError("quantization_config: targets of a config group must be a list")
+        for key in ("weights", "input_activations", "output_activations"):
+            own = group.get(key) if isinstance(group, Mapping) else None
+            if isinstance(own, Mapping):
+                complaint = wrong_type(own) or _wrong_arguments(own) or no_dtype(own)
+                if complaint:
+                    raise InputError(f"quantization_config: {key} of a config group: {complaint}")
+        missing = no_scheme(group, checkpoint.get("format")) if isinstance(group, Mapping) else None
+        if missing:
+            raise InputError(f"quantization_config: {missing}")
+
+
+def _wrong_arguments(own: Mapping[str, Any]) -> str | None:
+    """As ``QuantizationArgs.validate_model_after``."""
+    size, strategy, dynamic = own.get("group_size"), own.get("strategy"), own.get("dynamic")
+    if size is not None and type(size) is not int:
+        return f"group_size must be a whole number, is {size!s:.40}"
+    if strategy is None:
+        strategy = "tensor" if size is None else "channel" if size == -1 else "group"
+    strategy = str(strategy)[:40].lower()
+    grouped, length = strategy in ("group", "tensor_group"), size or 0
+    has_structure = own.get("block_structure") is not None
+    complaints = (
+        (
+            strategy not in _STRATEGIES,
+            f"{strategy!r} is not a valid strategy ({', '.join(_STRATEGIES)})",
+        ),
+        (grouped and length < 1, f"strategy {strategy} requires group_size to be above 0"),
+        (not grouped and length > 0, "group_size requires strategy to be set to 'group'"),
+        ((strategy == "block") != has_structure, "strategy block and block_structure go together"),
+        (strategy == "token" and not dynamic, "strategy token requires dynamic: true"),
+        (
+            dynamic and strategy not in _DYNAMIC,
+            f"dynamic quantization requires a strategy of {', '.join(_DYNAMIC)}",
+        ),
+    )
+    return next((complaint for is_wrong, complaint in complaints if is_wrong), None)

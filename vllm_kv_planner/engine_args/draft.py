@@ -23,24 +23,21 @@ from .engine_args import EngineArgs, EngineEnvironment
 from .facts import engine_facts, model_facts
 from .parallel import check_parallel
 from .rules import check_rules
-from .speculative import Speculative, merged_speculative_config, resolve_speculative
+from .speculative import Speculative, merged_speculative_config
 
 if TYPE_CHECKING:
     from ..config.find import FoundConfig
     from ..model.draft import Draft
 
 
-def find_draft(args: EngineArgs, target: ModelDescription) -> Draft | None:
-    """What drafts for the target; None where no layer of it keeps a cache.
+def find_draft(args: EngineArgs, target: ModelDescription, asked: Speculative) -> Draft:
+    """What drafts for the target, in layers that keep a cache.
 
     Raises:
         InputError: vLLM refuses it.
         UnsupportedError: The stand-alone planner has no rule for it.
         UnknownNameError: Nobody knows the draft model.
     """
-    asked = resolve_speculative(args)
-    if asked is None or not asked.has_draft_layers:
-        return None
     if target.reader is None:
         raise UnsupportedError("a hand-made model: no rule for what drafts for it")
     if asked.num_speculative_tokens is None:

@@ -15,9 +15,9 @@ from math import gcd
 from typing import Any
 
 from ..errors import InputError, UnsupportedError
-from .checkpoint_quantization import Checkpoint, layer_quantization, quant_method
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts, kv_heads_per_rank
+from .quantization import Checkpoint, layer_quantization, quant_method
 
 # Their own attention divides KV heads by the ranks, and nothing else.
 _NO_KV_REPLICATION = (

@@ -1,10 +1,10 @@
-"""Which quantization method runs: ``--quantization`` against checkpoint and device.
+"""What a checkpoint says of its own quantization, and the method vLLM 0.33 settles on.
 
-Restates of vLLM 0.33: ``ModelConfig._verify_quantization`` (vllm/config/model.py),
-``VllmConfig._get_quantization_config`` (vllm/config/vllm.py), ``get_quant_config``
-(vllm/model_executor/model_loader/weight_utils.py), and ``get_min_capability``,
-``get_supported_act_dtypes`` and ``get_config_filenames`` of the classes in
-vllm/model_executor/layers/quantization.
+Restates ``ModelArchConfigConvertorBase._normalize_quantization_config`` and
+``get_quantization_config`` (vllm/transformers_utils/model_arch_config_convertor.py), the
+``override_quantization_method`` of the classes in vllm/model_executor/layers/quantization,
+``KimiK3ForConditionalGenerationConfig`` (vllm/model_executor/models/config.py) and
+``ModelConfig._verify_quantization`` (vllm/config/model.py).
 """
 
 from __future__ import annotations
@@ -12,72 +12,25 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InputError, UnknownNameError, UnsupportedError
-from ..gpu.gpu import NOT_CUDA
-from ..records import dataclass
-from .checkpoint_quantization import (
-    checkpoint_method,
-    checkpoint_quantization,
-    layer_quantization,
-    overriding_method,
-)
+from ..errors import ConfigError, InputError, UnknownNameError, UnsupportedError
+from ..files.json_file import shown
 from .flag_table import flag_of
 
+Checkpoint = Mapping[str, Any]
 
-@dataclass(frozen=True)
-class Method:
-    """What a method's class asks of the device, and where else it looks for its config."""
-
-    min_capability: int
-    """75 is compute capability 7.5."""
-    dtypes: tuple[str, ...] = ("bfloat16", "float16")
-    files: tuple[str, ...] = ()
-    """Read where config.json has no quantization config."""
-    needs_checkpoint: bool = False
-    """Cannot be made from nothing, though it reads no file."""
-    kernel_capability: int = 0
-    """What its linear layers ask for, where that is more (Marlin; compressed-tensors schemes)."""
-
-
-_GPTQ = Method(60, files=("quantize_config.json",), kernel_capability=75)
-_AWQ = Method(75, files=("quantize_config.json", "quant_config.json"))
-_MODELOPT = ("hf_quant_config.json",)
-_ANY = ("float32", "float16", "bfloat16")
-ONLINE = Method(75)
-"""Weights quantised while they are loaded (``OnlineQuantizationConfig``)."""
-ONLINE_SHORTHANDS = (
-    *("fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "mxfp8", "mxfp4"),
-    *("int8_per_channel_weight_only", "nvfp4_per_token"),
-)
-"""``_ONLINE_SHORTHANDS`` of vllm/config/quantization.py."""
-
-METHODS: dict[str, Method] = {
-    "auto_awq": _AWQ,
-    "auto_gptq": _GPTQ,
-    "awq": _AWQ,
-    "awq_marlin": _AWQ,
-    "compressed-tensors": Method(70, _ANY, needs_checkpoint=True, kernel_capability=75),
-    "deepseek_v4_fp8": Method(75),
-    "experts_int8": Method(80),
-    "fbgemm_fp8": Method(80, needs_checkpoint=True),
-    "fp8": Method(75),
-    "fp_quant": Method(100, ("bfloat16",)),
-    "gpt_oss_mxfp4": Method(80, ("bfloat16",)),
-    "gptq": _GPTQ,
-    "gptq_marlin": _GPTQ,
-    "humming": Method(75, needs_checkpoint=True),
-    "inc": Method(60, files=("quantization_config.json",), kernel_capability=75),
-    "modelopt": Method(80, files=_MODELOPT),
-    "modelopt_fp4": Method(75, ("bfloat16", "float16", "float8_e4m3fn"), _MODELOPT),
-    "modelopt_mixed": Method(75, files=_MODELOPT),
-    "modelopt_mxfp8": Method(80, ("bfloat16",), _MODELOPT),
-    "moe_wna16": Method(70, files=("quantize_config.json",), kernel_capability=75),
-    "mxfp4": Method(80, ("bfloat16",)),
-    "mxfp8": Method(80, ("bfloat16",), _MODELOPT),
-    "online": Method(75, needs_checkpoint=True),
-    "quark": Method(70, needs_checkpoint=True),
-    "torchao": Method(75, _ANY, needs_checkpoint=True),
+_DEEPSEEK_V4 = ("deepseek_v4", "deepseek_v4_text", "deepseek_v41", "deepseek_v41_text")
+# Names a user may give for these checkpoints; "marlin" is none of vLLM's methods otherwise.
+_GPTQ_NAMES = (None, "gptq", "gptq_marlin", "auto_gptq", "marlin")
+_AWQ_NAMES = (None, "awq", "awq_marlin", "auto_awq", "marlin")
+_LEGACY_MODELOPT = {
+    "FP8": "modelopt",
+    "FP8_PER_CHANNEL_PER_TOKEN": "modelopt",
+    "FP8_PB_WO": "modelopt",
+    "NVFP4": "modelopt_fp4",
+    "MIXED_PRECISION": "modelopt_mixed",
 }
+# Architectures whose compressed-tensors checkpoints of this format run as another method.
+_RENAMED_FORMATS = {("KimiK3ForConditionalGeneration", "mxfp4-pack-quantized"): "mxfp4"}
 
 
 def resolve_quantization(
@@ -123,64 +76,131 @@ def resolve_quantization(
     return method
 
 
-def check_quantization(
-    method: str | None,
-    config: Mapping[str, Any],
-    *,
-    dtype: str,
-    compute_capability: tuple[int, int],
-    has_online_config: bool = False,
-) -> None:
-    """Refuse what vLLM refuses once it makes the method's config.
+def checkpoint_quantization(config: Mapping[str, Any]) -> Checkpoint | None:
+    """The quantization config that decides the method: the whole config's, else the text part's."""
+    for part in (config, config.get("text_config")):
+        if isinstance(part, Mapping):
+            found = _own(part, "quantization_config")
+            found = _own(part, "compression_config") if found is None else found
+            if found is not None:
+                return found
+    return None
 
-    ``method`` is the resolved one, ``dtype`` the model's. ``has_online_config``: whether
-    ``--quantization-config`` says how to quantise while loading. Raises InputError
-    (UnsupportedError for configs in files that are not read here) in vLLM's words.
+
+def layer_quantization(config: Mapping[str, Any]) -> Checkpoint | None:
+    """The quantization config that layers are built with (``get_quant_config``)."""
+    found = _own(config, "quantization_config")
+    text = config.get("text_config")
+    if found is None and isinstance(text, Mapping):
+        found = _own(text, "quantization_config")
+    return _own(config, "compression_config") if found is None else found
+
+
+def _own(part: Mapping[str, Any], key: str) -> Checkpoint | None:
+    value = part.get(key)
+    if value is None or isinstance(value, Mapping):
+        return value
+    raise ConfigError(f"config.json: {key} is {shown(value)}; expected an object")
+
+
+def quant_method(checkpoint: Checkpoint) -> str:
+    """``quant_method`` as vLLM normalises it; empty where the checkpoint names none."""
+    producer = checkpoint.get("producer")
+    inner = checkpoint.get("quantization")
+    inner = inner if isinstance(inner, Mapping) else {}
+    is_modelopt = isinstance(producer, Mapping) and producer.get("name") == "modelopt"
+    if (is_modelopt or "modelopt_quant_config" in inner) and inner.get("quant_algo") is not None:
+        algorithm = str(inner["quant_algo"]).upper()
+        if algorithm not in _LEGACY_MODELOPT:
+            raise UnsupportedError(f"Unknown ModelOpt quant algo: {algorithm[:40]}")
+        return _LEGACY_MODELOPT[algorithm]
+    method = str(checkpoint.get("quant_method") or "").lower()
+    return method.replace("compressed_tensors", "compressed-tensors")
+
+
+def checkpoint_method(checkpoint: Checkpoint, architecture: str) -> str:
+    """``quant_method`` once the architecture's own config rule had its say."""
+    method = quant_method(checkpoint)
+    if method == "compressed-tensors":
+        return _RENAMED_FORMATS.get((architecture, str(checkpoint.get("format"))), method)
+    return method
+
+
+def overriding_method(
+    checkpoint: Checkpoint, method: str, requested: str | None, model_type: str
+) -> str | None:
+    """The method whose class claims the checkpoint, whatever its ``quant_method``; None: no class.
+
+    Asked in vLLM's order. Raises InputError for gpt-oss with ``--quantization humming``.
     """
-    if method is None:
-        return
-    checkpoint = layer_quantization(config)
-    if checkpoint is not None:
-        from .quantization_checks import check_checkpoint
-
-        check_checkpoint(method, checkpoint)
-        rule = METHODS.get(method, ONLINE)
-    else:
-        rule = _from_nothing(method, has_online_config)
-    capability = 10 * compute_capability[0] + compute_capability[1]
-    if compute_capability == NOT_CUDA:  # Intel's platform has none, and vLLM then does not compare
-        capability = 1000
-    if capability < rule.min_capability:
-        raise InputError(
-            f"The quantization method {method} is not supported for the current GPU. Minimum "
-            f"capability: {rule.min_capability}. Current capability: {capability}."
-        )
-    if capability < rule.kernel_capability:
-        raise InputError(
-            f"The quantization method {method} is not supported for the current GPU: its layers' "
-            f"kernels need capability {rule.kernel_capability}. Current capability: {capability}."
-        )
-    if dtype not in rule.dtypes:
-        raise InputError(
-            f"{dtype} is not supported for quantization method {method}. Supported dtypes: "
-            f"{', '.join(rule.dtypes)}"
-        )
+    if requested == "humming":
+        if model_type == "gpt_oss" and method == "mxfp4":
+            raise InputError(
+                "For gpt-oss model, use '--moe-backend humming' instead of "
+                "'--quantization humming'."
+            )
+        return "humming"
+    claims = (
+        ("auto_gptq", method == "gptq" and requested in _GPTQ_NAMES),
+        ("auto_awq", method == "awq" and requested in _AWQ_NAMES),
+        ("inc", method == "auto-round"),
+        ("moe_wna16", requested == "moe_wna16" and _is_wna16(checkpoint, method)),
+        (_modelopt_method(checkpoint, method), True),
+        ("gpt_oss_mxfp4", method in ("mxfp4", "gpt_oss_mxfp4") and model_type == "gpt_oss"),
+        (
+            "deepseek_v4_fp8",
+            method in ("fp8", "deepseek_v4_fp8")
+            and (model_type in _DEEPSEEK_V4 or requested == "deepseek_v4_fp8"),
+        ),
+    )
+    return next((name for name, claimed in claims if claimed and name), None)
 
 
-def _from_nothing(method: str, has_online_config: bool) -> Method:
-    """What runs where the checkpoint has no quantization config."""
-    if method == "fp8" or method in ONLINE_SHORTHANDS or (method == "online" and has_online_config):
-        return ONLINE
-    rule = METHODS[method]
-    if rule.files:
-        raise UnsupportedError(
-            f"--quantization {method}: the model's config.json has no quantization config; vLLM "
-            f"looks for {' or '.join(rule.files)} beside it (Cannot find the config file for "
-            f"{method}), which is not read here"
+def modelopt_algorithm(checkpoint: Checkpoint) -> str:
+    """``quant_algo`` of a ModelOpt checkpoint, old layout or new, in upper case."""
+    inner = checkpoint.get("quantization", checkpoint)
+    return str(inner.get("quant_algo") or "").upper() if isinstance(inner, Mapping) else ""
+
+
+def _modelopt_method(checkpoint: Checkpoint, method: str) -> str | None:
+    if not method.startswith("modelopt"):
+        return None
+    algorithm = modelopt_algorithm(checkpoint)
+    if algorithm == "FP8":
+        return "modelopt"
+    if "FP4" in algorithm:
+        return "modelopt_fp4"
+    if "MXFP8" in algorithm:
+        return "modelopt_mxfp8"
+    return "modelopt_mixed" if algorithm == "MIXED_PRECISION" else None
+
+
+def _is_wna16(checkpoint: Checkpoint, method: str) -> bool:
+    bits = checkpoint.get("bits")
+    if method == "gptq":
+        return bits in (4, 8) and ordered_activations(checkpoint) is None
+    return method == "awq" and bits == 4
+
+
+def ordered_activations(checkpoint: Checkpoint) -> str | None:
+    """Why a GPTQ checkpoint's activation order is not supported, in vLLM's words; None: it is.
+
+    Source: ``normalize_and_validate_gptq_desc_act`` (…/quantization/utils/gptq_utils.py).
+    """
+    ordered, group_size = checkpoint.get("desc_act", False), checkpoint.get("group_size")
+    if ordered and group_size != -1:
+        return (
+            "GPTQ group activation ordering (desc_act=True) is no longer supported. Use a "
+            "checkpoint with static activation ordering or desc_act=False."
         )
-    if rule.needs_checkpoint:
-        raise InputError(
-            f"--quantization {method}: the model's config.json has no quantization config; "
-            "vLLM cannot make this method's from nothing"
-        )
-    return rule
+    rules = checkpoint.get("dynamic")
+    for pattern, rule in rules.items() if isinstance(rules, Mapping) else ():
+        if pattern.startswith("-:") or not isinstance(rule, Mapping):
+            continue
+        if rule.get("desc_act", ordered) and rule.get("group_size", group_size) != -1:
+            return (
+                "GPTQ group activation ordering (desc_act=True) is no longer supported, but is "
+                f"enabled by dynamic rule {str(pattern)[:60]!r}. Use a checkpoint with static "
+                "activation ordering or desc_act=False."
+            )
+    return None

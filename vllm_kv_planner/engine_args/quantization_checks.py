@@ -1,7 +1,9 @@
-"""What vLLM 0.33 requires of a checkpoint's quantization config, method by method.
+"""What vLLM 0.33 requires of a quantization method's device and checkpoint, method by method.
 
-Restates ``from_config`` and the constructors of the classes in
-vllm/model_executor/layers/quantization, as far as they refuse a config.
+Restates ``VllmConfig._get_quantization_config`` (vllm/config/vllm.py), ``get_quant_config``
+(vllm/model_executor/model_loader/weight_utils.py); of the classes in
+vllm/model_executor/layers/quantization ``get_min_capability``, ``get_supported_act_dtypes``,
+``get_config_filenames``, and ``from_config`` and constructors, as far as they refuse a config.
 """
 
 from __future__ import annotations
@@ -9,8 +11,128 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..errors import InputError
-from .checkpoint_quantization import Checkpoint, modelopt_algorithm, ordered_activations
+from ..errors import InputError, UnsupportedError
+from ..gpu.gpu import NOT_CUDA
+from ..records import dataclass
+from .compressed_schemes import check_compressed
+from .quantization import Checkpoint, layer_quantization, modelopt_algorithm, ordered_activations
+
+
+@dataclass(frozen=True)
+class Method:
+    """What a method's class asks of the device, and where else it looks for its config."""
+
+    min_capability: int
+    """75 is compute capability 7.5."""
+    dtypes: tuple[str, ...] = ("bfloat16", "float16")
+    files: tuple[str, ...] = ()
+    """Read where config.json has no quantization config."""
+    needs_checkpoint: bool = False
+    """Cannot be made from nothing, though it reads no file."""
+    kernel_capability: int = 0
+    """What its linear layers ask for, where that is more (Marlin; compressed-tensors schemes)."""
+
+
+_GPTQ = Method(60, files=("quantize_config.json",), kernel_capability=75)
+_AWQ = Method(75, files=("quantize_config.json", "quant_config.json"))
+_MODELOPT = ("hf_quant_config.json",)
+_ANY = ("float32", "float16", "bfloat16")
+ONLINE = Method(75)
+"""Weights quantised while they are loaded (``OnlineQuantizationConfig``)."""
+ONLINE_SHORTHANDS = (
+    *("fp8_per_tensor", "fp8_per_block", "fp8_per_channel", "mxfp8", "mxfp4"),
+    *("int8_per_channel_weight_only", "nvfp4_per_token"),
+)
+"""``_ONLINE_SHORTHANDS`` of vllm/config/quantization.py."""
+
+METHODS: dict[str, Method] = {
+    "auto_awq": _AWQ,
+    "auto_gptq": _GPTQ,
+    "awq": _AWQ,
+    "awq_marlin": _AWQ,
+    "compressed-tensors": Method(70, _ANY, needs_checkpoint=True, kernel_capability=75),
+    "deepseek_v4_fp8": Method(75),
+    "experts_int8": Method(80),
+    "fbgemm_fp8": Method(80, needs_checkpoint=True),
+    "fp8": Method(75),
+    "fp_quant": Method(100, ("bfloat16",)),
+    "gpt_oss_mxfp4": Method(80, ("bfloat16",)),
+    "gptq": _GPTQ,
+    "gptq_marlin": _GPTQ,
+    "humming": Method(75, needs_checkpoint=True),
+    "inc": Method(60, files=("quantization_config.json",), kernel_capability=75),
+    "modelopt": Method(80, files=_MODELOPT),
+    "modelopt_fp4": Method(75, ("bfloat16", "float16", "float8_e4m3fn"), _MODELOPT),
+    "modelopt_mixed": Method(75, files=_MODELOPT),
+    "modelopt_mxfp8": Method(80, ("bfloat16",), _MODELOPT),
+    "moe_wna16": Method(70, files=("quantize_config.json",), kernel_capability=75),
+    "mxfp4": Method(80, ("bfloat16",)),
+    "mxfp8": Method(80, ("bfloat16",), _MODELOPT),
+    "online": Method(75, needs_checkpoint=True),
+    "quark": Method(70, needs_checkpoint=True),
+    "torchao": Method(75, _ANY, needs_checkpoint=True),
+}
+
+
+def check_quantization(
+    method: str | None,
+    config: Mapping[str, Any],
+    *,
+    dtype: str,
+    compute_capability: tuple[int, int],
+    has_online_config: bool = False,
+) -> None:
+    """Refuse what vLLM refuses once it makes the method's config.
+
+    ``method`` is the resolved one, ``dtype`` the model's. ``has_online_config``: whether
+    ``--quantization-config`` says how to quantise while loading. Raises InputError
+    (UnsupportedError for configs in files that are not read here) in vLLM's words.
+    """
+    if method is None:
+        return
+    checkpoint = layer_quantization(config)
+    if checkpoint is not None:
+        check_checkpoint(method, checkpoint)
+        rule = METHODS.get(method, ONLINE)
+    else:
+        rule = _from_nothing(method, has_online_config)
+    # Intel's platform has none, and vLLM then does not compare
+    known = compute_capability != NOT_CUDA
+    capability = 10 * compute_capability[0] + compute_capability[1] if known else 1000
+    for least, why in (
+        (rule.min_capability, ". Minimum capability:"),
+        (rule.kernel_capability, ": its layers' kernels need capability"),
+    ):
+        if capability < least:
+            raise InputError(
+                f"The quantization method {method} is not supported for the current GPU{why} "
+                f"{least}. Current capability: {capability}."
+            )
+    if dtype not in rule.dtypes:
+        raise InputError(
+            f"{dtype} is not supported for quantization method {method}. Supported dtypes: "
+            f"{', '.join(rule.dtypes)}"
+        )
+
+
+def _from_nothing(method: str, has_online_config: bool) -> Method:
+    """What runs where the checkpoint has no quantization config."""
+    if method == "fp8" or method in ONLINE_SHORTHANDS or (method == "online" and has_online_config):
+        return ONLINE
+    rule = METHODS[method]
+    if rule.files:
+        raise UnsupportedError(
+            f"--quantization {method}: the model's config.json has no quantization config; vLLM "
+            f"looks for {' or '.join(rule.files)} beside it (Cannot find the config file for "
+            f"{method}), which is not read here"
+        )
+    if rule.needs_checkpoint:
+        raise InputError(
+            f"--quantization {method}: the model's config.json has no quantization config; "
+            "vLLM cannot make this method's from nothing"
+        )
+    return rule
+
 
 _MARLIN_GROUPS = (-1, 32, 64, 128)
 _OWNED = {
@@ -28,23 +150,22 @@ def check_checkpoint(method: str, checkpoint: Checkpoint) -> None:
         for key in _LAYER_NAMES:
             if part.get(key) and not isinstance(part[key], list):
                 raise InputError(f"quantization_config: {key} must be a list of layer names")
+    for keys in _REQUIRED.get(method, ()):
+        _require(checkpoint, *keys)
     check = _CHECKS.get(method)
     if check is not None:
         check(method, checkpoint)
 
 
 def _require(checkpoint: Checkpoint, *keys: str) -> Any:
-    for key in keys:
-        if key in checkpoint:
-            return checkpoint[key]
-    raise InputError(f"Cannot find any of {list(keys)} in the model's quantization config.")
+    found = next((key for key in keys if key in checkpoint), None)
+    if found is None:
+        raise InputError(f"Cannot find any of {list(keys)} in the model's quantization config.")
+    return checkpoint[found]
 
 
 def _gptq(method: str, checkpoint: Checkpoint) -> None:
-    bits = _require(checkpoint, "bits")
-    _require(checkpoint, "group_size")
-    _require(checkpoint, "desc_act")
-    symmetric = _require(checkpoint, "sym")
+    bits, symmetric = checkpoint["bits"], checkpoint["sym"]
     complaint = ordered_activations(checkpoint)
     if complaint is not None:
         raise InputError(complaint)
@@ -63,13 +184,12 @@ def _awq(method: str, checkpoint: Checkpoint) -> None:
     bits = _require(checkpoint, "w_bit", "bits")
     if _require(checkpoint, "q_group_size", "group_size") == 0:
         raise InputError("quantization_config: group_size must be -1 or a whole number above 0")
-    _require(checkpoint, "zero_point")
     if bits != 4:
         raise InputError(f"Unsupported num_bits = {bits!s:.40}. Supported: 4.")
 
 
 def _fp8(method: str, checkpoint: Checkpoint) -> None:
-    scheme = _require(checkpoint, "activation_scheme")
+    scheme = checkpoint["activation_scheme"]
     if scheme not in ("static", "dynamic"):
         raise InputError(f"Unsupported activation scheme {str(scheme)[:40]}")
     block = checkpoint.get("weight_block_size")
@@ -80,10 +200,8 @@ def _fp8(method: str, checkpoint: Checkpoint) -> None:
             f"The quantization block size of weight must have 2 dimensions, but got {block!s:.40}"
         )
     if not all(type(size) is int and size > 0 for size in block):
-        raise InputError(
-            f"quantization_config: weight_block_size must hold two whole numbers above 0, is "
-            f"{block!s:.40}"
-        )
+        what = "weight_block_size must hold two whole numbers above 0"
+        raise InputError(f"quantization_config: {what}, is {block!s:.40}")
     if scheme != "dynamic":
         raise InputError(
             "The block-wise quantization only supports dynamic activation scheme for now, but "
@@ -126,26 +244,19 @@ def _modelopt(method: str, checkpoint: Checkpoint) -> None:
                 "MIXED_PRECISION quant_algo requires a non-empty 'quantized_layers' mapping in "
                 "the quantization config."
             )
-        for name in layers:  # thousands, at each plan: nothing is called
+        for name in layers:  # thousands, at each plan
             layer = layers[name]
-            if type(layer) is not dict or (
-                "quant_algo" in layer and type(layer["quant_algo"]) is not str
-            ):
-                raise InputError(
-                    f"quantization_config: quantized_layers.{str(name)[:100]}.quant_algo must be "
-                    "a string"
-                )
+            if type(layer) is not dict or type(layer.get("quant_algo", "")) is not str:
+                where = f"quantized_layers.{str(name)[:100]}.quant_algo"
+                raise InputError(f"quantization_config: {where} must be a string")
 
 
 def _wna16(method: str, checkpoint: Checkpoint) -> None:
-    _require(checkpoint, "bits")
-    _require(checkpoint, "group_size")
     _require(checkpoint, "sym" if checkpoint.get("quant_method") == "gptq" else "zero_point")
 
 
 def _inc(method: str, checkpoint: Checkpoint) -> None:
-    bits = _require(checkpoint, "bits")
-    _require(checkpoint, "group_size")
+    bits = checkpoint["bits"]
     if bits not in range(2, 9):
         raise InputError(f"Unsupported weight_bits: {bits!s:.40}, currently only support 2 to 8.")
     kind = str(checkpoint.get("data_type") or "int")
@@ -155,11 +266,6 @@ def _inc(method: str, checkpoint: Checkpoint) -> None:
         )
 
 
-def _fbgemm(method: str, checkpoint: Checkpoint) -> None:
-    _require(checkpoint, "modules_to_not_convert")
-    _require(checkpoint, "activation_scale_ub")
-
-
 def _quark(method: str, checkpoint: Checkpoint) -> None:
     if "export" not in checkpoint:
         raise InputError(
@@ -167,60 +273,18 @@ def _quark(method: str, checkpoint: Checkpoint) -> None:
         )
 
 
-_STRATEGIES = ("tensor", "channel", "group", "block", "token", "tensor_group", "attn_head")
-_DYNAMIC = ("token", "tensor", "tensor_group", "group")
-
-
-def _compressed(method: str, checkpoint: Checkpoint) -> None:
-    """What ``QuantizationArgs`` of compressed-tensors refuses; groups that no scheme takes."""
-    from .compressed_schemes import no_dtype, no_scheme, wrong_type
-
-    if not isinstance(checkpoint.get("ignore", []), list):
-        raise InputError("quantization_config: ignore must be a list of layer names")
-    groups = checkpoint.get("config_groups")
-    for group in groups.values() if isinstance(groups, Mapping) else ():
-        if isinstance(group, Mapping) and not isinstance(group.get("targets"), list):
-            raise InputError("quantization_config: targets of a config group must be a list")
-        for key in ("weights", "input_activations", "output_activations"):
-            own = group.get(key) if isinstance(group, Mapping) else None
-            if isinstance(own, Mapping):
-                complaint = wrong_type(own) or _wrong_arguments(own) or no_dtype(own)
-                if complaint:
-                    raise InputError(f"quantization_config: {key} of a config group: {complaint}")
-        missing = no_scheme(group, checkpoint.get("format")) if isinstance(group, Mapping) else None
-        if missing:
-            raise InputError(f"quantization_config: {missing}")
-
-
-def _wrong_arguments(own: Mapping[str, Any]) -> str | None:
-    """As ``QuantizationArgs.validate_model_after``."""
-    size, strategy, dynamic = own.get("group_size"), own.get("strategy"), own.get("dynamic")
-    if size is not None and type(size) is not int:
-        return f"group_size must be a whole number, is {size!s:.40}"
-    if strategy is None:
-        strategy = "tensor" if size is None else "channel" if size == -1 else "group"
-    strategy = str(strategy)[:40].lower()
-    grouped, length = strategy in ("group", "tensor_group"), size or 0
-    has_structure = own.get("block_structure") is not None
-    complaints = (
-        (
-            strategy not in _STRATEGIES,
-            f"{strategy!r} is not a valid strategy ({', '.join(_STRATEGIES)})",
-        ),
-        (grouped and length < 1, f"strategy {strategy} requires group_size to be above 0"),
-        (not grouped and length > 0, "group_size requires strategy to be set to 'group'"),
-        ((strategy == "block") != has_structure, "strategy block and block_structure go together"),
-        (strategy == "token" and not dynamic, "strategy token requires dynamic: true"),
-        (
-            dynamic and strategy not in _DYNAMIC,
-            f"dynamic quantization requires a strategy of {', '.join(_DYNAMIC)}",
-        ),
-    )
-    return next((complaint for is_wrong, complaint in complaints if is_wrong), None)
-
-
+_REQUIRED: dict[str, tuple[tuple[str, ...], ...]] = {
+    "auto_gptq": (("bits",), ("group_size",), ("desc_act",), ("sym",)),
+    "auto_awq": (("w_bit", "bits"), ("q_group_size", "group_size"), ("zero_point",)),
+    "moe_wna16": (("bits",), ("group_size",)),
+    "fp8": (("activation_scheme",),),
+    "deepseek_v4_fp8": (("activation_scheme",),),
+    "inc": (("bits",), ("group_size",)),
+    "fbgemm_fp8": (("modules_to_not_convert",), ("activation_scale_ub",)),
+}
+"""Keys of a method's config, one of each group; ``get_from_keys`` of its class."""
 _CHECKS: dict[str, Callable[[str, Checkpoint], None]] = {
-    "compressed-tensors": _compressed,
+    "compressed-tensors": check_compressed,
     "auto_gptq": _gptq,
     "auto_awq": _awq,
     "moe_wna16": _wna16,
@@ -232,6 +296,5 @@ _CHECKS: dict[str, Callable[[str, Checkpoint], None]] = {
     "modelopt_mixed": _modelopt,
     "mxfp8": _modelopt,
     "inc": _inc,
-    "fbgemm_fp8": _fbgemm,
     "quark": _quark,
 }

@@ -19,7 +19,6 @@ from .defaults import ResolvedEngine
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts
 from .flag_table import flag_of
-from .quantization import check_quantization
 
 _QUANTIZATION = {
     "rocm": (
@@ -50,16 +49,17 @@ def check_rules(
         InputError: What vLLM refuses, in its words.
         UnsupportedError: What the stand-alone planner has no rule for.
     """
-    check_quantization(
-        facts.quantization,
-        facts.config,
-        dtype=resolved.dtype.name,
-        compute_capability=capability,
-        has_online_config=args.quantization_config is not None,
-    )
     if facts.quantization is not None:
         from .parallel import check_blocks
+        from .quantization_checks import check_quantization
 
+        check_quantization(
+            facts.quantization,
+            facts.config,
+            dtype=resolved.dtype.name,
+            compute_capability=capability,
+            has_online_config=args.quantization_config is not None,
+        )
         check_blocks(
             facts,
             head_size=model.head_size,

@@ -15,18 +15,9 @@ from ..model.defaults import shows_nothing
 from ..model.describe import describe
 from ..model.description import ModelDescription
 from ..model.layers.base import CacheContext
-from ..model.layers.mamba import common_checkpoint_alignment, largest_state_bytes
 from ..records import dataclass, replace
-from .attention_backend import AttentionBackend, hybrid_bytes_per_token, layer_bytes_per_token
-from .block_size import (
-    DEFAULT_BLOCK_SIZE,
-    BlockSizes,
-    align_hybrid,
-    align_skip_layers,
-    check_aligned,
-    preferred_block_size,
-    validate_block_size,
-)
+from .attention_backend import AttentionBackend
+from .block_size import DEFAULT_BLOCK_SIZE, with_block_size
 from .cache_layers import (
     CacheLayers,
     backend_of_each,
@@ -36,10 +27,9 @@ from .cache_layers import (
     joined,
 )
 from .defaults import ResolvedEngine, resolve_engine
-from .draft import find_draft
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts, attention_preferences, engine_facts, model_facts, outside_facts
-from .rules import check_rules
+from .speculative import resolve_speculative
 from .versions import TODAY, PlanningRules
 
 if TYPE_CHECKING:
@@ -100,16 +90,24 @@ def resolve_setup(
         InputError: What vLLM refuses, in its words.
         UnsupportedError: What the stand-alone planner has no rule for.
     """
+    environment = environment or EngineEnvironment()
     capability = _capability(gpu)
     facts = model_facts(args, model)
     if gpu.platform != "cuda":
         from .rules import on_platform
 
-        args = on_platform(args, model, gpu, facts, environment or EngineEnvironment())
-    draft = find_draft(args, model)
+        args = on_platform(args, model, gpu, facts, environment)
+    draft = None
+    if (asked := resolve_speculative(args)) is not None and asked.has_draft_layers:
+        from .draft import find_draft
+
+        draft = find_draft(args, model, asked)
     outside = replace(outside_facts(args, facts, model.item_rule), draft=draft)
     resolved = resolve_engine(args, facts, gpu, environment, outside, rules)
-    check_rules(args, model, facts, resolved, capability)
+    if facts.quantization is not None or args.pipeline_parallel_size > 1:
+        from .rules import check_rules
+
+        check_rules(args, model, facts, resolved, capability)
     context, cache = _cache(args, model, gpu, capability, facts, resolved, draft, rules)
     return EngineSetup(
         args=args,
@@ -120,7 +118,7 @@ def resolve_setup(
         context=context,
         cache=cache,
         draft=draft,
-        environment=environment or EngineEnvironment(),
+        environment=environment,
         rules=rules,
     )
 
@@ -213,78 +211,6 @@ def first_context(
         indexer_kv_dtype=str(args.attention_config.get("indexer_kv_dtype", "auto")),
         indexer_sparse_logits=bool(args.attention_config.get("indexer_sparse_logits", False)),
     )
-
-
-def with_block_size(
-    args: EngineArgs,
-    model: ModelDescription,
-    context: CacheContext,
-    backends: list[AttentionBackend],
-    rules: PlanningRules,
-) -> CacheContext:
-    """The context with the block size that backends, states and unquantised layers agree on."""
-    if not backends:
-        return context
-    block_size = args.block_size or preferred_block_size(backends)
-    sizes = _aligned(
-        BlockSizes(block_size=block_size, mamba_block_size=context.mamba_block_size),
-        model,
-        context,
-        backends,
-        rules,
-    )
-    check_aligned(backends, block_size, sizes.block_size)
-    validate_block_size(
-        sizes.block_size,
-        decode_context_parallel_size=args.decode_context_parallel_size,
-        cp_kv_cache_interleave_size=args.cp_kv_cache_interleave_size or 1,
-    )
-    return replace(
-        context,
-        block_size=sizes.block_size,
-        mamba_block_size=sizes.mamba_block_size or sizes.block_size,
-        mamba_page_size_padded=sizes.mamba_page_size_padded,
-        skip_page_size_padded=sizes.skip_page_size_padded,
-    )
-
-
-def _aligned(
-    sizes: BlockSizes,
-    model: ModelDescription,
-    context: CacheContext,
-    backends: list[AttentionBackend],
-    rules: PlanningRules,
-) -> BlockSizes:
-    """Sizes at which pages of attention, of states and of unquantised layers agree."""
-    if model.is_hybrid:
-        sizes = align_hybrid(
-            sizes,
-            backends,
-            attention_bytes_per_token=hybrid_bytes_per_token(
-                backends[0],
-                dtype=context.dtype,
-                kv_cache_dtype=context.kv_cache_dtype,
-                use_mla=model.use_mla,
-                has_skip_layers=bool(context.kv_cache_dtype_skip_layers),
-            ),
-            mamba_page_bytes=largest_state_bytes(model.first_of_kind.values(), context),
-            use_mla=model.use_mla,
-            mamba_cache_mode=context.mamba_cache_mode,
-            checkpoint_alignment=common_checkpoint_alignment(model.first_of_kind.values(), context),
-            rules=rules,
-        )
-    if context.kv_cache_dtype_skip_layers:
-        quantised, skipped = (
-            layer_bytes_per_token(backends[0], dtype=context.dtype, kv_cache_dtype=kv_cache_dtype)
-            for kv_cache_dtype in (context.kv_cache_dtype, "auto")
-        )
-        sizes = align_skip_layers(
-            sizes,
-            backends[0],
-            quantised_bytes_per_token=quantised,
-            skipped_bytes_per_token=skipped,
-        )
-    return sizes
 
 
 def described(found: FoundConfig, args: EngineArgs) -> ModelDescription:

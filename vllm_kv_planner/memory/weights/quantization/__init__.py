@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from importlib import import_module
 from typing import Any
 
-from ....engine_args.checkpoint_quantization import layer_quantization
+from ....engine_args.quantization import layer_quantization
 from ....errors import UnsupportedError
 from .base import Quantization
 
