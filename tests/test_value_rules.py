@@ -85,6 +85,11 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (V3, {"rope_scaling.original_max_position_embeddings": None}, "must be above 0 in YaRN"),
         (V4, {"head_dim": 256}, "head_dim must be 128 or 512"),
         (
+            "poolside/Laguna-XS.2-FP8",
+            {"num_attention_heads_per_layer": [8, 8]},
+            "per_layer lists 2 items, num_hidden_layers is",
+        ),
+        (
             "moonshotai/Kimi-K2.5",
             {"vision_config.merge_kernel_size": [2]},
             "merge_kernel_size must be a list of 2 items",

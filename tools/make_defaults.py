@@ -177,11 +177,11 @@ def parts(cls: Any, classes: dict[str, Any]) -> dict[str, str | None] | None:
 
 
 def insisted(cls: Any) -> dict[str, Any]:
-    """What a class refuses: ``types`` of fields, by type; ``divides``; ``layer_types`` unknown.
+    """What a class refuses: ``types`` of fields; ``divides``; ``lengths``; unknown ``layer_types``.
 
     Types that JSON cannot hold are left out, and fields with one such. ``divides`` is what
     ``validate_architecture`` says in its plainest form; a pair's first must be a multiple of its
-    second.
+    second. ``lengths``: lists, and the number of their items.
     """
     if cls is None:
         return {}
@@ -196,10 +196,12 @@ def insisted(cls: Any) -> dict[str, Any]:
             types.setdefault("|".join(sorted(kinds)), []).extend(names)
     source = inspect.getsource(cls.validate_architecture)
     pairs = re.findall(r"if self\.(\w+) % self\.(\w+)(?: != 0)?:", source)
+    lengths = re.findall(r"(?:if|and) len\(self\.(\w+)\) != self\.(\w+)\s*(?::|\n\s*\):)", source)
     found: dict[str, Any] = {kinds: " ".join(names) for kinds, names in sorted(types.items())}
     return {
         **({"types": found} if found else {}),
         **({"divides": pairs} if pairs else {}),
+        **({"lengths": lengths} if lengths else {}),
         **({"layer_types": True} if minds_layer_types(cls) else {}),
     }
 

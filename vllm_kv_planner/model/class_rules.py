@@ -92,12 +92,16 @@ def check_types(given: Config, model_type: str) -> None:
 
 
 def check_divisions(full: Config, model_type: str) -> None:
-    """Refuse widths that do not divide into heads, by the class or by vLLM's layers.
+    """Refuse lists of a wrong length, and widths that do not divide into heads.
 
     Raises:
         ConfigError: Naming both keys and their values.
     """
     data = full.data
+    for key, count in class_line(model_type).get("lengths", ()):
+        items, number = data.get(key), data.get(count)
+        if isinstance(items, list) and type(number) is int and len(items) != number:
+            raise full.error(key, f"lists {len(items)} items, {count} is {number}")
     pairs = (*class_line(model_type).get("divides", ()), *_VLLM_DIVIDES.get(model_type, ()))
     for larger, smaller in pairs:
         size, parts = data.get(larger), data.get(smaller)

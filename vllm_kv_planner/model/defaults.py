@@ -40,7 +40,8 @@ def class_line(model_type: str) -> Mapping[str, Any]:
     """All that is known of ``model_type``'s class; nothing of an unknown one.
 
     Beside ``defaults``: ``types``, names of fields by the JSON types they take; ``divides``, pairs
-    of fields of which the first must be a multiple of the second; ``layer_types``, whether the
+    of fields of which the first must be a multiple of the second; ``lengths``, of lists and the
+    number of their items; ``layer_types``, whether the
     class minds what its list of layer types holds; ``parts``, by key the class
     that it makes nested configs of (null: the one of their ``model_type``), which leaves the other
     objects as they are; a null in its place: not known.
