@@ -77,7 +77,7 @@ def learn(log: StartLog, given: Given, *, today: str) -> StartRecord:
     if not any(
         (figures.total, record.taken_at_start_bytes, record.weights_bytes, outside, estimate)
     ):
-        raise InputError(f"{record.source}: it tells nothing that a plan could use")
+        raise InputError("tells nothing that a plan could use")
     return read_start_record(record.to_dict())
 
 
