@@ -26,6 +26,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
+from benchmarks import one_start
 from benchmarks.ground_truth import (
     FOLDER,
     GIB,
@@ -98,6 +99,8 @@ def main() -> None:
     print_table(scores)
     print_verdicts(scores)
     print_doubts(others)
+    print("\ncalibrate (one_start.py)")
+    one_start.print_table()
     if args.all:
         print_all(scores)
     print_left(left)

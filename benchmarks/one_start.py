@@ -46,6 +46,11 @@ def main() -> None:
     if not FOLDER.is_dir():
         print(f"skipped: {FOLDER} is absent (reference data, not part of the repository)")
         return
+    print_table(show_each=given.all)
+
+
+def print_table(*, show_each: bool = False) -> None:
+    """Mean, median and worst error of KV memory before and after one other start."""
     before, after = [], []
     for group in groups():
         for record in group:
@@ -55,7 +60,7 @@ def main() -> None:
                 continue
             before.append(abs(errors[0]))
             after.append(abs(errors[1]))
-            if given.all:
+            if show_each:
                 print(f"{record['id'][:48]:50}{errors[0]:8.1%}{errors[1]:8.1%}  {other['id'][:48]}")
     print(f"{'KV memory of':24}{'records':>8}{'mean':>9}{'median':>9}{'worst':>9}")
     for name, found in (("bundled figures", before), ("after one other start", after)):

@@ -19,6 +19,7 @@ from ..gpu.gpu import GPU
 from ..logs.start_log import StartLog
 from ..memory.activation import engine_of
 from ..memory.rank import Rank
+from ..memory.rank_budget import RankBudget
 from ..memory.versions import version_rules
 from ..records import dataclass
 from ..report import Answer, Document, lines_of, noted
@@ -227,7 +228,7 @@ def outside_of(prediction: Prediction, log: StartLog) -> tuple[int | None, int]:
         log, requested=budget.requested_bytes, deducts_graphs=graphs.deducted_bytes > 0
     )
     if figures.beside is not None:
-        return max(0, figures.beside - rank.buffer_bytes), 2 * ROUNDING
+        return max(0, without_table(rank, figures.beside - rank.buffer_bytes)), 2 * ROUNDING
     if figures.rest is None:
         return None, 0
     spread = 3 * ROUNDING + rank.activation.uncertainty_bytes
@@ -237,11 +238,21 @@ def outside_of(prediction: Prediction, log: StartLog) -> tuple[int | None, int]:
             return None, 0
         deducted = figures.graph_estimate
     left = figures.rest - rank.activation.peak_bytes - rank.buffer_bytes - deducted
+    left = without_table(rank, left)
     requested_is_known = log.size("requested") is not None
     if not requested_is_known and prediction.setup.gpu.total_memory_is_estimated:
         return None, 0
     # what is plainly not memory outside PyTorch teaches nothing about it
     return (left, spread) if -spread <= left <= rank.requested_bytes // 8 else (None, 0)
+
+
+def without_table(rank: RankBudget, outside: int) -> int:
+    """What was found outside PyTorch, less the second embedding table if this start has kept one.
+
+    The table is the model's, and planned for where it is due; the rest is the device's.
+    """
+    usual = rank.outside.size_bytes - rank.outside.cold_bytes
+    return min(outside, outside - rank.outside.cold_bytes, key=lambda each: abs(each - usual))
 
 
 LABELS = {

@@ -200,7 +200,7 @@ def non_torch(rank: Rank, overheads: Overheads) -> Outside:
         return Outside(0, 0, "no record")
     size, unsure, how = row.size_bytes, row.uncertainty_bytes, _how(row.source, row.device)
     seen = row.source.startswith("calibrated")
-    table = 0 if seen else kept_table(rank)
+    table = kept_table(rank)
     if table:
         size += table
         unsure += table // 10
