@@ -374,3 +374,21 @@ def test_kimi_casts_its_encoder_unless_it_is_quantised() -> None:
     assert kept.parts["vision"] - cast.parts["vision"] == 4 * 1152 * (4 - BF16)
     (without,) = estimate(config, limit_mm_per_prompt={"vision_chunk": 0}).stages
     assert "vision" not in without.parts
+
+
+@pytest.mark.parametrize(
+    ("repo", "parameters", "padding", "positions"),
+    [
+        # vLLM 0.22 registry.py: other names of LlamaForCausalLM; parameters by the models' sizes
+        ("internlm/internlm-chat-7b", 7_321_948_160, 0, 2048),
+        ("xverse/XVERSE-7B", 7_299_846_144, 10 * 4096 * 2, 8192),
+    ],
+)
+def test_what_older_versions_ran_as_llama(
+    repo: str, parameters: int, padding: int, positions: int
+) -> None:
+    path = config_files().get(repo)
+    if path is None:
+        pytest.skip("needs ../shared/configs")
+    (found,) = estimate(json.loads(path.read_text()), version=(0, 22)).num_bytes
+    assert found == (parameters + padding + positions * 128) * BF16 + 32 * SCALES

@@ -121,7 +121,11 @@ def test_a_value_that_vllm_was_not_asked_about_is_named() -> None:
     [
         ("Lfm2ForCausalLM", {"pipeline_parallel_size": 2}, "with pipeline-parallel-size are not"),
         ("Qwen2AudioForConditionalGeneration", {"limit_mm_per_prompt": {"audio": 0}}, "limit-mm"),
-        ("AriaForConditionalGeneration", {"language_model_only": True}, "with language-model-only"),
+        (
+            "LlavaOnevisionForConditionalGeneration",
+            {"language_model_only": True},
+            "language-model-only",
+        ),
     ],
 )
 def test_flags_that_did_not_come_out_are_refused(

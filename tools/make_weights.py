@@ -62,8 +62,12 @@ def samples(
     return made
 
 
-def learn(builder: Builder, architecture: str, base: Mapping[str, Any]) -> tuple[Any, list[Any]]:
+def learn(
+    builder: Builder, architecture: str, base: Mapping[str, Any], known: Mapping[str, Any] | None
+) -> tuple[Any, list[Any]]:
     """The line of an architecture, and records for the test.
+
+    ``known``: a line whose rows are kept; what becomes of its towers is asked anew.
 
     Raises:
         Left: It does not come out.
@@ -75,6 +79,16 @@ def learn(builder: Builder, architecture: str, base: Mapping[str, Any]) -> tuple
     except (NotBuiltError, PlannerError) as error:
         raise Left(f"base: {error}") from None
     keys = weights_line.varied(small, first)
+    if known is not None:
+        line = {k: v for k, v in known.items() if k not in ("unverified", "encoder_tp", "towers")}
+        if first.built["towers"] and "like" not in line:
+            line["towers"] = first.built["towers"]
+        held, matter = swept(builder, first, keys, random)
+        if matter:
+            raise Left(f"nobody varied {', '.join(matter)}"[:200])
+        return line, verify(builder, line, [first, *held], [])
+    beside, unseen = swept(builder, first, keys, random)
+    keys += unseen
     found = [first, *samples(builder, small, keys, FIT, random)]
     found += alone(builder, small, keys, found, random)
     args = {"tensor_parallel_size": 2}
@@ -93,7 +107,7 @@ def learn(builder: Builder, architecture: str, base: Mapping[str, Any]) -> tuple
                 )
             )
         stages = [each for each in stages if None not in each]
-    held = samples(builder, small, keys, HELD_OUT, random)
+    held = [*samples(builder, small, keys, HELD_OUT, random), *beside]
     for other in weights_line.kin(architecture):
         twin = {"id": architecture, "like": other}
         try:
@@ -105,7 +119,7 @@ def learn(builder: Builder, architecture: str, base: Mapping[str, Any]) -> tuple
     for is_flat in (False, True):
         try:
             line = weights_line.line(
-                architecture, found, halves, stages, quantised, is_flat=is_flat
+                architecture, found, halves, stages, quantised, beside, is_flat=is_flat
             )
             if os.environ.get("WEIGHTS_DEBUG"):
                 print(json.dumps(line), file=sys.stderr)
@@ -145,10 +159,41 @@ def alone(
     return made
 
 
+def swept(
+    builder: Builder, first: Sample, keys: list[str], random: Random
+) -> tuple[list[Sample], list[str]]:
+    """Samples in which what vLLM was not seen to read is changed, and keys that matter after all.
+
+    All at once; of what vLLM refuses so, each half by itself, down to single keys.
+    """
+    groups = [sampling.unread(first.config, keys)]
+    made: list[Sample] = []
+    matter: list[str] = []
+    for _ in range(12):
+        group = groups.pop(0) if groups else []
+        config = json.loads(json.dumps(first.config))
+        for path in group:
+            sampling.change(config, path, random)
+        if config == first.config:
+            continue
+        one = sample_at(builder, config)
+        if one is None:
+            halves = group[: len(group) // 2], group[len(group) // 2 :]
+            groups += [half for half in halves if half and half != group]
+        elif one.built["tensors"] == first.built["tensors"]:
+            made.append(one)
+        else:
+            matter += group
+    return made, matter
+
+
 def main() -> int:
     """Learn, verify, write."""
     parser = argparse.ArgumentParser(description="Weights of architectures, from vLLM's classes.")
     parser.add_argument("architectures", nargs="+")
+    parser.add_argument(
+        "--keep", action="store_true", help="keep the rows that are there; ask about towers anew"
+    )
     parser.add_argument(
         "--output", type=Path, default=Path(shapes.__file__).with_name("shapes.jsonl")
     )
@@ -165,7 +210,8 @@ def main() -> int:
             base = weights_bases.base(architecture, weights_line.kin(architecture))
             if base is None:
                 raise Left("no config is known")
-            line, records = learn(builder, architecture, base)
+            known = shapes.line(architecture) if given.keep else None
+            line, records = learn(builder, architecture, base, known)
         except (Left, Unsolved) as why:
             left += 1
             print(f"left out {architecture}: {why}"[:600], flush=True)
@@ -178,7 +224,9 @@ def main() -> int:
             continue
         weights_line.write(given.output, architecture, line)
         weights_line.write(
-            given.records, architecture, weights_line.recorded(architecture, records)
+            given.records,
+            architecture,
+            weights_line.recorded(architecture, records),
         )
         print(
             f"{architecture}: {len(line.get('rows', ()))} rows, {len(json.dumps(line)):,} bytes, "

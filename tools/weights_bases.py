@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -55,7 +55,47 @@ def base(architecture: str, kin: Sequence[str]) -> dict[str, Any] | None:
     if config is None:
         return None
     labels = {"num_labels": 3} if "Classification" in architecture else {}
-    return {**config, **labels, "architectures": [architecture], "torch_dtype": "bfloat16"}
+    stated = {**config, **labels, "architectures": [architecture], "torch_dtype": "bfloat16"}
+    return completed(stated)
+
+
+def completed(config: Mapping[str, Any]) -> dict[str, Any]:
+    """The config with the numbers and switches that its class, and those inside, say by default.
+
+    What a config leaves out is varied as well, where a class has a value for it.
+    """
+    made = class_of(str(config.get("model_type")))
+    try:
+        full = {} if made is None else clean(made.from_dict(dict(config)).to_dict())
+    except Exception:
+        full = {}
+    other = {own: alias for alias, own in (getattr(made, "attribute_map", None) or {}).items()}
+    return _filled(config, full, other)
+
+
+def _filled(
+    stated: Mapping[str, Any], full: Mapping[str, Any], other: Mapping[str, str]
+) -> dict[str, Any]:
+    found = dict(stated)
+    for key, value in full.items():
+        if isinstance(value, Mapping) and isinstance(found.get(key, {}), Mapping):
+            inner = class_of(str(value.get("model_type")))
+            inside = {o: a for a, o in (getattr(inner, "attribute_map", None) or {}).items()}
+            if inner is not None:
+                found[key] = _filled(found.get(key, {}), value, inside)
+        elif key not in found and other.get(key) not in found and isinstance(value, int):
+            found[key] = value
+    return found
+
+
+def class_of(kind: str) -> Any:
+    """The config class of a model type; None where neither vLLM nor transformers has one."""
+    import transformers
+    from vllm.transformers_utils.config import _CONFIG_REGISTRY
+
+    known = (each for each in (_CONFIG_REGISTRY, transformers.CONFIG_MAPPING) if kind in each)
+    found = next(known, None)
+    return None if found is None else found[kind]  # get() of a lazy mapping finds nothing
 
 
 def known_config(architecture: str) -> dict[str, Any] | None:
@@ -76,9 +116,8 @@ def of_class(architecture: str) -> dict[str, Any] | None:
     )
     if kind is None:
         return None
-    made = _CONFIG_REGISTRY[kind] if kind in _CONFIG_REGISTRY else transformers.CONFIG_MAPPING[kind]
     try:
-        values = made().to_dict()
+        values = class_of(kind)().to_dict()
     except Exception:
         return None
     return clean({**values, "model_type": kind})
@@ -111,7 +150,14 @@ def guessed(architecture: str, kinds: tuple[str, ...]) -> str | None:
 
 def clean(value: Any) -> Any:
     """Without what says nothing of sizes, and plain JSON."""
-    skipped = ("id2label", "label2id", "transformers_version", "_name_or_path", "dtype")
+    skipped = (
+        "id2label",
+        "label2id",
+        "transformers_version",
+        "_name_or_path",
+        "dtype",
+        "use_cache",
+    )
     if isinstance(value, dict):
         return {str(k): clean(v) for k, v in value.items() if k not in skipped}
     if isinstance(value, (list, tuple)):

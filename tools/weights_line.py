@@ -120,10 +120,14 @@ def line(
     halves: Sequence[tuple[Sample, Sample]],
     stages: Sequence[tuple[Sample, Sample, Sample]],
     quantised: Sample | None,
+    beside: Sequence[Sample],
     *,
     is_flat: bool,
 ) -> dict[str, Any]:
-    """The line, not verified yet; ``is_flat``: the language model's part is written out, too.
+    """The line, not verified yet.
+
+    ``beside``: samples in which what vLLM was not seen to read is changed. ``is_flat``: the
+    language model's part is written out, too.
 
     Raises:
         Unsolved: Something has no expression.
@@ -143,13 +147,15 @@ def line(
     if maker.outside:
         made["stacks"] = maker.outside
     made["rows"] = rows
-    only = pinned(samples, names, solver)
+    only = {**untouched([*samples, *beside], names), **pinned(samples, names, solver)}
     if is_flat and "text" in (registry.row(architecture) or {}):
         only["model_type"] = [first.facts.text.get("model_type")]
     if only:
         made["only"] = only
     if first.built["lora_embeddings"]:
         made["lora_embeddings"] = True
+    if first.built["towers"]:
+        made["towers"] = first.built["towers"]
     return made
 
 
@@ -166,6 +172,18 @@ def pinned(samples: Sequence[Sample], names: Mapping[str, str], solver: Solver) 
         kinds = {json.dumps(v, default=str) for v in values}
         if len(kinds) == 1 and not isinstance(values[0], Mapping) and len(kinds.pop()) < 200:
             found[name] = [values[0]]
+    return found
+
+
+def untouched(samples: Sequence[Sample], names: Mapping[str, str]) -> dict[str, Any]:
+    """Numbers and switches of the config that no sample has changed, and their value."""
+    found: dict[str, Any] = {}
+    for path in sampling.paths(samples[0].config):
+        value = sampling.get(samples[0].config, path)
+        if sampling.IGNORED.fullmatch(path) or not isinstance(value, int) or path not in names:
+            continue
+        if all(sampling.get(s.config, path) == value for s in samples):
+            found[names[path]] = [value]
     return found
 
 

@@ -136,10 +136,11 @@ def _answer(
             traceback.print_exc()
         answer = {"refused": f"{type(error).__name__}: {error}"[:400]}
     answer["imported"] = [name for name in sys.modules if name not in known]
-    with os.fdopen(writing, "w", encoding="utf-8") as pipe:
-        json.dump(answer, pipe)
-        pipe.flush()
-        os._exit(0)
+    try:
+        with os.fdopen(writing, "w", encoding="utf-8") as pipe:
+            json.dump(answer, pipe)
+    finally:
+        os._exit(0)  # also where nobody listens any more
 
 
 def _built(
@@ -169,7 +170,7 @@ def _built(
         workspace = optional_name("init_workspace_manager")
         if workspace is not None:
             workspace(torch.device("meta"), 1)
-        with _recorded(vllm_config.model_config.hf_config) as read:
+        with _recorded(vllm_config.model_config.hf_config) as read, _marked() as towers:
             loader = name("get_model_loader")(vllm_config.load_config)
             built = loader.load_model(
                 vllm_config=vllm_config, model_config=vllm_config.model_config
@@ -186,7 +187,30 @@ def _built(
             n: len(m) for n, m in built.named_modules() if isinstance(m, torch.nn.ModuleList)
         },
         "lora_embeddings": bool(getattr(built, "embedding_modules", None)),
+        "towers": towers,
     }
+
+
+@contextlib.contextmanager
+def _marked() -> Iterator[dict[str, list[str]]]:
+    """Modules that a class marks as towers, and the modalities that each serves."""
+    from vllm.model_executor.models.interfaces import SupportsMultiModal
+
+    own = SupportsMultiModal._mark_tower_model
+    found: dict[str, list[str]] = {}
+
+    @contextlib.contextmanager
+    def marking(self: Any, vllm_config: Any, modalities: Any, **more: Any) -> Iterator[None]:
+        with own(self, vllm_config, modalities, **more):
+            yield
+        served = {modalities} if isinstance(modalities, str) else modalities
+        found.update((name, sorted(served)) for name in self._tower_model_names)
+
+    SupportsMultiModal._mark_tower_model = marking
+    try:
+        yield found
+    finally:
+        SupportsMultiModal._mark_tower_model = own
 
 
 @contextlib.contextmanager

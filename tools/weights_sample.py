@@ -141,3 +141,12 @@ def other(path: str, value: int, random: Random) -> int:
         return value + 64 * random.choice((-3, -1, 1, 2, 5))
     top, bottom = random.choice(FACTORS)
     return value * top // bottom if value * top % (2 * bottom) == 0 else 2 * value
+
+
+def unread(config: Mapping[str, Any], read: list[str]) -> list[str]:
+    """Paths of numbers and switches that are not among those ``read``."""
+    return [
+        path
+        for path in paths(config)
+        if path not in read and not IGNORED.fullmatch(path) and isinstance(get(config, path), int)
+    ]

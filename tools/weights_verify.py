@@ -45,24 +45,34 @@ WAYS: tuple[Mapping[str, Any], ...] = (
     {"pipeline_parallel_size": 2},
     {"quantization": "fp8"},  # as a checkpoint states it
 )
-TOWER_WAYS: tuple[Mapping[str, Any], ...] = (
+MULTIMODAL_WAYS: tuple[Mapping[str, Any], ...] = (
     {"tensor_parallel_size": 2, "mm_encoder_tp_mode": "data"},
     {"language_model_only": True},
 )
+
+
+def multimodal_ways(each: Sample) -> list[Mapping[str, Any]]:
+    """Flags that say what becomes of a model's towers."""
+    if not each.model.is_multimodal:
+        return []
+    served = {tuple(modalities) for modalities in each.built["towers"].values()}
+    none = [dict.fromkeys(modalities, 0) for modalities in sorted(served or {("image",)})]
+    return [*MULTIMODAL_WAYS, *({"limit_mm_per_prompt": limits} for limits in none)]
+
+
+MULTIMODAL = ("language_model_only", "limit_mm_per_prompt", "mm_encoder_tp_mode")
 LEAST = 5
 """Cases that must have come out."""
-REFUSED = (
-    "quantization",
-    "mm_encoder_tp_mode",
-    "language_model_only",
-    "pipeline_parallel_size",
-)
+REFUSED = ("quantization", *MULTIMODAL, "pipeline_parallel_size")
 FP8 = {"quant_method": "fp8", "activation_scheme": "dynamic"}
 """Flags that the planner refuses where they did not come out; all others must."""
 
 
 def verify(
-    builder: Builder, line: dict[str, Any], held: list[Sample], more: list[Sample]
+    builder: Builder,
+    line: dict[str, Any],
+    held: list[Sample],
+    more: list[Sample],
 ) -> list[Any]:
     """Records of config, flags and vLLM's bytes of each stage, all the same as the planner's.
 
@@ -72,8 +82,7 @@ def verify(
     weights_line.install(line)
     records: list[Any] = []
     for number, each in enumerate((*held, *more)):
-        ways = (*WAYS, *(TOWER_WAYS if "inner" in line else ()))
-        for way in ways if number < 2 else WAYS[:1]:
+        for way in (*WAYS, *multimodal_ways(each)) if number < 2 else WAYS[:1]:
             stages = way.get("pipeline_parallel_size", 1)
             if stages > 1 and not each.model.supports_pp:
                 continue
@@ -84,16 +93,12 @@ def verify(
                 built = [each.built] if not way else []
                 built = built or [builder.build(config, rank=r, **flags) for r in range(stages)]
             except NotBuiltError:
-                if stages > 1:
-                    unverified(line, "pipeline_parallel_size")
+                for flag in set(REFUSED) & {*way}:
+                    unverified(line, flag)
                 continue
             wanted = [one["bytes"] for one in built]
             if came_out(line, each, way, wanted, built[0]):
                 records.append({"config": config, "flags": flags, "bytes": wanted, "way": way})
-    if held[0].model.is_multimodal:
-        unverified(line, "limit_mm_per_prompt")
-        for flag in () if "inner" in line else ("language_model_only", "mm_encoder_tp_mode"):
-            unverified(line, flag)
     refused = {*line.get("unverified", ())}
     kept = [record for record in records if refused.isdisjoint(record["way"])]
     if len(kept) < LEAST:

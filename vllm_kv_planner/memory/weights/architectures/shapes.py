@@ -23,15 +23,17 @@ width an expression over the config's keys (``expression.py``). A line:
     Another architecture whose rule holds for this one, in place of all these.
 ``unverified``
     Flags with which vLLM's bytes did not come out: refused.
+``towers``
+    Modules that are built where one of their modalities may come (``--limit-mm-per-prompt``).
 ``encoder_tp``
-    ``--mm-encoder-tp-mode data`` keeps what lies outside the language model whole on every GPU.
+    ``--mm-encoder-tp-mode data`` keeps them whole on every GPU.
 ``lora_embeddings``
     Adapters may change embedding and head.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ....errors import ConfigError, UnsupportedError
@@ -39,13 +41,13 @@ from ....files.json_file import find_line, shown
 from ....model.architectures import registry
 from ....model.config import Config
 from ....model.defaults import defaults_for
-from ....records import replace
 from ..modules import Block, Module
 from .expression import Lookup, number
 from .facts import Facts, WeightTree, part
 from .shape_modules import Row, nested, part_of
 
 _MOST_LAYERS = 1_000
+_PLACES = ("embedding", "first", "layer", "last", "head", "everywhere")
 
 
 def line(architecture: str) -> Mapping[str, Any] | None:
@@ -119,7 +121,7 @@ def row_of(architecture: str) -> Row | None:
         return {"like": found["like"]}
     options = {key: found[key] for key in ("lora_embeddings", "unverified") if key in found}
     if "inner" in found:
-        named = {"wrapper": "shapes:towers", "text": "registry", "prefix": found["inner"]}
+        named = {"wrapper": "shapes:tree", "text": "registry", "prefix": found["inner"]}
         return {**named, "line": architecture, **options}
     return {"rule": "shapes:tree", "line": architecture, **options}
 
@@ -138,18 +140,14 @@ def _line_of(facts: Facts) -> Mapping[str, Any]:
     return found
 
 
-def towers(facts: Facts) -> WeightTree:
-    """What a model has beside the language model inside."""
-    if facts.language_model_only:
-        return WeightTree(embedding=(), layers=())
-    found = tree(facts)
-    if not _line_of(facts).get("encoder_tp"):
-        return found
-    return replace(found, first=(Block("", found.first, is_tower=True),))
+def _tower_of(row: Row, towers: Mapping[str, Any]) -> str | None:
+    """The tower that a row lies in."""
+    name = row["n"] if row["at"] in _PLACES else f"{row['at']}.{row['n']}"
+    return next((each for each in towers if name == each or name.startswith(f"{each}.")), None)
 
 
 def tree(facts: Facts) -> WeightTree:
-    """The model as its line describes it.
+    """The model as its line describes it; of a line with ``inner``, what lies around that.
 
     Raises:
         ConfigError: A key is absent, or makes no sense.
@@ -157,31 +155,24 @@ def tree(facts: Facts) -> WeightTree:
     """
     found = _line_of(facts)
     names = Names(facts)
+    towers = found.get("towers", {})
+    absent = {name for name, kinds in towers.items() if not facts.builds_tower(*kinds)}
+    rows = [row for row in found["rows"] if _tower_of(row, towers) not in absent]
+    if not rows:
+        return WeightTree(embedding=(), layers=())
     _check(found, names)
-    rows: Sequence[Row] = found["rows"]
     is_pooling = "pooling" in (registry.row(found["id"]) or {}).get("flags", ())
     if facts.description.runner_type == "pooling" and not is_pooling:
         # models/adapters.py turns a class into one that pools without its head
         rows = [row for row in rows if row["k"] != "head"]
     prefix, count = found.get("layers", ("", 0))
     number_of_layers = _count(count, names)
-    stacks = found.get("stacks", {})
-    sections: dict[str, list[Module]] = {}
-    for place in dict.fromkeys(row["at"] for row in rows if row["at"] != "layer"):
-        here = [row for row in rows if row["at"] == place]
-        if place not in stacks:
-            sections.setdefault(place, []).extend(nested(here, names.at()))
-            continue
-        many, on = stacks[place]["of"], stacks[place]["on"]
-        sections.setdefault(on, []).extend(
-            Block(f"{place}.{i}", nested(here, names.at(i)), part=part_of(place))
-            for i in range(_count(many, names))
-        )
+    sections = _sections(found, rows, names)
     inside = [row for row in rows if row["at"] == "layer"]
     layers = tuple(
         Block(f"{prefix}.{i}", nested(inside, names.at(i))) for i in range(number_of_layers)
     )
-    heads = sections.get("head", [])
+    heads = sections.get("head", ())
     return WeightTree(
         embedding=tuple(sections.get("embedding", ())),
         first=tuple(sections.get("first", ())),
@@ -191,6 +182,33 @@ def tree(facts: Facts) -> WeightTree:
         everywhere=tuple(sections.get("everywhere", ())),
         tied=facts.tied(),
     )
+
+
+def _sections(
+    found: Mapping[str, Any], rows: Iterable[Row], names: Names
+) -> Mapping[str, Sequence[Module]]:
+    """What lies outside the layers, by where it is built; of towers in blocks of their own."""
+    stacks, whole = (
+        found.get("stacks", {}),
+        found.get("towers", {}) if found.get("encoder_tp") else {},
+    )
+    split: dict[tuple[str, bool], list[Row]] = {}
+    for row in rows:
+        if row["at"] != "layer":
+            split.setdefault((row["at"], _tower_of(row, whole) is not None), []).append(row)
+    sections: dict[str, list[Module]] = {}
+    for (place, is_tower), here in split.items():
+        made: tuple[Module, ...]
+        if place in stacks:
+            on, many = stacks[place]["on"], _count(stacks[place]["of"], names)
+            made = tuple(
+                Block(f"{place}.{i}", nested(here, names.at(i)), part=part_of(place))
+                for i in range(many)
+            )
+        else:
+            on, made = place, nested(here, names.at())
+        sections.setdefault(on, []).extend((Block("", made, is_tower=True),) if is_tower else made)
+    return sections
 
 
 def _check(found: Mapping[str, Any], names: Names) -> None:
