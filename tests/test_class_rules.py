@@ -164,6 +164,14 @@ def test_shared_layers_need_an_earlier_one_of_their_type(shared: int, says: str)
         ({"strategy": "group"}, "strategy group requires group_size to be above 0"),
         ({"strategy": "channel", "group_size": 128}, "requires strategy to be set to 'group'"),
         ({"strategy": "block"}, "strategy block and block_structure go together"),
+        (
+            {"strategy": "block", "block_structure": [128]},
+            "must be a list of ints .rows, cols., is",
+        ),
+        (
+            {"strategy": "block", "block_structure": "128x"},
+            "must be a list of ints .rows, cols., is",
+        ),
         ({"strategy": "token"}, "strategy token requires dynamic: true"),
     ],
 )
@@ -172,6 +180,27 @@ def test_compressed_tensors_arguments(weights: JsonDict, says: str) -> None:
     quantization["config_groups"]["group_0"]["weights"] = {"num_bits": 8, **weights}
     with pytest.raises(PlannerError, match=says):
         planned({**LLAMA, "quantization_config": quantization}, 20 << 30)
+
+
+@pytest.mark.parametrize(
+    ("scheme", "says"),
+    [
+        (None, "transform 'R1': must be an object"),
+        ({"precision": None}, "precision must be a dtype, is None"),
+        ({"randomize": None}, "randomize must be true or false"),
+        ({"apply": [{"targets": "re:.*", "location": "input"}]}, "targets must be a list"),
+        ({"apply": [{"location": "somewhere"}]}, "location must be one of input, weight_input"),
+        ({"type": "hadamard", "head_dim": 128, "precision": "torch.float64"}, None),
+    ],
+)
+def test_compressed_tensors_transforms(scheme: JsonDict | None, says: str | None) -> None:
+    quantization = {**tensors([]), "transform_config": {"config_groups": {"R1": scheme}}}
+    config = {**LLAMA, "quantization_config": quantization}
+    if says is None:
+        assert planned(config, 20 << 30)
+        return
+    with pytest.raises(PlannerError, match=says):
+        planned(config, 20 << 30)
 
 
 def test_blocks_of_no_size() -> None:

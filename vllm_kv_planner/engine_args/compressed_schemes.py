@@ -7,6 +7,7 @@ Source: vLLM 0.33 ``layers/quantization/compressed_tensors/compressed_tensors.py
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -168,10 +169,42 @@ _STRATEGIES = ("tensor", "channel", "group", "block", "token", "tensor_group", "
 _DYNAMIC = ("token", "tensor", "tensor_group", "group")
 
 
+_LOCATIONS = ("input", "weight_input", "weight_output", "output", "k_cache", "q_attn")
+_BOOL = ("inverse", "randomize", "requires_grad")
+
+
+def check_transforms(checkpoint: Arguments) -> None:
+    """What ``TransformScheme`` and ``TransformArgs`` of compressed-tensors refuse."""
+    transforms = checkpoint.get("transform_config")
+    groups = transforms.get("config_groups") if isinstance(transforms, Mapping) else None
+    for name, scheme in groups.items() if isinstance(groups, Mapping) else ():
+        applied = scheme.get("apply", []) if isinstance(scheme, Mapping) else None
+        for own in (scheme, *(applied if isinstance(applied, list) else [None])):
+            complaint = "must be an object"
+            if isinstance(own, Mapping):
+                complaint = next(filter(None, (_transform(key, own[key]) for key in own)), "")
+            if complaint:
+                raise InputError(f"quantization_config: transform {str(name)[:40]!r}: {complaint}")
+
+
+def _transform(key: str, value: object) -> str | None:
+    """What a field of a transform does not take, as pydantic reads it; None: nothing."""
+    valid, fits = {
+        **dict.fromkeys(_BOOL, ("true or false", _is_valid("symmetric", value))),
+        **dict.fromkeys(("targets", "ignore", "apply"), ("a list", isinstance(value, list))),
+        "location": (f"one of {', '.join(_LOCATIONS)}", value in _LOCATIONS),
+        "head_dim": ("a whole number or null", value is None or type(value) is int),
+        "precision": ("a dtype", value is not None and _is_valid("scale_dtype", value)),
+        "type": ("a word", isinstance(value, str)),
+    }.get(key, ("", True))
+    return None if fits else f"{key} must be {valid}, is {str(value)[:40]}"
+
+
 def check_compressed(method: str, checkpoint: Arguments) -> None:
     """What ``QuantizationArgs`` of compressed-tensors refuses; groups that no scheme takes."""
     if not isinstance(checkpoint.get("ignore", []), list):
         raise InputError("quantization_config: ignore must be a list of layer names")
+    check_transforms(checkpoint)
     groups = checkpoint.get("config_groups")
     for group in groups.values() if isinstance(groups, Mapping) else ():
         if isinstance(group, Mapping) and not isinstance(group.get("targets"), list):
@@ -196,8 +229,15 @@ def _wrong_arguments(own: Mapping[str, Any]) -> str | None:
         strategy = "tensor" if size is None else "channel" if size == -1 else "group"
     strategy = str(strategy)[:40].lower()
     grouped, length = strategy in ("group", "tensor_group"), size or 0
-    has_structure = own.get("block_structure") is not None
+    structure = own.get("block_structure")
+    has_structure = structure is not None
+    numbers = structure.split("x") if isinstance(structure, str) else structure
+    is_listed = isinstance(numbers, list) and all(re.fullmatch(r"-?\d+", f"{n}") for n in numbers)
     complaints = (
+        (
+            has_structure and (not is_listed or len(numbers) != 2),
+            f"block_structure must be a list of ints [rows, cols], is {structure!s:.40}",
+        ),
         (
             strategy not in _STRATEGIES,
             f"{strategy!r} is not a valid strategy ({', '.join(_STRATEGIES)})",
