@@ -10,6 +10,7 @@ from ..engine_args.flag_table import flag_text
 from ..records import dataclass
 from ..report import Answer, Document, Figures, Lines, Section, Table, flat_table, noted
 from ..units import gib
+from .headroom import headroom_text
 from .types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan
 
 Row = tuple[str, str, str]
@@ -40,7 +41,7 @@ class Plans(Answer):
     plans: tuple[Plan, ...]
 
     def table(self) -> Table:
-        """A row a plan; provenance and host, whose keys differ from plan to plan, are one cell."""
+        """A row a plan; provenance, host and headroom, whose keys differ, are one cell each."""
         return flat_table([plan_cells(plan) for plan in self.plans])
 
     def documents(self) -> Sequence[Document]:
@@ -57,7 +58,8 @@ def plan_cells(plan: Plan) -> dict[str, Any]:
     """The plan as a dictionary that has the same keys for every plan."""
     plain = plan.to_dict()
     plain["memory"]["provenance"] = json.dumps(plain["memory"]["provenance"])
-    plain["host"] = plain["host"] and json.dumps(plain["host"])
+    for name in ("host", "headroom"):
+        plain[name] = plain[name] and json.dumps(plain[name])
     return plain
 
 
@@ -107,6 +109,9 @@ def cache_rows(plan: Plan) -> Iterator[Row]:
     """Bytes, blocks and what they hold."""
     cache, memory = plan.kv_cache, plan.memory
     yield from memory_rows(plan)
+    if plan.headroom is not None:
+        left = plan.headroom.left_bytes
+        yield "Left on the GPU", gib(left).partition(" (")[0], headroom_text(plan.headroom)
     if memory.requested_bytes is None:
         provenance = memory.provenance.get("available_kv_cache_bytes", "")
         size = memory.available_kv_cache_bytes

@@ -9,8 +9,9 @@ from ..engine_args.setup import EngineSetup
 from ..errors import PlannerError, WeightsUnknownError
 from ..records import dataclass, replace
 from ..units import GIB, gib
+from .headroom import headrooms, with_given_cache
 from .request import UNKNOWN_MACHINE, Machine
-from .types import MemoryInfo, StartMemory
+from .types import HeadroomInfo, MemoryInfo, StartMemory
 
 if TYPE_CHECKING:
     from ..memory.rank_budget import RankBudget
@@ -48,6 +49,7 @@ class KVMemory:
         pessimistic: The same if every part is as large as it may be.
         most: The same of the leanest start there is, if every part is as small as it may be; empty
             where the memory was not predicted.
+        headrooms: What is left on every stage's GPU after the start; empty where nobody knows.
         rooms: Where the memory is given or nothing is cached: what every stage's GPU has for it;
             empty where it was predicted, or is held against no GPU.
         refusal: Why the engine would not come as far as its KV cache; None where it does.
@@ -60,6 +62,7 @@ class KVMemory:
     available: tuple[int, ...]
     pessimistic: tuple[int, ...]
     most: tuple[int, ...] = ()
+    headrooms: tuple[HeadroomInfo, ...] = ()
     rooms: tuple[Room, ...] = ()
     refusal: str | None = None
     doubt: str | None = None
@@ -69,6 +72,10 @@ class KVMemory:
     def info(self, stage: int) -> MemoryInfo:
         """The parts of the rank that decides."""
         return self.infos[stage]
+
+    def headroom(self, stage: int) -> HeadroomInfo | None:
+        """What is left on the GPU of the rank that decides."""
+        return self.headrooms[stage] if self.headrooms else None
 
 
 def kv_memory(
@@ -117,7 +124,8 @@ def kv_memory(
         if not overridden:
             return replace(memory, rooms=())
         rooms = memory.rooms if gpu_named else ()
-        return replace(memory, pessimistic=memory.available, most=(), rooms=rooms, doubt=None)
+        memory = replace(memory, most=(), headrooms=(), rooms=rooms, doubt=None)
+        return replace(memory, pessimistic=memory.available)
     if not gpu_named:
         return memory
     try:
@@ -128,6 +136,12 @@ def kv_memory(
     return replace(
         memory,
         infos=tuple(map(_beside, beside.infos, memory.infos)),
+        headrooms=tuple(
+            with_given_cache(headroom, room.size_bytes, room.uncertainty_bytes, kept)
+            for headroom, room, kept in zip(
+                beside.headrooms, beside.rooms, memory.available, strict=True
+            )
+        ),
         rooms=beside.rooms,
         refusal=beside.refusal,
         notes=beside.notes,
@@ -226,6 +240,7 @@ def predicted(
         doubt=None
         if budget.starts_surely
         else "what the start takes after the KV cache may not find room on the GPU",
+        headrooms=headrooms(setup, budget, rules),
         notes=(*weights.notes, *_leaner(budget.upside_bytes, rules)),
     )
 

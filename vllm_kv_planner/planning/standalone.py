@@ -168,6 +168,7 @@ class StandalonePlan:
             verdict=verdict.word,
             limits=verdict.limits,
             host=host,
+            headroom=memory.headroom(blocks.tightest),
             fits=verdict.word == FITS,
             notes=(
                 *verdict.notes,

@@ -188,6 +188,34 @@ class HostInfo:
 
 
 @dataclass(frozen=True, kw_only=True)
+class RiskInfo:
+    """What requests may take beyond the profile run (None: not known); bytes of one GPU.
+
+    ``lasts``: once taken it stays. ``remedy`` is the flag or variable that removes or shrinks it.
+    """
+
+    name: str
+    size_bytes: int | None
+    lasts: bool
+    source: str
+    remedy: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadroomInfo:
+    """What is left on the GPU once the KV cache is allocated and graphs are captured; bytes.
+
+    ``left_bytes``: beside what profiled steps take; ``wanted_bytes``: all risks that last, and the
+    largest of the others.
+    """
+
+    left_bytes: int
+    uncertainty_bytes: int
+    wanted_bytes: int
+    risks: tuple[RiskInfo, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """Everything the planner has to say about one engine.
 
@@ -206,6 +234,7 @@ class Plan:
     limits: tuple[str, ...] = ()
     changes: tuple[ChangeInfo, ...] = ()
     host: HostInfo | None = None
+    headroom: HeadroomInfo | None = None
     fits: bool
     notes: tuple[str, ...]
 

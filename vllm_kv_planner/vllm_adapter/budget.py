@@ -159,6 +159,7 @@ def told(plan: Plan, mine: StandalonePlan, memory: KVMemory) -> Plan:
         verdict=verdict.word,
         limits=verdict.limits,
         host=host,
+        headroom=memory.headroom(stage),
         fits=verdict.word == FITS,
         notes=(*new, *host_note(host), *memory.notes, *draft_notes(mine.setup), *notes),
     )
