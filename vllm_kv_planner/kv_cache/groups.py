@@ -138,11 +138,11 @@ def fill_buckets(layers: Layers) -> list[Bucket]:
 
 
 def least_padding(values: list[int], *, lower_bound: int) -> int:
-    """The size, at least ``lower_bound``, to round all values up to with least padding.
+    """The size, at least ``lower_bound`` one of them, to round all up to with least padding.
 
     The larger one on ties.
     """
-    candidates = range(max(1, lower_bound), max(*values, lower_bound) + 1)
+    candidates = range(lower_bound, max(values) + 1)
     return min(candidates, key=lambda d: (sum(-value % d for value in values), -d))
 
 
