@@ -207,3 +207,46 @@ def test_an_engine_on_the_cpu_is_shown_and_asks_for_no_gpu(
         out, err = capsys.readouterr()
         assert out == "" and err.count("\n") == 1 and "CPU build" in err
     assert not kept.exists()
+
+
+ENDED = (
+    V019
+    + """\
+(APIServer pid=7) INFO 11-20 10:01:00 [api.py:10] Application startup complete.
+(EngineCore pid=55) INFO 11-20 10:05:00 [loggers.py:9] Avg prompt throughput: 9.1 tokens/s
+(EngineCore pid=55) ERROR 11-20 10:06:00 [core.py:9]   File "gpu_model_runner.py", line 5, in \
+_get_prompt_logprobs_dict
+(EngineCore pid=55) ERROR 11-20 10:06:00 [core.py:9] torch.OutOfMemoryError: CUDA out of memory. \
+Tried to allocate 3.91 GiB. GPU 0 has a total capacity of 79.19 GiB of which 812.50 MiB is free.
+"""
+)
+
+
+def test_an_engine_that_ran_out_of_memory_under_load() -> None:
+    found = explained(ENDED)
+    assert found.log.started and found.log.refusal is None
+    ended = found.log.ended
+    assert ended is not None and ended.during == "prompt logprobs"
+    assert (ended.wanted, ended.left) == (3.91, pytest.approx(812.5 / 1024))
+    told = " ".join(found.notes)
+    assert "asked for 3.91 GiB with 0.79 free" in told
+    assert "it was prompt logprobs" in told and "--max-num-batched-tokens" in told
+    assert found.to_dict()["ended"]["during"] == "prompt logprobs"
+
+
+def test_an_engine_that_has_not_started_gave_up() -> None:
+    lines = ENDED.replace("Application startup complete", "").replace("Avg prompt throughput", "")
+    log = explained(lines).log
+    assert log.ended is None and log.refusal is not None and not log.started
+
+
+def test_what_is_left_is_compared() -> None:
+    """78.68 GiB free, 75.23 requested, 0.81 of graphs that 0.19 does not deduct."""
+    part = next(part for part in explained(V019).parts if part.name == "left on the GPU")
+    assert part.actual == pytest.approx((78.68 - 75.23 - 0.81) * GIB, abs=0.02 * GIB)
+    assert part.within_band
+
+
+def test_without_a_function_in_the_traceback_every_risk_is_named() -> None:
+    told = " ".join(explained(ENDED.replace("_get_prompt_logprobs_dict", "forward")).notes)
+    assert "it may have been prompt logprobs" in told and "memory in pieces" in told

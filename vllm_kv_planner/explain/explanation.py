@@ -8,7 +8,7 @@ from typing import Any
 
 from ..logs.start_log import StartLog
 from ..masking import HIDDEN, is_secret, masked_text
-from ..records import dataclass
+from ..records import as_plain, dataclass
 from ..report import (
     SCHEMA_VERSION,
     Answer,
@@ -92,6 +92,7 @@ class Explanation:
             "flags": {name: plain(value) for name, value in self.log.arguments.items()},
             "started": self.log.started,
             "refusal": self.log.refusal,
+            "ended": None if self.log.ended is None else as_plain(self.log.ended),
             "parts": [part_object(part) for part in self.parts],
             "notes": list(self.notes),
         }

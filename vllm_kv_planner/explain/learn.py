@@ -24,7 +24,6 @@ from ..memory.versions import version_rules
 from ..records import dataclass
 from ..report import Answer, Document, lines_of, noted
 from ..units import gib
-from .compare import tightest
 from .measured import ROUNDING, Measured, measured
 from .predict import Given, Prediction, predict
 
@@ -44,7 +43,7 @@ def learn(log: StartLog, given: Given, *, today: str) -> StartRecord:
     prediction = predict(log, given)
     minor_version(prediction.version)
     setup, budget = prediction.setup, prediction.budget
-    rank = None if budget is None else tightest(budget)
+    rank = None if budget is None else budget.tightest
     deducts = rank is not None and rank.graphs.deducted_bytes > 0
     figures = measured(
         log,
@@ -222,8 +221,7 @@ def outside_of(prediction: Prediction, log: StartLog) -> tuple[int | None, int]:
     budget = prediction.budget
     if budget is None:
         return None, 0
-    rank = tightest(budget)
-    graphs = rank.graphs
+    rank, graphs = budget.tightest, budget.tightest.graphs
     figures = measured(
         log, requested=budget.requested_bytes, deducts_graphs=graphs.deducted_bytes > 0
     )

@@ -14,6 +14,7 @@ from ..errors import InputError, printable
 from ..masking import masked_text
 from ..records import replace
 from .arguments import read_arguments, read_config_line
+from .ended import Serving
 from .patterns import (
     BACKENDS,
     BANNER,
@@ -85,6 +86,7 @@ class _Reader:
         self.runner: str | None = None
         self.is_server = False
         self.refusal: str | None = None
+        self.serving = Serving()
         self.on_cpu = False
 
     def start(self) -> StartLog:
@@ -101,6 +103,7 @@ class _Reader:
             runner=self.runner,
             is_server=self.is_server,
             refusal=self.refusal,
+            ended=self.serving.ended,
             on_cpu=self.on_cpu,
         )
 
@@ -132,7 +135,7 @@ class _Reader:
         for needle, pattern in MEASURES:
             if needle in line and (found := pattern.search(line)) is not None:
                 self.figures(line, found.groupdict())
-        if self.refusal is None:
+        if not self.serving.line(line) and self.refusal is None:
             self.gives_up(line)
 
     def identity(self, line: str) -> None:

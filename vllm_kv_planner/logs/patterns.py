@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import re
 
+from .ended import SERVING, TRACES
+
 NUMBER = r"-?\d{1,12}(?:\.\d{1,12})?"
 WHOLE = r"\d[\d,]{0,15}"
 
@@ -179,6 +181,7 @@ MATTERS: tuple[bytes, ...] = tuple(
         *dict.fromkeys(needle for needle, _ in (*MEASURES, *REFUSALS)),
         *("version ", "model   ", "LLM engine (", "Starting to load model "),
         *("args: ", "with config: ", "device_name=", "NVIDIA ", "ackend", RUNNER_V2),
+        *(*SERVING, *(function for function, _ in TRACES)),
     )
 )
 """A line without any of these words says nothing."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..records import dataclass, field
+from .ended import Ended
 
 GIB = 1 << 30
 
@@ -28,6 +29,7 @@ class StartLog:
         runner: ``V1`` or ``V2``: the model runner that loaded the model.
         is_server: A server's banner was seen.
         refusal: The line with which the engine gave up.
+        ended: How it ran out of memory once it had started.
         on_cpu: vLLM's CPU build ran it.
         notes: What is to be said of the reading.
     """
@@ -43,6 +45,7 @@ class StartLog:
     runner: str | None
     is_server: bool
     refusal: str | None
+    ended: Ended | None = None
     on_cpu: bool = False
     notes: tuple[str, ...] = ()
 

@@ -72,6 +72,11 @@ class MemoryBudget:
     ranks: tuple[RankBudget, ...]
 
     @property
+    def tightest(self) -> RankBudget:
+        """The rank with the least memory left."""
+        return min(self.ranks, key=lambda rank: rank.available_bytes)
+
+    @property
     def starts(self) -> bool:
         """Whether the GPU may have, free, what the engine asks for (``request_memory``)."""
         return self.free_at_start_bytes + self.free_uncertainty_bytes >= self.requested_bytes

@@ -33,7 +33,6 @@ class Risk:
         lasts: Once taken it stays.
         source: vLLM's file, or the record.
         remedy: The flag or variable that removes or shrinks it.
-        traces: Functions in the traceback of an engine that it ended.
     """
 
     name: str
@@ -41,7 +40,6 @@ class Risk:
     lasts: bool
     source: str
     remedy: str
-    traces: tuple[str, ...] = ()
 
 
 def risks(rank: Rank, peak: ActivationPeak) -> tuple[Risk, ...]:
@@ -103,7 +101,6 @@ def _prompt_logprobs(rank: Rank, used: int) -> Risk | None:
         lasts=False,
         source=where,
         remedy="a smaller --max-num-batched-tokens",
-        traces=("_get_prompt_logprobs_dict", "compute_prompt_logprobs"),
     )
 
 
@@ -118,7 +115,6 @@ def _logprobs(rank: Rank, used: int) -> Risk | None:
         lasts=False,
         source="v1/sample/sampler.py forward: raw_logprobs",
         remedy="a smaller --max-num-seqs",
-        traces=("gather_logprobs", "compute_logprobs"),
     )
 
 
@@ -135,7 +131,6 @@ def _attention(rank: Rank) -> Risk | None:
         lasts=True,
         source="v1/attention/backends/flashinfer.py _get_workspace_buffer",
         remedy="another --attention-backend, or VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE",
-        traces=("_get_workspace_buffer",),
     )
 
 
@@ -149,7 +144,6 @@ def _images(rank: Rank) -> Risk | None:
         lasts=False,
         source="v1/worker/gpu_model_runner.py profile_run: the kind with the largest items alone",
         remedy="--limit-mm-per-prompt",
-        traces=("_execute_mm_encoder", "embed_multimodal", "get_multimodal_embeddings"),
     )
 
 
@@ -162,5 +156,4 @@ def _communication(rank: Rank) -> Risk | None:
         lasts=True,
         source="NCCL connects peers when an operation first needs them (2.22 and later)",
         remedy="NCCL_RUNTIME_CONNECT=0, which takes them before the profile",
-        traces=("ncclAllReduce", "ncclSend", "pynccl"),
     )
