@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tests.memory_engines import rank_of, setup_of
-from vllm_kv_planner.engine_args.caching import supports_hybrid
+from vllm_kv_planner.engine_args.caching import without_hybrid
 from vllm_kv_planner.engine_args.engine_args import EngineArgs
 from vllm_kv_planner.errors import InputError
 from vllm_kv_planner.memory.cuda_graphs import captures
@@ -25,7 +25,7 @@ def several(*names: str) -> dict[str, Any]:
 @pytest.mark.parametrize(
     ("flags", "supports"),
     [
-        ({}, None),
+        ({}, True),
         ({"kv_transfer_config": connector("NixlConnector")}, True),
         ({"kv_transfer_config": connector("LMCacheConnectorV1")}, False),
         ({"kv_transfer_config": several("NixlConnector", "OffloadingConnector")}, True),
@@ -36,9 +36,9 @@ def several(*names: str) -> dict[str, Any]:
         ({"kv_offloading_size": 10, "kv_offloading_backend": "lmcache"}, False),
     ],
 )
-def test_hybrid_kv_cache_manager(flags: dict[str, Any], supports: bool | None) -> None:
+def test_hybrid_kv_cache_manager(flags: dict[str, Any], supports: bool) -> None:
     """As the connectors' classes say it, ``SupportsHMA`` or not."""
-    assert supports_hybrid(EngineArgs(**flags)) is supports
+    assert (without_hybrid(EngineArgs(**flags)) is None) is supports
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_hybrid_kv_cache_manager(flags: dict[str, Any], supports: bool | None) -
 )
 def test_connectors_vllm_refuses(config: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
-        supports_hybrid(EngineArgs(kv_transfer_config=config))
+        without_hybrid(EngineArgs(kv_transfer_config=config))
 
 
 def test_without_the_hybrid_manager_every_layer_keeps_the_whole_context(

@@ -14,15 +14,17 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InputError, UnknownNameError, UnsupportedError
+from ..errors import InputError, UnknownNameError
 from ..records import dataclass
 from .attention_backend import boundary_skip_layers
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts
-from .quantization import layer_quantization, quant_method
+from .quantization import (
+    compressed_tensors_scheme,
+    layer_quantization,
+    modelopt_kv_cache_dtype,
+)
 from .versions import FIRST, TODAY, PlanningRules
-
-_MODELOPT = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
 
 
 @dataclass(frozen=True)
@@ -70,7 +72,7 @@ def resolve_kv_cache_dtype(
             "Attention); valid: auto, fp8, or nvfp4_ds_mla with a sparse MLA backend"
         )
     if not facts.use_mla and not facts.is_attention_free:
-        scheme = compressed_tensors_scheme(facts)
+        scheme = compressed_tensors_scheme(facts.config)
         if name == "auto" and scheme is not None:
             name, reason = "fp8", "the checkpoint's compressed-tensors kv_cache_scheme"
         if name == "fp8_e5m2" and _stores_fp8_scales(facts, scheme):
@@ -78,57 +80,6 @@ def resolve_kv_cache_dtype(
                 "--kv-cache-dtype: fp8_e5m2 kv-cache is not supported with fp8 checkpoints"
             )
     return KVCacheDtype(name, reason)
-
-
-def modelopt_kv_cache_dtype(quantization_config: Mapping[str, Any]) -> str | None:
-    """What a ModelOpt checkpoint asks of the KV cache; None for any other checkpoint.
-
-    Unknown algorithms give ``auto``, as in ``get_kv_cache_quant_algo_string``.
-    """
-    if not quant_method(quantization_config).startswith("modelopt"):
-        return None
-    inner = quantization_config.get("quantization", quantization_config)
-    inner = inner if isinstance(inner, Mapping) else {}
-    algorithm = (
-        inner.get("kv_cache_scheme")
-        or quantization_config.get("kv_cache_scheme")
-        or inner.get("kv_cache_quant_algo")
-        or quantization_config.get("kv_cache_quant_algo")
-    )
-    if isinstance(algorithm, Mapping):
-        bits, kind = algorithm.get("num_bits"), algorithm.get("type")
-        if bits == 8 and kind == "float" and algorithm.get("dynamic") is False:
-            return _MODELOPT["fp8"]
-        return _MODELOPT["nvfp4"] if bits == 4 and kind == "float" else "auto"
-    if isinstance(algorithm, str):
-        return _MODELOPT.get(algorithm.lower(), "auto")
-    return None
-
-
-def compressed_tensors_scheme(facts: ModelFacts) -> Mapping[str, Any] | None:
-    """A compressed-tensors checkpoint's ``kv_cache_scheme``, checked as vLLM checks it."""
-    config = layer_quantization(facts.config)
-    if config is None or quant_method(config) != "compressed-tensors":
-        return None
-    scheme = config.get("kv_cache_scheme")
-    if not isinstance(scheme, Mapping):
-        return None
-    bits, kind, strategy = scheme.get("num_bits"), scheme.get("type"), scheme.get("strategy")
-    if kind != "float" or bits != 8:
-        raise UnsupportedError(
-            "Currently supported kv cache quantization is num_bits=8, type=float, however "
-            f"received num_bits={bits}, type={kind}"
-        )
-    if strategy not in ("tensor", "attn_head"):
-        raise UnsupportedError(
-            "Invalid strategy for compressed-tensors KV cache; expected tensor or attn_head, "
-            f"found {strategy}"
-        )
-    if not scheme.get("symmetric"):
-        raise UnsupportedError(
-            "Only support symmetric scaling factor for compressed-tensors KV cache"
-        )
-    return scheme
 
 
 def skip_layers(requested: tuple[str, ...], kv_cache_dtype: str, facts: ModelFacts) -> list[str]:
@@ -142,10 +93,9 @@ def skip_layers(requested: tuple[str, ...], kv_cache_dtype: str, facts: ModelFac
                 f"--kv-cache-dtype-skip-layers: {word[:20]}; the model's layers are 0 to "
                 f"{facts.num_hidden_layers - 1}"
             )
-    packed = kv_cache_dtype.startswith("turboquant_") or kv_cache_dtype == "ultraquant_4bit"
-    if not packed:
-        return sorted(set(requested))
-    ends = boundary_skip_layers(facts.num_hidden_layers, is_hybrid=facts.is_hybrid)
+    ends: tuple[str, ...] = ()
+    if kv_cache_dtype.startswith("turboquant_") or kv_cache_dtype == "ultraquant_4bit":
+        ends = boundary_skip_layers(facts.num_hidden_layers, is_hybrid=facts.is_hybrid)
     return sorted({*requested, *ends})
 
 
@@ -159,10 +109,9 @@ def _data_centre_blackwell_default(
         return None
     if facts.architecture == "GlmMoeDsaForCausalLM":
         return "fp8_e4m3" if rules.blackwell_glm_is_fp8 else None
-    glm5 = ("Glm5NextForCausalLM", "Glm5NextForConditionalGeneration")
-    if facts.architecture in glm5 and facts.text_config.get("index_topk") is not None:
-        return "fp8" if rules.blackwell_glm_next_is_fp8 else None
-    return None
+    next_one = facts.architecture in ("Glm5NextForCausalLM", "Glm5NextForConditionalGeneration")
+    sparse = next_one and facts.text_config.get("index_topk") is not None
+    return "fp8" if sparse and rules.blackwell_glm_next_is_fp8 else None
 
 
 def _stores_fp8_scales(facts: ModelFacts, scheme: Mapping[str, Any] | None) -> bool:
@@ -173,8 +122,6 @@ def _stores_fp8_scales(facts: ModelFacts, scheme: Mapping[str, Any] | None) -> b
 
 
 _MAMBA_ARCHITECTURES = ("MambaForCausalLM", "Mamba2ForCausalLM", "FalconMambaForCausalLM")
-# Architectures whose rule switches prefix caching off, whatever the user says.
-_NEVER_PREFIX_CACHING = ("UnlimitedOCRForCausalLM",)
 
 
 @dataclass(frozen=True)
@@ -192,14 +139,11 @@ class CachingMode:
 
 def resolve_caching_mode(args: EngineArgs, facts: ModelFacts, *, max_model_len: int) -> CachingMode:
     """The user's choices, or the model kind's defaults. Raises InputError in vLLM's words."""
-    prefix = args.enable_prefix_caching
-    chunked = args.enable_chunked_prefill
-    if prefix is None:
-        prefix = supports_prefix_caching(facts)
-    if chunked is None:
-        chunked = supports_chunked_prefill(facts)
-    if args.mm_encoder_only or facts.architecture in _NEVER_PREFIX_CACHING:
-        prefix = False
+    prefix, chunked = _defaults(facts)
+    prefix = prefix if args.enable_prefix_caching is None else args.enable_prefix_caching
+    chunked = chunked if args.enable_chunked_prefill is None else args.enable_chunked_prefill
+    if args.mm_encoder_only or facts.architecture == "UnlimitedOCRForCausalLM":
+        prefix = False  # whatever the user says
     mode, block = "none", args.mamba_block_size
     if facts.is_hybrid or facts.architecture in _MAMBA_ARCHITECTURES:
         if prefix and not chunked:
@@ -219,29 +163,16 @@ def resolve_caching_mode(args: EngineArgs, facts: ModelFacts, *, max_model_len: 
     return CachingMode(prefix, chunked, mode, block)
 
 
-def supports_chunked_prefill(facts: ModelFacts) -> bool:
-    """The default of ``--enable-chunked-prefill`` for this model."""
-    if facts.pooling is not None:
-        if facts.attn_type == "decoder":
-            return _pools_in_chunks(facts)
-        return facts.attn_type not in ("encoder_only", "encoder_decoder")
-    return facts.attn_type != "encoder_decoder"
-
-
-def supports_prefix_caching(facts: ModelFacts) -> bool:
-    """The default of ``--enable-prefix-caching`` for this model."""
-    if facts.pooling is not None:
-        return facts.attn_type == "decoder" and _pools_in_chunks(facts)
-    return facts.attn_type in ("decoder", "hybrid")
-
-
-def _pools_in_chunks(facts: ModelFacts) -> bool:
-    pooling = facts.pooling
-    return (
-        pooling is not None
-        and pooling.seq_pooling_type not in ("MEAN", "CLS")
-        and pooling.tok_pooling_type != "STEP"
-    )
+def _defaults(facts: ModelFacts) -> tuple[bool, bool]:
+    """Of ``--enable-prefix-caching`` and ``--enable-chunked-prefill`` for this model."""
+    kind, pooling = facts.attn_type, facts.pooling
+    if pooling is None:
+        return kind in ("decoder", "hybrid"), kind != "encoder_decoder"
+    if kind != "decoder":
+        return False, kind not in ("encoder_only", "encoder_decoder")
+    by_token = pooling.tok_pooling_type != "STEP"
+    in_chunks = by_token and pooling.seq_pooling_type not in ("MEAN", "CLS")
+    return in_chunks, in_chunks
 
 
 def hybrid_manager_disabled(
@@ -250,12 +181,11 @@ def hybrid_manager_disabled(
     environment: EngineEnvironment,
     *,
     draft_uses_eagle: bool = False,
-    connector_supports_hybrid: bool | None = None,
+    connector_supports_hybrid: bool = True,
 ) -> bool:
     """Whether sliding and chunked layers are counted as full ones.
 
-    ``connector_supports_hybrid``: of the KV connector, None without one. Raises InputError
-    where ``--enable-hybrid-kv-cache-manager`` cannot be had.
+    Raises InputError where ``--enable-hybrid-kv-cache-manager`` cannot be had.
     """
     chunk = facts.text_config.get("attention_chunk_size")
     if facts.model_type in ("mimo_v2", "mimo_v2_flash"):
@@ -264,7 +194,7 @@ def hybrid_manager_disabled(
         draft_uses_eagle or not environment.allow_chunked_local_attn_with_hybrid_kv_cache
     )
     if args.disable_hybrid_kv_cache_manager is None:
-        return must or connector_supports_hybrid is False
+        return must or not connector_supports_hybrid
     if args.disable_hybrid_kv_cache_manager is False and must:
         raise InputError(
             "Hybrid KV cache manager was explicitly enabled but is not supported in this "
@@ -273,36 +203,32 @@ def hybrid_manager_disabled(
     return args.disable_hybrid_kv_cache_manager
 
 
-_HYBRID = {
-    "ExampleConnector": False,
-    "ExampleHiddenStatesConnector": True,
-    "LMCacheConnectorV1": False,
-    "LMCacheMPConnector": False,
-    "NixlConnector": True,
-    "NixlPullConnector": True,
-    "NixlPushConnector": True,
-    "MultiConnector": True,
-    "HiSparseConnector": True,
-    "MoRIIOConnector": True,
-    "OffloadingConnector": True,
-    "DecodeBenchConnector": True,
-    "MooncakeConnector": True,
-    "MooncakeStoreConnector": True,
-    "FlexKVConnectorV1": False,
-    "SimpleCPUOffloadConnector": True,
-    "HF3FSKVConnector": False,
-    "UMBPStoreConnector": True,
+_WITH_HYBRID = {
+    **dict.fromkeys(
+        (
+            *("ExampleHiddenStatesConnector", "NixlConnector", "NixlPullConnector"),
+            *("NixlPushConnector", "MultiConnector", "HiSparseConnector", "OffloadingConnector"),
+            *("DecodeBenchConnector", "MooncakeConnector", "MooncakeStoreConnector"),
+            *("SimpleCPUOffloadConnector", "UMBPStoreConnector"),
+        ),
+        FIRST,
+    ),
+    "MoRIIOConnector": (0, 30),
 }
-"""Every registered connector, and whether it works with the hybrid KV cache manager."""
-_HYBRID_SINCE = {"MoRIIOConnector": (0, 30)}
-"""Of those, the ones whose class became ``SupportsHMA`` later than connectors could keep it on."""
+"""Connectors that work with the hybrid KV cache manager (``SupportsHMA``), and since when."""
+_WITHOUT_HYBRID = (
+    *("ExampleConnector", "LMCacheConnectorV1", "LMCacheMPConnector"),
+    *("FlexKVConnectorV1", "HF3FSKVConnector"),
+)
+"""The other registered ones."""
 _ROLES = ("kv_producer", "kv_consumer", "kv_both")
 _MOST = 64
 
 
-def supports_hybrid(args: EngineArgs, rules: PlanningRules = TODAY) -> bool | None:
-    """Whether the hybrid KV cache manager may stay on; None without a connector.
+def without_hybrid(args: EngineArgs, rules: PlanningRules = TODAY) -> str | None:
+    """Which connector turns the hybrid KV cache manager off; None where none does, or is there.
 
+    As ``_post_init_kv_transfer_config`` and the check for ``SupportsHMA`` in vllm/config/vllm.py.
     A connector of one's own (``kv_connector_module_path``) is taken to work with it.
 
     Raises:
@@ -310,35 +236,50 @@ def supports_hybrid(args: EngineArgs, rules: PlanningRules = TODAY) -> bool | No
         UnknownNameError: No such connector.
     """
     if args.kv_offloading_size is not None:
-        return args.kv_offloading_backend == "native"
-    if args.kv_transfer_config is None:
+        backend = args.kv_offloading_backend
+        return None if backend == "native" else f"--kv-offloading-backend {backend}"
+    config = args.kv_transfer_config
+    if config is None:
         return None
-    return _supports(args.kv_transfer_config, rules) and rules.connectors_keep_hybrid
+    at_fault = _at_fault(config, rules)
+    if not at_fault and not rules.connectors_keep_hybrid:
+        at_fault = [str(config["kv_connector"])]
+    return " in ".join(at_fault) or None
 
 
 def why_hybrid_is_off(args: EngineArgs, rules: PlanningRules = TODAY) -> str | None:
-    """Which connector turns the hybrid KV cache manager off; None where none does, or a flag does.
-
-    As ``_post_init_kv_transfer_config`` and the check for ``SupportsHMA`` in vllm/config/vllm.py.
-    """
-    if args.disable_hybrid_kv_cache_manager is not None:
+    """``without_hybrid`` as a sentence; None also where a flag decides."""
+    cause = without_hybrid(args, rules)
+    if cause is None or args.disable_hybrid_kv_cache_manager is not None:
         return None
-    if supports_hybrid(args, rules) is not False:
-        return None
-    if args.kv_offloading_size is not None:
-        cause = f"--kv-offloading-backend {args.kv_offloading_backend}"
-    else:
-        cause = " in ".join(_without_hybrid(args.kv_transfer_config or {}, rules))
     return f"{cause} turns the hybrid KV cache manager off (a KV connector without support for it)"
 
 
-def _without_hybrid(config: Mapping[str, Any], rules: PlanningRules) -> list[str]:
-    """Names from the connector at fault up to the one that was asked for."""
-    name = str(config.get("kv_connector"))
-    for child in _children(config) if name == "MultiConnector" else []:
-        if not _supports(child, rules, 1):
-            return [*_without_hybrid(child, rules), name]
-    return [name]
+def _at_fault(config: Mapping[str, Any], rules: PlanningRules, depth: int = 0) -> list[str]:
+    """Names from the connector without support up to this one; none where all have it."""
+    name, role = config.get("kv_connector"), config.get("kv_role")
+    if not isinstance(name, str) or not name:
+        raise InputError("--kv-transfer-config: kv_connector is not set")
+    if role not in _ROLES and not (role is None and depth):
+        raise InputError(
+            f"--kv-transfer-config: kv_role is {str(role)[:40]!r}; valid: {', '.join(_ROLES)}"
+        )
+    if config.get("kv_connector_module_path"):
+        return []
+    known = (*_WITH_HYBRID, *_WITHOUT_HYBRID)
+    if name not in known:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, known, n=2, cutoff=0.5) or sorted(known)
+        raise UnknownNameError(
+            f"--kv-transfer-config: no connector {name[:60]!r}; nearest: {', '.join(near)}"
+        )
+    if name != "MultiConnector":
+        supports = name in _WITH_HYBRID and rules.version >= _WITH_HYBRID[name]
+        return [] if supports else [name]
+    children = _children(config) if depth < 2 else []
+    below = next(filter(None, (_at_fault(each, rules, depth + 1) for each in children)), [])
+    return [*below, name] if below or not children else []
 
 
 def needs_piecewise(config: Mapping[str, Any] | None) -> bool:
@@ -350,31 +291,6 @@ def needs_piecewise(config: Mapping[str, Any] | None) -> bool:
     extra = config.get("kv_connector_extra_config")
     layerwise = isinstance(extra, Mapping) and bool(extra.get("use_layerwise"))
     return config.get("kv_connector") == "LMCacheConnectorV1" and layerwise
-
-
-def _supports(config: Mapping[str, Any], rules: PlanningRules, depth: int = 0) -> bool:
-    name, role = config.get("kv_connector"), config.get("kv_role")
-    if not isinstance(name, str) or not name:
-        raise InputError("--kv-transfer-config: kv_connector is not set")
-    if role not in _ROLES and not (role is None and depth):
-        raise InputError(
-            f"--kv-transfer-config: kv_role is {str(role)[:40]!r}; valid: {', '.join(_ROLES)}"
-        )
-    if config.get("kv_connector_module_path"):
-        return True
-    if name not in _HYBRID:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, _HYBRID, n=2, cutoff=0.5) or sorted(_HYBRID)
-        raise UnknownNameError(
-            f"--kv-transfer-config: no connector {name[:60]!r}; nearest: {', '.join(near)}"
-        )
-    if name != "MultiConnector":
-        return _HYBRID[name] and rules.version >= _HYBRID_SINCE.get(name, FIRST)
-    children = _children(config)
-    return (
-        bool(children) and depth < 2 and all(_supports(each, rules, depth + 1) for each in children)
-    )
 
 
 def _children(config: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -16,8 +16,8 @@ from .caching import (
     resolve_caching_mode,
     resolve_kv_cache_dtype,
     skip_layers,
-    supports_hybrid,
     why_hybrid_is_off,
+    without_hybrid,
 )
 from .engine_args import EngineArgs, EngineEnvironment
 from .facts import ModelFacts, OutsideFacts
@@ -27,8 +27,6 @@ from .runner import (
     BatchSizes,
     Runner,
     batch_defaults,
-    check_item_fits,
-    check_slots,
     resolve_batch_sizes,
     resolve_runner,
 )
@@ -88,7 +86,6 @@ def resolve_engine(
     batch = _batch(args, facts, gpu, outside, length, caching, rules)
     runner = resolve_runner(args, facts, speculative, environment)
     if outside.draft is not None and speculative is not None:
-        check_slots(args, speculative, batch, uses_v2=runner.uses_v2)
         length = limited_length(length, speculative, outside.draft, uses_v2=runner.uses_v2)
     drafted = None if outside.draft is None else outside.draft.summary
     reasons = (dtype.note, length.note, runner.reason, drafted, why_hybrid_is_off(args, rules))
@@ -108,7 +105,7 @@ def resolve_engine(
             facts,
             environment,
             draft_uses_eagle=speculative is not None and speculative.uses_eagle,
-            connector_supports_hybrid=supports_hybrid(args, rules),
+            connector_supports_hybrid=without_hybrid(args, rules) is None,
         ),
         layers_per_stage=split_layers(
             facts.num_hidden_layers, args.pipeline_parallel_size, environment.pp_layer_partition
@@ -178,8 +175,8 @@ def _batch(
         max_model_len=length.max_model_len,
         chunked_prefill=caching.enable_chunked_prefill,
         min_mm_tokens=outside.min_mm_tokens if facts.is_mm_prefix_lm else None,
+        shown_mm_tokens=outside.shown_mm_tokens,
     )
-    check_item_fits(batch, outside.shown_mm_tokens)
     if facts.architecture == "DiffusionGemmaForBlockDiffusion" and batch.max_num_seqs >= 128:
         return replace(batch, max_num_seqs=8)  # its sampler holds a canvas per request
     return batch

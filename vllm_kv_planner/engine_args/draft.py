@@ -127,6 +127,36 @@ def check_vocabulary(draft: ModelDescription, target: ModelDescription, asked: S
         )
 
 
+def check_slots(args: EngineArgs, speculative: Speculative, resolved: ResolvedEngine) -> None:
+    """Refuse batches too small for the draft's tokens, and ranks that its runner does not divide.
+
+    Model Runner V1 runs an independent draft model on all ranks of the target or not at all
+    (``DraftModelProposer._raise_if_draft_tp_mismatch``).
+    """
+    batch, uses_v2 = resolved.batch, resolved.runner.uses_v2
+    ranks, tokens = args.tensor_parallel_size, batch.max_num_batched_tokens
+    own = speculative.draft_tensor_parallel_size or ranks
+    if speculative.method == "draft_model" and not uses_v2 and own != ranks:
+        raise InputError(
+            "Currently, 'draft_tensor_parallel_size' and 'tensor_parallel_size' must be the same. "
+            f"Got {own} and {ranks}"
+        )
+    verified = batch.max_num_seqs * (1 + (speculative.num_speculative_tokens or 0))
+    if args.enable_lora and tokens < verified:
+        raise InputError(
+            f"Consider increasing max_num_batched_tokens ({tokens}) or decreasing "
+            f"num_speculative_tokens: with LoRA the batch must hold {verified} tokens, "
+            "max_num_seqs x (1 + num_speculative_tokens)"
+        )
+    lookahead = speculative.num_lookahead_tokens
+    if tokens <= lookahead:
+        raise InputError(
+            "VllmConfig does not have enough slots to schedule a token and support the speculative "
+            f"decoding settings. Got max_num_batched_tokens={tokens} and "
+            f"num_lookahead_tokens={lookahead}"
+        )
+
+
 def cached_draft(
     args: EngineArgs,
     draft: Draft,
@@ -146,6 +176,7 @@ def cached_draft(
     """
     speculative = resolved.speculative
     assert speculative is not None, "the engine has a draft"
+    check_slots(args, speculative, resolved)
     own_args = args
     if draft.found is not None:  # its own quantisation, not the target's
         own_args = replace(args, quantization=speculative.quantization, hf_overrides={})

@@ -14,14 +14,14 @@ from typing import Any, Literal
 
 from ..errors import InputError, UnknownNameError
 from ..files.json_file import read_json
-from ..records import dataclass
+from ..records import dataclass, field
 from ..version import VLLM
 
 Effect = Literal["kv_cache", "memory", "none", "unsure"]
 Takes = Literal["switch", "set", "one", "optional", "many"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Flag:
     """One flag and all its spellings."""
 
@@ -30,24 +30,24 @@ class Flag:
     field: str
     """vLLM's name for the value; a field of EngineArgs where the flag is understood."""
     takes: Takes
-    type: str
-    """How its value is read: a name of the readers in ``flags.py``."""
-    can_unset: bool
-    """'' and None on the command line mean unset."""
-    choices: tuple[str | int, ...]
-    """What the command line takes; empty where it is free."""
-    names: tuple[Any, ...]
-    """What EngineArgs takes: the choices, or names that are looked at there alone."""
-    least: int | None
-    """Smallest number that EngineArgs takes; None: it is no number, or any will do."""
-    most: int | None
-    help: str
-    """What ``--help`` says of it; empty: it is not listed."""
     effect: Effect
-    why: str
-    """How an unsure flag may change memory."""
     group: str
-    keys: str
+    type: str = "text"
+    """How its value is read: a name of the readers in ``flags.py``."""
+    can_unset: bool = False
+    """'' and None on the command line mean unset."""
+    choices: tuple[str | int, ...] = ()
+    """What the command line takes; empty where it is free."""
+    names: tuple[Any, ...] = ()
+    """What EngineArgs takes: the choices, or names that are looked at there alone."""
+    least: int | None = None
+    """Smallest number that EngineArgs takes; None: it is no number, or any will do."""
+    most: int | None = None
+    help: str = ""
+    """What ``--help`` says of it; empty: it is not listed."""
+    why: str = ""
+    """How an unsure flag may change memory."""
+    keys: str = ""
     """The configuration class whose fields are the keys of its JSON object; see value_types."""
 
     @property
@@ -63,40 +63,29 @@ class Flag:
         """
         if self.takes != "switch":
             return ()
-        off: list[str] = []
-        for name in self.spellings:
-            if not name.startswith("--"):
-                continue
-            off.append("--no-" + name[2:])
-            for prefix, inverse in (("--enable-", "--disable-"), ("--disable-", "--enable-")):
-                if name.startswith(prefix):
-                    off.append(inverse + name[len(prefix) :])
-        return tuple(off)
+        inverses = (("--", "--no-"), ("--enable-", "--disable-"), ("--disable-", "--enable-"))
+        return tuple(
+            inverse + name[len(prefix) :]
+            for name in self.spellings
+            for prefix, inverse in inverses
+            if name.startswith(prefix)
+        )
 
 
 @lru_cache(maxsize=1)
 def all_flags() -> tuple[Flag, ...]:
     """The flags of ``vllm serve`` 0.33, in its order; 319 of them."""
-    table = read_json(__file__, "vllm_flags.json")
-    return tuple(
-        Flag(
-            spellings=tuple(row["flags"]),
-            field=row["field"],
-            takes=row["takes"],
-            type=row.get("type", "text"),
-            can_unset=row.get("none", False),
-            choices=tuple(row.get("choices", ())),
-            names=tuple(row.get("names", row.get("choices", ()))),
-            least=row.get("least"),
-            most=row.get("most"),
-            help=row.get("help", ""),
-            effect=row["effect"],
-            why=row.get("why", ""),
-            group=row["group"],
-            keys=row.get("keys", ""),
-        )
-        for row in table["flags"]
-    )
+    return tuple(Flag(**_as_fields(row)) for row in read_json(__file__, "vllm_flags.json")["flags"])
+
+
+def _as_fields(row: Mapping[str, Any]) -> dict[str, Any]:
+    """A row of a table by the names of the record's fields, its lists as tuples."""
+    names = {"flags": "spellings", "none": "can_unset", "as": "words"}
+    found = {
+        names.get(key, key): tuple(value) if isinstance(value, list) else value
+        for key, value in row.items()
+    }
+    return {"names": found["choices"], **found} if "choices" in found else found
 
 
 def flag_words(name: str, value: Any) -> list[str]:
@@ -108,8 +97,6 @@ def flag_words(name: str, value: Any) -> list[str]:
     if value is None:  # only a default can be None, so nobody asks for it
         return []
     if isinstance(value, dict):
-        import json
-
         return [spelled, json.dumps(value)]
     if isinstance(value, (tuple, list)):
         return [spelled, *map(str, value)]
@@ -153,10 +140,10 @@ class OlderFlag:
     name: str
     takes: Literal["none", "optional", "one", "many"]
     note: str
-    words: tuple[str, ...] | None
-    by_value: Mapping[str, tuple[str, ...]]
-    many: tuple[str, ...] | None
-    refused: bool
+    words: tuple[str, ...] | None = None
+    by_value: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    many: tuple[str, ...] | None = None
+    refused: bool = False
 
     def in_its_place(self, values: Sequence[str]) -> list[str]:
         """Words of 0.33 for this flag and its values; none where it changes nothing.
@@ -187,17 +174,7 @@ class OlderFlag:
 def older_flag(name: str) -> OlderFlag | None:
     """The flag of that name."""
     row = _file()["older"].get(name)
-    if row is None:
-        return None
-    return OlderFlag(
-        name=name,
-        takes=row["takes"],
-        note=row["note"],
-        words=tuple(row["as"]) if "as" in row else None,
-        by_value={value: tuple(words) for value, words in row.get("by_value", {}).items()},
-        many=tuple(row["many"]) if "many" in row else None,
-        refused=row.get("refused", False),
-    )
+    return None if row is None else OlderFlag(name=name, **_as_fields(row))
 
 
 def older_names() -> tuple[str, ...]:
@@ -221,17 +198,13 @@ def synonyms(name: str) -> list[str]:
 def _words(name: str) -> frozenset[str]:
     """The words of a name, each in the form that stands for its like."""
     alike: dict[str, str] = _file()["alike"]
-    found: set[str] = set()
-    for word in filter(None, name.split("-")):
-        singular = word.removesuffix("s") or word
-        found.add(alike.get(word) or alike.get(singular, singular))
-    return frozenset(found)
+    singular = {word: word.removesuffix("s") or word for word in name.split("-") if word}
+    return frozenset(alike.get(word) or alike.get(one, one) for word, one in singular.items())
 
 
 def wrapper_flags(program: str) -> dict[str, int]:
     """The flags that a program around vLLM takes for itself, and how many words follow each."""
-    found: dict[str, int] = _file()["wrappers"][program]
-    return found
+    return dict(_file()["wrappers"][program])
 
 
 def took_truth(name: str) -> bool:
@@ -256,11 +229,9 @@ def refused_by(name: str, version: str | None) -> str | None:
     """
     if version is None or is_today(version) or re.search("dev|rc", version):
         return None
-    asked = _number(version)
-    table = read_json(__file__, "flag_versions.json")
-    read = table["versions"]
-    negated = "--" + name[5:] if name.startswith("--no-") else name
-    row = table["flags"].get(name) or table["flags"].get(negated)
+    asked, table = _number(version), read_json(__file__, "flag_versions.json")
+    read, flags = table["versions"], table["flags"]
+    row = flags.get(name) or flags.get(name.replace("--no-", "--", 1))
     if row is None and name in older_names() and asked >= _number(read[0]):
         return f"vLLM {version} has no {name}: it went before {read[0]}"
     if row is None or asked > _number(read[-1]):
@@ -326,5 +297,4 @@ def todays_keys(
 
 @lru_cache(maxsize=1)
 def _file() -> dict[str, Any]:
-    found: dict[str, Any] = read_json(__file__, "older_flags.json")
-    return found
+    return dict(read_json(__file__, "older_flags.json"))

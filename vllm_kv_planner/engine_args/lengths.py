@@ -96,14 +96,9 @@ def resolve_max_model_len(
     if derived < 1:
         raise ConfigError(f"config.json: {key} gives a length of {derived:g}; expected 1 or more")
     if requested is None or requested == -1:
-        length = int(derived)
-        if any(rope_type(parameters) == "longrope" for parameters in rope):
-            original = text_config.get("original_max_position_embeddings")
-            length = (
-                length
-                if original is None
-                else int(_positive(original, "original_max_position_embeddings"))
-            )
+        length, original = int(derived), text_config.get("original_max_position_embeddings")
+        if original is not None and any(rope_type(each) == "longrope" for each in rope):
+            length = int(_positive(original, "original_max_position_embeddings"))
         return ModelLength(length, derived, key, requested == -1, note)
     if requested > derived:
         note = _check_longer(requested, derived, key, text_config, allow_long) or note

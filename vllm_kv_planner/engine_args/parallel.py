@@ -11,6 +11,7 @@ there), ``refine_fp8_moe_block_shape`` (fused_moe/oracle/fp8.py) and ``create_we
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from itertools import accumulate, pairwise
 from math import gcd
 from typing import Any
 
@@ -70,12 +71,8 @@ def stage_ranges(
     num_layers: int, pipeline_parallel_size: int, partition: str | None = None
 ) -> tuple[range, ...]:
     """Layer indices of each pipeline stage."""
-    ranges: list[range] = []
-    start = 0
-    for count in split_layers(num_layers, pipeline_parallel_size, partition):
-        ranges.append(range(start, start + count))
-        start += count
-    return tuple(ranges)
+    ends = accumulate(split_layers(num_layers, pipeline_parallel_size, partition), initial=0)
+    return tuple(range(first, end) for first, end in pairwise(ends))
 
 
 def check_parallel(args: EngineArgs, facts: ModelFacts, environment: EngineEnvironment) -> None:

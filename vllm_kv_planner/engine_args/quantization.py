@@ -4,7 +4,8 @@ Restates ``ModelArchConfigConvertorBase._normalize_quantization_config`` and
 ``get_quantization_config`` (vllm/transformers_utils/model_arch_config_convertor.py), the
 ``override_quantization_method`` of the classes in vllm/model_executor/layers/quantization,
 ``KimiK3ForConditionalGenerationConfig`` (vllm/model_executor/models/config.py) and
-``ModelConfig._verify_quantization`` (vllm/config/model.py).
+``ModelConfig._verify_quantization`` (vllm/config/model.py); of the KV cache
+``resolve_kv_cache_dtype_string`` (vllm/utils/torch_utils.py).
 """
 
 from __future__ import annotations
@@ -204,3 +205,57 @@ def ordered_activations(checkpoint: Checkpoint) -> str | None:
                 "activation ordering or desc_act=False."
             )
     return None
+
+
+_MODELOPT = {"fp8": "fp8_e4m3", "nvfp4": "nvfp4"}
+
+
+def modelopt_kv_cache_dtype(quantization_config: Mapping[str, Any]) -> str | None:
+    """What a ModelOpt checkpoint asks of the KV cache; None for any other checkpoint.
+
+    Unknown algorithms give ``auto``, as in ``get_kv_cache_quant_algo_string``.
+    """
+    if not quant_method(quantization_config).startswith("modelopt"):
+        return None
+    inner = quantization_config.get("quantization", quantization_config)
+    inner = inner if isinstance(inner, Mapping) else {}
+    algorithm = (
+        inner.get("kv_cache_scheme")
+        or quantization_config.get("kv_cache_scheme")
+        or inner.get("kv_cache_quant_algo")
+        or quantization_config.get("kv_cache_quant_algo")
+    )
+    if isinstance(algorithm, Mapping):
+        bits, kind = algorithm.get("num_bits"), algorithm.get("type")
+        if bits == 8 and kind == "float" and algorithm.get("dynamic") is False:
+            return _MODELOPT["fp8"]
+        return _MODELOPT["nvfp4"] if bits == 4 and kind == "float" else "auto"
+    if isinstance(algorithm, str):
+        return _MODELOPT.get(algorithm.lower(), "auto")
+    return None
+
+
+def compressed_tensors_scheme(model: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The ``kv_cache_scheme`` of a compressed-tensors config.json, checked as vLLM checks it."""
+    config = layer_quantization(model)
+    if config is None or quant_method(config) != "compressed-tensors":
+        return None
+    scheme = config.get("kv_cache_scheme")
+    if not isinstance(scheme, Mapping):
+        return None
+    bits, kind, strategy = scheme.get("num_bits"), scheme.get("type"), scheme.get("strategy")
+    if kind != "float" or bits != 8:
+        raise UnsupportedError(
+            "Currently supported kv cache quantization is num_bits=8, type=float, however "
+            f"received num_bits={bits}, type={kind}"
+        )
+    if strategy not in ("tensor", "attn_head"):
+        raise UnsupportedError(
+            "Invalid strategy for compressed-tensors KV cache; expected tensor or attn_head, "
+            f"found {strategy}"
+        )
+    if not scheme.get("symmetric"):
+        raise UnsupportedError(
+            "Only support symmetric scaling factor for compressed-tensors KV cache"
+        )
+    return scheme

@@ -23,7 +23,9 @@ MIDDLE_MEMORY = 70 * GIB  # H100 and up, but not A100 (vLLM pull request 17885) 
 GB10 = (12, 1)
 """Steps like a small GPU: 0.33 says so, before it NVML told vLLM no total (platforms/cuda.py), and
 a published start of 0.13 agrees."""
-_BATCHED_DP_MOE_TOKENS = 256  # SchedulerConfig.DEFAULT_MAX_NUM_BATCHED_TOKENS_FOR_BATCHED_DP
+_BATCHED_DP_MOE_TOKENS = 256
+"""``SchedulerConfig.DEFAULT_MAX_NUM_BATCHED_TOKENS_FOR_BATCHED_DP``: of replicas that step together
+(``ParallelConfig.use_batched_dp_moe``)."""
 
 
 @dataclass(frozen=True)
@@ -71,19 +73,21 @@ def resolve_batch_sizes(
     max_model_len: int,
     chunked_prefill: bool,
     min_mm_tokens: int | None = None,
+    shown_mm_tokens: int | None = None,
 ) -> BatchSizes:
     """The user's sizes, or defaults within vLLM's caps.
 
     ``min_mm_tokens`` is the largest single image, video or audio in tokens, for multimodal
-    prefix-LM models that state one; it lifts the default. Raises InputError where vLLM
-    refuses (``check_batch_sizes``).
+    prefix-LM models that state one; it lifts the default. ``shown_mm_tokens`` is that of the
+    kinds that may be shown: it goes in one step (``compute_mm_encoder_budget``,
+    vllm/v1/core/encoder_cache_manager.py). Raises InputError where vLLM refuses.
     """
     tokens = args.max_num_batched_tokens
     seqs = args.max_num_seqs
     if tokens is None:
-        tokens = (
-            _BATCHED_DP_MOE_TOKENS if uses_batched_dp_moe(args) else defaults.max_num_batched_tokens
-        )
+        replicas = args.enable_expert_parallel and args.data_parallel_size > 1
+        batched = args.all2all_backend in ("deepep_low_latency", "nixl_ep") and replicas
+        tokens = _BATCHED_DP_MOE_TOKENS if batched else defaults.max_num_batched_tokens
     if seqs is None:
         seqs = defaults.max_num_seqs
     if args.performance_mode == "throughput":
@@ -97,61 +101,51 @@ def resolve_batch_sizes(
         tokens = min(tokens, seqs * max_model_len)
     if args.max_num_seqs is None:
         seqs = min(seqs, tokens)
-    sizes = BatchSizes(tokens, seqs)
-    check_batch_sizes(args, sizes, max_model_len=max_model_len, chunked_prefill=chunked_prefill)
-    return sizes
+    refusal = _refusal(args, tokens, seqs, max_model_len, chunked_prefill, shown_mm_tokens)
+    if refusal is not None:
+        raise InputError(refusal)
+    return BatchSizes(tokens, seqs)
 
 
-def check_batch_sizes(
-    args: EngineArgs, sizes: BatchSizes, *, max_model_len: int, chunked_prefill: bool
-) -> None:
-    """Raise InputError in vLLM's words for sizes that do not go together."""
-    tokens, seqs = sizes.max_num_batched_tokens, sizes.max_num_seqs
-    if tokens < max_model_len and not chunked_prefill:
-        raise InputError(
+def _refusal(
+    args: EngineArgs,
+    tokens: int,
+    seqs: int,
+    max_model_len: int,
+    chunked_prefill: bool,
+    item: int | None,
+) -> str | None:
+    """Why vLLM refuses sizes that do not go together, in its words."""
+    active, threshold = args.max_num_active_seqs, args.long_prefill_token_threshold
+    refusals = (
+        (
+            tokens < max_model_len and not chunked_prefill,
             f"max_num_batched_tokens ({tokens}) is smaller than max_model_len ({max_model_len}), "
             "and chunked prefill is off; increase --max-num-batched-tokens or decrease "
-            "--max-model-len"
-        )
-    if tokens < seqs:
-        raise InputError(
+            "--max-model-len",
+        ),
+        (
+            tokens < seqs,
             f"max_num_batched_tokens ({tokens}) must be greater than or equal to "
-            f"max_num_seqs ({seqs})"
-        )
-    active = args.max_num_active_seqs
-    if active is not None and active > seqs:
-        raise InputError(
-            f"max_num_active_seqs ({active}) cannot be greater than max_num_seqs ({seqs})"
-        )
-    threshold = args.long_prefill_token_threshold
-    if threshold > max_model_len:
-        raise InputError(
+            f"max_num_seqs ({seqs})",
+        ),
+        (
+            active is not None and active > seqs,
+            f"max_num_active_seqs ({active}) cannot be greater than max_num_seqs ({seqs})",
+        ),
+        (
+            threshold > max_model_len,
             f"long_prefill_token_threshold ({threshold}) cannot be greater than the "
-            f"max_model_len ({max_model_len})"
-        )
-
-
-def check_item_fits(sizes: BatchSizes, item: int | None) -> None:
-    """Raise InputError for an image, video or audio that must go in one step and does not.
-
-    Source: ``compute_mm_encoder_budget`` (vllm/v1/core/encoder_cache_manager.py).
-    """
-    tokens = sizes.max_num_batched_tokens
-    if item is not None and item > tokens:
-        raise InputError(
-            f"Chunked MM input disabled but max_tokens_per_mm_item ({item}) is larger than "
-            f"max_num_batched_tokens ({tokens}): --max-num-batched-tokens {item} or more, or "
-            "--language-model-only"
-        )
-
-
-def uses_batched_dp_moe(args: EngineArgs) -> bool:
-    """``ParallelConfig.use_batched_dp_moe`` (vllm/config/parallel.py)."""
-    return (
-        args.all2all_backend in ("deepep_low_latency", "nixl_ep")
-        and args.enable_expert_parallel
-        and args.data_parallel_size > 1
+            f"max_model_len ({max_model_len})",
+        ),
+        (
+            item is not None and item > tokens,
+            f"Chunked MM input disabled but max_tokens_per_mm_item ({item}) is larger "
+            f"than max_num_batched_tokens ({tokens}): --max-num-batched-tokens {item} "
+            "or more, or --language-model-only",
+        ),
     )
+    return next((why for is_wrong, why in refusals if is_wrong), None)
 
 
 _ASYNC_ON_V1 = (
@@ -199,42 +193,39 @@ def v2_unsupported(
     environment: EngineEnvironment,
 ) -> list[str]:
     """Features of this set-up that Model Runner V2 lacks, in vLLM's words."""
-    lacking: list[str] = []
-    if args.distributed_executor_backend == "external_launcher" and args.pipeline_parallel_size > 1:
-        lacking.append("pipeline parallelism with external_launcher")
+    stages = args.pipeline_parallel_size > 1
+    lacking = [
+        (
+            args.distributed_executor_backend == "external_launcher" and stages,
+            "pipeline parallelism with external_launcher",
+        )
+    ]
     if speculative is not None:
-        if speculative.method in ("suffix", "custom_class"):
-            lacking.append(f"speculative method '{speculative.method}'")
-        if speculative.parallel_drafting and speculative.method not in ("dflash", "dspark"):
-            lacking.append("parallel drafting for EAGLE speculative decoding")
-        if speculative.use_heterogeneous_vocab:
-            lacking.append("heterogeneous-vocabulary draft models")
+        method = speculative.method
+        eagle = speculative.parallel_drafting and method not in ("dflash", "dspark")
+        lacking += [
+            (method in ("suffix", "custom_class"), f"speculative method '{method}'"),
+            (eagle, "parallel drafting for EAGLE speculative decoding"),
+            (speculative.use_heterogeneous_vocab, "heterogeneous-vocabulary draft models"),
+        ]
     if args.enable_dbo or args.ubatch_size > 1:
-        lacking += _dbo_unsupported(args, facts, speculative, environment)
-    return lacking
-
-
-def _dbo_unsupported(
-    args: EngineArgs,
-    facts: ModelFacts,
-    speculative: Speculative | None,
-    environment: EngineEnvironment,
-) -> list[str]:
-    if environment.use_v2_model_runner is None:
-        return ["dual batch overlap"]
-    context_parallel = args.decode_context_parallel_size * args.prefill_context_parallel_size
-    piecewise = str(args.compilation_config.get("cudagraph_mode", "")).upper() == "PIECEWISE"
-    tests = (
-        (args.enable_lora, "LoRA"),
-        (speculative is not None, "speculative decoding"),
-        (args.pipeline_parallel_size > 1, "pipeline parallelism"),
-        (context_parallel > 1, "context parallelism"),
-        (facts.is_multimodal or facts.is_encoder_decoder, "multimodal models"),
-        (facts.is_hybrid, "hybrid models"),
-        (piecewise, "PIECEWISE CUDA graphs"),
-        (args.mm_encoder_only, "encoder only models"),
-    )
-    return [f"dual batch overlap with {what}" for found, what in tests if found]
+        context_parallel = args.decode_context_parallel_size * args.prefill_context_parallel_size
+        piecewise = str(args.compilation_config.get("cudagraph_mode", "")).upper() == "PIECEWISE"
+        beside = (
+            (args.enable_lora, "LoRA"),
+            (speculative is not None, "speculative decoding"),
+            (stages, "pipeline parallelism"),
+            (context_parallel > 1, "context parallelism"),
+            (facts.is_multimodal or facts.is_encoder_decoder, "multimodal models"),
+            (facts.is_hybrid, "hybrid models"),
+            (piecewise, "PIECEWISE CUDA graphs"),
+            (args.mm_encoder_only, "encoder only models"),
+        )
+        if environment.use_v2_model_runner is None:
+            lacking.append((True, "dual batch overlap"))
+        else:
+            lacking += [(there, f"dual batch overlap with {what}") for there, what in beside]
+    return [what for there, what in lacking if there]
 
 
 def _uses_v2(
@@ -289,47 +280,19 @@ def _async_scheduling(
 def _check_v1(
     args: EngineArgs, facts: ModelFacts, speculative: Speculative | None, overlap: bool
 ) -> None:
-    lacking: list[str] = []
-    if args.prefill_context_parallel_size > 1:
-        lacking.append("prefill context parallel")
-    if args.pipeline_parallel_size > 1 and overlap:
-        lacking.append("pipeline parallelism with async scheduling")
-    if speculative is not None and speculative.method == "dspark":
-        lacking.append("dspark speculative decoding")
-    if facts.is_diffusion:
-        lacking.append("diffusion models")
-    if facts.architecture in ("Step5ForCausalLM", "Step5ForConditionalGeneration"):
-        lacking.append("Step5")
-    if lacking:
-        raise InputError(f"Model Runner V1 does not support: {', '.join(lacking)}")
-
-
-def check_slots(
-    args: EngineArgs, speculative: Speculative, batch: BatchSizes, *, uses_v2: bool
-) -> None:
-    """Refuse batches too small for the draft's tokens, and ranks that its runner does not divide.
-
-    Model Runner V1 runs an independent draft model on all ranks of the target or not at all
-    (``DraftModelProposer._raise_if_draft_tp_mismatch``).
-    """
-    ranks, tokens = args.tensor_parallel_size, batch.max_num_batched_tokens
-    own = speculative.draft_tensor_parallel_size or ranks
-    if speculative.method == "draft_model" and not uses_v2 and own != ranks:
-        raise InputError(
-            "Currently, 'draft_tensor_parallel_size' and 'tensor_parallel_size' must be the same. "
-            f"Got {own} and {ranks}"
-        )
-    verified = batch.max_num_seqs * (1 + (speculative.num_speculative_tokens or 0))
-    if args.enable_lora and tokens < verified:
-        raise InputError(
-            f"Consider increasing max_num_batched_tokens ({tokens}) or decreasing "
-            f"num_speculative_tokens: with LoRA the batch must hold {verified} tokens, "
-            "max_num_seqs x (1 + num_speculative_tokens)"
-        )
-    lookahead = speculative.num_lookahead_tokens
-    if tokens <= lookahead:
-        raise InputError(
-            "VllmConfig does not have enough slots to schedule a token and support the speculative "
-            f"decoding settings. Got max_num_batched_tokens={tokens} and "
-            f"num_lookahead_tokens={lookahead}"
-        )
+    lacking = (
+        (args.prefill_context_parallel_size > 1, "prefill context parallel"),
+        (
+            args.pipeline_parallel_size > 1 and overlap,
+            "pipeline parallelism with async scheduling",
+        ),
+        (
+            speculative is not None and speculative.method == "dspark",
+            "dspark speculative decoding",
+        ),
+        (facts.is_diffusion, "diffusion models"),
+        (facts.architecture in ("Step5ForCausalLM", "Step5ForConditionalGeneration"), "Step5"),
+    )
+    found = [what for there, what in lacking if there]
+    if found:
+        raise InputError(f"Model Runner V1 does not support: {', '.join(found)}")

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 
 
 # annotation: exact types that need no second look, and what to call them
-_NONE = type(None)
 _PLAIN: dict[str, tuple[tuple[type, ...], str]] = {
     "str": ((str,), "text"),
     "UsageContext": ((str,), "text"),
@@ -66,13 +65,11 @@ def check_types(args: Any) -> None:
 
 @lru_cache(maxsize=1)
 def _exact_types(record: Any) -> dict[str, frozenset[type]]:
-    notes = record.__annotations__
-    return {name: frozenset(_allowed(note)) for name, note in notes.items()}
-
-
-def _allowed(note: str) -> tuple[type, ...]:
-    plain = note.removesuffix(" | None")
-    return _PLAIN[plain][0] + ((_NONE,) if plain != note else ())
+    found: dict[str, frozenset[type]] = {}
+    for name, note in record.__annotations__.items():
+        plain = note.removesuffix(" | None")
+        found[name] = frozenset((*_PLAIN[plain][0], *((type(None),) if plain != note else ())))
+    return found
 
 
 def _look_closer(name: str, value: Any, annotation: str) -> None:
@@ -129,12 +126,7 @@ _COMPARED: dict[str, tuple[Callable[[Any, Any], bool], str]] = {
     "<": (lambda a, b: a < b, "below {}"),
 }
 _WORDS = {"bool": "true or false", "text": "a text", "object": "an object", "null": "null"}
-_AS_IT_STANDS: dict[str, type] = {
-    "any": object,
-    "text": str,
-    "object": Mapping,
-    "null": type(None),
-}
+_AS_IT_STANDS = {"any": object, "text": str, "object": Mapping, "null": type(None)}
 _LONG_CHOICE = 8
 _LARGEST_FLOAT = float(1 << 63)
 
