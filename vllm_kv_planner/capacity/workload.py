@@ -115,13 +115,12 @@ def checked_trace(trace: Iterable[TraceRequest]) -> Iterator[TraceRequest]:
     if not isinstance(trace, Iterable):
         raise InputError(f"trace: {shown(trace)} is not a sequence of TraceRequest")
 
-    def requests() -> Iterator[TraceRequest]:
-        for each in trace:
-            if not isinstance(each, TraceRequest):
-                raise InputError(f"trace: {shown(each)} is not a TraceRequest")
-            yield each
+    def checked(each: object) -> TraceRequest:
+        if not isinstance(each, TraceRequest):
+            raise InputError(f"trace: {shown(each)} is not a TraceRequest")
+        return each
 
-    return requests()
+    return map(checked, trace)
 
 
 def check_run(concurrency: int | None, step_time: float | None, scheduler: str) -> None:
@@ -181,18 +180,16 @@ def run_with_vllm(
 def settings_told(told: Mapping[str, Any]) -> EngineSettings:
     """What the figures need of vLLM's settings."""
     tokens = told["max_num_batched_tokens"]
+    same = (
+        *("num_gpu_blocks", "max_model_len", "max_num_batched_tokens", "enable_prefix_caching"),
+        *("max_concurrent_batches", "prefill_schedule_interval", "scheduler_block_size"),
+        "hash_block_size",
+    )
     return EngineSettings(
-        num_gpu_blocks=told["num_gpu_blocks"],
         groups=(),
-        max_model_len=told["max_model_len"],
         max_num_seqs=told["max_num_active_seqs"] or told["max_num_seqs"],
-        max_num_batched_tokens=tokens,
         token_budget=min(tokens, told["max_num_scheduled_tokens"] or tokens),
-        enable_prefix_caching=told["enable_prefix_caching"],
-        max_concurrent_batches=told["max_concurrent_batches"],
-        prefill_schedule_interval=told["prefill_schedule_interval"],
-        scheduler_block_size=told["scheduler_block_size"],
-        hash_block_size=told["hash_block_size"],
+        **{name: told[name] for name in same},
     )
 
 
@@ -209,9 +206,7 @@ class SeenTrace(Counts):
         self._step_time = step_time or 1.0
         self._there: dict[int, Request] = {}
         self._is_read = False
-        self._clock = -1
-        self._last_join = 0
-        self._admitted = 0
+        self._clock, self._last_join, self._admitted = -1, 0, 0
         self._free_since: deque[int] = deque()
         self._leaving: deque[tuple[int, ...]] = deque()
 
@@ -220,8 +215,7 @@ class SeenTrace(Counts):
         before = 0.0 if self._clients is None else None
         for number, each in enumerate(self._trace):
             check_request(number, each, before)
-            if before is not None:
-                before = each.arrival
+            before = None if before is None else each.arrival
             self.requests += 1
             yield each
             if each.prompt_tokens >= self.max_model_len:

@@ -110,12 +110,7 @@ def parse_custom_model(text: str) -> FoundConfig:
         except ValueError:
             raise wrong(text, f"{key} {value[:40]!r} is not a whole number; expected") from None
     try:
-        found = custom_config(
-            layers=values.get("layers"),
-            kv_heads=values.get("kv-heads"),
-            head_dim=values.get("head-dim"),
-            heads=values.get("heads"),
-        )
+        found = custom_config(**{key.replace("-", "_"): values.get(key) for key in CUSTOM_FLAGS})
     except InputError as error:
         message = str(error).replace("--custom needs --layers, --kv-heads and --head-dim; --", "")
         raise wrong(text, f"{message.removeprefix('--')}; such as") from None

@@ -175,11 +175,7 @@ def request_of_command(
     check_before_dashes(given, (*own, "model"))
     command = parse_serve_command(pasted, vllm_version=given.vllm_version)
     args = command.engine_args
-    notes = [
-        *unsure_notes(given),
-        *command.notes,
-        *check_modules(command.lora_modules, args),
-    ]
+    notes = [*unsure_notes(given), *command.notes, *check_modules(command.lora_modules, args)]
     named = getattr(given, "model", None)
     if named is not None:
         found = find_config(named)
@@ -204,8 +200,7 @@ def check_before_dashes(given: argparse.Namespace, own: Collection[str] = ()) ->
     """
     from ..engine_args.flag_table import all_flags
 
-    model = getattr(given, "model_tags", None)
-    if model:
+    if model := getattr(given, "model_tags", None):
         raise InputError(f"{model[0]!r} before --: the model stands in the pasted command")
     values = vars(given)
     for flag in all_flags():
@@ -278,12 +273,7 @@ def custom_model(given: argparse.Namespace, model: str | None) -> FoundConfig | 
         raise InputError(f"--custom describes the model by hand; MODEL {model!r} is one too many")
     from ..config.found import custom_config
 
-    return custom_config(
-        layers=values["layers"],
-        kv_heads=values["kv-heads"],
-        head_dim=values["head-dim"],
-        heads=values["heads"],
-    )
+    return custom_config(**{name.replace("-", "_"): value for name, value in values.items()})
 
 
 def calibration_of(given: argparse.Namespace) -> Calibration | None:

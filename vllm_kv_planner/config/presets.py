@@ -56,12 +56,10 @@ class Preset:
 @lru_cache(maxsize=64)
 def find_preset(name: str) -> Preset | None:
     """The bundled model called ``name`` (an id or an alias, in any case), or None."""
-    lowered = name.lower()
-    line = find_line(__file__, PRESETS, lowered)
+    line = find_line(__file__, PRESETS, name.lower())
+    line = line or find_line(__file__, PRESETS, canonical_name(name).lower())
     if line is None:
-        line = find_line(__file__, PRESETS, canonical_name(name).lower())
-        if line is None:
-            return None
+        return None
     config = line.get("config", {})
     if "like" in line:
         sibling = find_preset(line["like"])
@@ -91,10 +89,8 @@ def canonical_name(name: str) -> str:
 def is_id_of(name: str, model: str) -> bool:
     """Whether ``name`` is the model's own id, or one that the Hub itself leads to it from."""
     lowered, own = name.lower(), model.lower()
-    if lowered == own:
-        return True
     was_named_so = "/" in lowered or own.endswith("/" + lowered)
-    return was_named_so and hub_aliases().get(lowered, "").lower() == own
+    return lowered == own or (was_named_so and hub_aliases().get(lowered, "").lower() == own)
 
 
 @lru_cache(maxsize=64)
@@ -176,7 +172,6 @@ def expand_name(pattern: str) -> Iterator[str]:
 
 _ENOUGH = 0.6
 """Likeness of the letters alone, from which a name is worth showing."""
-
 
 _TOKEN = re.compile(r"\d+(?:\.\d+)*|[a-z]+")
 _TRAINED = {"instruct", "it", "chat"}
@@ -283,7 +278,7 @@ def nearest_models(name: str, most: int = 3) -> list[str]:
     names = {**{model: model for model in known_names()}, **hub_aliases()}
     for known, model in names.items():
         other, _, candidate = known.lower().rpartition("/")
-        score = _likeness(_folded(wanted), _folded(candidate))
+        score = _likeness(wanted, candidate)
         if score:
             same_owner = 0.2 if owner and owner == other else 0.0
             scores[model] = max(scores.get(model, 0.0), score + same_owner)
@@ -291,20 +286,14 @@ def nearest_models(name: str, most: int = 3) -> list[str]:
 
 
 def _likeness(wanted: str, candidate: str) -> float:
-    """How alike two folded names are; sizes and versions count beside the letters."""
+    """How alike two names are; sizes and versions count beside the letters."""
     from difflib import SequenceMatcher
 
+    wanted, candidate = (re.sub(r"[-_.]", "", name) for name in (wanted, candidate))
     matcher = SequenceMatcher(None, wanted, candidate, autojunk=False)
     begins = bool(wanted) and candidate.startswith(wanted)
     if not begins and (matcher.quick_ratio() < _ENOUGH or matcher.ratio() < _ENOUGH):
         return 0.0
-    digits = SequenceMatcher(None, _digits(wanted), _digits(candidate), autojunk=False).ratio()
+    ours, theirs = (re.sub(r"\D", "", name) for name in (wanted, candidate))
+    digits = SequenceMatcher(None, ours, theirs, autojunk=False).ratio()
     return matcher.ratio() + digits + (0.5 if begins else 0.0)
-
-
-def _folded(name: str) -> str:
-    return re.sub(r"[-_.]", "", name)
-
-
-def _digits(name: str) -> str:
-    return re.sub(r"\D", "", name)

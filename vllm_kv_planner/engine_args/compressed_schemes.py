@@ -232,10 +232,11 @@ def _wrong_arguments(own: Mapping[str, Any]) -> str | None:
     structure = own.get("block_structure")
     has_structure = structure is not None
     numbers = structure.split("x") if isinstance(structure, str) else structure
-    is_listed = isinstance(numbers, list) and all(re.fullmatch(r"-?\d+", f"{n}") for n in numbers)
+    is_pair = isinstance(numbers, list) and len(numbers) == 2
+    is_pair = is_pair and all(re.fullmatch(r"-?\d+", f"{each}") for each in numbers or ())
     complaints = (
         (
-            has_structure and (not is_listed or len(numbers) != 2),
+            has_structure and not is_pair,
             f"block_structure must be a list of ints [rows, cols], is {structure!s:.40}",
         ),
         (

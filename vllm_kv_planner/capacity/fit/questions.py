@@ -13,9 +13,9 @@ from .constraints import MOST_REQUESTS, gpus_of, whole
 from .fit import Model, fit
 from .measure import Measure
 from .offer import serve_line
-from .result import DeviceAnswer, DeviceAnswers, FitResult, Suggestions
+from .result import DeviceAnswer, DeviceAnswers, FitResult
 from .solve import longest_length, smallest_utilization, with_room_for
-from .suggestions import suggestions_of
+from .suggestions import Suggestions, suggestions_of
 
 GPUNames = str | GPU | Sequence[str | GPU]
 Solver = Callable[[PlanRequest, int, Measure], int | float | None]

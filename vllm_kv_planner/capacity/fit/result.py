@@ -116,60 +116,6 @@ DEVICE = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Suggestions(Answer):
-    """What each single change of one engine buys.
-
-    Attributes:
-        model: The model's id.
-        gpu: The device, by its name.
-        num_gpus: Of all ranks.
-        concurrency: Requests at once asked for.
-        fits: Whether the engine does that already.
-        why_not: Why not; empty where it does.
-        available_kv_cache_bytes: KV memory of its tightest GPU.
-        current_concurrency: Requests of ``max_model_len`` at once, all engines together.
-        max_model_len: Tokens.
-        suggestions: Those that make it fit first, the smallest change first.
-        command: The engine as it is.
-        notes: Sentences for the reader.
-    """
-
-    model: str
-    gpu: str
-    num_gpus: int
-    concurrency: int
-    fits: bool
-    why_not: str
-    available_kv_cache_bytes: int
-    current_concurrency: float
-    max_model_len: int
-    suggestions: tuple[Suggestion, ...]
-    command: str
-    notes: tuple[str, ...]
-
-    def table(self) -> Table:
-        """One row a change."""
-        return table_of(self.suggestions, CHANGE)
-
-    def document(self) -> Document:
-        """What there is, and what each change buys."""
-        does = "fits" if self.fits else f"does not fit: {self.why_not}"
-        engine = f"{self.model} on {self.num_gpus} x {self.gpu}"
-        state = f"{engine}, {self.concurrency:,} x {self.max_model_len:,} tokens: {does}"
-        lines = [f"  {each.line}" for each in self.suggestions] or ["  no single flag changes that"]
-        return Document(sections=(Section(state, (Lines((*lines, *noted(self.notes))),)),))
-
-
-CHANGE = (
-    *map(Column, ("flag", "text", "fits")),
-    *(Column(name, form="gib") for name in ("available_kv_cache_bytes", "available_delta_bytes")),
-    *(Column(name, form="times") for name in ("concurrency", "concurrency_ratio")),
-    Column("max_model_len_that_fits", form="count"),
-    Column("costs"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
 class FitResult(Answer):
     """The set-ups that do what was asked for, best first.
 
