@@ -67,14 +67,17 @@ class Others:
             kv = case.record.get("available_kv_gib")
             if case.family == "H100 sweep" or not kv or kv <= 0:
                 continue
+            # a row that rests on this source alone knows the start already; a known defect is one
+            known = known_overheads()
+            measured = replace(without_alone(known, source_of(case)), warm_up=known.warm_up)
             try:
-                budget = budget_of(case, known_overheads())
+                budget = budget_of(case, measured)
             except PlannerError:
                 continue
             if budget is not None and not has_more_than_the_card(case, budget):
-                self._learn(case, budget, kv * GIB)
+                self._learn(case, budget, kv * GIB, measured)
 
-    def _learn(self, case: Case, budget: MemoryBudget, kv: float) -> None:
+    def _learn(self, case: Case, budget: MemoryBudget, kv: float, measured: Overheads) -> None:
         part, source = budget.ranks[0], source_of(case)
         left = part.available_bytes - kv
         # a start from the compile cache is held to what such a start would have
@@ -82,7 +85,10 @@ class Others:
         load = case.record.get("model_load_gib") or case.record.get("weights_gib")
         if load:
             left -= load * GIB - part.weights.size_bytes
-        row, doubt = row_of(case), find_doubt(rank_of(case), known_overheads().unexplained)
+        row, doubt = (
+            row_of(case, measured),
+            find_doubt(rank_of(case), known_overheads().unexplained),
+        )
         if row is not None:
             self.outside.setdefault(row, {}).setdefault(source, []).append(left)
         if doubt is not None:
@@ -95,11 +101,10 @@ class Others:
         if case.family == "H100 sweep":
             return fitted
         own = source_of(case)
-        alone = [row for row in fitted.non_torch if _ALONE.get(_key(row)) != own]
+        fitted = without_alone(fitted, own)
         return replace(
             fitted,
-            non_torch=tuple(self._outside(row, own) for row in alone),
-            warm_up=tuple(row for row in fitted.warm_up if _ALONE.get(_key(row)) != own),
+            non_torch=tuple(self._outside(row, own) for row in fitted.non_torch),
             unexplained=tuple(self.doubt(row, own) for row in fitted.unexplained),
         )
 
@@ -125,6 +130,15 @@ def has_more_than_the_card(case: Case, budget: MemoryBudget) -> bool:
     return bool(load and kv) and printed > budget.ranks[0].requested_bytes
 
 
+def without_alone(overheads: Overheads, own: str) -> Overheads:
+    """The measurements without the rows that rest on this source alone."""
+    return replace(
+        overheads,
+        non_torch=tuple(row for row in overheads.non_torch if _ALONE.get(_key(row)) != own),
+        warm_up=tuple(row for row in overheads.warm_up if _ALONE.get(_key(row)) != own),
+    )
+
+
 def _key(row: Measured) -> tuple[str | None, int]:
     return row.device, row.ranks[0]
 
@@ -134,13 +148,12 @@ def rank_of(case: Case) -> Rank:
     return Rank(setup=case.setup, rules=version_rules(case.version))
 
 
-def row_of(case: Case) -> Measured | None:
+def row_of(case: Case, measured: Overheads) -> Measured | None:
     """The row of memory outside PyTorch that speaks of the case."""
     args = case.setup.args
     pipeline = args.tensor_parallel_size == 1 and args.pipeline_parallel_size > 1
     version, device = version_rules(case.version).version, case.setup.gpu.short_name
-    rows = known_overheads().non_torch
-    return find_row(rows, version, device, args.tensor_parallel_size, pipeline)
+    return find_row(measured.non_torch, version, device, args.tensor_parallel_size, pipeline)
 
 
 def quantile(found: Found, share: float) -> float:

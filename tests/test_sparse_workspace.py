@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from tests.memory_engines import MIB, V1, peak_of, phase, rank_of, setup_of
+from tests.memory_engines import GIB, MIB, V1, peak_of, phase, rank_of, setup_of
+from vllm_kv_planner.memory.cuda_graphs import graph_estimate
 from vllm_kv_planner.memory.experts import expert_workspace
-from vllm_kv_planner.memory.sparse import indexer_logits, sparse_workspace
+from vllm_kv_planner.memory.overheads import known_overheads
+from vllm_kv_planner.memory.sparse import decode_logits, indexer_logits, sparse_workspace
 
 GLM = "zai-org/GLM-5.2-FP8"
 LONG = 1 << 20
@@ -59,3 +63,23 @@ def test_dense_attention_reserves_nothing() -> None:
     for model in ("meta-llama/Llama-3.1-8B-Instruct", "deepseek-ai/DeepSeek-V3"):
         rank = rank_of(setup_of(model, tensor_parallel_size=8), "0.33.0")
         assert sparse_workspace(rank) == indexer_logits(rank) == 0
+
+
+def test_sparse_attention_scores_every_row_against_a_whole_context() -> None:
+    """GLM-5.2-NVFP4 on four GPUs of 184 GiB, 0.26, printed 4.99 GiB for 51 and 51 graphs."""
+    flags: dict[str, Any] = {
+        "tensor_parallel_size": 4,
+        "enable_expert_parallel": True,
+        "max_model_len": 819200,
+        "kv_cache_dtype": "fp8",
+        "attention_backend": "FLASHINFER_MLA_SPARSE",
+    }
+    rank = rank_of(setup_of("nvidia/GLM-5.2-NVFP4", gpu="GB200", **flags), "0.26")
+    estimate = graph_estimate(rank, known_overheads().graphs).estimate_bytes
+    assert decode_logits(rank, 512) == 512 * 819200 * 4
+    assert estimate / GIB == pytest.approx(4.99, rel=0.1)
+    flags["max_model_len"] = 8192
+    short = rank_of(setup_of("nvidia/GLM-5.2-NVFP4", gpu="GB200", **flags), "0.26")
+    less = estimate - graph_estimate(short, known_overheads().graphs).estimate_bytes
+    assert less == pytest.approx(2 * 512 * (819200 - 8192) * 4, rel=0.02)
+    assert decode_logits(rank_of(setup_of()), 512) == 0

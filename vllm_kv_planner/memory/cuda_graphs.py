@@ -6,7 +6,8 @@ adds the second's cost for every further graph. Here each is modelled:
 * first piecewise capture: the pool's activations at the largest size, cuBLAS's workspace on the
   capture stream, loaded kernels (a constant of ``overheads.json``);
 * first full capture: FlashAttention 3's accumulators, 32 splits x heads x tokens x head size in
-  float32 (exact to a few MiB on every record), elsewhere a constant;
+  float32 (exact to a few MiB on every record), sparse attention's scores (``sparse.py``), elsewhere
+  a constant;
 * every further graph: so much a layer, a mean over the records; FlashInfer adds a workspace of
   8 MiB for each full graph.
 
@@ -27,6 +28,7 @@ from ..records import dataclass
 from .overheads import GraphCosts
 from .rank import Rank
 from .sampler import draft_of
+from .sparse import decode_logits
 from .widths import head_widths
 
 _BY_NUMBER = {0: "NONE", 1: "PIECEWISE", 2: "FULL"}
@@ -173,7 +175,9 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
         first = costs.first_piecewise_bytes + pool
         further += (piecewise - 1) * _per_graph(costs.piecewise_bytes_per_layer, layers)
     if taken.full:
-        first = max(first, costs.first_full_bytes + accumulator_bytes(rank, taken.full[-1]))
+        largest = taken.full[-1]
+        scores = accumulator_bytes(rank, largest) + 2 * decode_logits(rank, largest)
+        first = max(first, costs.first_full_bytes + scores)
         per_graph = _per_graph(costs.full_bytes_per_layer, layers)
         if _uses(rank, "FLASHINFER"):
             per_graph += _FLASHINFER_PER_GRAPH

@@ -9,10 +9,12 @@ from __future__ import annotations
 
 from ..records import dataclass
 from .activation import ActivationPeak
+from .cuda_graphs import captures
 from .phase import Phase, parts
 from .rank import Rank
 from .rank_budget import SLIGHTLY_MORE
 from .sampler import sampler_phase
+from .sparse import decode_logits
 
 MIB = 1 << 20
 _CHUNK = 1024
@@ -49,6 +51,7 @@ def risks(rank: Rank, peak: ActivationPeak) -> tuple[Risk, ...]:
         _prompt_logprobs(rank, used),
         _logprobs(rank, used),
         _attention(rank),
+        _sparse_scores(rank, used),
         _images(rank),
         _communication(rank),
         Risk(
@@ -131,6 +134,21 @@ def _attention(rank: Rank) -> Risk | None:
         lasts=True,
         source="v1/attention/backends/flashinfer.py _get_workspace_buffer",
         remedy="another --attention-backend, or VLLM_FLASHINFER_WORKSPACE_BUFFER_SIZE",
+    )
+
+
+def _sparse_scores(rank: Rank, used: int) -> Risk | None:
+    """Of batches larger than the largest captured graph."""
+    batch = rank.setup.resolved.batch.max_num_seqs
+    captured = max(captures(rank).full, default=0)
+    if batch <= captured:
+        return None
+    return Risk(
+        name="sparse attention's scores of large batches",
+        size_bytes=max(0, decode_logits(rank, batch) - decode_logits(rank, captured) - used),
+        lasts=False,
+        source="model_executor/layers/sparse_attn_indexer.py",
+        remedy="a smaller --max-num-seqs or --max-model-len",
     )
 
 
