@@ -4,8 +4,9 @@ Attention itself is skipped (the profile has no metadata), so the linear layers 
 a piece of the graph runs from one attention to the next; its inputs (attention output, residual)
 live until it returns, and so does the output projection that the second norm and the second
 residual both read. The worst moment of a plain layer is the activation function: gate and up
-projection in, its product out, three tensors of the stream's width beside them. Uncompiled,
-two are enough: the residual is added in place. Only one layer lives at a time.
+projection in, its product out, three tensors of the stream's width beside them. Uncompiled, the
+residual is added in place, and whoever called the layer holds its input while it runs; that was
+held against vLLM's own runner (``benchmarks/memory_parity.py``). Only one layer lives at a time.
 
 Source: vLLM 0.19 and 0.33 ``compilation/backends.py`` (``split_graph``), ``models/llama.py``,
 ``model_executor/layers/activation.py``, ``layers/attention/mla_attention.py`` (the buffer that
@@ -59,7 +60,7 @@ def _stream(rank: Rank) -> Parts:
     """What lives beside the widest tensors of a layer."""
     hidden = _width(rank, rank.hidden)
     if rank.setup.args.enforce_eager:
-        return parts(residual=hidden, normed=hidden)
+        return parts(residual=hidden, layer_input=hidden)
     attention = _width(rank, rank.shapes.query or rank.shapes.mixer_out or rank.hidden)
     return parts(attention_output=attention, residual=hidden, output_projection=hidden)
 
@@ -70,6 +71,7 @@ def _mlp(rank: Rank) -> Parts:
     return (
         *_stream(rank),
         *parts(
+            normed=_width(rank, rank.hidden) if rank.setup.args.enforce_eager else 0,
             gate_and_up=_width(rank, shapes.mlp_up),
             # while gate and up are computed, their input and an adapter's buffer live instead
             activated=max(
@@ -89,6 +91,7 @@ def _attention(rank: Rank) -> Parts:
         qkv=_width(rank, shapes.projected),
         rotated=_width(rank, shapes.query + shapes.key_value // 2),
         attention_output=_width(rank, shapes.query),
+        output_projection=hidden if rank.setup.args.enforce_eager else 0,
     )
 
 
@@ -129,12 +132,14 @@ def _mixer(rank: Rank) -> Parts:
     """State-space or linear attention: the input projection, its split copies, the output."""
     shapes = rank.shapes
     hidden = _width(rank, rank.hidden)
+    eager = rank.setup.args.enforce_eager  # splits by views
     return parts(
         residual=hidden,
         normed=hidden,
         input_projection=_width(rank, shapes.mixer_in),
-        split=_width(rank, shapes.mixer_in - shapes.mixer_out),
+        split=0 if eager else _width(rank, shapes.mixer_in - shapes.mixer_out),
         mixer_output=2 * _width(rank, shapes.mixer_out),
+        output_projection=hidden if eager else 0,
     )
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...errors import UnsupportedError
 from ...memory.phase import allocated_bytes
-from .kernels import ANSWERS, MADE_OF_PYTHON, ON_HOST, WRITES
+from .kernels import ANSWERS, GIVES, MADE_OF_PYTHON, ON_HOST, SHAPES_ALONE, WRITES
 
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 _FOR_CUDA = (torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CompositeExplicitAutograd)
@@ -59,19 +59,17 @@ class Followed(TorchDispatchMode):
                 return func.redispatch(_CUDA, *args, **kwargs)
         if name in WRITES:
             return None
-        answer = ANSWERS.get(name)
-        out = self._shapes(func, args, kwargs) if answer is None else answer(*args, **kwargs)
+        known = name in ANSWERS and (name in ON_HOST or args[0].device.type == "meta")
+        if not (known or func.namespace in SHAPES_ALONE or name in GIVES) and takes_tensors(args):
+            raise NotFollowed(f"{name} cannot be followed without a GPU")
+        try:
+            out = (ANSWERS[name] if known else func)(*args, **kwargs)
+        except NotImplementedError:
+            raise NotFollowed(f"{name} cannot be followed without a GPU") from None
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._see(tensor, on_host=name in ON_HOST)
         return out
-
-    @staticmethod
-    def _shapes(func: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        try:
-            return func(*args, **kwargs)
-        except NotImplementedError:
-            raise NotFollowed(f"{func._schema.name} cannot be followed without a GPU") from None
 
     def _see(self, tensor: torch.Tensor, *, on_host: bool) -> None:
         if tensor.device.type != "meta":
@@ -88,3 +86,8 @@ class Followed(TorchDispatchMode):
 
     def _free(self, key: int) -> None:
         self.live -= self._sizes.pop(key, 0)
+
+
+def takes_tensors(args: tuple[Any, ...]) -> bool:
+    """Whether it is a kernel, and not a question about the device."""
+    return any(isinstance(each, torch.Tensor) for each in tree_leaves(args))

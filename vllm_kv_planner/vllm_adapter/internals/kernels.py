@@ -16,6 +16,9 @@ from ..absent_gpu import absent_gpu
 MADE_OF_PYTHON = frozenset({"vllm", "vllm_ir"})
 """Namespaces of operators that are Python functions on CUDA."""
 
+SHAPES_ALONE = frozenset({"aten", "prims", "c10d", "_c10d_functional"})
+"""Namespaces of torch's own, whose functions for tensors without storage give what is allocated."""
+
 ON_HOST = frozenset({"_C::get_cuda_view_from_cpu_tensor"})
 """What gives a view of the host's memory."""
 
@@ -50,6 +53,7 @@ WRITES = frozenset(
                 "silu_and_mul_quant",
                 "cutlass_scaled_mm",
                 "cutlass_scaled_mm_azp",
+                "cutlass_scaled_fp4_mm",
             )
         ),
         *(
@@ -62,13 +66,33 @@ WRITES = frozenset(
                 "fp8_fp4_gemm_nt",
                 "m_grouped_fp8_fp4_gemm_nt_contiguous",
                 "bf16_gemm_nt",
+                "tf32_hc_prenorm_gemm",
             )
         ),
     }
 )
 """Source: vLLM 0.33 ``csrc`` (``layernorm_kernels.cu``, ``pos_encoding_kernels.cu``,
 ``activation_kernels.cu``, ``quantization/w8a8/fp8``, ``moe``); DeepGEMM ``csrc/apis``, which
-makes scales anew only where they are not yet as its kernels read them."""
+makes scales anew only where they are not as its kernels read them."""
+
+GIVES = frozenset(
+    {
+        *(
+            f"_C::{name}"
+            for name in (
+                "marlin_gemm",
+                "gptq_marlin_repack",
+                "awq_marlin_repack",
+                "machete_prepack_B",
+                "machete_mm",
+                "scaled_fp4_quant",
+            )
+        ),
+        *(f"_moe_C::{name}" for name in ("grouped_topk", "moe_wna16_marlin_gemm")),
+    }
+)
+"""Kernels whose fake implementations in vLLM 0.33 ``_custom_ops.py`` make all that they give; what
+they take besides is a few MiB (``csrc/quantization``: sums of partial products)."""
 
 FLASHINFER = frozenset({"rope", "sampling"})
 """Modules of FlashInfer's whose Python makes every tensor that their kernels write."""
@@ -77,6 +101,35 @@ FLASHINFER = frozenset({"rope", "sampling"})
 def on_host(tensor: torch.Tensor) -> torch.Tensor:
     """The device's view of pinned memory."""
     return torch.empty(tensor.shape, dtype=tensor.dtype, device="meta")
+
+
+def agree(answer: bool) -> Callable[..., Any]:
+    """Whether any, or all, of a tensor's values hold, where each one is 1."""
+
+    def agreed(tensor: torch.Tensor, *rest: Any, **more: Any) -> torch.Tensor:
+        if rest or more:
+            return torch.all(tensor, *rest, **more)
+        return torch.full((), answer, dtype=torch.bool, device="cpu")
+
+    return agreed
+
+
+def only_one(tensor: torch.Tensor, *rest: Any, **more: Any) -> tuple[torch.Tensor, ...]:
+    """The different values of a tensor whose values are alike."""
+    indices = torch.empty((0,), dtype=torch.int64, device="meta")
+    return tensor.new_empty((1,)), indices, indices
+
+
+def copied(tensor: torch.Tensor, **more: Any) -> torch.Tensor:
+    """A copy; on the host one of a few scales, all 1, and nothing larger."""
+    device = more.get("device")
+    few = tensor.numel() <= _FEW and tensor.device.type == "meta"
+    if few and device is not None and torch.device(device).type == "cpu":
+        return torch.ones(tensor.shape, dtype=more.get("dtype") or tensor.dtype, device="cpu")
+    return torch.ops.aten._to_copy.default(tensor, **more)
+
+
+_FEW = 4096
 
 
 def one(tensor: torch.Tensor) -> Any:
@@ -116,5 +169,10 @@ def scales(
 ANSWERS: dict[str, Callable[..., Any]] = {
     "_C::get_cuda_view_from_cpu_tensor": on_host,
     "aten::_local_scalar_dense": one,
+    "aten::_to_copy": copied,
+    "aten::_unique2": only_one,
+    "aten::all": agree(True),
+    "aten::any": agree(False),
+    "aten::equal": lambda first, second: True,
     "deep_gemm::transform_sf_into_required_layout": scales,
 }

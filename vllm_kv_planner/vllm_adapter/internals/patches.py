@@ -6,6 +6,7 @@ about the KV cache is left alone.
 
 from __future__ import annotations
 
+import mmap
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -107,6 +108,8 @@ def fake_process_groups() -> None:
     )
 
 
+_NO_RESERVE = 0x4000 if sys.platform == "linux" else 0
+"""``MAP_NORESERVE``, which Python names from 3.13 on."""
 _ALIBI_MODELS = ("bloom", "falcon", "baichuan", "jais", "mpt")
 
 
@@ -127,12 +130,25 @@ class _CudaToMeta(TorchFunctionMode):
         swapped = {key: _swap(value) for key, value in (kwargs or {}).items()}
         if type(swapped.get("device")) is int:  # device=torch.cuda.current_device()
             swapped["device"] = "meta"
-        swapped.pop("pin_memory", None)  # pinning asks the driver
+        pinned = swapped.pop("pin_memory", None)  # pinning asks the driver
+        if pinned and func is torch.zeros:
+            return _untouched(*args, **swapped)
         if func is torch.Tensor.cuda:
             return args[0].to("meta")
         if func is torch.Tensor.pin_memory:
             return args[0]
         return func(*(_swap(value) for value in args), **swapped)
+
+
+def _untouched(*size: Any, dtype: torch.dtype, device: Any = None) -> torch.Tensor:
+    """Zeros of the host's memory that take none before somebody writes them.
+
+    A token id of every request and position may be tens of gigabytes; torch would write its zeros.
+    """
+    shape = torch.Size(size[0] if len(size) == 1 and not isinstance(size[0], int) else size)
+    kind = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS | _NO_RESERVE
+    room = mmap.mmap(-1, max(shape.numel() * dtype.itemsize, 1), flags=kind)
+    return torch.frombuffer(room, dtype=dtype, count=shape.numel()).view(shape)
 
 
 def _swap(value: Any) -> Any:
