@@ -88,8 +88,8 @@ def test_forward_of_llama_3_8b_by_hand() -> None:
         [64 * MIB] * 3
     )
     eager = phase(peak_of(setup_of(enforce_eager=True)), "forward")
-    # vLLM 0.33's runner, executed without a GPU and with nothing compiled, held 864 MiB; before 0.33
-    # cuBLAS's workspace counts besides
+    # vLLM 0.33's runner, executed without a GPU and with nothing compiled, held 864 MiB; before
+    # 0.33 cuBLAS's workspace counts besides
     assert sum(eager.values()) - eager["blas_workspace"] == 864 * MIB
     assert sum(compiled.values()) == sum(eager.values())
 
