@@ -32,7 +32,7 @@ from vllm_kv_planner.errors import ConfigError
 from vllm_kv_planner.vllm_adapter.arguments import check_no_code, without_code, write_model_folder
 from vllm_kv_planner.vllm_adapter.child import child_environment, make_path
 from vllm_kv_planner.vllm_adapter.workload import VLLMRun
-from vllm_kv_planner.workload.trace import off_the_terminal, token_counter
+from vllm_kv_planner.workload.trace_formats import off_the_terminal, token_counter
 from vllm_kv_planner.workload.types import TraceRequest
 
 pytest_plugins = ("tests.hub_fixtures",)

@@ -45,47 +45,34 @@ if TYPE_CHECKING:
     from .workload.result import WorkloadResult as WorkloadResult
     from .workload.source import RequestSource as RequestSource
 
-_HOME = {
-    "ConfigError": "errors",
-    "FitResult": "capacity.fit.result",
-    "InputError": "errors",
-    "KVCacheEstimate": "capacity.estimate",
-    "Launch": "capacity.launch",
-    "ModelComparison": "capacity.compared",
-    "Offer": "capacity.fit.offer",
-    "PagingComparison": "capacity.paged",
-    "Plan": "planning.types",
-    "PlannerError": "errors",
-    "PlanRequest": "planning.request",
-    "RequestSource": "workload.source",
-    "Scenario": "capacity.paging",
-    "Suggestion": "capacity.fit.suggestions",
-    "SweepResult": "capacity.sweep.run",
-    "UnknownNameError": "errors",
-    "UnsupportedError": "errors",
-    "Upgrade": "capacity.upgrade",
-    "VLLMPlanner": "vllm_adapter.client",
-    "WorkloadResult": "workload.result",
-    "compare_models": "capacity.compare",
-    "estimate_kv_cache": "capacity.estimate",
-    "fewest_gpus": "capacity.fit.questions",
-    "fit": "capacity.fit.fit",
-    "least_utilization": "capacity.fit.questions",
-    "longest_context": "capacity.fit.questions",
-    "paging": "capacity.paging",
-    "plan": "api",
-    "plan_engine": "vllm_adapter.live",
-    "plan_launch": "capacity.launch",
-    "plan_request": "planning.request",
-    "run_workload": "capacity.workload",
-    "smallest_change": "capacity.fit.suggestions",
-    "suggest": "capacity.fit.questions",
-    "suggestions_of": "capacity.fit.suggestions",
-    "sweep": "capacity.sweep.run",
-    "upgrade": "capacity.upgrade",
+_NAMES = {
+    "api": "plan",
+    "capacity.compare": "compare_models",
+    "capacity.compared": "ModelComparison",
+    "capacity.estimate": "KVCacheEstimate estimate_kv_cache",
+    "capacity.fit.fit": "fit",
+    "capacity.fit.offer": "Offer",
+    "capacity.fit.questions": "fewest_gpus least_utilization longest_context suggest",
+    "capacity.fit.result": "FitResult",
+    "capacity.fit.suggestions": "Suggestion smallest_change suggestions_of",
+    "capacity.launch": "Launch plan_launch",
+    "capacity.paged": "PagingComparison",
+    "capacity.paging": "Scenario paging",
+    "capacity.sweep.run": "SweepResult sweep",
+    "capacity.upgrade": "Upgrade upgrade",
+    "capacity.workload": "run_workload",
+    "errors": "ConfigError InputError PlannerError UnknownNameError UnsupportedError",
+    "planning.request": "PlanRequest plan_request",
+    "planning.types": "Plan",
+    "vllm_adapter.client": "VLLMPlanner",
+    "vllm_adapter.live": "plan_engine",
+    "workload.result": "WorkloadResult",
+    "workload.source": "RequestSource",
 }
+"""The public names, by the module that has them."""
+_HOME = {name: home for home, names in _NAMES.items() for name in names.split()}
 
-__all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names are literals, above)
+__all__ = ["__version__", *_HOME]  # noqa: PLE0604 (the names stand above)
 
 
 def __getattr__(name: str) -> Any:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 LONGEST = 2000
 """Characters of a message; what it quotes may come from anywhere."""
 
@@ -17,6 +19,13 @@ def one_line(text: str) -> str:
     """``text`` as one printable line of bounded length."""
     line = printable(" ".join(text[: 4 * LONGEST].split()))
     return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
+
+
+def nearest(name: str, known: Iterable[str], most: int = 3, likeness: float = 0.5) -> list[str]:
+    """Names that ``name`` may be a slip of, the likest first (difflib's ratio)."""
+    from difflib import get_close_matches
+
+    return get_close_matches(name, list(known), n=most, cutoff=likeness)
 
 
 class PlannerError(Exception):

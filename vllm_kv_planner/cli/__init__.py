@@ -19,7 +19,7 @@ COMMANDS = {
     "workload": ("workload", "how many of your requests really run together"),
     "sweep": ("sweep", "many set-ups to CSV, JSONL or Parquet, resumable"),
     "upgrade": ("engine", "what another version of vLLM changes for one engine, and why"),
-    "launch": ("launch", "plan a vllm serve command, then start it where it fits"),
+    "launch": ("engine", "plan a vllm serve command, then start it where it fits"),
     "explain": ("logs", "a start-up log of vLLM: predicted and actual side by side"),
     "calibrate": ("logs", "learn from start-up logs what later plans on the device use"),
     "gpus": ("catalogue", "GPUs known by name, with how sure each one's memory is"),
@@ -79,15 +79,14 @@ def run(arguments: list[str]) -> int:
 
 def is_for_plan(arguments: list[str]) -> bool:
     """Whether a line without a command names what to plan: a model, or a pasted command."""
-    from difflib import get_close_matches
-
     from ..config.presets import find_preset
+    from ..errors import nearest
     from .planner_flags import is_pasted
 
     word = arguments[0]
     if is_pasted(arguments) or "/" in word or word.startswith("--"):
         return True
-    if get_close_matches(word, COMMANDS, n=1, cutoff=0.7):
+    if nearest(word, COMMANDS, 1, 0.7):
         return False
     return find_preset(word) is not None
 

@@ -127,25 +127,9 @@ def source_of(given: argparse.Namespace) -> RequestSource:
     """The requests that the flags ask for; nothing is opened yet."""
     from ..workload.source import RequestSource
 
-    return RequestSource(
-        prompt_tokens=given.prompt_tokens,
-        output_tokens=given.output_tokens,
-        trace=given.trace,
-        trace_format=given.trace_format,
-        trace_model=given.trace_model,
-        trace_tokenizer=given.tokenizer,
-        all_lengths=given.all_lengths,
-        requests=given.requests,
-        rate=given.rate,
-        arrivals=given.arrivals,
-        burstiness=given.burstiness,
-        concurrency=given.concurrency,
-        scale=given.scale,
-        step_time=given.step_time,
-        shared_prefix=given.shared_prefix,
-        prefixes=given.prefixes,
-        seed=given.seed,
-    )
+    names = RequestSource.__annotations__.keys() - {"trace_tokenizer"}
+    flags = {name: getattr(given, name) for name in names}
+    return RequestSource(trace_tokenizer=given.tokenizer, **flags)
 
 
 NOT_SIMULATED = {

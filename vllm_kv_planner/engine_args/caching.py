@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..errors import InputError, UnknownNameError
+from ..errors import InputError, UnknownNameError, nearest
 from ..records import dataclass
 from .attention_backend import boundary_skip_layers
 from .engine_args import EngineArgs, EngineEnvironment
@@ -268,9 +268,7 @@ def _at_fault(config: Mapping[str, Any], rules: PlanningRules, depth: int = 0) -
         return []
     known = (*_WITH_HYBRID, *_WITHOUT_HYBRID)
     if name not in known:
-        from difflib import get_close_matches
-
-        near = get_close_matches(name, known, n=2, cutoff=0.5) or sorted(known)
+        near = nearest(name, known, 2) or sorted(known)
         raise UnknownNameError(
             f"--kv-transfer-config: no connector {name[:60]!r}; nearest: {', '.join(near)}"
         )

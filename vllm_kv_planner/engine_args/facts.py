@@ -171,11 +171,7 @@ def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
     """The model as the engine's defaults see it."""
     config = model.config
     return ModelFacts(
-        architecture=model.architecture,
         model_type=str(config.get("model_type", "")),
-        config=config,
-        text_config=model.text_config,
-        runner_type=model.runner_type,
         pooling=pooling_facts(model.architecture, model.runner_type, args.pooler_config),
         quantization=resolve_quantization(
             args.quantization,
@@ -183,20 +179,18 @@ def model_facts(args: EngineArgs, model: ModelDescription) -> ModelFacts:
             architecture=model.architecture,
             allow_deprecated=args.allow_deprecated_quantization,
         ),
-        num_hidden_layers=model.num_hidden_layers,
-        num_attention_heads=model.num_attention_heads,
-        num_kv_heads=model.num_kv_heads,
-        vocab_size=model.vocab_size,
-        is_hybrid=model.is_hybrid,
-        is_attention_free=model.is_attention_free,
-        is_encoder_decoder=model.is_encoder_decoder,
-        is_multimodal=model.is_multimodal,
-        is_mm_prefix_lm=model.is_mm_prefix_lm,
-        is_moe=model.is_moe,
         is_diffusion=config.get("canvas_length") is not None,
-        use_mla=model.use_mla,
-        supports_pp=model.supports_pp,
+        **{name: getattr(model, name) for name in _OF_MODEL},
     )
+
+
+_OF_MODEL = (
+    *("architecture", "config", "text_config", "runner_type", "num_hidden_layers"),
+    *("num_attention_heads", "num_kv_heads", "vocab_size", "is_hybrid", "is_attention_free"),
+    *("is_encoder_decoder", "is_multimodal", "is_mm_prefix_lm", "is_moe", "use_mla"),
+    "supports_pp",
+)
+"""What is the same of the description."""
 
 
 def outside_facts(args: EngineArgs, facts: ModelFacts, item_rule: ItemRule) -> OutsideFacts:

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError
+from ..errors import InputError, nearest
 from ..files.json_file import shown
 from ..records import dataclass, replace
 from .engine_args import EngineArgs
@@ -194,9 +194,7 @@ def text_of(config: Mapping[str, Any], key: str, choices: Sequence[str] = ()) ->
     if choices and choices[0].isupper():
         value = value.upper()
     if choices and value not in (*choices, "AUTO"):
-        from difflib import get_close_matches  # for this message only
-
-        near = get_close_matches(value, choices, n=3, cutoff=0.4)
+        near = nearest(value, choices, 3, 0.4)
         hint = f"; did you mean {' or '.join(near)}?" if near else ""
         raise InputError(f"--speculative-config: {key} is {shown(value)}, which is none{hint}")
     return value

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from ..errors import InputError, UnknownNameError
+from ..errors import InputError, UnknownNameError, nearest
 from .flag_table import Flag, all_flags, flag_of
 from .value_types import check_types, flag_name, read_config, shown
 
@@ -108,9 +108,7 @@ def _check_choice(name: str, value: Any, valid: tuple[Any, ...]) -> None:
         return
     words = [str(choice) for choice in valid]
     if len(words) > 12:
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(value), words, n=4, cutoff=0.3) or words[:6]
+        near = nearest(str(value), words, 4, 0.3) or words[:6]
         raise UnknownNameError(
             f"{flag_name(name)}: {shown(value)} is not known to vLLM 0.33; "
             f"nearest: {', '.join(near)}"

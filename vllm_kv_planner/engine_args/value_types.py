@@ -16,7 +16,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
-from ..errors import InputError, UnknownNameError, printable
+from ..errors import InputError, UnknownNameError, nearest, printable
 from ..files.json_file import read_json
 
 if TYPE_CHECKING:
@@ -171,9 +171,7 @@ def _object(flag: str, path: str, cls: str, value: Mapping[str, Any]) -> dict[st
     for key, each in value.items():
         name = f"{path}{key}"
         if key not in forms:
-            from difflib import get_close_matches
-
-            near = get_close_matches(str(key), forms, n=1, cutoff=0.6)
+            near = nearest(str(key), forms, 1, 0.6)
             hint = f"nearest: {near[0]}" if near else f"valid: {', '.join(forms)}"
             raise UnknownNameError(f"{flag}: vLLM 0.33 has no {printable(name[:60])!r}; {hint}")
         nested = next((c for c in _either(forms[key]) if type(c) is str and c in _classes()), None)
@@ -286,9 +284,7 @@ def _words(form: Any, given: Any = None) -> str:
         names = [str(each) for each in form["one of"]]
         if len(names) <= _LONG_CHOICE:
             return f"one of {', '.join(names)}"
-        from difflib import get_close_matches
-
-        near = get_close_matches(str(given), names, n=3, cutoff=0.4)
+        near = nearest(str(given), names, 3, 0.4)
         return f"one of {', '.join([*near, *names][:_LONG_CHOICE])}, …"
     if "list of" in form:
         of = _words(form["list of"])

@@ -2,19 +2,27 @@
 
 A format is one row of ``FORMATS``. Column names are compared in lower case with ``_`` for blanks
 and hyphens.
+
+ShareGPT's conversations are read as vLLM's benchmark reads them: ``ShareGPTDataset`` and
+``is_valid_sequence`` of vLLM 0.33 (benchmarks/datasets/datasets.py). The first two turns of a
+conversation are prompt and answer, whoever speaks; both have at least 4 tokens, the prompt at most
+1024, both together at most 2048. The benchmark shuffles the file; here it keeps its own order.
 """
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
-from collections.abc import Iterable, Mapping
-from contextlib import suppress
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ..errors import InputError, printable
+from ..errors import InputError, one_line, printable
 from ..files.json_file import shown
 from ..records import dataclass
 from .lengths import MOST_TOKENS
+from .types import TraceRequest
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -173,7 +181,7 @@ def seconds(row: Mapping[str, Any], column: str, unit: float) -> float:
 def _number_of(text: str, column: str) -> float | int:
     text = text.strip()
     if len(text) <= 40 and "_" not in text:  # which Python takes for a thousands separator
-        with suppress(ValueError):
+        with contextlib.suppress(ValueError):
             return int(text) if text.isdecimal() else float(text)
     raise InputError(f"{column} {shown(text)} is not a number" if text else f"{column} is empty")
 
@@ -196,3 +204,96 @@ def _date(text: str) -> float | None:
         offset = 3600 * int(digits[:2]) + 60 * int(digits[2:])
         since -= offset if zone[0] == "+" else -offset
     return since
+
+
+CHARACTERS_PER_TOKEN = 4
+"""Of English text, as OpenAI's guide to tokens says; code and other scripts take more tokens."""
+
+
+def token_counter(tokenizer: str | None) -> Callable[[str], int]:
+    """Counts a text's tokens as vLLM's ShareGPT benchmark does, special tokens included.
+
+    ``tokenizer`` is a Hub id or directory, loaded with transformers; one that comes as code is
+    refused. None: guessed, one token for every four characters begun.
+    """
+    if tokenizer is None:
+        return lambda text: -(-len(text) // CHARACTERS_PER_TOKEN)
+    try:
+        with off_the_terminal():
+            from transformers import AutoTokenizer
+    except ImportError:
+        raise InputError(
+            "--tokenizer needs transformers: pip install transformers; "
+            "without the flag tokens are guessed from the number of characters"
+        ) from None
+    try:
+        with off_the_terminal():
+            # Said, not left open: transformers would ask on standard input, which the trace may be.
+            loaded = AutoTokenizer.from_pretrained(tokenizer, trust_remote_code=False)
+    except Exception as error:  # whatever it raises, the user sees one line
+        reason = one_line(str(error))[:300]
+        if "trust_remote_code" in str(error):
+            reason = (
+                "comes as code, which is never run: name a tokenizer that transformers has itself"
+            )
+        raise InputError(f"--tokenizer {tokenizer[:80]}: {reason}") from None
+
+    def count(text: str) -> int:
+        # verbose: it warns of texts that are longer than the model's context
+        with off_the_terminal():
+            return len(loaded(text, verbose=False).input_ids)
+
+    return count
+
+
+@contextlib.contextmanager
+def off_the_terminal() -> Iterator[None]:
+    """While a library runs: nothing for it to read on standard input, nor to print on output.
+
+    A question of its own ends at once, and what it prints goes to standard error.
+    """
+    stdin = sys.stdin
+    with open(os.devnull, encoding="utf-8") as nothing, contextlib.redirect_stdout(sys.stderr):
+        sys.stdin = nothing
+        try:
+            yield
+        finally:
+            sys.stdin = stdin
+
+
+LEAST_TOKENS = 4
+MOST_PROMPT_TOKENS = 1024
+MOST_TOKENS_TOGETHER = 2048
+
+FEW_TURNS = "conversations of fewer than two turns"
+OUT_OF_BOUNDS = "conversations that vLLM's benchmark leaves out for their length"
+
+
+Reader = Callable[[Mapping[str, Any]], TraceRequest | str]
+"""A row's request, or the reason why it is left out."""
+
+
+def conversation_reader(count: Callable[[str], int], *, every_length: bool) -> Reader:
+    """A function from a conversation to its request, or to the reason for leaving it out."""
+
+    def read(row: Mapping[str, Any]) -> TraceRequest | str:
+        turns = row.get("conversations")
+        if not isinstance(turns, list):
+            problem = "are missing" if turns is None else f"{shown(turns)} is not a list"
+            raise InputError(f"conversations {problem}")
+        if len(turns) < 2:
+            return FEW_TURNS
+        prompt, output = count(_said(turns[0])), count(_said(turns[1]))
+        usual = min(prompt, output) >= LEAST_TOKENS and prompt <= MOST_PROMPT_TOKENS
+        if every_length or (usual and prompt + output <= MOST_TOKENS_TOGETHER):
+            return TraceRequest(0.0, prompt, output)
+        return OUT_OF_BOUNDS
+
+    return read
+
+
+def _said(turn: object) -> str:
+    value = turn.get("value") if isinstance(turn, dict) else None
+    if not isinstance(value, str):
+        raise InputError(f"a turn is {shown(turn)}, not an object with a text as value")
+    return value

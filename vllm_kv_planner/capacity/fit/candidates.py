@@ -83,9 +83,9 @@ def _divisors(number: int) -> list[int]:
     return [each for each in range(1, number + 1) if number % each == 0]
 
 
-Rank = tuple[float | str, ...]
+Order = tuple[float | str, ...]
 """What is compared; see ``rank_of``."""
-EXPERTS_IN_RANK = 8
+EXPERTS_IN_ORDER = 8
 """Place in it of whether experts are divided."""
 
 
@@ -99,7 +99,7 @@ class Candidate:
         num_gpus: Of all machines.
     """
 
-    rank: Rank
+    rank: Order
     variant: int
     gpu: GPU
     num_gpus: int
@@ -158,7 +158,7 @@ def _of_shape(
 
 def rank_of(
     constraints: Constraints, gpu: GPU, num_gpus: int, variant: int, order: int, shape: Shape
-) -> Rank:
+) -> Order:
     """What is compared, first difference first; less is better.
 
     The price of all GPUs where prices are given; GPUs; their memory together, which is what a

@@ -9,7 +9,7 @@ from ...engine_args.setup import described
 from ...engine_args.value_types import flag_name
 from ...errors import InputError, PlannerError
 from ...planning.request import PlanRequest
-from .candidates import EXPERTS_IN_RANK, Candidate, Rank, candidates
+from .candidates import EXPERTS_IN_ORDER, Candidate, Order, candidates
 from .constraints import Constraints
 from .measure import Measure
 from .misses import Bounds, Found, Kind, Misses, kind_of, why_missed
@@ -46,7 +46,7 @@ class Search:
         self.tried = 0
         self.is_complete = True
         self._fewest: dict[Kind, int] = {}
-        self._whole_experts: set[Rank] = set()
+        self._whole_experts: set[Order] = set()
         self._refusals: dict[int, PlannerError] = {}
         self._bounds = Bounds(self.measure)
         self._hopeless: list[tuple[int, Candidate]] = []
@@ -201,8 +201,8 @@ def nothing_to_try(constraints: Constraints) -> str:
     )
 
 
-def _without_expert_parallel(candidate: Candidate) -> Rank:
+def _without_expert_parallel(candidate: Candidate) -> Order:
     """The rank of the same shape whose experts are left whole."""
     rank = list(candidate.rank)
-    rank[EXPERTS_IN_RANK] = False
+    rank[EXPERTS_IN_ORDER] = False
     return tuple(rank)

@@ -9,7 +9,7 @@ from typing import Any
 
 from ...engine_args.flag_table import Flag, all_flags
 from ...engine_args.unknown_flags import unknown_flag_message
-from ...errors import InputError, UnknownNameError
+from ...errors import InputError, UnknownNameError, nearest
 from ...files.json_file import shown
 from ...files.yaml_file import read_yaml
 from .work import OWN_NAMES, Setup
@@ -47,9 +47,7 @@ def canonical(name: str, where: str) -> str:
 
 
 def _unknown(name: str) -> str:
-    from difflib import get_close_matches
-
-    near = get_close_matches(name, OWN_NAMES, n=1, cutoff=0.7)
+    near = nearest(name, OWN_NAMES, 1, 0.7)
     if near:
         return f"unknown name {name[:60]!r}; did you mean {near[0]}?"
     return unknown_flag_message("--" + name)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from ...errors import UnknownNameError, UnsupportedError
+from ...errors import UnknownNameError, UnsupportedError, nearest
 from ...kv_cache.spec import cdiv, round_up
 from ...kv_cache.specs import AttentionSpec
 from ...records import replace
@@ -66,9 +66,7 @@ def check_known(kv_cache_dtype: str) -> str:
     known = flag_of("kv_cache_dtype").names
     if kv_cache_dtype in known:
         return kv_cache_dtype
-    from difflib import get_close_matches
-
-    near = get_close_matches(kv_cache_dtype, known, n=3, cutoff=0.5)
+    near = nearest(kv_cache_dtype, known)
     hint = f"did you mean {' or '.join(near)}? " if near else ""
     raise UnknownNameError(f"--kv-cache-dtype {kv_cache_dtype}: {hint}valid: {', '.join(known)}")
 

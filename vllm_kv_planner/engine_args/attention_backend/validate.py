@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
+from ...errors import nearest
 from .backend import AttentionBackend
 from .declaration import Declaration, Situation, holds
 from .kv_dtypes import is_quantised
@@ -132,10 +133,8 @@ def refusal(name: str, situation: Situation) -> str | None:
 
 def unknown_backend(name: str, known: Iterable[str]) -> str:
     """Nobody knows this ``--attention-backend``."""
-    from difflib import get_close_matches
-
     names = sorted(name for name in known if not name.startswith(("CPU_", "AMX_")))
-    near = get_close_matches(name.upper(), names, n=3, cutoff=0.5) or names
+    near = nearest(name.upper(), names) or names
     return f"--attention-backend {name}: not a CUDA backend of vLLM 0.33; try {', '.join(near)}"
 
 

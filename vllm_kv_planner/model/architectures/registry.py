@@ -36,7 +36,7 @@ from functools import cache
 from importlib import import_module
 from typing import Any, cast
 
-from ...errors import InputError, UnsupportedError
+from ...errors import InputError, UnsupportedError, nearest
 from ...files.json_file import read_json, shown
 from ...records import dataclass
 from ..description import ModelReader
@@ -86,9 +86,7 @@ def rule(name: str) -> Rule:
 
 def unsupported(architecture: str, where: str) -> UnsupportedError:
     """The refusal of an architecture nobody wrote a rule for, with the nearest that have one."""
-    from difflib import get_close_matches
-
-    near = get_close_matches(architecture, table(), n=3, cutoff=0.75)
+    near = nearest(architecture, table(), 3, 0.75)
     hint = f" (nearest known: {', '.join(near)})" if near else ""
     return UnsupportedError(
         f"{where}: architecture {shown(architecture)} has no rule in the stand-alone planner"
