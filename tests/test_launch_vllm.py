@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
 from pathlib import Path
 
-from tests.vllm_python import CPU, interpreter
+from tests.vllm_python import CPU, free_port, interpreter
 
 PYTHON = interpreter(CPU)
 MODEL = {
@@ -28,13 +27,6 @@ MODEL = {
     },
 }
 SECONDS = 300
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        port: int = one.getsockname()[1]
-        return port
 
 
 def test_a_server_is_planned_started_and_stopped(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 
 import pytest
 
@@ -20,3 +21,11 @@ def interpreter(variable: str) -> str:
             f"needs vLLM: set {variable} (.ci/vllm-environments makes it)", allow_module_level=True
         )
     return python
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listened on a moment ago."""
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port: int = one.getsockname()[1]
+        return port

@@ -74,12 +74,13 @@ def gpu_here(vllm_config: Any) -> GPU | None:
 
 
 def flags(vllm_config: Any) -> dict[str, Any]:
-    """Arguments by vLLM's names, where they differ from the defaults."""
+    """Arguments by vLLM's names."""
     given = dict(_plain(vllm_config))
     cache, model = vllm_config.cache_config, vllm_config.model_config
     on_cpu = str(vllm_config.device_config.device_type) == "cpu"
     if getattr(cache, "user_specified_block_size", False) or on_cpu:
         given["block_size"] = cache.block_size
+    given["enable_lora"] = vllm_config.lora_config is not None
     given["dtype"] = str(model.dtype).removeprefix("torch.")
     given |= {key: dict(value) for key, value in _objects(vllm_config) if value}
     return given

@@ -19,7 +19,6 @@ from __future__ import annotations
 import functools
 import importlib.abc
 import importlib.machinery
-import logging
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -27,11 +26,11 @@ from types import ModuleType
 from typing import Any
 
 from . import MODE
+from .telling import guarded, warn
 
 MODES = ("report", "enforce", "enforce=strict")
 NAME = "vllm_kv_planner"
 """Of the plugin, as ``VLLM_PLUGINS`` lists it."""
-_logger = logging.getLogger("vllm.kv_planner")
 _installed: list[str] = []
 
 
@@ -47,32 +46,6 @@ def install(mode: str) -> None:
         if name in sys.modules:
             guarded(hook)(sys.modules[name])
     sys.meta_path.insert(0, _AfterImport())
-
-
-def say(text: str) -> None:
-    """One line in vLLM's own log."""
-    _logger.info("KV planner: %s", text)
-
-
-def warn(text: str) -> None:
-    """One warning line."""
-    _logger.warning("KV planner: %s", text)
-
-
-def guarded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """``function``, whose errors are one warning line each; its answer then is None."""
-
-    @functools.wraps(function)
-    def safe(*args: Any, **kwargs: Any) -> Any:
-        try:
-            return function(*args, **kwargs)
-        except Exception as error:
-            from ..errors import one_line
-
-            warn(one_line(f"{function.__name__}: {type(error).__name__}: {error}"))
-            return None
-
-    return safe
 
 
 def wrapped(owner: Any, name: str, before: Callable[..., Any], after: Callable[..., Any]) -> None:
@@ -163,12 +136,11 @@ def _platform(module: ModuleType) -> None:
         return
 
     def outer(cls: Any, *args: Any, **kwargs: Any) -> None:
-        kept = os.environ.pop(MODE, None)
+        ours = {name: os.environ.pop(name) for name in list(os.environ) if name.startswith(MODE)}
         try:
             inner.__func__(cls, *args, **kwargs)
         finally:
-            if kept is not None:
-                os.environ[MODE] = kept
+            os.environ.update(ours)
 
     module.Platform.validate_environ = classmethod(outer)
 

@@ -19,7 +19,7 @@ from typing import Any
 from ..planning.types import BORDERLINE, DOES_NOT_FIT, Plan
 from ..units import gib
 from .config import planned
-from .hooks import guarded, say, warn
+from .telling import guarded, say, warn
 
 STATE = "KV_PLANNER_STATE"
 PREDICTED, ACTUAL = "predicted.json", "actual.json"

@@ -203,7 +203,9 @@ def say_on_terminal(line: str) -> None:
 
 
 # Read by vLLM before it looks for a platform; either would keep ours out.
-_FORGOTTEN = ("VLLM_TARGET_DEVICE", "VLLM_PLUGINS", ABSENT_GPU, ELSE_OWN_DEVICE)
+_FORGOTTEN = (
+    *("VLLM_TARGET_DEVICE", "VLLM_PLUGINS", "VLLM_KV_PLANNER", ABSENT_GPU, ELSE_OWN_DEVICE),
+)
 
 # Where libraries would otherwise keep files of their own.
 _FOLDERS = (
