@@ -11,11 +11,13 @@ import pytest
 from tests.shared import config_files
 from tests.vllm_python import CUDA, interpreter
 from vllm_kv_planner import Plan, VLLMPlanner
-from vllm_kv_planner.memory.activation import runner_buffers
+from vllm_kv_planner.engine_args.engine_args import EngineEnvironment
+from vllm_kv_planner.memory.activation import activation_peak, runner_buffers
 from vllm_kv_planner.memory.rank import Rank
 from vllm_kv_planner.memory.versions import version_rules
 from vllm_kv_planner.planning.request import PlanRequest, plan_request
 from vllm_kv_planner.planning.standalone import StandalonePlan
+from vllm_kv_planner.records import replace
 from vllm_kv_planner.vllm_adapter.budget import plan_with_budget
 
 PYTHON = interpreter(CUDA)
@@ -107,6 +109,49 @@ def test_only_what_is_compiled_is_in_more_doubt(planner: VLLMPlanner) -> None:
         assert apart > 50 * MIB
         wider = math.hypot(mine.uncertainty_bytes, 0 if eager else apart)
         assert plan.memory.uncertainty_bytes == int(wider)
+
+
+def test_an_older_runner_and_its_sampler(planner: VLLMPlanner) -> None:
+    """Model Runner V1: float32 logits, probabilities and noise, and Triton's rows for 132 SMs.
+
+    Its hidden states are made anew for the sampler; the scratch stays.
+    """
+    older = EngineEnvironment(use_v2_model_runner=False)
+    request = replace(asked("Qwen/Qwen3-8B"), environment=older)
+    answer = planner.profile(request)
+    assert answer["refused"] == {}
+    mine = StandalonePlan(request)
+    rank = Rank(setup=mine.setup, rules=version_rules(mine.version))
+    assert not rank.uses_v2
+    sampler = next(each for each in activation_peak(rank).phases if each.name == "sampler")
+    total = sampler.total_bytes(split_limited=True)
+    assert answer["phases"]["sampler"] == pytest.approx(total, rel=0.02)
+
+
+def test_a_draft_counts(planner: VLLMPlanner) -> None:
+    """Qwen3-Next's own layers for further tokens: weights, buffers, and a longer forward phase."""
+    plain = asked("Qwen/Qwen3-Next-80B-A3B-Thinking", tensor_parallel_size=4)
+    speculative = {"method": "mtp", "num_speculative_tokens": 2}
+    drafting = plain.with_args(speculative_config=speculative)
+    one, two = planner.profile(plain), planner.profile(drafting)
+    assert two["refused"] == {}
+    weights = StandalonePlan(drafting).weights.loaded_bytes[0]
+    assert two["weights_bytes"] == pytest.approx(weights, rel=0.001)
+    assert two["buffers_bytes"] > one["buffers_bytes"]
+    assert two["phases"]["forward"] > one["phases"]["forward"]
+
+
+def test_a_format_that_cannot_be_followed_is_named(planner: VLLMPlanner) -> None:
+    """Hopper has no FP4 units; the library that stands in asks the driver for the device."""
+    request = asked("nvidia/Qwen3.6-35B-A3B-NVFP4")
+    plan = plan_with_budget(request, planner.plan_request, profile=planner.profile)
+    mine = StandalonePlan(request).memory.infos[0]
+    assert plan.memory.activation_peak_bytes == mine.activation_peak_bytes
+    assert plan.memory.weights_bytes == mine.weights_bytes
+    assert plan.memory.phases == ()
+    how = plan.memory.provenance["activation_peak_bytes"]
+    assert "vLLM's own profile run was not followed (load: " in how
+    assert "humming/" in how
 
 
 def parts(plan: Plan) -> int:

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 
 from ...errors import UnsupportedError
 from ...memory.phase import allocated_bytes
-from .kernels import ANSWERS, GIVES, MADE_OF_PYTHON, ON_HOST, SHAPES_ALONE, WRITES
+from .kernels import ANSWERS, GIVES, MADE_OF_PYTHON, ON_HOST, SCRATCH, SHAPES_ALONE, WRITES
 
 _CUDA = torch._C.DispatchKeySet(torch._C.DispatchKey.CUDA)
 _FOR_CUDA = (torch._C.DispatchKey.CUDA, torch._C.DispatchKey.CompositeExplicitAutograd)
@@ -66,6 +66,8 @@ class Followed(TorchDispatchMode):
             out = (ANSWERS[name] if known else func)(*args, **kwargs)
         except NotImplementedError:
             raise NotFollowed(f"{name} cannot be followed without a GPU") from None
+        if name in SCRATCH:
+            self.peak = max(self.peak, self.live + SCRATCH[name](*args))
         for tensor in tree_leaves(out):
             if isinstance(tensor, torch.Tensor):
                 self._see(tensor, on_host=name in ON_HOST)

@@ -88,11 +88,11 @@ GIVES = frozenset(
                 "scaled_fp4_quant",
             )
         ),
-        *(f"_moe_C::{name}" for name in ("grouped_topk", "moe_wna16_marlin_gemm")),
+        "_moe_C::grouped_topk",
     }
 )
 """Kernels whose fake implementations in vLLM 0.33 ``_custom_ops.py`` make all that they give; what
-they take besides is a few MiB (``csrc/quantization``: sums of partial products)."""
+they take besides is a few MiB (``csrc/quantization``: sums of partial products), or below."""
 
 FLASHINFER = frozenset({"rope", "sampling"})
 """Modules of FlashInfer's whose Python makes every tensor that their kernels write."""
@@ -132,6 +132,29 @@ def copied(tensor: torch.Tensor, **more: Any) -> torch.Tensor:
 _FEW = 4096
 
 
+def experts_by_marlin(
+    tokens: torch.Tensor, output: torch.Tensor | None, *rest: Any
+) -> torch.Tensor:
+    """What Marlin's kernel for experts gives, whose fake implementation of 0.33 takes too few."""
+    top_k, size_m, size_n = rest[12], rest[15], rest[16]
+    return tokens.new_empty((size_m * top_k, size_n)) if output is None else output
+
+
+def marlin_sums(*args: Any) -> int:
+    """Bytes of partial products that Marlin's kernel for experts adds up in float32.
+
+    Source: vLLM 0.33 ``csrc/moe/marlin_moe_wna16/ops.cu`` (``c_tmp``).
+    """
+    sorted_ids, block, size_n = args[9], int(args[13]), int(args[18])
+    rows = absent_gpu().num_sms * 4 * block * 256
+    return 4 * min(size_n * int(sorted_ids.numel()), rows) * (2 if block == 8 else 1)
+
+
+def unchanged(tensor: torch.Tensor, *args: Any, **more: Any) -> torch.Tensor:
+    """A tensor whose values alone change."""
+    return tensor
+
+
 def one(tensor: torch.Tensor) -> Any:
     """The value of a number that no weights were read for: 1, for scales."""
     return torch.ones((), dtype=tensor.dtype, device="cpu").item()
@@ -169,10 +192,15 @@ def scales(
 ANSWERS: dict[str, Callable[..., Any]] = {
     "_C::get_cuda_view_from_cpu_tensor": on_host,
     "aten::_local_scalar_dense": one,
+    "_moe_C::moe_wna16_marlin_gemm": experts_by_marlin,
     "aten::_to_copy": copied,
+    "aten::exponential_": unchanged,
     "aten::_unique2": only_one,
     "aten::all": agree(True),
     "aten::any": agree(False),
     "aten::equal": lambda first, second: True,
     "deep_gemm::transform_sf_into_required_layout": scales,
 }
+
+SCRATCH: dict[str, Callable[..., int]] = {"_moe_C::moe_wna16_marlin_gemm": marlin_sums}
+"""Bytes that live while the kernel runs."""

@@ -12,6 +12,7 @@ Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` (``load_model``, ``determine_avail
 from __future__ import annotations
 
 import gc
+import traceback
 from collections.abc import Callable
 from typing import Any
 
@@ -58,16 +59,23 @@ def profile_rank(vllm_config: Any, rank: int) -> dict[str, Any]:
             with followed:
                 runner = load(vllm_config)
                 answer["weights_bytes"] = int(runner.model_memory_usage)
-                answer["buffers_bytes"] = followed.live - answer["weights_bytes"]
+                answer["buffers_bytes"] = collected(followed) - answer["weights_bytes"]
                 part = "forward"
                 watch(runner, followed, answer["phases"])
                 answer["refused"] |= without_encoder(vllm_config)
-                loaded = followed.live
+                loaded = collected(followed)
                 runner.profile_run()
                 answer["kept_bytes"] = followed.live - loaded
     except Exception as error:
-        answer["refused"][part] = explain(error)
+        answer["refused"][part] = f"{explain(error)} ({place(error)})"
     return answer
+
+
+def place(error: BaseException) -> str:
+    """The function that raised, by package and file."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    file = frame.filename.rpartition("site-packages/")[2]
+    return f"{file.rpartition('vllm_kv_planner/')[2]}, {frame.name}"
 
 
 def load(vllm_config: Any) -> Any:
@@ -98,7 +106,7 @@ def watch(runner: Any, followed: Followed, phases: dict[str, int]) -> None:
 
     def noting(phase: str, method: Callable[..., Any]) -> Callable[..., Any]:
         def noted(*args: Any, **kwargs: Any) -> Any:
-            followed.peak = followed.live
+            followed.peak = collected(followed)
             given = method(*args, **kwargs)
             phases[phase] = followed.peak - loaded
             return given
@@ -116,10 +124,17 @@ def surroundings(vllm_config: Any, followed: Followed) -> None:
     launch_nothing()
     flashinfer_without_kernels()
     torch.compiler.set_stance("force_eager")
-    name("DeviceMemoryProfiler").current_memory_usage = lambda self: followed.live
+    torch.Generator = HostGenerator
+    name("DeviceMemoryProfiler").current_memory_usage = lambda self: collected(followed)
     # copies on the meta device, kept for later; of tensors that are there already it makes none
     name("layerwise_reload").capture_layer_to_meta = lambda layer: ({}, {})
     process_after_loading(vllm_config)
+
+
+def collected(followed: Followed) -> int:
+    """Bytes that live, once nothing hangs in cycles."""
+    gc.collect()
+    return followed.live
 
 
 def launch_nothing() -> None:
@@ -128,6 +143,15 @@ def launch_nothing() -> None:
 
     for kind in (jit.JITFunction, autotuner.Autotuner, autotuner.Heuristics):
         kind.run = lambda *args, **kwargs: None
+
+
+class HostGenerator(torch.Generator):
+    """A generator that draws on the host, whatever device it is asked for."""
+
+    def __new__(cls, device: Any = None) -> HostGenerator:
+        """One on the host."""
+        made: HostGenerator = super().__new__(cls, device="cpu")
+        return made
 
 
 class Generator:
