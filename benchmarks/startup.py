@@ -23,7 +23,9 @@ ROOT = Path(__file__).resolve().parent.parent
 EXAMPLE = str(ROOT / "examples" / "kv_cache_memory_estimator.py")
 LLAMA = "meta-llama/Llama-3.1-8B-Instruct"
 MEMORY = ["--kv-cache-memory-bytes", "40G"]
+PLUGIN = "from vllm_kv_planner.engine_plugin import register; register()"
 COMMANDS = {
+    "plugin, not asked": ["-c", PLUGIN],
     "example, gpt2": [EXAMPLE, "--model", "gpt2", "--seq-len", "1024"],
     "plan, Llama-3.1-8B": ["-m", "vllm_kv_planner", "plan", LLAMA, *MEMORY],
     "plan, gpt-oss-120b": ["-m", "vllm_kv_planner", "plan", "openai/gpt-oss-120b", *MEMORY],

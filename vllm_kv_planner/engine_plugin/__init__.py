@@ -8,13 +8,10 @@ from __future__ import annotations
 
 import os
 
-MODE = "VLLM_KV_PLANNER"
-"""``report``, ``enforce`` or ``enforce=strict``; not set or empty: nothing happens."""
-
-
 def register() -> None:
     """What vLLM calls. Raises nothing."""
-    if os.environ.get(MODE, "").strip():
+    mode = os.environ.get("VLLM_KV_PLANNER", "").strip()
+    if mode:
         from .hooks import install
 
-        install(os.environ[MODE].strip())
+        install(mode)

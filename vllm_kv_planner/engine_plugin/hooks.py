@@ -25,8 +25,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
-from . import MODE
-from .telling import guarded, warn
+from .telling import MODE, guarded, warn
 
 MODES = ("report", "enforce", "enforce=strict")
 NAME = "vllm_kv_planner"

@@ -7,6 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import Any
 
+MODE = "VLLM_KV_PLANNER"
+"""``report``, ``enforce`` or ``enforce=strict``; not set or empty: nothing happens."""
 _logger = logging.getLogger("vllm.kv_planner")
 
 
