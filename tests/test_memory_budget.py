@@ -22,6 +22,7 @@ from vllm_kv_planner.memory.overheads import known_overheads
 from vllm_kv_planner.memory.rank import Rank
 from vllm_kv_planner.memory.rank_budget import Weights
 from vllm_kv_planner.memory.versions import version_rules
+from vllm_kv_planner.memory.weights import setup_weights
 from vllm_kv_planner.planning.memory import _parts
 from vllm_kv_planner.records import replace
 
@@ -306,3 +307,16 @@ def test_pooling_models_ran_on_v1_and_capture_pieces_only() -> None:
     budget = memory_budget(setup, int(1.12 * GIB), vllm_version="0.28")
     assert budget.cuda_graph_bytes > 0
     assert budget.available_kv_cache_bytes / GIB == pytest.approx(7.31, abs=0.2)
+
+
+def test_a_copy_without_its_list_of_exceptions_is_unsure() -> None:
+    """Nemotron-3-Super-NVFP4 with MTP on a GB10 printed 75.03 GiB; its bundled copy has no list."""
+    flags = {"speculative_config": {"method": "mtp", "num_speculative_tokens": 3}}
+    nemotron = setup_weights(
+        setup_of("nvidia/NVIDIA-Nemotron-3-Super-120B-A12B-NVFP4", gpu="GB10", **flags)
+    )
+    assert abs(nemotron.num_bytes[0] - 75.03 * GIB) < nemotron.uncertainty_bytes
+    assert any("lists no layer" in note for note in nemotron.notes)
+    whole = setup_weights(setup_of("nvidia/GLM-5.2-NVFP4", gpu="B200", tensor_parallel_size=8))
+    assert whole.uncertainty_bytes < 0.03 * whole.num_bytes[0]
+    assert not any("lists no layer" in note for note in whole.notes)

@@ -156,6 +156,8 @@ def _estimate(
 ) -> WeightsEstimate:
     """The bytes of every stage: its part of the tree, adapters, and on the last what drafts."""
     notes: list[str] = []
+    if rank.quantization.lists_no_exceptions:
+        notes.append(UNLISTED)
     stages: list[StageWeights] = []
     last = len(ranges) - 1
     for number, layers in enumerate(ranges):
@@ -210,6 +212,11 @@ def setup_weights(
         draft_quantization=own_quantization(setup),
     )
 
+
+UNLISTED = (
+    "this copy of the quantisation's config lists no layer that is not quantised, which published "
+    "checkpoints do: the weights may be a sixth more"
+)
 
 NOT_IN_WEIGHTS = frozenset(
     [

@@ -129,6 +129,8 @@ class Quantization:
     description = "unquantised"
     keeps_zeros = True
     """Zero points stay once weights are loaded, see ``estimate.processed``."""
+    lists_no_exceptions = False
+    """Where published checkpoints of its kind list layers that are not quantised."""
 
     def __init__(self, config: Mapping[str, Any] = NOTHING, *, is_composite: bool = False) -> None:
         """Reads a checkpoint's ``quantization_config``; names are mapped in composite models."""

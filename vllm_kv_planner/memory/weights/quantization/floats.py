@@ -157,6 +157,7 @@ class ModelOpt(Quantization):
         if isinstance(layers, Mapping):
             self._read(layers, is_composite=is_composite)
         self.is_mixed = self.algorithm == "MIXED_PRECISION"
+        self.lists_no_exceptions = not names and not self.is_mixed
         scheme = config.get("kv_cache_scheme")
         self.has_kv_scales = bool(config.get("kv_cache_quant_algo")) or isinstance(scheme, Mapping)
         self.description = f"ModelOpt {self.algorithm}"
