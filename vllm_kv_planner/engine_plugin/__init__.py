@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 
+
 def register() -> None:
     """What vLLM calls. Raises nothing."""
     mode = os.environ.get("VLLM_KV_PLANNER", "").strip()
