@@ -75,7 +75,8 @@ class Places(libcst.CSTVisitor):
         super().__init__()
         self.path = path
         self.found: list[tuple[int, str, libcst.CSTNode, list[libcst.CSTNode]]] = []
-        self.module = MetadataWrapper(libcst.parse_module(path.read_text(encoding="utf-8")))
+        source = path.read_text(encoding="utf-8")
+        self.module = MetadataWrapper(libcst.parse_module(source), unsafe_skip_copy=True)
         self.module.visit(self)
 
     def on_visit(self, node: libcst.CSTNode) -> bool:

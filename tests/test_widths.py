@@ -6,6 +6,7 @@ import pytest
 
 from tests.memory_engines import LLAMA, rank_of, setup_of
 from vllm_kv_planner.config.find import find_config
+from vllm_kv_planner.memory import widths
 from vllm_kv_planner.memory.weights.architectures import family
 from vllm_kv_planner.memory.widths import LayerShapes
 
@@ -64,3 +65,59 @@ def test_architectures_without_weights_are_read_off_the_config() -> None:
     config = {**find_config(LLAMA).config, "architectures": ["GritLM"]}
     assert family("GritLM") is None
     assert rank_of(setup_of(config)).shapes == shapes(LLAMA)
+
+
+@pytest.mark.parametrize(
+    ("model", "flags"),
+    [
+        ("01-ai/Yi-1.5-34B-Chat", {}),
+        ("deepseek-ai/deepseek-moe-16b-base", {"data_parallel_size": 2}),
+        ("deepseek-ai/DeepSeek-R1", {"enable_expert_parallel": True}),
+        ("zai-org/GLM-4.5", {}),
+        ("THUDM/chatglm3-6b", {}),
+        ("google/gemma-3-12b-it", {}),
+    ],
+)
+def test_names_in_the_config_say_the_same_as_the_weights(
+    model: str, flags: dict[str, object]
+) -> None:
+    """Two readings that have nothing in common, of architectures that both can read."""
+    setup = setup_of(model, max_model_len=1024, tensor_parallel_size=2, **flags)
+    assert widths._of_config(setup) == widths.layer_shapes(setup)
+
+
+@pytest.mark.parametrize(
+    ("config", "expected"),
+    [
+        # Mamba-Codestral-7B: 128 heads of 64, 8 groups of 128 states, and a step for each head
+        (
+            {"mamba_num_heads": 128, "mamba_head_dim": 64, "n_groups": 8, "ssm_state_size": 128},
+            (2 * 8192 + 2 * 8 * 128 + 128, 8192),
+        ),
+        # Mamba-1 of Jamba: twice as wide
+        ({"mamba_expand": 2, "mamba_d_state": 16}, (4 * 4096 + 32, 8192)),
+        # Qwen3-Next: 16 heads of keys, 32 of values, 128 wide; queries and a gate as wide
+        (
+            {
+                **{"linear_num_value_heads": 32, "linear_value_head_dim": 128},
+                **{"linear_num_key_heads": 16, "linear_key_head_dim": 128},
+            },
+            (2 * 2048 + 2 * 4096, 4096),
+        ),
+        ({"hidden_size": 4096}, (0, 0)),
+    ],
+)
+def test_mixers_by_the_names_in_the_config(
+    config: dict[str, int], expected: tuple[int, int]
+) -> None:
+    assert widths._mixer(config, 4096) == expected
+
+
+def test_numbers_of_a_config() -> None:
+    """The first name that holds a positive whole number; of a list its largest."""
+    assert widths._int({"a": None, "b": 3}, "a", "b") == 3
+    assert widths._int({"a": 0, "b": 1}, "a", "b") == 1
+    assert widths._int({"a": True, "b": -1, "c": 1 << 31, "d": (1 << 31) - 1}, *"abcd") == 2**31 - 1
+    assert widths._int({"a": [2, True, 7, "9"], "b": 8}, "a", "b") == 7
+    assert widths._int({"a": [], "b": 8}, "a", "b") == 8
+    assert widths._int({}, "a") is None

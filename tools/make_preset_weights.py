@@ -40,8 +40,8 @@ def main() -> int:
     with Path(sys.argv[1]).open("w", encoding="utf-8") as file:
         for line in PRESETS.read_text(encoding="utf-8").splitlines()[1:]:
             preset = json.loads(line)
-            config = preset["config"]
-            if kind(config) in seen:
+            config = preset.get("config")  # else it stands with another model
+            if config is None or kind(config) in seen:
                 continue
             seen.add(kind(config))
             try:
