@@ -43,6 +43,7 @@ def peak_of(setup: EngineSetup, version: str = "0.19.0", stage: int = 0) -> Acti
 
 def phase(peak: ActivationPeak, name: str) -> dict[str, int]:
     found: Phase = next(each for each in peak.phases if each.name == name)
+    assert all(type(size) is int for _, size in found.parts)
     return dict(found.parts)
 
 

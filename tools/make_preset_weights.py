@@ -19,6 +19,8 @@ sys.path[:0] = [str(ROOT / "tools"), str(ROOT)]
 
 from weights_read import Builder, NotBuiltError, enter  # noqa: E402
 
+from vllm_kv_planner.config.presets import find_preset  # noqa: E402
+
 PRESETS = ROOT / "vllm_kv_planner" / "config" / "presets.jsonl"
 FLAGS = {"tensor_parallel_size": 2, "pipeline_parallel_size": 2}
 LAST = 2
@@ -40,8 +42,9 @@ def main() -> int:
     with Path(sys.argv[1]).open("w", encoding="utf-8") as file:
         for line in PRESETS.read_text(encoding="utf-8").splitlines()[1:]:
             preset = json.loads(line)
-            config = preset.get("config")  # else it stands with another model
-            if config is None or kind(config) in seen:
+            found = find_preset(preset["id"])
+            config = dict(found.config) if found else {}
+            if kind(config) in seen:
                 continue
             seen.add(kind(config))
             try:

@@ -24,7 +24,7 @@ from ..modules import (
     attention_pair,
     mlp_pair,
 )
-from .facts import Facts, part
+from .facts import Facts, WeightTree, part
 
 _IMAGE = ("image",)
 _PAIR = ("linear_1", "linear_2")
@@ -104,10 +104,11 @@ def llava(facts: Facts) -> Sequence[Module]:
     )
 
 
-def llava_next(facts: Facts) -> Sequence[Module]:
-    """LLaVA 1.5's parts and a separator of rows."""
+def llava_next(facts: Facts) -> WeightTree:
+    """LLaVA 1.5's parts and a separator of rows, which every stage makes."""
     found = llava(facts)
-    return (Weight("image_newline", (facts.hidden,)), *found) if found else ()
+    newline = (Weight("image_newline", (facts.hidden,)),) if found else ()
+    return WeightTree(embedding=(), layers=(), first=tuple(found), everywhere=newline)
 
 
 def phi3v(facts: Facts) -> Sequence[Module]:

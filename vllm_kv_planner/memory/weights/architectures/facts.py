@@ -135,8 +135,8 @@ class WeightTree:
         head: The output head; None where it is the embedding.
         everywhere: Built by every stage: buffers.
         tied: The head is the embedding.
-        on_every_stage: ``embedding``, ``last`` and ``head`` where the class does not ask which
-            stage it is on.
+        on_every_stage: Of ``embedding``, ``first``, ``last`` and ``head`` those for which the class
+            does not ask which stage it is on.
     """
 
     embedding: tuple[Module, ...]
@@ -152,7 +152,7 @@ class WeightTree:
         """What the stage with these layers builds."""
         every = self.on_every_stage
         chosen: list[Module] = [*self.everywhere]
-        if is_first:
+        if is_first or "first" in every:
             chosen += self.first
         if is_first or (is_last and self.tied) or "embedding" in every:
             chosen += self.embedding
