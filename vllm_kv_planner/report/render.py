@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from . import Block, Chart, Code, Document, Figures, Section, Table, head_and_cells, safe
+from .document import Block, Chart, Code, Document, Figures, Section, Table, head_and_cells, safe
 
 CODES = {"bold": "1", "dim": "2", "red": "31", "green": "32", "yellow": "33"}
 
