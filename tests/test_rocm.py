@@ -10,6 +10,7 @@ import pytest
 
 import vllm_kv_planner as planner
 from vllm_kv_planner.errors import InputError, UnsupportedError
+from vllm_kv_planner.memory.versions import VersionRules
 
 GIB = 1 << 30
 
@@ -97,3 +98,15 @@ def test_json_names_the_device(capsys):
 
     assert main(["plan", "gpt2", "--gpu", "mi325x", "--format", "json"]) == 0
     assert json.loads(capsys.readouterr().out)["gpu"]["name"] == "AMD Instinct MI325X"
+
+
+def test_graphs_are_profiled_since_different_versions() -> None:
+    """``determine_available_memory``: not AMD's before 0.26, not Intel's before 0.31."""
+    first = {"cuda": (0, 20), "rocm": (0, 26), "xpu": (0, 31)}
+    for platform, version in first.items():
+        before = (version[0], version[1] - 1)
+        assert VersionRules(version).deducts_graphs(False, platform)
+        assert not VersionRules(before).deducts_graphs(False, platform)
+    assert not VersionRules((0, 28)).deducts_graphs(True, "rocm")
+    assert VersionRules((0, 29)).deducts_graphs(True, "rocm")
+    assert not VersionRules((0, 30)).deducts_graphs(True, "xpu")

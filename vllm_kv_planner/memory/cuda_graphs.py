@@ -193,7 +193,7 @@ def graph_estimate(rank: Rank, costs: GraphCosts, *, deduct: bool = True) -> Gra
         estimate, source = int(estimate * seen.ratio), seen.source
         doubt = _SEEN_UNSURE if (seen.model, seen.backend) == (model, backend or None) else doubt
     unsure = int(estimate * doubt)
-    applies = deduct and rank.rules.deducts_graphs(rank.uses_v2)
+    applies = deduct and rank.rules.deducts_graphs(rank.uses_v2, rank.setup.gpu.platform)
     how = (
         f"{piecewise} piecewise and {full} full graphs; {source}"
         if applies

@@ -37,6 +37,7 @@ _MOE_V2 = frozenset(
 
 
 _ACTIVATION = ("activation peak",)
+_GRAPHS_PROFILED = {"rocm": (0, 26), "xpu": (0, 31)}
 
 
 @dataclass(frozen=True)
@@ -148,9 +149,14 @@ class VersionRules(PlanningRules):
     refuses_sequences_without_state = Between((0, 19))
     """More sequences than blocks: no start, where states and full CUDA graphs are there."""
 
-    def deducts_graphs(self, uses_v2: bool) -> bool:
-        """The CUDA graph estimate comes off the KV cache."""
-        return self.version >= ((0, 29) if uses_v2 else (0, 20))
+    def deducts_graphs(self, uses_v2: bool, platform: str) -> bool:
+        """The CUDA graph estimate comes off the KV cache.
+
+        Source: ``v1/worker/gpu_worker.py`` ``determine_available_memory`` of 0.20 to 0.33: AMD's
+        graphs are not profiled before 0.26, Intel's not before 0.31.
+        """
+        first = (0, 29) if uses_v2 else (0, 20)
+        return self.version >= max(first, _GRAPHS_PROFILED.get(platform, first))
 
     def uses_v2(
         self,
