@@ -272,6 +272,9 @@ def test_the_side_file_counts(tmp_path: Path) -> None:
             {"tensor_parallel_size": 16, "enable_expert_parallel": True},
             None,
         ),
+        # experts of 1,536 by the name of other models' MLPs: 96 in blocks of 32, 48 in none
+        ("MiniMaxAI/MiniMax-M2", {"tensor_parallel_size": 16}, None),
+        ("MiniMaxAI/MiniMax-M2", {"tensor_parallel_size": 32}, "gate's and up's weight = 48"),
         # one shared expert of 512
         ("poolside/Laguna-XS.2-FP8", {"tensor_parallel_size": 8}, "output_partition_size = 64"),
     ],

@@ -45,6 +45,7 @@ MAMBA2 = "mistralai/Mamba-Codestral-7B-v0.1"
 VL_AWQ = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
 MISTRAL3 = "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
 FP8_LLAMA = "RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic"
+GLM_MOE = "zai-org/GLM-4.6"
 M2 = "MiniMaxAI/MiniMax-M2"
 MINISTRAL = "mistralai/Ministral-3-3B-Instruct-2512"
 LLAMA3_1 = "meta-llama/Llama-3.1-8B-Instruct"
@@ -84,6 +85,13 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (V3, {"rope_scaling.beta_fast": -1}, "beta_fast must be a number above 0 in YaRN, is -1"),
         (V3, {"rope_scaling.original_max_position_embeddings": None}, "must be above 0 in YaRN"),
         (V4, {"head_dim": 256}, "head_dim must be 128 or 512"),
+        (V4, {"o_groups": 0}, "o_groups must be a number and from 1 on, is 0"),
+        (GLM_MOE, {"first_k_dense_replace": 1000}, "a number and below num_hidden_layers, is 1000"),
+        (
+            K3,
+            {"text_config.linear_attn_config.gate_lower_bound": 0},
+            "from -5 on and below 0, is 0",
+        ),
         (
             "poolside/Laguna-XS.2-FP8",
             {"num_attention_heads_per_layer": [8, 8]},

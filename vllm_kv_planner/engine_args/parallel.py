@@ -170,6 +170,7 @@ def _check_divisions(tp: int, facts: ModelFacts) -> None:
 _SMALLEST_REFINED = 32  # finer blocks than the checkpoint's, for experts only
 _PADDED_MLPS = ("deepseek_v4", "deepseek_v4_text", "deepseek_v41", "deepseek_v41_text")
 """Types whose MLPs are rounded up to whole blocks (``models/deepseek_v4/`` ``DeepseekV4MLP``)."""
+_EXPERT_WIDTHS = ("moe_intermediate_size", "intermediate_size")  # the second: Mixtral, MiniMax-M2
 _QUANTIZED_TOWERS = ("qwen2_5_vl", "qwen3_vl", "qwen3_vl_moe")  # by the checkpoint's blocks
 _IGNORED = ("modules_to_not_convert", "ignored_layers", "ignore")
 
@@ -204,7 +205,8 @@ def check_blocks(
             if width % tensor_parallel_size == 0:
                 _check_output(width // tensor_parallel_size, merged_rows)
                 _check_input(width // tensor_parallel_size, columns, tensor_parallel_size)
-    expert = _size(facts.text_config, "moe_intermediate_size")
+    widths = (_size(facts.text_config, key) for key in _EXPERT_WIDTHS)
+    expert = next(filter(None, widths), None)
     ranks = 1 if expert_parallel else tensor_parallel_size
     is_own = facts.text_config.get("model_type") in _PADDED_MLPS  # whose experts are MXFP4
     if facts.is_moe and not is_own and expert is not None and expert % ranks == 0:

@@ -8,8 +8,8 @@
     model's; or several. A key that is not given is not checked: its default stands.
 ``words``
     The name of a list under ``lists``, or the words themselves, that may stand there.
-``least``, ``most``, ``above``, ``multiple_of``
-    Bounds of a number; without any, a number.
+``least``, ``most``, ``above``, ``below``, ``multiple_of``
+    Bounds of a number (``below`` also another key of the same object); without any, a number.
 ``equals``
     Another key of the language model's config, whose number it must be.
 ``list``
@@ -151,11 +151,15 @@ def _check(rule: Rule, config: Config, key: str) -> None:
     step = rule.get("multiple_of")
     is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
     above = rule.get("above", float("-inf"))
-    if not is_number or not least <= value <= limit or value <= above or (step and value % step):
+    below = rule.get("below", float("inf"))
+    under = config.data.get(below, float("inf")) if isinstance(below, str) else below
+    is_out = is_number and (not least <= value <= limit or value <= above or value >= under)
+    if not is_number or is_out or (step and value % step):
         bounds = [
             *([f"from {least} on"] if "least" in rule else []),
             *([f"above {above}"] if "above" in rule else []),
             *([f"at most {limit}"] if "most" in rule else []),
+            *([f"below {below}"] if "below" in rule else []),
             *([f"a multiple of {step}"] if "multiple_of" in rule else []),
         ]
         raise config.refused(key, value, f"must be {' and '.join(['a number', *bounds])}")
