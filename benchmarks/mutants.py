@@ -159,9 +159,15 @@ class Coverage:
         """
         lines = self.by_line.get(mutant.path, {})
         source = (ROOT / mutant.path).read_text(encoding="utf-8")
-        span = _statement(ast.parse(source), mutant.line)
-        texts = [text.strip() for text in source.splitlines()[span.start - 1 : span.stop - 1]]
-        found = [lines.get(text, set()) for text in texts] if span else list(lines.values())
+        tree = ast.parse(source)
+        found: list[set[str]] = list(lines.values())
+        # the statement's own; where it was changed since, its function's
+        for span in (_statement(tree, mutant.line), _function(tree, mutant.line)):
+            texts = source.splitlines()[span.start - 1 : span.stop - 1] if span else []
+            here = [lines[text.strip()] for text in texts if text.strip() in lines]
+            if any(here):
+                found = here
+                break
         return sorted(set().union(*found), key=lambda test: self.seconds[test])
 
 
@@ -180,6 +186,16 @@ def _statement(tree: ast.Module, line: int) -> range:
             if line in here and (not span or len(here) < len(span)):
                 span = here
     return span
+
+
+def _function(tree: ast.Module, line: int) -> range:
+    """The lines of the innermost function; none outside."""
+    spans = (
+        range(node.lineno, (node.end_lineno or node.lineno) + 1)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef)
+    )
+    return min((span for span in spans if line in span), key=len, default=range(0))
 
 
 class _Recorder:

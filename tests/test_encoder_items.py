@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -216,3 +217,19 @@ def test_gemma_3_s_encoder_phase_by_hand() -> None:
         "google/gemma-3-4b-it", max_num_seqs=3, limit_mm_per_prompt={"image": {"count": 2}}
     )
     assert phase(peak_of(one), "encoder")["dummy_items"] == 3 * 2 * 3 * 896 * 896 * 2
+
+
+def test_models_that_also_speak_keep_their_encoder_inside_the_thinker() -> None:
+    """Qwen3-Omni: the thinker sees; 27 layers of 1,152 with three deepstack ones."""
+    vision = {"hidden_size": 1152, "intermediate_size": 4304, "patch_size": 16}
+    config = {
+        "model_type": "qwen3_omni_moe",
+        "thinker_config": {"vision_config": {**vision, "deepstack_visual_indexes": [8, 16, 24]}},
+    }
+    seen: Any = SimpleNamespace(
+        model=SimpleNamespace(config=config), args=SimpleNamespace(limit_mm_per_prompt={})
+    )
+    found = largest_encoder_item(seen)
+    assert found is not None
+    assert (found.width, found.mlp_width, found.output_copies) == (1152, 4304, 4)
+    assert found.pixel_elements == 65536 * 3 * 2 * 16 * 16

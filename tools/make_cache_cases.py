@@ -28,7 +28,7 @@ from vllm.v1.core import kv_cache_config_builder, kv_cache_planning, kv_cache_ut
 from vllm.v1.kv_cache_layout import KVCacheLayout
 
 LAYOUTS = [layout.name for layout in KVCacheLayout]
-ROWS = 360
+ROWS, PROMOTED = 300, 80
 
 
 def spec(draw: random.Random) -> dict[str, Any]:
@@ -117,6 +117,27 @@ def case(draw: random.Random) -> dict[str, Any]:
             "mamba_cache_mode": draw.choice(["none", "align", "all"]),
         },
     }
+
+
+def promoted(draw: random.Random) -> dict[str, Any]:
+    """Windows, chunks and full attention of one format, without the hybrid manager."""
+    row = case(draw)
+    same = {"num_kv_heads": 4, "head_size": 64, "head_size_v": 64, "dtype_bytes": 2}
+    kinds = {
+        "FullAttentionSpec": {},
+        "SlidingWindowSpec": {"sliding_window": 512},
+        "ChunkedLocalAttentionSpec": {"attention_chunk_size": 2048},
+    }
+    chosen = ["FullAttentionSpec", *draw.choices(list(kinds), k=draw.choice([1, 1, 2]))]
+    specs = [
+        {"kind": kind, "block_size": draw.choice([16, 16, 32]), **same, **kinds[kind]}
+        for kind in (chosen if draw.random() < 0.9 else chosen[1:])
+    ]
+    for each in specs:
+        if draw.random() < 0.2:
+            each["page_size_padded"] = 4 * each["block_size"] * 256 + 4096
+    pattern = [index % len(specs) for index in range(draw.choice([2, 5, 6]))]
+    return {**row, "specs": specs, "pattern": pattern, "hybrid": draw.random() < 0.2}
 
 
 def vllm_spec(fields: dict[str, Any]) -> Any:
@@ -232,8 +253,8 @@ def main() -> int:
     with mock.patch.object(
         kv_cache_config_builder, "get_kv_cache_config_builder", lambda _: default
     ):
-        while len(rows) < ROWS:
-            row = case(draw)
+        for make in [case] * ROWS + [promoted] * PROMOTED:
+            row = make(draw)
             try:
                 row["answer"] = answer(row)
             except Exception as error:  # vLLM refuses in many ways, some of them by accident
