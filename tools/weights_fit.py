@@ -82,8 +82,11 @@ class Solver:
         return single(vectors, target) or rounded(vectors, target) or summed(vectors, target)
 
     def _constant(self, points: Sequence[Point], value: int) -> int | str:
-        """The number; or the key that has it everywhere, where it is too odd for a constant."""
-        if value < 64:
+        """The number; or the key that has it everywhere, where it is too odd for a constant.
+
+        A key counts that other samples vary: on one side of a condition they may all agree.
+        """
+        if value < 4:
             return value
         names = [
             path

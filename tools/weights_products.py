@@ -114,6 +114,16 @@ def _shared(vectors: Columns, target: list[int]) -> str | None:
                 int((a + b - 1) // b) for a, b in zip(column, divisor, strict=True)
             ],
         }
+        if name.endswith("[0]"):  # height; the width stands behind it
+            more, beside = (each.replace("[0]", "[1]") for each in (name, under))
+            beside = beside if beside in vectors else under  # the same everywhere
+            if more in vectors and all(vectors[beside]):
+                shares = [
+                    s * int(a // b)
+                    for s, a, b in zip(shares, vectors[more], vectors[beside], strict=True)
+                ]
+                text = f"({name} // {under}) * ({more} // {beside})"
+                forms |= {text: shares, f"{text} + 1": [s + 1 for s in shares]}
         for text, values in forms.items():
             if values == target:
                 return text
