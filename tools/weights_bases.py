@@ -8,6 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from vllm_kv_planner.errors import PlannerError
+from vllm_kv_planner.model.describe import describe
+
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "configs"
 OWN = Path(__file__).with_name("weights_bases.json")
@@ -26,12 +29,21 @@ def published() -> dict[str, Any]:
     configs += [json.loads(line).get("config", {}) for line in presets.splitlines()]
     for config in configs:
         names = config.get("architectures") if isinstance(config, dict) else None
-        if names:
+        if names and names[0] not in found and is_planned(config):
             plain = {
                 k: v for k, v in config.items() if k not in ("quantization_config", "auto_map")
             }
-            found.setdefault(names[0], plain)
+            found[names[0]] = plain
     return found
+
+
+def is_planned(config: Mapping[str, Any]) -> bool:
+    """Whether the planner takes the config: one it refuses is none to start from."""
+    try:
+        describe(config, where="config.json")
+    except PlannerError:
+        return False
+    return True
 
 
 @cache

@@ -108,16 +108,21 @@ def _shared(vectors: Columns, target: list[int]) -> str | None:
             f"{name} // {under} // 2": [s // 2 for s in shares],
             f"({name} // {under} // 2 + 1) // 2": [(s // 2 + 1) // 2 for s in shares],
             f"2 * ({name} // {under})": [2 * s for s in shares],
+            f"{name} // {under} * {under}": [
+                s * int(b) for s, b in zip(shares, divisor, strict=True)
+            ],
             f"({name} // {under}) * ({name} // {under})": [s * s for s in shares],
             f"({name} // {under}) * ({name} // {under}) + 1": [s * s + 1 for s in shares],
             f"({name} + {under} - 1) // {under}": [
                 int((a + b - 1) // b) for a, b in zip(column, divisor, strict=True)
             ],
         }
-        if name.endswith("[0]"):  # height; the width stands behind it
-            more, beside = (each.replace("[0]", "[1]") for each in (name, under))
-            beside = beside if beside in vectors else under  # the same everywhere
-            if more in vectors and all(vectors[beside]):
+        if name.endswith("[0]"):  # height; the width stands behind it, or is the same everywhere
+            more, beside = (
+                other if (other := each.replace("[0]", "[1]")) in vectors else each
+                for each in (name, under)
+            )
+            if all(vectors[beside]):
                 shares = [
                     s * int(a // b)
                     for s, a, b in zip(shares, vectors[more], vectors[beside], strict=True)

@@ -2,8 +2,9 @@
 
 ``rule`` names the function that builds the tree (``module:function`` in this folder), ``like``
 another row whose keys this one takes (its own win). A wrapper's row has ``text``, the architecture
-of the language model inside (``by_type``: the config says), ``text_options`` for its rule, and
-``wrapper``, the function that lists the towers beside it. All other keys are options of the rule.
+of the language model inside (``registry``: the table of cache layers says), ``text_options`` for
+its rule, and ``wrapper``, the function that lists the towers beside it. All other keys are options
+of the rule.
 """
 
 from __future__ import annotations
@@ -56,28 +57,13 @@ def text_row(architecture: str) -> Row | None:
     return None if inner is None else {**inner, **found.get("text_options", {})}
 
 
-_OF_TYPE = {
-    "llama": "LlamaForCausalLM",
-    "mistral": "MistralForCausalLM",
-    "qwen2": "Qwen2ForCausalLM",
-    "qwen3": "Qwen3ForCausalLM",
-}
-"""Language models of wrappers that take any; the common ones."""
-
-
 def text_architecture(facts: Facts, row: Row) -> str:
     """Architecture of the language model inside a wrapper."""
     if row["text"] == "registry":
         from .shapes import inner_architecture_of
 
         return inner_architecture_of(facts)
-    if row["text"] != "by_type":
-        return str(row["text"])
-    listed = facts.text.get("architectures")
-    if isinstance(listed, list) and listed:
-        return str(listed[0])
-    kind = facts.text.str("model_type", default="llama")
-    return _OF_TYPE.get(kind, f"(language model of type {kind[:40]})")
+    return str(row["text"])
 
 
 @cache

@@ -39,18 +39,22 @@ _PARTS = (
 """Parts of the model by what a module's name holds, for the reader of the plan."""
 
 
-def nested(rows: Iterable[Row], names: Lookup) -> tuple[Module, ...]:
-    """The modules of rows whose conditions hold, in blocks by the names before their last part."""
+def nested(rows: Iterable[Row], names: Lookup, part: str | None = None) -> tuple[Module, ...]:
+    """The modules of rows whose conditions hold, in blocks by the names before their last part.
+
+    ``part``: of the model, that all belong to; else their names say.
+    """
     return _blocks(
         [
             (row["n"].split("."), row, names)
             for row in rows
             if "if" not in row or holds(row["if"], names)
-        ]
+        ],
+        part,
     )
 
 
-def _blocks(rows: list[tuple[list[str], Row, Lookup]]) -> tuple[Module, ...]:
+def _blocks(rows: list[tuple[list[str], Row, Lookup]], part: str | None) -> tuple[Module, ...]:
     """Rows by the first part of their names; what holds one linear layer is no block of its own."""
     made: list[Module] = []
     deeper: dict[str, list[tuple[list[str], Row, Lookup]]] = {}
@@ -59,20 +63,20 @@ def _blocks(rows: list[tuple[list[str], Row, Lookup]]) -> tuple[Module, ...]:
         if len(path) > own:
             deeper.setdefault(path[0], []).append((path, row, names))
         else:
-            made.append(_module(path, row, names))
+            made.append(_module(path, row, names, part))
     for name, inside in deeper.items():
         if sum(row["k"] == "linear" for _, row, _ in inside) == 1:
-            made += [_module(path, row, names) for path, row, names in inside]
+            made += [_module(path, row, names, part) for path, row, names in inside]
         else:
-            children = _blocks([(path[1:], row, names) for path, row, names in inside])
-            made.append(Block(name, children, part=part_of(name)))
+            children = _blocks([(path[1:], row, names) for path, row, names in inside], part)
+            made.append(Block(name, children, part=part or part_of(name)))
     return tuple(made)
 
 
-def _module(path: list[str], row: Row, names: Lookup) -> Module:
+def _module(path: list[str], row: Row, names: Lookup, part: str | None) -> Module:
     module = _MODULES[row["k"]](".".join(path), row, names)
     is_norm = row["k"] == "weight" and "norm" in path[-2 if len(path) > 1 else 0].lower()
-    return Block("", (module,), part="norms") if is_norm else module
+    return Block("", (module,), part="norms") if is_norm and part is None else module
 
 
 def part_of(name: str) -> str | None:

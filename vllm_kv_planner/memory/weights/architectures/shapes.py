@@ -188,26 +188,26 @@ def _sections(
     found: Mapping[str, Any], rows: Iterable[Row], names: Names
 ) -> Mapping[str, Sequence[Module]]:
     """What lies outside the layers, by where it is built; of towers in blocks of their own."""
-    stacks, whole = (
-        found.get("stacks", {}),
-        found.get("towers", {}) if found.get("encoder_tp") else {},
-    )
-    split: dict[tuple[str, bool], list[Row]] = {}
+    stacks, towers = found.get("stacks", {}), found.get("towers", {})
+    is_whole = bool(found.get("encoder_tp"))
+    split: dict[tuple[str, str | None], list[Row]] = {}
     for row in rows:
         if row["at"] != "layer":
-            split.setdefault((row["at"], _tower_of(row, whole) is not None), []).append(row)
+            tower = _tower_of(row, towers)
+            part = None if tower is None else "audio" if towers[tower] == ["audio"] else "vision"
+            split.setdefault((row["at"], part), []).append(row)
     sections: dict[str, list[Module]] = {}
-    for (place, is_tower), here in split.items():
+    for (place, part), here in split.items():
         made: tuple[Module, ...]
         if place in stacks:
             on, many = stacks[place]["on"], _count(stacks[place]["of"], names)
             made = tuple(
-                Block(f"{place}.{i}", nested(here, names.at(i)), part=part_of(place))
+                Block(f"{place}.{i}", nested(here, names.at(i), part), part=part or part_of(place))
                 for i in range(many)
             )
         else:
-            on, made = place, nested(here, names.at())
-        sections.setdefault(on, []).extend((Block("", made, is_tower=True),) if is_tower else made)
+            on, made = place, nested(here, names.at(), part)
+        sections.setdefault(on, []).extend((Block("", made, part, is_whole),) if part else made)
     return sections
 
 
