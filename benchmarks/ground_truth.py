@@ -253,6 +253,8 @@ def is_stand_in(name: str) -> bool:
 def record_model(name: str) -> FoundConfig:
     """The model's config: as the planner knows it, or shaped like one it knows."""
     like = likes().get(name)
+    if like is None and name in asked_configs():
+        return FoundConfig(name, asked_configs()[name], "custom")
     if like is None:
         return find_config(name)
     config: dict[str, Any] = {}

@@ -73,3 +73,10 @@ def test_windows_is_known_by_its_total_and_spills() -> None:
     assert budget.free_at_start_bytes == pytest.approx(22.5 * GIB, rel=0.01)
     assert budget.left_bytes(budget.ranks[0]) < budget.left_uncertainty_bytes(budget.ranks[0])
     assert budget.spills and budget.starts_surely
+
+
+def test_the_limit_names_its_figures() -> None:
+    answer = plan("Qwen/Qwen3-4B", gpu="RTX 3090", vllm_version="0.28", max_model_len=8192)
+    assert answer.verdict == "borderline"
+    (limit,) = answer.limits
+    assert "beside what is requested" in limit and "--other-processes" in limit

@@ -49,6 +49,19 @@ def with_given_cache(headroom: HeadroomInfo, room: int, unsure: int, kept: int) 
     return replace(headroom, left_bytes=room - kept, uncertainty_bytes=unsure)
 
 
+def no_room(budget: MemoryBudget) -> str:
+    """Why what comes after the KV cache may end the start: of the GPU that is left the least."""
+    rank = min(budget.ranks, key=budget.left_bytes)
+    spare = budget.free_at_start_bytes - rank.requested_bytes
+    sizes = (rank.later_bytes, spare, budget.left_uncertainty_bytes(rank))
+    later, beside, unsure = (gib(size).partition(" (")[0] for size in sizes)
+    return (
+        f"what the start takes after the KV cache ({later}) may not find room on the GPU, which "
+        f"has {beside} beside what is requested, give or take {unsure}; --free-memory or "
+        "--other-processes says what it has"
+    )
+
+
 def headroom_text(headroom: HeadroomInfo) -> str:
     """The largest that may find no room, and its remedy; else that all of it does."""
     certain = headroom.left_bytes - headroom.uncertainty_bytes

@@ -9,7 +9,7 @@ from ..engine_args.setup import EngineSetup
 from ..errors import PlannerError, WeightsUnknownError
 from ..records import dataclass, replace
 from ..units import GIB, gib
-from .headroom import headrooms, with_given_cache
+from .headroom import headrooms, no_room, with_given_cache
 from .request import UNKNOWN_MACHINE, Machine
 from .types import HeadroomInfo, MemoryInfo, StartMemory
 
@@ -237,9 +237,7 @@ def predicted(
             f"free memory at start ({gib(budget.free_at_start_bytes)}) is less than the engine "
             f"asks for ({gib(budget.requested_bytes)})"
         ),
-        doubt=None
-        if budget.starts_surely
-        else "what the start takes after the KV cache may not find room on the GPU",
+        doubt=None if budget.starts_surely else no_room(budget),
         headrooms=headrooms(setup, budget, rules),
         notes=(*weights.notes, *_leaner(budget.upside_bytes, rules)),
     )
