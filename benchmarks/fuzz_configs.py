@@ -200,6 +200,10 @@ def counted(answer: Callable[[], object], most: int = CALLS) -> tuple[object, in
     return value, calls
 
 
+SIGNED = ("plan.memory.available_kv_cache_bytes", "plan.headroom.left_bytes")
+"""The first as vLLM says it, -12.3 GiB; the second where an engine may start or not."""
+
+
 def negative(value: Any, where: str = "plan") -> str | None:
     """The first figure of a plan below zero or not finite."""
     if isinstance(value, Mapping):
@@ -207,7 +211,7 @@ def negative(value: Any, where: str = "plan") -> str | None:
     elif isinstance(value, (list, tuple)):
         inner = ((f"{where}[{index}]", one) for index, one in enumerate(value))
     else:
-        signed = where == "plan.memory.available_kv_cache_bytes"  # vLLM says so too: -12.3 GiB
+        signed = where in SIGNED
         least = float("-inf") if signed else 0
         wrong = isinstance(value, (int, float)) and not least <= value < float("inf")
         return f"{where} = {value}" if wrong else None

@@ -40,7 +40,7 @@ def changed(name: str, place: str, value: Any) -> JsonDict:
         (K25, "vision_config.merge_kernel_size", "must be list in a kimi_k25_vision config"),
         (K25, "text_config.first_k_dense_replace", "must be a number, is null"),
         (K25, "vision_config.video_attn_type", "must be spatial_temporal, is null"),
-        (K3, "vision_config.merge_kernel_size", "must be a list, is null"),
+        (K3, "vision_config.merge_kernel_size", "must be a list of 2 items, is null"),
         (K3, "vision_config.vt_hidden_size", "must be a number and from 1 on, is null"),
         (K3, "text_config.is_encoder_decoder", "must be true or false, is null"),
         (K3, "text_config.linear_attn_config.full_attn_layers", "must be a list, is null"),

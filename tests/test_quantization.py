@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner import plan
+from vllm_kv_planner.config.find import FoundConfig, find_config
 from vllm_kv_planner.engine_args.quantization import resolve_quantization
 from vllm_kv_planner.engine_args.quantization_checks import METHODS, check_quantization
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError, UnsupportedError
@@ -272,9 +273,6 @@ def test_the_side_file_counts(tmp_path: Path) -> None:
             {"tensor_parallel_size": 16, "enable_expert_parallel": True},
             None,
         ),
-        # experts of 1,536 by the name of other models' MLPs: 96 in blocks of 32, 48 in none
-        ("MiniMaxAI/MiniMax-M2", {"tensor_parallel_size": 16}, None),
-        ("MiniMaxAI/MiniMax-M2", {"tensor_parallel_size": 32}, "gate's and up's weight = 48"),
         # one shared expert of 512
         ("poolside/Laguna-XS.2-FP8", {"tensor_parallel_size": 8}, "output_partition_size = 64"),
     ],
@@ -290,3 +288,13 @@ def test_blocks_and_groups_of_weights(
         return
     with pytest.raises(InputError, match=message):
         planned()
+
+
+def test_blocks_of_experts_whose_width_is_the_intermediate_size() -> None:
+    """MiniMax-M2's experts are 1,536 wide, by the name of other models' MLPs."""
+    config = dict(find_config("MiniMaxAI/MiniMax-M2").config)
+    flags: dict[str, Any] = {"gpu": "H200", "tensor_parallel_size": 8, "max_model_len": 4096}
+    assert plan(FoundConfig("a/b", config, "bundled"), **flags)
+    blocks = {**config["quantization_config"], "weight_block_size": [100, 128]}
+    with pytest.raises(InputError, match="gate's and up's weight = 192 is not divisible"):
+        plan(FoundConfig("a/b", {**config, "quantization_config": blocks}, "bundled"), **flags)

@@ -18,7 +18,7 @@ from ..version import VLLM_VERSION, __version__
 from .memory import KVMemory, kv_memory, unknown_memory
 from .parts import all_notes, cache_info, draft_notes, engine_info, host_info, host_note
 from .request import PlanRequest
-from .types import FITS, GPUInfo, ModelInfo, Plan, PlannerInfo
+from .types import DOES_NOT_FIT, FITS, GPUInfo, ModelInfo, Plan, PlannerInfo
 from .verdict import Verdict, judged
 from .versions import (
     as_built,
@@ -168,7 +168,7 @@ class StandalonePlan:
             verdict=verdict.word,
             limits=verdict.limits,
             host=host,
-            headroom=memory.headroom(blocks.tightest),
+            headroom=None if verdict.word == DOES_NOT_FIT else memory.headroom(blocks.tightest),
             fits=verdict.word == FITS,
             notes=(
                 *verdict.notes,
