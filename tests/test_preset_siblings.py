@@ -179,8 +179,8 @@ SIZE_UNKNOWN = {"arnir0/Tiny-LLM", "poolside/Laguna-XS.2-FP8", "zai-org/GLM-5.3-
 """No source states how many parameters they have."""
 WEIGHTS_UNKNOWN = {
     *("BaichuanForCausalLM", "BartModel", "BartForConditionalGeneration"),
-    *("InternLMForCausalLM", "LlavaLlamaForCausalLM", "MllamaForConditionalGeneration"),
-    *("Phi3SmallForCausalLM", "MptForCausalLM", "QWenLMHeadModel", "XverseForCausalLM"),
+    *("LlavaLlamaForCausalLM", "MllamaForConditionalGeneration"),
+    *("Phi3SmallForCausalLM", "MptForCausalLM", "QWenLMHeadModel"),
 }
 """Architectures without a rule for their weights."""
 
