@@ -92,6 +92,9 @@ def test_forward_of_llama_3_8b_by_hand() -> None:
     # 0.33 cuBLAS's workspace counts besides
     assert sum(eager.values()) - eager["blas_workspace"] == 864 * MIB
     assert sum(compiled.values()) == sum(eager.values())
+    # Qwen3's layer holds gate and up while the last matrix runs: 832 MiB
+    qwen = phase(peak_of(setup_of("Qwen/Qwen3-8B", enforce_eager=True)), "forward")
+    assert sum(qwen.values()) - qwen["blas_workspace"] == 832 * MIB
 
 
 def test_experts_keep_their_workspaces() -> None:

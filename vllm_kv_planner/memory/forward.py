@@ -65,18 +65,32 @@ def _stream(rank: Rank) -> Parts:
     return parts(attention_output=attention, residual=hidden, output_projection=hidden)
 
 
+_LETS_GO = frozenset(
+    {
+        *("llama", "llama4", "llama4_text", "mistral", "ministral", "ministral3", "phi3"),
+        *("falcon_h1", "bailing_moe", "hyperclovax", "jamba", "afmoe", "glm4", "nemotron-nas"),
+    }
+)
+"""Model types whose layers give up gate and up once their product is there; others hold them while
+the last matrix runs. Source: ``models/llama.py`` ``LlamaMLP``, which others share or copy."""
+
+
 def _mlp(rank: Rank) -> Parts:
-    shapes = rank.shapes
+    shapes, text = rank.shapes, rank.setup.model.text_config
+    eager = rank.setup.args.enforce_eager
+    hidden = _width(rank, rank.hidden)
     slices = 2 if shapes.mlp_up > shapes.mlp_down_in else 1
+    holds = eager and slices == 2 and text.get("model_type") not in _LETS_GO
     return (
         *_stream(rank),
         *parts(
-            normed=_width(rank, rank.hidden) if rank.setup.args.enforce_eager else 0,
+            normed=hidden if eager else 0,
+            output_projection=hidden if holds else 0,
             gate_and_up=_width(rank, shapes.mlp_up),
             # while gate and up are computed, their input and an adapter's buffer live instead
             activated=max(
                 _width(rank, shapes.mlp_down_in),
-                _width(rank, rank.hidden) + linear_bytes(rank, slices),
+                hidden + linear_bytes(rank, slices),
             ),
         ),
     )

@@ -59,6 +59,7 @@ PLACES: dict[str, tuple[str, ...]] = {
     "GPUModelRunnerV2": ("vllm.v1.worker.gpu.model_runner:GPUModelRunner",),
     "DeviceMemoryProfiler": ("vllm.utils.mem_utils:DeviceMemoryProfiler",),
     "flashinfer_jit": ("flashinfer.jit:core",),
+    "flashinfer_fetch": ("flashinfer.jit:cubin_loader",),
     "WorkerBase": ("vllm.v1.worker.worker_base:WorkerBase",),
     "DraftModelProposer": ("vllm.v1.spec_decode.draft_model:DraftModelProposer",),
     "dflash_utils": ("vllm.v1.worker.gpu.spec_decode.dflash:utils",),

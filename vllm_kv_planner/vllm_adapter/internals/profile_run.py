@@ -181,12 +181,22 @@ class Kernels:
 
 
 def flashinfer_without_kernels() -> None:
-    """FlashInfer would compile its kernels on first use, and ask for the device's generator."""
+    """FlashInfer would fetch and compile kernels on first use, and ask for a generator."""
     torch.cuda.init = lambda: None
     torch.cuda.default_generators = Generator()
     core = optional_name("flashinfer_jit")
     if core is not None:
         core.JitSpec.build_and_load = lambda self, *args, **kwargs: Kernels(self.name)
+        name("flashinfer_fetch").download_file = fetch_nothing
+
+
+def fetch_nothing(source: str, *args: Any, **kwargs: Any) -> bool:
+    """FlashInfer's kernels for data-centre GPUs lie on a download site, which nobody asks.
+
+    Raises:
+        NotFollowed: Always; names the file.
+    """
+    raise NotFollowed(f"FlashInfer would fetch {source.rpartition('/')[2]} to compile its kernels")
 
 
 def process_after_loading(vllm_config: Any) -> None:
