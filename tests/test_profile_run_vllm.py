@@ -106,7 +106,7 @@ def test_only_what_is_compiled_is_in_more_doubt(planner: VLLMPlanner) -> None:
         plan = plan_with_budget(request, planner.plan_request, profile=planner.profile)
         mine = StandalonePlan(request).memory.infos[0]
         apart = plan.memory.activation_peak_bytes - mine.activation_peak_bytes
-        assert apart > 50 * MIB
+        assert (apart < MIB) is eager  # 832 MiB; of the compiled graph 768
         wider = math.hypot(mine.uncertainty_bytes, 0 if eager else apart)
         assert plan.memory.uncertainty_bytes == int(wider)
 
