@@ -16,7 +16,11 @@ import pytest
 from vllm_kv_planner import plan
 from vllm_kv_planner.config.find import FoundConfig, find_config
 from vllm_kv_planner.engine_args.quantization import resolve_quantization
-from vllm_kv_planner.engine_args.quantization_checks import METHODS, check_quantization
+from vllm_kv_planner.engine_args.quantization_checks import (
+    METHODS,
+    ONLINE_SHORTHANDS,
+    check_quantization,
+)
 from vllm_kv_planner.errors import ConfigError, InputError, UnknownNameError, UnsupportedError
 
 GPTQ = {"quant_method": "gptq", "bits": 4, "group_size": 128, "desc_act": False, "sym": True}
@@ -219,9 +223,24 @@ def test_methods_without_a_checkpoint_config() -> None:
 
 def test_every_method_has_a_rule() -> None:
     from vllm_kv_planner.engine_args.flag_table import flag_of
-    from vllm_kv_planner.engine_args.quantization_checks import ONLINE_SHORTHANDS
 
     assert set(flag_of("quantization").names) == set(METHODS) | set(ONLINE_SHORTHANDS)
+
+
+def test_what_every_method_asks_is_what_its_class_answers() -> None:
+    """``tools/make_quantization_methods.py`` asked vLLM 0.33's classes."""
+    file = Path(__file__).parent / "data" / "vllm_0_33_quantization_methods.json"
+    theirs = json.loads(file.read_text(encoding="utf-8"))
+    ours = {
+        name: {
+            "capability": rule.min_capability,
+            "dtypes": sorted(rule.dtypes),
+            "files": sorted(rule.files),
+        }
+        for name, rule in METHODS.items()
+    }
+    assert ours == {name: theirs[name] for name in ours}
+    assert theirs.keys() - ours.keys() <= set(ONLINE_SHORTHANDS)
 
 
 def test_the_side_file_counts(tmp_path: Path) -> None:
