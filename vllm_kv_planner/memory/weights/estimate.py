@@ -181,7 +181,7 @@ _OTHER_SHARE = 0.02
 _UNLISTED_SHARE = 0.17
 """Of a ModelOpt config without exceptions, a copy cut short: every published one has them (the
 draft layer, attention, the head). A start of Nemotron-3-Super-NVFP4 with MTP printed 12.4 % more;
-the band reaches 1.4 times as far, as ``memory/doubt.py`` has it."""
+the band reaches two fifths further."""
 
 
 def uncertainty(stage: StageWeights, rank: Rank) -> int:
