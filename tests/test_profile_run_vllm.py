@@ -128,6 +128,18 @@ def test_an_older_runner_and_its_sampler(planner: VLLMPlanner) -> None:
     assert answer["phases"]["sampler"] == pytest.approx(total, rel=0.02)
 
 
+def test_workspaces_are_sized_by_the_final_block(planner: VLLMPlanner) -> None:
+    """Gated delta's states inside a prefill: 48 heads of 128 x 128, in float32, one a block.
+
+    The block is settled once the model is there, and with it how many of 8,192 tokens' states are
+    kept: 832 tokens here, where 16 would be 1.5 GiB. The sampler's own MiB comes on top.
+    """
+    request = asked("Qwen/Qwen3.5-27B")
+    states = -(-8192 // StandalonePlan(request).setup.context.block_size)
+    kept = planner.profile(request)["kept_bytes"]
+    assert kept == pytest.approx(states * 48 * 128 * 128 * 4 + MIB, rel=0.01)
+
+
 def test_a_draft_counts(planner: VLLMPlanner) -> None:
     """Qwen3-Next's own layers for further tokens: weights, buffers, and a longer forward phase."""
     plain = asked("Qwen/Qwen3-Next-80B-A3B-Thinking", tensor_parallel_size=4)

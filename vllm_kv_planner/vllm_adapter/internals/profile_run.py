@@ -88,6 +88,7 @@ def load(vllm_config: Any) -> Any:
     kind = name("GPUModelRunnerV2" if v2 else "GPUModelRunner")
     runner = kind(vllm_config, torch.device("meta"))
     runner.load_model()
+    name("current_platform").update_block_size_for_backend(vllm_config)  # workspaces depend on it
     return runner
 
 
