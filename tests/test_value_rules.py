@@ -85,6 +85,8 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (V3, {"rope_scaling.beta_fast": -1}, "beta_fast must be a number above 0 in YaRN, is -1"),
         (V3, {"rope_scaling.original_max_position_embeddings": None}, "must be above 0 in YaRN"),
         (V4, {"head_dim": 256}, "head_dim must be 128 or 512"),
+        ("MiniMaxAI/MiniMax-M3", {"projector_hidden_size": -1}, "must be from 0 on, as the width"),
+        ("ibm-granite/granite-3.3-8b-instruct-FP8", {"logits_scaling": 0}, "a number and above 0"),
         (V4, {"o_groups": 0}, "o_groups must be a number and from 1 on, is 0"),
         (GLM_MOE, {"first_k_dense_replace": 1000}, "a number and below num_hidden_layers, is 1000"),
         (

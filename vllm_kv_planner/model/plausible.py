@@ -33,7 +33,9 @@ _EXPERTS = (
     *("n_shared_experts", "num_shared_experts"),
 )
 _WIDTHS = ("_size", "_dim", "_embeddings", "_width", "_height", "_channels")
-"""How keys of towers end that name widths of weights: torch makes none of a negative width."""
+"""How keys end that name widths of weights: torch makes none of a negative width."""
+_MAY_BE_NEGATIVE = ("window", "chunk", "pad")
+"""In keys of sizes that are no weight's: -1 is none there."""
 _SHARES = ("partial_rotary_factor", "rotary_pct", "rotary_emb_fraction")
 _WITH_EXPERTS = frozenset(
     [
@@ -68,6 +70,7 @@ def check_plausible(top: Config, text: Config) -> None:
     for config in (top,) if text.data is top.data else (top, text):
         _check_sizes(config)
         _check_others(config)
+        _check_widths(config)
         _check_sides(config, ("spatial_merge_size",), _MOST_MERGED)
         _check_ropes(config)
         for key in ("dtype", "torch_dtype"):  # names of torch's own, as transformers looks them up
@@ -173,12 +176,18 @@ def _check_rope(rope: Config) -> None:
 def _check_tower(tower: Config) -> None:
     _check_sides(tower, ("patch_size", "image_size", "temporal_patch_size"), _LARGEST_SIDE)
     _check_sides(tower, ("spatial_merge_size", "pooling_kernel_size"), _MOST_MERGED)
-    for key, value in tower.data.items():
-        if type(value) is int and value < 0 and key.endswith(_WIDTHS) and key != "window_size":
-            raise tower.refused(key, value, "must be from 0 on, as the width of a weight")
+    _check_widths(tower)
     deep = tower.data.get("deepstack_visual_indexes")
     if deep is not None and len(tower.list_of_ints("deepstack_visual_indexes")) > 1000:
         raise tower.refused("deepstack_visual_indexes", deep, "must name at most 1,000 layers")
+
+
+def _check_widths(config: Config) -> None:
+    for key, value in config.data.items():
+        if type(value) is not int or value >= 0 or not key.endswith(_WIDTHS):
+            continue
+        if not any(word in key for word in _MAY_BE_NEGATIVE):
+            raise config.refused(key, value, "must be from 0 on, as the width of a weight")
 
 
 def _check_sides(config: Config, keys: Iterable[str], maximum: int) -> None:
