@@ -32,7 +32,6 @@ _PRELOAD = (
     "vllm.v1.attention.backends.flash_attn",
     "vllm.v1.attention.backends.triton_attn",
     "torch._functorch.aot_autograd",
-    "flashinfer",
 )
 
 

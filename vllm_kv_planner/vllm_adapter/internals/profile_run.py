@@ -12,6 +12,7 @@ Source: vLLM 0.33 ``v1/worker/gpu_worker.py`` (``load_model``, ``determine_avail
 from __future__ import annotations
 
 import gc
+import signal
 import traceback
 from collections.abc import Callable
 from typing import Any
@@ -29,6 +30,9 @@ from .worker import decide_sharing, init_workspaces, join_groups
 PHASES = {"_dummy_run": "forward", "_dummy_sampler_run": "sampler", "_dummy_pooler_run": "pooler"}
 """Methods of either runner that its profile run consists of."""
 
+_SECONDS = 300
+"""A run that takes longer waits for something that never comes."""
+
 
 def profiles(vllm_config: Any) -> dict[str, Any]:
     """What every pipeline stage's first rank holds; see ``profile_rank``."""
@@ -37,6 +41,7 @@ def profiles(vllm_config: Any) -> dict[str, Any]:
     parallel = vllm_config.parallel_config
     if parallel.pipeline_parallel_size > 1:
         return {"refused": {"load": "pipeline stages are not followed"}}
+    signal.alarm(_SECONDS)  # its default is to end the process, which is this request's alone
     return profile_rank(vllm_config, 0)
 
 
@@ -51,9 +56,9 @@ def profile_rank(vllm_config: Any, rank: int) -> dict[str, Any]:
     """
     answer: dict[str, Any] = {"phases": {}, "refused": {}}
     followed = Followed(split_limited=True)
-    surroundings(vllm_config, followed)
     part = "load"
     try:
+        surroundings(vllm_config, followed)
         with name("set_current_vllm_config")(vllm_config), cuda_is_meta():
             join_groups(vllm_config, rank)
             with followed:
