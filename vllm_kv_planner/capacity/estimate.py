@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ..config.find import FoundConfig, found_config
-from ..engine_args.engine_args import EngineArgs
+from ..engine_args.engine_args import EngineArgs, EngineEnvironment
 from ..engine_args.setup import EngineSetup, described, named, resolve_setup
 from ..engine_args.value_types import shown
 from ..errors import InputError
@@ -146,17 +146,11 @@ def estimate_kv_cache(
         )
         for spec, count in count_by_identity(layers.values())
     )
-    limits = replace(
-        setup.limits.at_length(seq_len),
-        # one sequence alone: nothing else is in flight
-        max_in_flight_tokens=min(seq_len, setup.limits.max_in_flight_tokens),
-    )
-    plan = plan_kv_cache(
-        [Worker(layers=layers, available_bytes=0)],
-        limits,
-        layout=setup.cache.layout,
-        model_max_len=1,
-    )
+    # one sequence alone: nothing else is in flight
+    in_flight = min(seq_len, setup.limits.max_in_flight_tokens)
+    limits = replace(setup.limits.at_length(seq_len), max_in_flight_tokens=in_flight)
+    alone = [Worker(layers=layers, available_bytes=0)]
+    plan = plan_kv_cache(alone, limits, layout=setup.cache.layout, model_max_len=1)
     blocks = plan.workers[0] if plan.workers else None
     return KVCacheEstimate(
         model=found.id,
@@ -176,8 +170,6 @@ def estimate_kv_cache(
 
 def setup_for(found: FoundConfig, seq_len: int, dtype: str) -> EngineSetup:
     """The engine that would serve such a sequence; its length may exceed the model's."""
-    from ..engine_args.engine_args import EngineEnvironment
-
     short = dtype.lower()
     args = EngineArgs(
         model=found.id,

@@ -7,7 +7,7 @@ stands around them (``sudo``, ``sh -c``, assignments); see ``find_server.py``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from ..errors import InputError, printable
 from ..records import dataclass, field
@@ -85,12 +85,7 @@ def parse_serve_command(
         model = EngineArgs.model
     engine_args = engine_args_from(given, model=model)
     environment = read_environment(server.variables)
-    if "VLLM_ATTENTION_BACKEND" in server.variables:
-        notes.append("VLLM_ATTENTION_BACKEND is not read by vLLM 0.33; use --attention-backend")
-    others = [name for name in environment.others if name != "VLLM_ATTENTION_BACKEND"]
-    if others:
-        notes.append(f"not modelled: {', '.join(others)}")
-    notes += _device_notes(engine_args, environment)
+    notes += _notes_on(environment, engine_args)
     return ServeCommand(
         engine_args=engine_args,
         environment=environment,
@@ -188,11 +183,15 @@ def _hides_model(words: Sequence[str], prepared: Sequence[str]) -> bool:
     )
 
 
-def _device_notes(args: EngineArgs, environment: EngineEnvironment) -> list[str]:
+def _notes_on(environment: EngineEnvironment, args: EngineArgs) -> Iterator[str]:
+    """What the command's variables say that is not planned."""
+    old = "VLLM_ATTENTION_BACKEND"
+    if old in environment.others:
+        yield f"{old} is not read by vLLM 0.33; use --attention-backend"
+    others = [name for name in environment.others if name != old]
+    if others:
+        yield f"not modelled: {', '.join(others)}"
     devices = environment.visible_devices
-    if devices is None or args.num_gpus <= len(devices):
-        return []
-    return [
-        f"the command shows vLLM {len(devices)} GPUs (CUDA_VISIBLE_DEVICES) "
-        f"but asks for {args.num_gpus}"
-    ]
+    if devices is not None and args.num_gpus > len(devices):
+        shown = f"the command shows vLLM {len(devices)} GPUs (CUDA_VISIBLE_DEVICES)"
+        yield f"{shown} but asks for {args.num_gpus}"
