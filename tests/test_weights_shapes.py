@@ -56,6 +56,34 @@ def test_every_line_is_of_a_known_architecture_and_has_a_record() -> None:
         assert name in table() and family(name) is not None
 
 
+def test_another_spelling_is_the_same_class() -> None:
+    # registry.py has both names for exaone_moe.py; lines are found without regard to case
+    record = next(each for each in read(RECORDS) if each["id"] == "ExaoneMoeForCausalLM")
+    other = {**record["config"], "architectures": ["ExaoneMoEForCausalLM"]}
+    (case,) = (each for each in record["cases"] if each.keys() == {"bytes"})
+    assert list(estimate(other).num_bytes) == case["bytes"]
+
+
+def test_weights_follow_the_number_of_layers() -> None:
+    for record in read(RECORDS):
+        line = next(each for each in read(LINES) if each["id"] == record["id"])
+        if "layers" in line:
+            assert isinstance(line["layers"][1], str), record["id"]
+
+
+def test_a_tower_is_built_where_one_of_its_modalities_may_come() -> None:
+    record = next(each for each in read(RECORDS) if each["id"].startswith("Qwen2_5Omni"))
+    row = dict(next(each for each in read(LINES) if each["id"] == record["id"]))
+    assert row["towers"] == {"audio_tower": ["audio"], "visual": ["image", "video"]}
+    (whole,) = estimate(record["config"]).stages
+    assert {"audio", "vision"} <= whole.parts.keys()
+    (text,) = estimate(record["config"], language_model_only=True).stages
+    # 8,192 rows of the encoder's rope beside the towers themselves
+    more = {kind: whole.parts[kind] - text.parts.get(kind, 0) for kind in whole.parts}
+    assert {kind for kind, size in more.items() if size} == {"audio", "vision", "rotary"}
+    assert more["rotary"] % 8192 == 0
+
+
 def names(values: Mapping[str, Any]) -> Any:
     """A lookup in a dictionary."""
     return values.get

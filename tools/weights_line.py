@@ -148,6 +148,8 @@ def line(
         made["stacks"] = maker.outside
     made["rows"] = rows
     only = {**untouched([*samples, *beside], names), **pinned(samples, names, solver)}
+    if inner is not None:  # what the language model's config may state is its own rule's affair
+        only = {key: known for key, known in only.items() if "." in key or known != [None]}
     if is_flat and "text" in (registry.row(architecture) or {}):
         only["model_type"] = [first.facts.text.get("model_type")]
     if only:
