@@ -90,7 +90,7 @@ def test_objects_that_a_class_leaves_as_they_are() -> None:
     [
         (f"{SPARSE}.sparse_num_index_heads", 3, "must be num_key_value_heads's, 4, is 3"),
         ("text_config.intermediate_size", 3071, "a multiple of 32, is 3071"),  # MXFP8's blocks
-        ("text_config.dense_intermediate_size", -1, "from 0 on, is -1"),
+        ("text_config.dense_intermediate_size", -1, "must be from 0 on, as the width"),
     ],
 )
 def test_widths_of_minimax_m3(place: str, value: int, says: str) -> None:
