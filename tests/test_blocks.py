@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.kv_cache.capacity import KVCachePlan, Worker, plan_kv_cache
 from vllm_kv_planner.kv_cache.groups import group_layers
 from vllm_kv_planner.kv_cache.specs import (
@@ -205,3 +206,22 @@ def test_block_outermost_layouts_pack_mixed_pages(layout: str) -> None:
     groups = group_layers(layers, layout)
     # a block of the two attention pages (131,072 bytes) has room for one state
     assert [len(group.layers) for group in groups] == [2, 1, 1, 1, 1, 1, 1]
+
+
+def test_windows_of_two_sizes_are_not_stored_as_full_attention() -> None:
+    """vLLM ends with "must have the same window size" (``merge_window_sizes``)."""
+    layers = named(full(), sliding(512), sliding(1024))
+    with pytest.raises(UnsupportedError, match="windows of several sizes"):
+        group_layers(layers, "LBNHC", hybrid_kv_cache_manager=False)
+    assert len(group_layers(layers, "LBNHC")) == 3
+    one_size = named(full(), sliding(512), sliding(512))
+    assert len(group_layers(one_size, "LBNHC", hybrid_kv_cache_manager=False)) == 1
+
+
+def test_latents_beside_pages_that_they_do_not_divide() -> None:
+    """18,432 bytes beside 20,480: a latent page is not padded, a chunk not kept in full."""
+    latent = MLAAttentionSpec(block_size=16, head_size=576, dtype_bytes=2)
+    heads = {"num_kv_heads": 4, "head_size": 80, "head_size_v": 80, "dtype_bytes": 2}
+    chunks = ChunkedLocalAttentionSpec(block_size=16, attention_chunk_size=8192, **heads)
+    with pytest.raises(UnsupportedError, match="to one size: latent"):
+        group_layers(named(latent, chunks), "LBNHC")

@@ -81,5 +81,7 @@ def test_vllm_answers(row: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("row", [row for row in ROWS if "refused" in row["answer"]])
 def test_what_vllm_refuses_is_refused(row: dict[str, Any]) -> None:
-    with pytest.raises(UnsupportedError):
+    with pytest.raises(UnsupportedError) as refusal:
         plan_of(row)
+    words = str(refusal.value)
+    assert len(words) > 30 and "\n" not in words

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from tests.memory_engines import LLAMA, peak_of, phase, rank_of, setup_of
-from vllm_kv_planner.memory.activation import activation_peak, bounded
-from vllm_kv_planner.memory.experts import expert_workspace
+from tests.memory_engines import LLAMA, V1, peak_of, phase, rank_of, setup_of
+from vllm_kv_planner.memory.activation import activation_peak, bounded, runner_buffers
+from vllm_kv_planner.memory.experts import expert_kernel, expert_workspace
 from vllm_kv_planner.memory.forward import forward_phase, linear_bytes
 
 
@@ -211,3 +211,45 @@ def test_float32_experts_take_twice_the_workspace() -> None:
         for dtype in ("bfloat16", "float32")
     )
     assert whole == 2 * half == 4 * T * 8 * 2048 * 2
+
+
+@pytest.mark.parametrize(
+    ("gpu", "flags", "kernel"),
+    [
+        ("H100", {"tensor_parallel_size": 8}, "triton"),
+        ("H100", {"tensor_parallel_size": 8, "enable_expert_parallel": True}, "own"),
+        (
+            "H100",
+            {"tensor_parallel_size": 4, "data_parallel_size": 4, "enable_expert_parallel": True},
+            "own",
+        ),
+        ("B200", {"tensor_parallel_size": 8}, "own"),
+        ("A100-80GB", {"tensor_parallel_size": 8, "enable_expert_parallel": True}, "triton"),
+    ],
+)
+def test_whose_kernels_run_block_quantised_experts(
+    gpu: str, flags: dict[str, Any], kernel: str
+) -> None:
+    """FlashInfer's on Hopper under expert parallelism, on data-centre Blackwell always."""
+    assert expert_kernel(rank_of(setup_of("deepseek-ai/DeepSeek-V3", gpu, **flags), "0.33.0")) == (
+        kernel
+    )
+
+
+def test_what_the_runners_keep_by_hand() -> None:
+    """Llama 3.1: 1,024 requests, 128,256 words in masks of 32 a number; limits of the sampler."""
+    kept = dict(runner_buffers(rank_of(setup_of(), "0.33.0")))
+    assert kept == {
+        "input_buffers": T * (4 + 8 + 1),
+        "penalty_counts": 1024 * 128_256 * 4,
+        "prompt_mask": 1024 * 4008 * 4,
+        "grammar_mask": 1024 * 4008 * 4,
+        "logit_bias": 1024 * 4 * (1024 + 2 * 1024 + 128),
+        "bad_words": 1024 * 4 * (1024 + 128 + 1),
+    }
+    older = dict(runner_buffers(rank_of(setup_of(environment=V1), "0.33.0")))
+    # token ids, positions and slots; 512 blocks of 16 a request
+    assert older == {"input_buffers": T * (4 + 8 + 8 + 4), "block_table": 1024 * 512 * 4}
+    drafted = {"method": "ngram", "num_speculative_tokens": 3}
+    more = dict(runner_buffers(rank_of(setup_of(speculative_config=drafted), "0.33.0")))
+    assert more["grammar_mask"] == 4 * kept["grammar_mask"]

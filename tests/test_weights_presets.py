@@ -13,8 +13,12 @@ from typing import Any
 import pytest
 
 from vllm_kv_planner.config.presets import find_preset
+from vllm_kv_planner.errors import UnsupportedError
+from vllm_kv_planner.memory.weights.experts import uses_triton_mxfp4
+from vllm_kv_planner.memory.weights.quantization.base import Quantization
+from vllm_kv_planner.memory.weights.rank import Rank
 
-from .weight_cases import estimate
+from .weight_cases import LLAMA_8B, estimate
 
 FILE = Path(__file__).parent / "data" / "vllm_0_33_preset_weights.jsonl"
 ROWS = list(map(json.loads, FILE.read_text(encoding="utf-8").splitlines()))
@@ -41,3 +45,38 @@ def test_bytes_are_vllms(row: dict[str, Any]) -> None:
         preset.config, dtype=row["dtype"], tensor_parallel_size=2, pipeline_parallel_size=2
     )
     assert list(found.num_bytes) == row["bytes"]
+
+
+def test_language_model_alone_has_no_encoder() -> None:
+    preset = find_preset("google/gemma-3-12b-it")
+    assert preset is not None
+    whole = estimate(preset.config).stages[0]
+    alone = estimate(preset.config, language_model_only=True).stages[0]
+    assert "vision" in whole.parts and "vision" not in alone.parts
+    assert whole.num_bytes - alone.num_bytes == whole.parts["vision"]
+
+
+def test_groups_of_layers_fetched_in_turn_are_refused() -> None:
+    with pytest.raises(UnsupportedError, match="offload-group-size"):
+        estimate(LLAMA_8B, offload_group_size=1)
+
+
+@pytest.mark.parametrize(
+    ("backend", "capability", "triton"),
+    [
+        ("triton", (10, 0), True),
+        ("auto", (9, 0), True),
+        ("auto", (10, 0), False),
+        ("auto", (8, 0), False),
+        ("marlin", (9, 0), False),
+    ],
+)
+def test_whose_kernel_runs_mxfp4(backend: str, capability: tuple[int, int], triton: bool) -> None:
+    """OpenAI's Triton kernels pad what they multiply: on Hopper, or where they are asked for."""
+    rank = Rank(
+        dtype="bfloat16",
+        quantization=Quantization(),
+        moe_backend=backend,
+        compute_capability=capability,
+    )
+    assert uses_triton_mxfp4(rank) is triton

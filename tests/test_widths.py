@@ -121,3 +121,21 @@ def test_numbers_of_a_config() -> None:
     assert widths._int({"a": [2, True, 7, "9"], "b": 8}, "a", "b") == 7
     assert widths._int({"a": [], "b": 8}, "a", "b") == 8
     assert widths._int({}, "a") is None
+
+
+@pytest.mark.parametrize(
+    ("config", "dense"),
+    [
+        ({}, False),
+        ({"first_k_dense_replace": 1}, True),  # DeepSeek
+        ({"moe_layer_start_index": 3}, True),  # Ernie 4.5
+        ({"decoder_sparse_step": 1}, False),
+        ({"decoder_sparse_step": 2}, True),  # Qwen
+        ({"interleave_moe_layer_step": 2}, True),  # Llama 4 Maverick
+        ({"moe_layer_freq": 2}, True),
+        ({"mlp_only_layers": [0]}, True),
+        ({"enable_moe_block": True}, True),  # Gemma 4: both in every layer
+    ],
+)
+def test_which_mixtures_have_plain_layers_too(config: dict[str, object], dense: bool) -> None:
+    assert widths._some_dense(config) is dense
