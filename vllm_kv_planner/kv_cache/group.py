@@ -110,7 +110,7 @@ class KVCacheGroup:
 
     def on_worker(self, worker_layers: Layers) -> KVCacheGroup:
         """What of this group lies on a pipeline stage that has only ``worker_layers``."""
-        if len(worker_layers) >= len(self.layers) and self.layers.keys() <= worker_layers.keys():
+        if self.layers.keys() <= worker_layers.keys():
             return self
         kept = {name: spec for name, spec in self.layers.items() if name in worker_layers}
         return KVCacheGroup(kept, next(iter(kept.values()), self.spec), self.one_spec)
