@@ -103,6 +103,39 @@ def test_qwen3_5_on_0_17_1(gib: tuple[float, float], tokens: int) -> None:
     assert least is not None and most is not None and least <= tokens <= most
 
 
+@pytest.mark.parametrize(
+    ("version", "tokens"), [("0.20.0", 40_016), ("0.20.1", 285_741), ("0.20.2", 285_741)]
+)
+def test_the_log_counts_tokens_by_concurrency_from_0_20_1(version: str, tokens: int) -> None:
+    """A published start of 0.20.2 on RTX 5090 printed 286,007 tokens for 4.58 GiB."""
+    answer = plan(
+        "nvidia/Gemma-4-26B-A4B-NVFP4",
+        gpu="RTX 5090",
+        vllm_version=version,
+        max_model_len=256_000,
+        kv_cache_dtype="fp8_e4m3",
+        max_num_batched_tokens=16384,
+        max_num_seqs=2,
+        kv_cache_memory_bytes=4_917_737_881,
+    )
+    assert answer.kv_cache.kv_cache_size_tokens == tokens
+
+
+@pytest.mark.parametrize(("version", "word"), [("0.19.0", "fits"), ("0.20.0", "does_not_fit")])
+def test_fewer_states_than_sequences_are_refused_from_0_20(version: str, word: str) -> None:
+    """A published start of 0.19.0 on A100 ran with 3.74 GiB, 48,576 tokens and 256 sequences."""
+    answer = plan(
+        "Qwen/Qwen3.5-35B-A3B",
+        gpu="A100-SXM-80GB",
+        vllm_version=version,
+        max_model_len=16384,
+        kv_cache_memory_bytes=4_015_794_422,
+    )
+    assert answer.verdict == word
+    if word == "fits":
+        assert answer.kv_cache.kv_cache_size_tokens == 48_576
+
+
 def test_nemotron_super_on_0_19_with_a_draft() -> None:
     """A published start on GB10 printed 1,399,712 tokens and 27.81x for 36.25 GiB."""
     answer = plan(

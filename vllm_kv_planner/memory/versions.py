@@ -146,8 +146,17 @@ class VersionRules(PlanningRules):
         (0, 33), began="cuBLAS starts before the first snapshot", moves=("outside PyTorch",)
     )
     """cuBLAS is started before the first snapshot: its workspace is not the engine's."""
-    refuses_sequences_without_state = Between((0, 19))
-    """More sequences than blocks: no start, where states and full CUDA graphs are there."""
+    refuses_sequences_without_state = Between((0, 20))
+    """More sequences than blocks: no start, where states and full CUDA graphs are there.
+
+    Source: ``config/compilation.py`` of 0.20.0; 0.19.1 captures fewer graphs instead
+    (``adjust_cudagraph_sizes_for_mamba_cache``).
+    """
+
+    @property
+    def logs_tokens_by_concurrency(self) -> bool:
+        """``tokens_by_concurrency`` came with 0.20.1 (``_report_kv_cache_config``), not 0.20.0."""
+        return self.tokens_by_concurrency or (self.version == (0, 20) and self.patch >= 1)
 
     def deducts_graphs(self, uses_v2: bool, platform: str) -> bool:
         """The CUDA graph estimate comes off the KV cache.

@@ -142,7 +142,7 @@ def as_logged(
     blocks: KVCachePlan, rules: VersionRules | None, limits: RequestLimits
 ) -> KVCachePlan:
     """The plan with the token count as that version's log has it."""
-    if rules is None or rules.tokens_by_concurrency or not blocks.workers:
+    if rules is None or rules.logs_tokens_by_concurrency or not blocks.workers:
         return blocks
     groups = blocks.workers[0].groups
     tokens = blocks.num_gpu_blocks // len(groups) * min(group.spec.block_size for group in groups)
