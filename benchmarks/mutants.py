@@ -16,227 +16,32 @@ Which test runs which line is asked of coverage once per test file and kept in `
 from __future__ import annotations
 
 import argparse
-import ast
 import bisect
 import contextlib
 import itertools
-import json
 import os
-import random
 import select
 import shutil
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from hashlib import sha256
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FunctionType, ModuleType
 from typing import Any
 
-import libcst
 import pytest
-from libcst.metadata import MetadataWrapper, PositionProvider
-from mutmut.mutation.mutators import mutation_operators
 
-ROOT = Path(__file__).resolve().parent.parent
-PACKAGE = "vllm_kv_planner"
-FOLDERS = ("kv_cache", "memory", "engine_args")
-KEPT = ROOT / "build" / "mutants"
+sys.path.append(str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.mutant_places import FOLDERS, PACKAGE, ROOT, Mutant, drawn
+from benchmarks.mutant_tests import Coverage, environment
+
 PATIENCE = 20
 """So many times its tests' seconds a mutant may take before it counts as endless, and noticed."""
 ANEW = 400
 """Tests at most of a mutant that needs an interpreter of its own."""
-NEVER = libcst.Annotation | libcst.Decorator | libcst.Import | libcst.ImportFrom
-
-
-@dataclass(frozen=True)
-class Mutant:
-    """One file with one small mistake in it."""
-
-    path: str
-    line: int
-    operator: str
-    change: str
-    source: str
-
-    def __str__(self) -> str:
-        return f"{self.path}:{self.line} {self.operator}: {self.change}"
-
-
-class Places(libcst.CSTVisitor):
-    """Every node of a file that an operator changes, with what it may become."""
-
-    METADATA_DEPENDENCIES = (PositionProvider,)
-
-    def __init__(self, path: Path) -> None:
-        super().__init__()
-        self.path = path
-        self.found: list[tuple[int, str, libcst.CSTNode, list[libcst.CSTNode]]] = []
-        source = path.read_text(encoding="utf-8")
-        self.module = MetadataWrapper(libcst.parse_module(source), unsafe_skip_copy=True)
-        self.module.visit(self)
-
-    def on_visit(self, node: libcst.CSTNode) -> bool:
-        """Note what the operators make of the node; go on into it unless it changes no plan."""
-        if isinstance(node, NEVER) or _sentence(node) or _exported(node):
-            return False
-        for kind, operator in mutation_operators:
-            made = list(operator(node)) if isinstance(node, kind) else []
-            if made:
-                line = self.get_metadata(PositionProvider, node).start.line
-                self.found.append((line, operator.__name__.removeprefix("operator_"), node, made))
-        return True
-
-    def mutant(self, index: int, draw: random.Random) -> Mutant | None:
-        """One of the mutants of a place; none where it is the same program or no program."""
-        line, name, old, made = self.found[index]
-        new = made[0] if name == "string" else draw.choice(made)
-        before = self.module.module.code
-        changed = self.module.module.deep_replace(old, new)
-        assert isinstance(changed, libcst.Module)
-        after = changed.code
-        with contextlib.suppress(SyntaxError):
-            if ast.dump(ast.parse(after)) != ast.dump(ast.parse(before)):
-                code = [libcst.Module([]).code_for_node(node) for node in (old, new)]
-                change = " => ".join(" ".join(text.split()) for text in code)
-                return Mutant(str(self.path.relative_to(ROOT)), line, name, change, after)
-        return None
-
-
-def _sentence(node: libcst.CSTNode) -> bool:
-    return isinstance(node, libcst.SimpleString) and " " in node.value
-
-
-def _exported(node: libcst.CSTNode) -> bool:
-    target = node.targets[0].target if isinstance(node, libcst.Assign) else None
-    return isinstance(target, libcst.Name) and target.value == "__all__"
-
-
-def drawn(folders: Iterable[str], number: int, seed: int) -> list[Mutant]:
-    """So many mutants out of each folder, every place as likely as any other."""
-    draw = random.Random(seed)
-    mutants: list[Mutant] = []
-    for folder in folders:
-        files = [Places(path) for path in sorted((ROOT / PACKAGE / folder).rglob("*.py"))]
-        places = [(file, index) for file in files for index in range(len(file.found))]
-        draw.shuffle(places)
-        made = (file.mutant(index, draw) for file, index in places)
-        mutants += itertools.islice((mutant for mutant in made if mutant), number)
-    return mutants
-
-
-class Coverage:
-    """Which tests run which line, asked of coverage once per test file and kept in ``build/``.
-
-    A line is its file and its text, so that it is found again when others move it.
-    """
-
-    def __init__(self, tree: Path, patterns: Iterable[str]) -> None:
-        self.seconds: dict[str, float] = {}
-        self.by_line: dict[str, dict[str, set[str]]] = {}
-        for path in sorted({path for each in patterns for path in (ROOT / "tests").glob(each)}):
-            name = sha256(path.read_bytes()).hexdigest()[:16]
-            kept = KEPT / f"{path.stem}-{name}.json"
-            if not kept.is_file():
-                KEPT.mkdir(parents=True, exist_ok=True)
-                collect = [sys.executable, __file__, "--collect", str(kept), f"tests/{path.name}"]
-                subprocess.run(collect, cwd=tree, env=_environment(tree), check=True)
-            found = json.loads(kept.read_text(encoding="utf-8"))
-            self.seconds.update(found["seconds"])
-            tests = list(found["seconds"])
-            for file, lines in found["lines"].items():
-                for text, indexes in lines.items():
-                    held = self.by_line.setdefault(file, {}).setdefault(text, set())
-                    held.update(tests[index] for index in indexes)
-
-    def tests_of(self, mutant: Mutant) -> list[str]:
-        """The tests that run the mutant's statement, cheapest first.
-
-        For what runs on import, those of the whole file.
-        """
-        lines = self.by_line.get(mutant.path, {})
-        source = (ROOT / mutant.path).read_text(encoding="utf-8")
-        tree = ast.parse(source)
-        found: list[set[str]] = list(lines.values())
-        # the statement's own; where it was changed since, its function's
-        for span in (_statement(tree, mutant.line), _function(tree, mutant.line)):
-            texts = source.splitlines()[span.start - 1 : span.stop - 1] if span else []
-            here = [lines[text.strip()] for text in texts if text.strip() in lines]
-            if any(here):
-                found = here
-                break
-        return sorted(set().union(*found), key=lambda test: self.seconds[test])
-
-
-def _statement(tree: ast.Module, line: int) -> range:
-    """The lines of the innermost statement, of a block its head; none for what runs on import."""
-    span = range(0)
-    for function in ast.walk(tree):
-        if not isinstance(function, ast.FunctionDef):
-            continue
-        for node in (node for each in function.body for node in ast.walk(each)):
-            if not isinstance(node, ast.stmt):
-                continue
-            body = getattr(node, "body", None)
-            end = body[0].lineno - 1 if body else node.end_lineno or node.lineno
-            here = range(node.lineno, max(end, node.lineno) + 1)
-            if line in here and (not span or len(here) < len(span)):
-                span = here
-    return span
-
-
-def _function(tree: ast.Module, line: int) -> range:
-    """The lines of the innermost function; none outside."""
-    spans = (
-        range(node.lineno, (node.end_lineno or node.lineno) + 1)
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef)
-    )
-    return min((span for span in spans if line in span), key=len, default=range(0))
-
-
-class _Recorder:
-    """A pytest plugin: each test is a context of coverage, its seconds of processor are noted."""
-
-    def __init__(self, coverage: Any) -> None:
-        self.coverage = coverage
-        self.seconds: dict[str, float] = {}
-
-    @pytest.hookimpl(hookwrapper=True)
-    def pytest_runtest_protocol(self, item: pytest.Item) -> Iterator[None]:
-        self.coverage.switch_context(item.nodeid)
-        began = sum(os.times()[:4])
-        yield
-        self.seconds[item.nodeid] = round(sum(os.times()[:4]) - began, 4)
-
-
-def collect(kept: Path, test_file: str) -> None:
-    """Run one test file in the copy that is the working directory, and keep what ran what."""
-    import coverage
-
-    folders = [f"{PACKAGE}/{folder}/*" for folder in FOLDERS]
-    measured = coverage.Coverage(data_file=None, include=folders, config_file=False)
-    recorder = _Recorder(measured)
-    measured.start()
-    pytest.main(["-q", "-p", "no:cacheprovider", test_file], plugins=[recorder])
-    measured.stop()
-    index = {test: number for number, test in enumerate(recorder.seconds)}
-    lines: dict[str, dict[str, list[int]]] = {}
-    data = measured.get_data()
-    for file in data.measured_files():
-        source = Path(file).read_text(encoding="utf-8").splitlines()
-        held = lines.setdefault(str(Path(file).relative_to(Path.cwd())), {})
-        for line, tests in data.contexts_by_lineno(file).items():
-            text = source[line - 1].strip()
-            held[text] = sorted({*held.get(text, ()), *(index[t] for t in tests if t in index)})
-    kept.write_text(json.dumps({"seconds": recorder.seconds, "lines": lines}), encoding="utf-8")
-
-
-def _environment(tree: Path) -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(tree), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def _functions(holder: Any, module: str) -> Iterator[tuple[str, FunctionType]]:
@@ -374,7 +179,7 @@ class Campaign:
                 [*command, *tests[:ANEW]],
                 check=False,
                 cwd=self.tree,
-                env=_environment(self.tree),
+                env=environment(self.tree),
                 capture_output=True,
                 text=True,
                 timeout=PATIENCE * self.seconds,
@@ -403,18 +208,14 @@ def main() -> int:
     parser.add_argument("--number", type=int, default=40, help="mutants of each folder")
     parser.add_argument("--tests", nargs="+", default=["test_*.py"], metavar="GLOB")
     parser.add_argument("--seconds", type=float, default=60, help="of tests a mutant")
-    parser.add_argument("--collect", type=Path, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    if args.collect:
-        collect(args.collect, args.folders[0])
-        return 0
     with tempfile.TemporaryDirectory() as folder:
         tree = Path(folder) / "copy"
         copied(tree)
         coverage = Coverage(tree, args.tests)
         mutants = drawn(args.folders, args.number, args.seed)
         campaign = Campaign(mutants, coverage, tree, args.seconds)
-        os.environ.update(_environment(tree))
+        os.environ.update(environment(tree))
         os.chdir(tree)
         sys.dont_write_bytecode = True
         sys.path.insert(0, str(tree))
