@@ -24,7 +24,7 @@ from vllm_kv_planner.records import replace
 
 FEWEST = 4
 """Other sources from which a row is made anew; with fewer the bundled row stays."""
-WIDENED = 1.2
+WIDENED = 1.4
 """The rules themselves were read in these logs: a source nobody has seen has more to it."""
 _SAME = {"graz-dev": "akamaslabs", "TheBuccaneer": "thebuccaneer"}
 """Owners that publish the same studies."""

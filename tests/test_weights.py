@@ -392,3 +392,13 @@ def test_what_older_versions_ran_as_llama(
         pytest.skip("needs ../shared/configs")
     (found,) = estimate(json.loads(path.read_text()), version=(0, 22)).num_bytes
     assert found == (parameters + padding + positions * 128) * BF16 + 32 * SCALES
+
+
+def test_latent_attention_keeps_a_quantised_matrix_twice() -> None:
+    """vLLM 0.33 executed on DeepSeek-V3 at TP 8: 4 MiB a layer (``benchmarks/memory_parity.py``)."""
+    config = find_config("deepseek-ai/DeepSeek-V3").config
+    (stage,) = estimate(config, tensor_parallel_size=8).stages
+    heads, copies = 128 // 8, 61
+    assert stage.processing_bytes == copies * heads * (128 + 128) * 512 * 2 == copies * 4 << 20
+    plain = {key: value for key, value in config.items() if key != "quantization_config"}
+    assert estimate(plain, tensor_parallel_size=8).stages[0].processing_bytes == 0

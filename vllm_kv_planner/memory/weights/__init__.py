@@ -91,6 +91,7 @@ def weights_per_rank(
         moe_backend=args.moe_backend,
         vit_tensor_parallel_size=1 if args.mm_encoder_tp_mode == "data" else size,
         version=version,
+        absorbs=description.use_mla,
     )
     drafted = draft_tensors(
         facts,

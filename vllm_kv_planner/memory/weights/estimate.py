@@ -128,6 +128,8 @@ def processed(tensors: Sequence[Tensor], rank: Rank) -> list[Tensor]:
     Kernels want weights in layouts of their own. Most keep the size; the exceptions known are
     here. What is not derived widens ``uncertainty``.
     """
+    if rank.absorbs:
+        tensors = [*tensors, *_absorbed(tensors, rank.dtype)]
     if rank.quantization.name == "gpt_oss_mxfp4" and uses_triton_mxfp4(rank):
         if rank.version <= (0, 19):
             return [*tensors, *_layout_of_0_19(tensors)]
@@ -137,6 +139,25 @@ def processed(tensors: Sequence[Tensor], rank: Rank) -> list[Tensor]:
     if is_marlin and not rank.quantization.keeps_zeros:
         return [tensor for tensor in tensors if not tensor.name.endswith("qzeros")]
     return list(tensors)
+
+
+_A_BYTE = {"float8_e4m3fn": 1, "int8": 1, "uint8": 2, "int32": 2}
+"""Weights in a byte of a quantised matrix, by its dtype; words hold 4-bit weights."""
+
+
+def _absorbed(tensors: Sequence[Tensor], dtype: str) -> list[Tensor]:
+    """Copies of ``kv_b_proj`` in the model's dtype, which latent attention multiplies by.
+
+    Views of the matrix itself where that is not quantised. Source:
+    ``layers/attention/mla_attention.py`` ``process_weights_after_loading``; seen executed:
+    4 MiB a layer of DeepSeek-V3 at TP 8.
+    """
+    ends = tuple(f".kv_b_proj.{name}" for name in ("weight", "weight_packed", "qweight"))
+    return [
+        Tensor(f"{each.name} absorbed", (each.num_bytes * _A_BYTE[each.dtype],), dtype, each.part)
+        for each in tensors
+        if each.name.endswith(ends) and each.dtype in _A_BYTE
+    ]
 
 
 _MORE_AT_0_19 = 0.0812

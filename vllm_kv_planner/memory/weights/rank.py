@@ -67,6 +67,7 @@ class Rank:
             ``VersionRules.loads_split_limited``.
         vit_tensor_parallel_size: GPUs that share the vision tower; 1 where every GPU holds all
             of it (``--mm-encoder-tp-mode data``).
+        absorbs: Latent attention multiplies by ``kv_b_proj``'s halves in the model's dtype.
     """
 
     dtype: str
@@ -80,6 +81,7 @@ class Rank:
     vit_tensor_parallel_size: int = 1
     version: tuple[int, int] = (0, 33)
     split_limited: bool = False
+    absorbs: bool = False
 
     @property
     def experts_cut_by(self) -> int:
