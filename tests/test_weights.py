@@ -395,7 +395,7 @@ def test_what_older_versions_ran_as_llama(
 
 
 def test_latent_attention_keeps_a_quantised_matrix_twice() -> None:
-    """vLLM 0.33 executed on DeepSeek-V3 at TP 8: 4 MiB a layer (``benchmarks/memory_parity.py``)."""
+    """vLLM 0.33 executed on DeepSeek-V3, TP 8: 4 MiB a layer (``benchmarks/memory_parity.py``)."""
     config = find_config("deepseek-ai/DeepSeek-V3").config
     (stage,) = estimate(config, tensor_parallel_size=8).stages
     heads, copies = 128 // 8, 61
