@@ -114,8 +114,12 @@ class GPU:
         """Bytes that vLLM's batch defaults compare with 70 and 160 GiB.
 
         NVML's total; CUDA's where NVML reports none (GB10) and on ROCm, as
-        ``get_device_total_memory`` does in vllm/platforms (0.33).
+        ``get_device_total_memory`` does in vllm/platforms (0.33). Of AMD's APUs amdsmi tells what
+        the BIOS carves out, half a GiB unless somebody set it: nothing is counted for them. A
+        Strix Halo with 80 GiB took the small steps at 0.28.
         """
+        if self.kind == "embedded" and self.platform == "rocm":
+            return 0
         return self.nvml_total_bytes or self.total_memory_bytes
 
     @property
