@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from vllm_kv_planner import plan
 from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.memory.weights.architectures import family, rule, table
@@ -402,3 +403,15 @@ def test_latent_attention_keeps_a_quantised_matrix_twice() -> None:
     assert stage.processing_bytes == copies * heads * (128 + 128) * 512 * 2 == copies * 4 << 20
     plain = {key: value for key, value in config.items() if key != "quantization_config"}
     assert estimate(plain, tensor_parallel_size=8).stages[0].processing_bytes == 0
+
+
+def test_a_loader_that_keeps_files_in_unified_memory_is_unsure() -> None:
+    """Published starts of GB10 at 0.28: 23.2 GiB for the KV cache, where 46 were planned."""
+    name, flags = "nvidia/Qwen3.6-35B-A3B-NVFP4", {"gpu_memory_utilization": 0.6}
+    plain = plan(name, gpu="GB10", **flags)
+    loaded = plan(name, gpu="GB10", load_format="fastsafetensors", **flags)
+    more = (loaded.memory.uncertainty_bytes or 0) - (plain.memory.uncertainty_bytes or 0)
+    assert more > 0.9 * (plain.memory.weights_bytes or 0)
+    assert any("--load-format" in note for note in loaded.notes)
+    other = plan(name, gpu="RTX 5090", load_format="fastsafetensors", **flags)
+    assert not any("--load-format" in note for note in other.notes)

@@ -20,6 +20,7 @@ from ...engine_args.setup import EngineSetup, Keyed
 from ...errors import UnsupportedError
 from ...model.config import Config
 from ...model.description import ModelDescription
+from ...records import replace
 from ...version import VLLM_MINOR
 from ..versions import VersionRules
 from .architectures import build, family, text_row
@@ -198,7 +199,7 @@ def setup_weights(
     if named is not None and setup.facts.quantization is None:
         raise UnsupportedError(weights_unknown(named))
     resolved = setup.resolved
-    return weights_per_rank(
+    found = weights_per_rank(
         setup.model,
         setup.args,
         dtype=resolved.dtype.name,
@@ -212,8 +213,22 @@ def setup_weights(
         draft=None if setup.draft is None or setup.draft.method == "mtp" else setup.draft.model,
         draft_quantization=own_quantization(setup),
     )
+    if not setup.gpu.unified_memory or setup.args.load_format not in _BY_THE_HOST:
+        return found
+    beside = max(stage.loaded_bytes for stage in found.stages)
+    return replace(
+        found,
+        uncertainty_bytes=found.uncertainty_bytes + beside,
+        notes=(*found.notes, _LOADED_TWICE),
+    )
 
 
+_BY_THE_HOST = ("fastsafetensors", "instanttensor")
+"""Loaders that read files into memory of their own first (``model_loader/weight_utils.py``)."""
+_LOADED_TWICE = (
+    "the GPU's memory is the host's: what --load-format fastsafetensors or instanttensor still holds "
+    "counts as the engine's; published starts of 0.28 on GB10 had a whole checkpoint less"
+)
 UNLISTED = (
     "this copy of the quantisation's config lists no layer that is not quantised, which published "
     "checkpoints do: the weights may be a sixth more"
