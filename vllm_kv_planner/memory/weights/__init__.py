@@ -226,8 +226,8 @@ def setup_weights(
 _BY_THE_HOST = ("fastsafetensors", "instanttensor")
 """Loaders that read files into memory of their own first (``model_loader/weight_utils.py``)."""
 _LOADED_TWICE = (
-    "the GPU's memory is the host's: what --load-format fastsafetensors or instanttensor still holds "
-    "counts as the engine's; published starts of 0.28 on GB10 had a whole checkpoint less"
+    "the GPU's memory is the host's: what --load-format fastsafetensors or instanttensor still "
+    "holds counts as the engine's; published starts of 0.28 on GB10 had a whole checkpoint less"
 )
 UNLISTED = (
     "this copy of the quantisation's config lists no layer that is not quantised, which published "
