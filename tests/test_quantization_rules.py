@@ -211,8 +211,9 @@ def test_a_rank_holds_whole_groups(quantization: dict[str, Any], words: str) -> 
     sizes = {"moe_intermediate_size": 512, "intermediate_size": 64, "num_attention_heads": 8}
     config = {**EXPERTS, **sizes, "mlp_only_layers": [0], "quantization_config": quantization}
     found = FoundConfig(id="a/b", config=config, source="bundled")
-    with pytest.raises(InputError, match=words):
-        plan(found, gpu="H100", tensor_parallel_size=8)
+    for given in ({}, {"kv_cache_memory_bytes": 8 << 30}):
+        with pytest.raises(InputError, match=words):
+            plan(found, gpu="H100", tensor_parallel_size=8, **given)
     assert plan(found, gpu="H100", tensor_parallel_size=2).memory.weights_bytes
 
 

@@ -46,6 +46,8 @@ VL_AWQ = "Qwen/Qwen2.5-VL-7B-Instruct-AWQ"
 MISTRAL3 = "mistralai/Mistral-Small-3.1-24B-Instruct-2503"
 FP8_LLAMA = "RedHatAI/Meta-Llama-3.1-8B-Instruct-FP8-dynamic"
 GLM_MOE = "zai-org/GLM-4.6"
+JAMBA = "ai21labs/Jamba-v0.1"
+LLAMA4 = "RedHatAI/Llama-4-Scout-17B-16E-Instruct-FP8-dynamic"
 M2 = "MiniMaxAI/MiniMax-M2"
 MINISTRAL = "mistralai/Ministral-3-3B-Instruct-2512"
 LLAMA3_1 = "meta-llama/Llama-3.1-8B-Instruct"
@@ -87,6 +89,8 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         (V4, {"head_dim": 256}, "head_dim must be 128 or 512"),
         ("MiniMaxAI/MiniMax-M3", {"projector_hidden_size": -1}, "must be from 0 on, as the width"),
         ("ibm-granite/granite-3.3-8b-instruct-FP8", {"logits_scaling": 0}, "a number and above 0"),
+        (JAMBA, {"mamba_dt_rank": -1}, "mamba_dt_rank must be from 0 on, as the width of a weight"),
+        (LLAMA4, {"text_config.interleave_moe_layer_step": 0}, "must be a number and from 1 on"),
         (V4, {"o_groups": 0}, "o_groups must be a number and from 1 on, is 0"),
         (GLM_MOE, {"first_k_dense_replace": 1000}, "a number and below num_hidden_layers, is 1000"),
         (

@@ -32,7 +32,7 @@ _EXPERTS = (
     *("num_experts", "n_routed_experts", "num_local_experts", "moe_num_experts"),
     *("n_shared_experts", "num_shared_experts"),
 )
-_WIDTHS = ("_size", "_dim", "_embeddings", "_width", "_height", "_channels")
+_WIDTHS = ("_size", "_size_mlp", "_dim", "_rank", "_embeddings", "_width", "_height", "_channels")
 """How keys end that name widths of weights: torch makes none of a negative width."""
 _MAY_BE_NEGATIVE = ("window", "chunk", "pad")
 """In keys of sizes that are no weight's: -1 is none there."""

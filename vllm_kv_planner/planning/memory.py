@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from ..engine_args.setup import EngineSetup
-from ..errors import PlannerError, WeightsUnknownError
+from ..errors import ConfigError, PlannerError, UnsupportedError, WeightsUnknownError
 from ..records import dataclass, replace
 from ..units import GIB, gib
 from .headroom import headrooms, no_room, with_given_cache
@@ -130,7 +130,7 @@ def kv_memory(
         return memory
     try:
         counted = weights()
-    except PlannerError as refusal:
+    except (UnsupportedError, ConfigError) as refusal:  # not known; others are vLLM's own refusals
         return replace(memory, notes=(not_held(refusal),))
     beside = predicted(setup, counted, vllm_version, machine)
     return replace(
