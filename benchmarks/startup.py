@@ -36,6 +36,7 @@ PLANNED = {
     "hybrid, states": "Qwen/Qwen3-Next-80B-A3B-Thinking",
     "latent": "deepseek-ai/DeepSeek-V3",
 }
+os.environ["HF_HUB_OFFLINE"] = "1"  # how long the Hub takes to answer, or not to, is not measured
 # compiled modules are kept, as for any user; otherwise the caller's setting would decide
 ENV = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
 HEAVY = ("torch", "transformers", "vllm")
