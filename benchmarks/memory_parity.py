@@ -13,10 +13,8 @@ side, in Markdown. With --output the answers are kept, and a second run asks onl
 
 from __future__ import annotations
 
-import argparse
 import contextlib
 import json
-import os
 import sys
 import time
 from collections import Counter
@@ -27,7 +25,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from benchmarks.parity import SHARED, kept, models  # noqa: E402
+from benchmarks.parity import SHARED, flags, kept, models  # noqa: E402
 from vllm_kv_planner import PlannerError, VLLMPlanner  # noqa: E402
 from vllm_kv_planner.memory.activation import activation_peak, runner_buffers  # noqa: E402
 from vllm_kv_planner.memory.phase import allocated_bytes  # noqa: E402
@@ -157,12 +155,8 @@ def show_table(rows: list[tuple[dict[str, Any], dict[str, list[int]]]]) -> None:
 
 def main() -> int:
     """Run, keep, count."""
-    parser = argparse.ArgumentParser(description="Compare restated and executed memory.")
-    parser.add_argument("--vllm-python", default=os.environ.get("KV_PLANNER_PYTHON"))
-    parser.add_argument("--slice", type=int, metavar="N", help="every Nth case only")
-    parser.add_argument("--output", type=Path, help="JSON lines; read first, then added to")
+    parser = flags("Compare restated and executed memory.", GPUS)
     parser.add_argument("--table", action="store_true", help="ten families, in Markdown")
-    parser.add_argument("--gpu", choices=GPUS, help="cases of one GPU only")
     given = parser.parse_args()
     if not SHARED.is_dir():
         print("skipped: needs ../shared/configs, which is not part of the repository")

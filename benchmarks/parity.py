@@ -23,7 +23,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -171,14 +171,20 @@ def kept(output: Path | None) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for row in rows}
 
 
-def main() -> int:
-    """Run, keep, count."""
-    parser = argparse.ArgumentParser(description="Compare both planners.")
+def flags(description: str, gpus: Iterable[str]) -> argparse.ArgumentParser:
+    """What a comparison with vLLM over published configs takes."""
+    parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--vllm-python", default=os.environ.get("KV_PLANNER_PYTHON"))
     parser.add_argument("--slice", type=int, metavar="N", help="every Nth case only")
     parser.add_argument("--output", type=Path, help="JSON lines; read first, then added to")
+    parser.add_argument("--gpu", choices=gpus, help="cases of one GPU only")
+    return parser
+
+
+def main() -> int:
+    """Run, keep, count."""
+    parser = flags("Compare both planners.", GPUS)
     parser.add_argument("--families", action="store_true", help="models of every kind only")
-    parser.add_argument("--gpu", choices=GPUS, help="cases of one GPU only")
     given = parser.parse_args()
     if not SHARED.is_dir():
         print("skipped: needs ../shared/configs, which is not part of the repository")

@@ -21,6 +21,8 @@ from tests.vllm_python import CPU, CUDA, free_port
 from vllm_kv_planner import plan
 from vllm_kv_planner.config.find import find_config
 from vllm_kv_planner.engine_plugin import hooks, register, watch
+from vllm_kv_planner.engine_plugin.config import gpu_here
+from vllm_kv_planner.errors import UnsupportedError
 from vllm_kv_planner.gpu.catalogue import find_gpu
 from vllm_kv_planner.vllm_adapter.absent_gpu import describe_gpu
 from vllm_kv_planner.vllm_adapter.child import child_environment, make_path
@@ -162,6 +164,38 @@ def test_hooks_are_put_on_import_and_survive_their_own_errors(
         del sys.modules[name]
 
 
+def test_a_wrapped_function_runs_whatever_happens_around_it(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    seen: list[Any] = []
+    owner = SimpleNamespace(start=lambda *, size: 2 * size)
+    hooks.wrapped(
+        owner, "start", before=lambda **_: 1 / 0, after=lambda **given: seen.append(given["size"])
+    )
+    assert owner.start(size=3) == 6 and seen == [3]
+    assert "ZeroDivisionError" in caplog.text
+
+    def refuse(**_: Any) -> None:
+        raise SystemExit("not started")
+
+    owner = SimpleNamespace(start=lambda **_: seen.append("ran"))
+    hooks.wrapped(owner, "start", before=refuse)
+    with pytest.raises(SystemExit, match="not started"):
+        owner.start(size=3)
+    assert seen == [3]
+
+
+def test_the_memory_of_a_cpu_is_not_made_up() -> None:
+    config = SimpleNamespace(
+        device_config=SimpleNamespace(device_type="cpu"),
+        cache_config=SimpleNamespace(kv_cache_memory_bytes=None),
+    )
+    with pytest.raises(UnsupportedError, match="--kv-cache-memory-bytes or VLLM_CPU_KVCACHE_SPACE"):
+        gpu_here(config)
+    config.cache_config.kv_cache_memory_bytes = 64 << 20
+    assert gpu_here(config) is None
+
+
 def test_what_vllm_refuses_of_unknown_variables_is_not_ours(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -285,7 +319,7 @@ def test_an_error_of_ours_stops_no_engine(installed: Path, model: Path) -> None:
     ran = engine(installed, model, "enforce=strict", first, **arguments)
     assert ran.returncode == 0 and "ran on" in ran.stdout, ran.stderr
     warned = said(ran.stdout + ran.stderr)
-    assert len(warned) == 2 and all("TypeError" in line for line in warned)
+    assert len(warned) == 2 and all("TypeError" in line for line in warned), warned
 
 
 CASES: list[dict[str, Any]] = [

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..config.find import FoundConfig, find_config
 from ..engine_args.engine_args import EngineArgs
-from ..errors import PlannerError
+from ..errors import PlannerError, UnsupportedError
 from ..gpu.catalogue import named_gpu
 from ..gpu.gpu import GPU
 from ..planning.request import plan_request
@@ -63,8 +63,17 @@ def found_of(vllm_config: Any) -> FoundConfig:
 
 
 def gpu_here(vllm_config: Any) -> GPU | None:
-    """The device that vLLM found; None on a CPU, whose memory the flags give."""
+    """The device that vLLM found; None on a CPU, whose memory the flags give.
+
+    Raises:
+        UnsupportedError: They give none there.
+    """
     if str(vllm_config.device_config.device_type) == "cpu":
+        if vllm_config.cache_config.kv_cache_memory_bytes is None:
+            raise UnsupportedError(
+                "the KV memory of a CPU is planned where it is given: --kv-cache-memory-bytes or "
+                "VLLM_CPU_KVCACHE_SPACE"
+            )
         return None
     from vllm.platforms import current_platform
 

@@ -1,4 +1,4 @@
-"""Where vLLM is listened to: small wrappers around five of its functions, put there on import.
+"""Where vLLM is listened to: small wrappers around a few of its functions, put there on import.
 
 Each wrapper calls what it wraps whatever happens to it itself: an error of ours is one warning
 line. Only ``enforce`` ends a start, by SystemExit in the process that was about to launch the
@@ -47,8 +47,18 @@ def install(mode: str) -> None:
     sys.meta_path.insert(0, _AfterImport())
 
 
-def wrapped(owner: Any, name: str, before: Callable[..., Any], after: Callable[..., Any]) -> None:
-    """Call ``before`` and ``after`` around a function, with its arguments; the result comes last.
+def _nothing(*_: Any, **__: Any) -> None:
+    pass
+
+
+def wrapped(
+    owner: Any,
+    name: str,
+    *,
+    before: Callable[..., None] = _nothing,
+    after: Callable[..., None] = _nothing,
+) -> None:
+    """Call ``before`` and ``after`` around a function, with its arguments; their errors are told.
 
     A function that this version of vLLM does not have is passed over.
     """
@@ -58,17 +68,13 @@ def wrapped(owner: Any, name: str, before: Callable[..., Any], after: Callable[.
 
     @functools.wraps(inner)
     def outer(*args: Any, **kwargs: Any) -> Any:
-        before(*args, **kwargs)
+        guarded(before)(*args, **kwargs)
         result = inner(*args, **kwargs)
-        after(*args, result=result)
+        guarded(after)(*args, **kwargs)
         return result
 
     outer._kv_planner = True  # type: ignore[attr-defined]
     setattr(owner, name, outer)
-
-
-def _nothing(*_: Any, **__: Any) -> None:
-    pass
 
 
 def _launching(*args: Any, **kwargs: Any) -> None:
@@ -78,37 +84,37 @@ def _launching(*args: Any, **kwargs: Any) -> None:
     config = kwargs.get("vllm_config") or next(
         (each for each in args if type(each).__name__ == "VllmConfig"), None
     )
-    refusal = guarded(before_start)(config, _installed[0])
+    refusal = before_start(config, _installed[0])
     if refusal:
         raise SystemExit(f"KV planner: {refusal}")
 
 
-def _sized(core: Any, vllm_config: Any, result: Any = None) -> None:
+def _sized(core: Any, vllm_config: Any) -> None:
     """The engine has its KV cache."""
     from .watch import after_start
 
-    guarded(after_start)(core, vllm_config)
+    after_start(core, vllm_config)
 
 
-def _initialized(manager: Any, result: Any = None) -> None:
+def _initialized(_: Any) -> None:
     """The front end has the engine's final config."""
     from .metrics import set_gauges
 
-    guarded(set_gauges)()
+    set_gauges()
 
 
 def _client(module: ModuleType) -> None:
-    wrapped(module, "launch_core_engines", _launching, _nothing)
+    wrapped(module, "launch_core_engines", before=_launching)
     if hasattr(module, "InprocClient"):
-        wrapped(module.InprocClient, "__init__", _launching, _nothing)
+        wrapped(module.InprocClient, "__init__", before=_launching)
 
 
 def _core(module: ModuleType) -> None:
-    wrapped(module.EngineCore, "_initialize_kv_caches", _nothing, _sized)
+    wrapped(module.EngineCore, "_initialize_kv_caches", after=_sized)
 
 
 def _loggers(module: ModuleType) -> None:
-    wrapped(module.StatLoggerManager, "log_engine_initialized", _nothing, _initialized)
+    wrapped(module.StatLoggerManager, "log_engine_initialized", after=_initialized)
 
 
 def _plugins(module: ModuleType) -> None:

@@ -115,8 +115,7 @@ class GPU:
 
         NVML's total; CUDA's where NVML reports none (GB10) and on ROCm, as
         ``get_device_total_memory`` does in vllm/platforms (0.33). Of AMD's APUs amdsmi tells what
-        the BIOS carves out, half a GiB unless somebody set it: nothing is counted for them. A
-        Strix Halo with 80 GiB took the small steps at 0.28.
+        the BIOS carves out, half a GiB by default: 0 here (80 GiB at 0.28 took small steps).
         """
         if self.kind == "embedded" and self.platform == "rocm":
             return 0

@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..config.found import named_quantization, planned_without
 from ..errors import InputError, UnsupportedError
-from ..files.json_file import shown
 from ..records import replace
 from ..version import VLLM
 from .architectures.general import (
@@ -25,14 +24,18 @@ from .architectures.general import (
     largest,
     num_experts,
 )
-from .architectures.hf_config import check_class, language_config, overridden
+from .architectures.hf_config import (
+    check_class,
+    check_model_type,
+    language_config,
+    overridden,
+)
 from .architectures.registry import (
     Resolved,
     Row,
     inner_architecture,
     model_types,
     resolve,
-    roots_of_types,
     row,
     rule,
     unsupported,
@@ -168,44 +171,6 @@ def check_windowless(model_type: str, where: str) -> None:
         raise InputError(
             f"{where}: Field 'sliding_window' expected int, got NoneType: the window of "
             f"{model_type} models cannot be switched off; leave --disable-sliding-window out"
-        )
-
-
-_TYPED_BY_VLLM = ("LongcatFlashForCausalLM", "LongcatFlashNgramForCausalLM")
-"""Whose missing type vLLM fills in (``config.py`` ``_ARCHITECTURE_TO_MODEL_TYPE``)."""
-
-
-def check_model_type(top: Config, model_type: str, resolved: Resolved) -> None:
-    """Refuse a type without a config class, or with that of another kind of architecture.
-
-    Where the checkpoint brings its own class (``auto_map``), vLLM takes that. An architecture that
-    transformers does not have may have a type that it does not have either: copies of such configs
-    often come without ``auto_map``.
-
-    Raises:
-        ConfigError: Naming the type, and the next step.
-
-    Source: vLLM 0.33 ``transformers_utils/config.py`` ``HFConfigParser.parse``; transformers 5.20
-    ``models/auto/configuration_auto.py`` ``AutoConfig.from_pretrained``.
-    """
-    names, code = resolved.row["names"], top.get("auto_map")
-    known, types_of = model_types()["known"], model_types()["types_of"]
-    if (isinstance(code, Mapping) and "AutoConfig" in code) or top.get("speculators_config"):
-        return
-    if not model_type and names[0] not in _TYPED_BY_VLLM:
-        raise top.error("model_type", "is missing, the config class's name (--hf-overrides has it)")
-    if model_type and model_type not in known and names[0] in types_of:
-        raise top.error(
-            "model_type",
-            f"{shown(model_type)} is not known to transformers 5.20 or vLLM 0.33 (that of "
-            f"{names[0]} is {types_of[names[0]].replace(' ', ' or ')}), and no auto_map names code",
-        )
-    roots, root = roots_of_types(), names[-1]
-    if root not in roots.get(model_type, names) and any(root in each for each in roots.values()):
-        raise top.error(
-            "model_type",
-            f"{shown(model_type)} has another kind of config class than {names[0]} reads; "
-            "--planner vllm asks vLLM itself",
         )
 
 

@@ -10,44 +10,53 @@ from typing import Any
 
 from ..records import as_plain
 from .document import (
-    Block,
-    Chart,
-    Code,
-    Column,
-    Document,
-    Figures,
-    Lines,
-    Section,
-    Table,
-    flat_table,
-    head_and_cells,
-    lines_of,
-    noted,
-    safe,
-    shown,
-    table_of,
+    Block as Block,
 )
-
-__all__ = [
-    "SCHEMA_VERSION",
-    "Answer",
-    "Block",
-    "Chart",
-    "Code",
-    "Column",
-    "Document",
-    "Figures",
-    "Lines",
-    "Section",
-    "Table",
-    "flat_table",
-    "head_and_cells",
-    "lines_of",
-    "noted",
-    "safe",
-    "shown",
-    "table_of",
-]
+from .document import (
+    Chart as Chart,
+)
+from .document import (
+    Code as Code,
+)
+from .document import (
+    Column as Column,
+)
+from .document import (
+    Document as Document,
+)
+from .document import (
+    Figures as Figures,
+)
+from .document import (
+    Lines as Lines,
+)
+from .document import (
+    Section as Section,
+)
+from .document import (
+    Table as Table,
+)
+from .document import (
+    flat_table as flat_table,
+)
+from .document import (
+    head_and_cells as head_and_cells,
+)
+from .document import (
+    lines_of as lines_of,
+)
+from .document import (
+    noted as noted,
+)
+from .document import (
+    safe as safe,
+)
+from .document import (
+    shown as shown,
+)
+from .document import (
+    table_of as table_of,
+)
 
 SCHEMA_VERSION = 1
 """Of ``to_dict()``: its keys are stable from here on."""

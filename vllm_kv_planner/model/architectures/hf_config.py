@@ -14,11 +14,12 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from ...files.json_file import read_json, updated
+from ...files.json_file import read_json, shown, updated
 from ..class_rules import check_divisions, check_types, check_values
 from ..config import Config
 from ..defaults import class_line, defaults_for
 from . import derived
+from .registry import Resolved, model_types, roots_of_types
 
 _OTHER_NAMES = {
     "hidden_size": ("n_embd", "d_model", "dim"),
@@ -69,6 +70,44 @@ def language_config(top: Config, model_type: str, fallback_type: str) -> Config:
     ``fallback_type`` is the nested config's where neither it nor the outer class says one.
     """
     return as_transformers(*_innermost(top, model_type, fallback_type))
+
+
+_TYPED_BY_VLLM = ("LongcatFlashForCausalLM", "LongcatFlashNgramForCausalLM")
+"""Whose missing type vLLM fills in (``config.py`` ``_ARCHITECTURE_TO_MODEL_TYPE``)."""
+
+
+def check_model_type(top: Config, model_type: str, resolved: Resolved) -> None:
+    """Refuse a type without a config class, or with that of another kind of architecture.
+
+    Where the checkpoint brings its own class (``auto_map``), vLLM takes that. An architecture that
+    transformers does not have may have a type that it does not have either: copies of such configs
+    often come without ``auto_map``.
+
+    Raises:
+        ConfigError: Naming the type, and the next step.
+
+    Source: vLLM 0.33 ``transformers_utils/config.py`` ``HFConfigParser.parse``; transformers 5.20
+    ``models/auto/configuration_auto.py`` ``AutoConfig.from_pretrained``.
+    """
+    names, code = resolved.row["names"], top.get("auto_map")
+    known, types_of = model_types()["known"], model_types()["types_of"]
+    if (isinstance(code, Mapping) and "AutoConfig" in code) or top.get("speculators_config"):
+        return
+    if not model_type and names[0] not in _TYPED_BY_VLLM:
+        raise top.error("model_type", "is missing, the config class's name (--hf-overrides has it)")
+    if model_type and model_type not in known and names[0] in types_of:
+        raise top.error(
+            "model_type",
+            f"{shown(model_type)} is not known to transformers 5.20 or vLLM 0.33 (that of "
+            f"{names[0]} is {types_of[names[0]].replace(' ', ' or ')}), and no auto_map names code",
+        )
+    roots, root = roots_of_types(), names[-1]
+    if root not in roots.get(model_type, names) and any(root in each for each in roots.values()):
+        raise top.error(
+            "model_type",
+            f"{shown(model_type)} has another kind of config class than {names[0]} reads; "
+            "--planner vllm asks vLLM itself",
+        )
 
 
 def check_class(top: Config, model_type: str, fallback_type: str) -> None:
