@@ -158,7 +158,7 @@ def peak_memory() -> int:
 
 def printed(figures: Iterator[Figure], form: str) -> str:
     """The figures in the format asked for."""
-    from vllm_kv_planner.report import Column, Document, Section, table_of
+    from vllm_kv_planner.report.document import Column, Document, Section, table_of
     from vllm_kv_planner.report.render import to_markdown, to_text
 
     found = list(figures)

@@ -9,8 +9,8 @@ from typing import Any
 import vllm_kv_planner
 from vllm_kv_planner.planning.document import Plans
 from vllm_kv_planner.records import dataclass
-from vllm_kv_planner.report import (
-    Answer,
+from vllm_kv_planner.report import Answer
+from vllm_kv_planner.report.document import (
     Chart,
     Code,
     Column,

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from ..planning.document import change_text
 from ..planning.types import ChangeInfo
 from ..records import dataclass
-from ..report import Answer, Column, Document, Section, Table, lines_of, noted, table_of
+from ..report import Answer
+from ..report.document import Column, Document, Section, Table, lines_of, noted, table_of
 from .paging import HAND_MADE
 
 

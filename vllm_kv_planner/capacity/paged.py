@@ -19,7 +19,8 @@ from ..kv_cache.specs import (
     SlidingWindowSpec,
 )
 from ..records import dataclass, replace
-from ..report import Answer, Column, Document, Section, Table, lines_of, noted, table_of
+from ..report import Answer
+from ..report.document import Column, Document, Section, Table, lines_of, noted, table_of
 from ..units import GIB
 
 

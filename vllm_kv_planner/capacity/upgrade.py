@@ -19,7 +19,8 @@ from ..planner import plan_of
 from ..planning.request import PlanRequest
 from ..planning.types import FITS, REFUSED, Plan
 from ..records import dataclass, replace
-from ..report import Answer, Column, Document, Section, Table, lines_of, noted, shown, table_of
+from ..report import Answer
+from ..report.document import Column, Document, Section, Table, lines_of, noted, shown, table_of
 from ..version import VLLM
 
 FIGURES = (

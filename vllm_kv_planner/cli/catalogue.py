@@ -85,7 +85,7 @@ def _records(word: str) -> list[dict[str, Any]]:
 
 
 def _rendered(records: list[dict[str, Any]], form: str) -> str:
-    from ..report import Column, Document, Section, Table, table_of
+    from ..report.document import Column, Document, Section, Table, table_of
     from ..report.render import to_csv, to_text, wants_colour
 
     if form == "json":

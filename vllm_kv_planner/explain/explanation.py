@@ -9,17 +9,8 @@ from typing import Any
 from ..logs.start_log import StartLog
 from ..masking import HIDDEN, is_secret, masked_text
 from ..records import as_plain, dataclass
-from ..report import (
-    SCHEMA_VERSION,
-    Answer,
-    Column,
-    Document,
-    Lines,
-    Section,
-    lines_of,
-    noted,
-    table_of,
-)
+from ..report import SCHEMA_VERSION, Answer
+from ..report.document import Column, Document, Lines, Section, lines_of, noted, table_of
 from ..units import gib
 from .measured import Part
 from .predict import Prediction

@@ -22,7 +22,8 @@ from ..memory.rank import Rank
 from ..memory.rank_budget import RankBudget
 from ..memory.versions import version_rules
 from ..records import dataclass
-from ..report import Answer, Document, lines_of, noted
+from ..report import Answer
+from ..report.document import Document, lines_of, noted
 from ..units import gib
 from .measured import ROUNDING, Measured, measured
 from .predict import Given, Prediction, predict

@@ -8,7 +8,8 @@ from typing import Any
 
 from ..engine_args.flag_table import flag_text
 from ..records import dataclass
-from ..report import Answer, Document, Figures, Lines, Section, Table, flat_table, noted
+from ..report import Answer
+from ..report.document import Document, Figures, Lines, Section, Table, flat_table, noted
 from ..units import gib
 from .headroom import headroom_text
 from .types import BORDERLINE, FITS, ChangeInfo, GroupInfo, MemoryInfo, Plan

@@ -9,54 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..records import as_plain
-from .document import (
-    Block as Block,
-)
-from .document import (
-    Chart as Chart,
-)
-from .document import (
-    Code as Code,
-)
-from .document import (
-    Column as Column,
-)
-from .document import (
-    Document as Document,
-)
-from .document import (
-    Figures as Figures,
-)
-from .document import (
-    Lines as Lines,
-)
-from .document import (
-    Section as Section,
-)
-from .document import (
-    Table as Table,
-)
-from .document import (
-    flat_table as flat_table,
-)
-from .document import (
-    head_and_cells as head_and_cells,
-)
-from .document import (
-    lines_of as lines_of,
-)
-from .document import (
-    noted as noted,
-)
-from .document import (
-    safe as safe,
-)
-from .document import (
-    shown as shown,
-)
-from .document import (
-    table_of as table_of,
-)
+from .document import Document, Section, Table
 
 SCHEMA_VERSION = 1
 """Of ``to_dict()``: its keys are stable from here on."""

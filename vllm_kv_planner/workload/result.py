@@ -10,8 +10,8 @@ from typing import Any
 from ..errors import printable
 from ..planning.document import plan_cells
 from ..records import dataclass
-from ..report import (
-    Answer,
+from ..report import Answer
+from ..report.document import (
     Chart,
     Column,
     Document,

@@ -7,8 +7,8 @@ from itertools import chain
 from typing import Any
 
 from ...records import dataclass, fields
-from ...report import (
-    Answer,
+from ...report import Answer
+from ...report.document import (
     Code,
     Column,
     Document,

@@ -11,7 +11,8 @@ from ...errors import InputError, PlannerError, UnsupportedError
 from ...planning.request import PlanRequest
 from ...planning.types import ChangeInfo, HostInfo, Plan
 from ...records import dataclass, replace
-from ...report import Answer, Column, Document, Lines, Section, Table, noted, table_of
+from ...report import Answer
+from ...report.document import Column, Document, Lines, Section, Table, noted, table_of
 from ...units import GIB, gib
 from .changes import CHANGES, OF_WEIGHTS, Change, Changes, Start
 from .constraints import MOST_REQUESTS, whole

@@ -12,7 +12,8 @@ from ...files.json_file import shown
 from ...files.written import check_apart, path_of
 from ...planning.request import UNKNOWN_MACHINE, Machine
 from ...records import dataclass
-from ...report import Answer, Column, Table, table_of
+from ...report import Answer
+from ...report.document import Column, Table, table_of
 from .job import Models, Sweep, make_sweep
 from .output import Output, open_output
 from .rows import ERROR, FITS, Row, Sink, flat_cell
