@@ -91,6 +91,11 @@ LAGUNA = {**LLAMA, "architectures": ["LagunaForCausalLM"], "model_type": "laguna
         ("ibm-granite/granite-3.3-8b-instruct-FP8", {"logits_scaling": 0}, "a number and above 0"),
         (JAMBA, {"mamba_dt_rank": -1}, "mamba_dt_rank must be from 0 on, as the width of a weight"),
         (LLAMA4, {"text_config.interleave_moe_layer_step": 0}, "must be a number and from 1 on"),
+        (
+            "moonshotai/Kimi-K2.5",
+            {"vision_config.vt_num_hidden_layers": 1_000_003},
+            "vt_num_hidden_layers must be at most 1,000",
+        ),
         (V4, {"o_groups": 0}, "o_groups must be a number and from 1 on, is 0"),
         (GLM_MOE, {"first_k_dense_replace": 1000}, "a number and below num_hidden_layers, is 1000"),
         (

@@ -59,6 +59,8 @@ _HEAD_DIM_OF_ZERO = LATENT_TYPES | {"deepseek_vl_v2", "deepseek_ocr", "deepseek_
 _MOST_EXPERTS = 100_000
 _LARGEST_SIDE = 100_000
 _MOST_MERGED = 1_000
+_MOST_LAYERS = 1_000
+"""Of a tower: more than any has, and a tree of weights is made of each."""
 
 
 def check_plausible(top: Config, text: Config) -> None:
@@ -177,6 +179,9 @@ def _check_tower(tower: Config) -> None:
     _check_sides(tower, ("patch_size", "image_size", "temporal_patch_size"), _LARGEST_SIDE)
     _check_sides(tower, ("spatial_merge_size", "pooling_kernel_size"), _MOST_MERGED)
     _check_widths(tower)
+    for key, value in tower.data.items():
+        if type(value) is int and value > _MOST_LAYERS and key.endswith(("layers", "depth")):
+            raise tower.refused(key, value, f"must be at most {_MOST_LAYERS:,}")
     deep = tower.data.get("deepstack_visual_indexes")
     if deep is not None and len(tower.list_of_ints("deepstack_visual_indexes")) > 1000:
         raise tower.refused("deepstack_visual_indexes", deep, "must name at most 1,000 layers")
